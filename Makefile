@@ -1,0 +1,76 @@
+# make demo    real data to a report, from nothing        make bench         timings against the limits of the machine
+# make test    the test suite                             make bench-peers   timings beside neural-tangents and torch.compile
+# make lint    style, types, import floors                make clean         removes what the targets made
+#
+# Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
+
+PYTHON ?= python3
+VENV := .venv
+PEERS := .venv-peers
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# What the compiled extension is made from: C++, and the Python from which C++ is generated.
+CORE_SOURCES := setup.py $(shell find csrc kernreg/ir kernreg/nn/base.py kernreg/nn/nonlinearities -type f \
+	\( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -not -path 'csrc/generated/*' 2>/dev/null)
+
+BENCH_DATE := $(shell date -u +%Y%m%dT%H%M%SZ)
+BENCH_ARGS ?=
+BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
+
+.PHONY: demo test lint bench bench-peers clean
+
+demo: demo-report/report.html
+	@echo 'The report is in $<'
+
+demo-report/report.html: $(VENV)/core.stamp $(shell find kernreg -type f -not -path '*/__pycache__/*' -not -name '*.so')
+	$(BIN)/kernreg baseline digits --out demo-report
+
+test: $(VENV)/core.stamp $(VENV)/test.stamp
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/core.stamp $(VENV)/test.stamp
+	$(BENCH) benchmarks --ignore=benchmarks/test_peers.py \
+		--benchmark-json=benchmarks/results/bench-$(BENCH_DATE).json
+
+bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
+	$(BENCH) benchmarks/test_peers.py --peers-python=$(PEERS)/bin/python \
+		--benchmark-json=benchmarks/results/peers-$(BENCH_DATE).json
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/deps.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) setuptools wheel pybind11
+	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable .
+	touch $@
+
+# An extension that is older than its sources is removed first, so that a build that fails is not hidden by it.
+$(VENV)/core.stamp: $(VENV)/deps.stamp $(CORE_SOURCES)
+	rm -rf build kernreg/_core*.so
+	$(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/deps.stamp
+	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[test]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/deps.stamp
+	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(PEERS)/install.stamp: benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(PEERS) build dist csrc/generated kernreg/_core*.so *.egg-info demo-report \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache

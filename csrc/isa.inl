@@ -1,0 +1,22 @@
+// One instruction set's copy of the engine. Each lives in a namespace of its own: the linker
+// would otherwise keep one copy of an inline function for all of them.
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "kr_api.h"
+
+namespace kr {
+namespace KR_ISA {
+#include "vmath.inl"
+#include "gemm.inl"
+#include "vm.inl"
+#include "tile.inl"
+}  // namespace KR_ISA
+
+Kernels KR_KERNELS() {
+  return {KR_ISA::fill<float, float>, KR_ISA::fill<double, double>, KR_ISA::fill<double, float>};
+}
+}  // namespace kr

@@ -1,0 +1,119 @@
+// The Python face of the engine: checks shapes and hands over pointers.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "generated/signatures.inl"
+#include "kr_api.h"
+
+namespace py = pybind11;
+using kr::Instr;
+using kr::Job;
+
+namespace {
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> out;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
+    out.push_back("avx512");
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) out.push_back("avx2");
+#endif
+  out.push_back("baseline");
+  return out;
+}
+
+kr::Kernels kernels(const std::string &isa) {
+#if defined(__x86_64__)
+  if (isa == "avx512") return kr::avx512_kernels();
+  if (isa == "avx2") return kr::avx2_kernels();
+#endif
+  return kr::baseline_kernels();
+}
+
+using Array = py::array;
+
+kr::Side side(const Array &X, const Array &table, const py::array_t<double> &scale) {
+  if (X.ndim() != 2 || table.ndim() != 2 || scale.ndim() != 1 || scale.shape(0) != X.shape(0) ||
+      (table.shape(0) > 0 && table.shape(1) != X.shape(0)))
+    throw std::invalid_argument("rows, tables and scales do not belong together");
+  if (!(X.flags() & py::array::c_style) || !(table.flags() & py::array::c_style))
+    throw std::invalid_argument("arrays must be C-contiguous");
+  return {X.data(), table.data(), scale.data(), X.shape(0), X.shape(0)};
+}
+
+void fill(const std::string &isa, const Array &X1, const Array &table1,
+          const py::array_t<double> &scale1, const Array &X2, const Array &table2,
+          const py::array_t<double> &scale2, bool symmetric, double near,
+          const py::array_t<int32_t, py::array::c_style> &code,
+          const py::array_t<double, py::array::c_style> &consts, py::object nngp, py::object ntk,
+          const py::array_t<double> &diagonal_nngp, const py::array_t<double> &diagonal_ntk,
+          std::vector<int64_t> part, int threads) {
+  Job job{};
+  job.rows = side(X1, table1, scale1);
+  job.cols = side(X2, table2, scale2);
+  job.d = X1.shape(1);
+  if (X2.shape(1) != job.d || part.size() != 4 || code.ndim() != 2 || code.shape(1) != 8)
+    throw std::invalid_argument("malformed job");
+  job.i0 = part[0]; job.i1 = part[1]; job.j0 = part[2]; job.j1 = part[3];
+  if (job.i0 < 0 || job.j0 < 0 || job.i0 > job.i1 || job.j0 > job.j1 || job.i1 > job.rows.n ||
+      job.j1 > job.cols.n)
+    throw std::invalid_argument("part lies outside the matrix");
+  job.symmetric = symmetric;
+  job.near = near;
+  job.code = reinterpret_cast<const Instr *>(code.data());
+  job.n_code = code.shape(0);
+  job.consts = consts.data();
+  job.n_consts = consts.size();
+  job.threads = threads < 1 ? 1 : threads;
+  job.diagonal[0] = diagonal_nngp.data();
+  job.diagonal[1] = diagonal_ntk.data();
+  bool wide = false;
+  py::object outs[2] = {nngp, ntk};
+  for (int m = 0; m < 2; ++m) {
+    if (outs[m].is_none()) continue;
+    Array out = py::cast<Array>(outs[m]);
+    if (!out.writeable() || out.ndim() != 2 || out.shape(0) != job.i1 - job.i0 ||
+        out.shape(1) != job.j1 - job.j0 || out.strides(1) != out.itemsize())
+      throw std::invalid_argument("output must be writeable, of the part's shape, rows contiguous");
+    job.out[m] = out.mutable_data();
+    job.ld_out = out.strides(0) / out.itemsize();
+    wide = out.itemsize() == 8;
+  }
+  kr::Kernels k = kernels(isa);
+  bool in_double = X1.itemsize() == 8;
+  if (X2.itemsize() != X1.itemsize() || (!in_double && wide) ||
+      (table1.size() > 0 && table1.itemsize() != X1.itemsize()) ||
+      (table2.size() > 0 && table2.itemsize() != X1.itemsize()))
+    throw std::invalid_argument("types do not fit");
+  void (*run)(const Job &) = !in_double ? k.in_float : wide ? k.in_double : k.in_double_to_float;
+  py::gil_scoped_release release;
+  run(job);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Tile engine of the cpu backend.";
+  m.def("instruction_sets", &instruction_sets, "Those this machine can run, best first.");
+  m.def("signatures", [] { return std::vector<std::string>(std::begin(kSignatures), std::end(kSignatures)); },
+        "Signatures of the generated duals, by number.");
+  m.attr("REGISTERS") = kr::kRegisters;
+  m.attr("BLOCK") = kr::kBlock;
+  py::dict ops;
+  const char *names[] = {"loop", "next", "dense", "sum", "product", "dropout", "series", "profile",
+                         "rowx", "rowy", "scalar", "add", "sub", "mul", "div", "min", "max", "gt",
+                         "ge", "where", "sqrt", "exp", "expm1", "abs", "arc", "lune", "gap_of",
+                         "copy"};
+  static_assert(sizeof(names) / sizeof(*names) == kr::kCopy + 1, "a name for every operation");
+  for (int k = 0; k <= kr::kCopy; ++k) ops[names[k]] = k;
+  ops["dual"] = int(kr::kDual);
+  m.attr("OPS") = ops;
+  m.def("fill", &fill, "Fill part of a kernel matrix.");
+}

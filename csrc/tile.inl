@@ -1,0 +1,200 @@
+// Fills part of a kernel matrix, tile by tile, on several threads.
+
+constexpr int TI = KR_MR * (96 / KR_MR), TJ = kBlock;
+
+// Sum of (a - sign b)^2 / 2: the gap of two unit vectors without cancellation.
+template <class T> inline T half_distance(const T *a, const T *b, int64_t d, T sign) {
+  T total[16] = {0};
+  int64_t k = 0;
+  for (; k + 16 <= d; k += 16)
+    for (int l = 0; l < 16; ++l) {
+      T t = a[k + l] - sign * b[k + l];
+      total[l] += t * t;
+    }
+  T sum = 0;
+  for (; k < d; ++k) {
+    T t = a[k] - sign * b[k];
+    sum += t * t;
+  }
+  for (int l = 0; l < 16; ++l) sum += total[l];
+  return T(0.5) * sum;
+}
+
+struct Scratch {
+  std::vector<char> memory;
+  size_t used = 0;
+  explicit Scratch(size_t bytes) : memory(bytes + 4096) {}
+  template <class U> U *take(size_t count) {
+    used = (used + 63) & ~size_t(63);
+    size_t base = (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+    U *p = reinterpret_cast<U *>(memory.data() + base + used);
+    used += count * sizeof(U);
+    return p;
+  }
+};
+
+template <class T, class O> struct Filler {
+  const Job &job;
+  const T *consts;
+  static constexpr int kDepth = 512;               // inner dimension per pass of the GEMM
+  static constexpr int ld = TJ + 64 / sizeof(T);  // not a multiple of 1 KB: fewer cache clashes
+
+  T *dots, *packed, *result[2];
+  T (*regs)[kBlock];
+
+  static size_t bytes() {
+    return sizeof(T) * (size_t(TI) * ld + size_t(kDepth) * (TJ + NR<T>)) +
+           sizeof(T) * (2 * size_t(TI) * ld + size_t(kRegisters) * kBlock) + 8 * 64;
+  }
+
+  Filler(const Job &j, const T *c, Scratch &s) : job(j), consts(c) {
+    dots = s.take<T>(size_t(TI) * ld);
+    packed = s.take<T>(size_t(kDepth) * (TJ + NR<T>));
+    result[0] = s.take<T>(size_t(TI) * ld);
+    result[1] = s.take<T>(size_t(TI) * ld);
+    regs = reinterpret_cast<T(*)[kBlock]>(s.take<T>(size_t(kRegisters) * kBlock));
+    for (int r = 0; r < kRegisters; ++r)
+      for (int k = 0; k < kBlock; ++k) regs[r][k] = T(0);
+  }
+
+  // Inner products of rows [a, b) with columns [j, j + cols), for a run of row tiles.
+  void inner_products(int64_t a, int rows, int64_t j, int cols, int64_t k0, int depth) {
+    const T *A = static_cast<const T *>(job.rows.X) + a * job.d + k0;
+    multiply(A, job.d, packed, rows, cols, depth, dots, ld, k0 > 0);
+  }
+
+  void pack_columns(int64_t j, int cols, int64_t k0, int depth) {
+    const T *B = static_cast<const T *>(job.cols.X) + j * job.d + k0;
+    pack(B, job.d, cols, depth, packed);
+  }
+
+  void input(int64_t i, const T *dot, int64_t j, int n) {
+    T *rho = regs[0], *gap = regs[1], *tau = regs[2];
+    T nearest = T(1);
+#pragma GCC ivdep
+    for (int k = 0; k < n; ++k) {
+      rho[k] = dot[k];
+      gap[k] = max_(T(0), T(1) - abs_(dot[k]));
+      tau[k] = T(0);
+    }
+    for (int k = 0; k < n; ++k) nearest = min_(nearest, gap[k]);
+    if (nearest >= T(job.near)) return;
+    const T *xi = static_cast<const T *>(job.rows.X) + i * job.d;
+    const T *X = static_cast<const T *>(job.cols.X);
+    for (int k = 0; k < n; ++k)
+      if (gap[k] < T(job.near)) {
+        T sign = rho[k] > T(0) ? T(1) : T(-1);
+        gap[k] = half_distance(xi, X + (j + k) * job.d, job.d, sign);
+        rho[k] = sign * (T(1) - gap[k]);
+      }
+  }
+
+  void tile(int64_t a, int rows, int64_t j, int cols) {
+    Machine<T> machine{job.code, job.n_code, consts,
+                       static_cast<const T *>(job.rows.table), static_cast<const T *>(job.cols.table),
+                       job.rows.ld_table, job.cols.ld_table, regs};
+    for (int r = 0; r < rows; ++r) {
+      int64_t i = a + r;
+      int n = cols;
+      if (job.symmetric && i - j + 1 < n) n = i - j + 1 > 0 ? int(i - j + 1) : 0;
+      if (n == 0) continue;
+      input(i, dots + r * ld, j, n);
+      machine.run(i, j, n);
+      double si = job.rows.scale[i];
+      const double *sj = job.cols.scale + j;
+      for (int m = 0; m < 2; ++m) {
+        if (!job.out[m]) continue;
+        const T *value = regs[m == 0 ? 0 : 2];
+        T *to = result[m] + r * ld;
+        if (sizeof(T) == sizeof(double)) {
+          for (int k = 0; k < n; ++k) to[k] = T(si * sj[k]) * value[k];
+        } else {
+          T s = T(si);
+          for (int k = 0; k < n; ++k) to[k] = s * T(sj[k]) * value[k];
+        }
+        if (job.symmetric && i - j < cols) to[i - j] = T(job.diagonal[m][i]);
+      }
+    }
+    for (int m = 0; m < 2; ++m)
+      if (job.out[m]) store(static_cast<O *>(job.out[m]), result[m], a, rows, j, cols);
+  }
+
+  void store(O *out, const T *from, int64_t a, int rows, int64_t j, int cols) {
+    int64_t out_ld = job.ld_out;
+    for (int r = 0; r < rows; ++r) {
+      int64_t i = a + r;
+      int n = cols;
+      if (job.symmetric && i - j + 1 < n) n = i - j + 1 > 0 ? int(i - j + 1) : 0;
+      O *to = out + (i - job.i0) * out_ld + (j - job.j0);
+      for (int k = 0; k < n; ++k) to[k] = O(from[r * ld + k]);
+    }
+    if (!job.symmetric) return;
+    // The mirror image, where it falls into the part that was asked for.
+    for (int k0 = 0; k0 < cols; k0 += 16) {
+      int k1 = k0 + 16 < cols ? k0 + 16 : cols;
+      for (int r = 0; r < rows; ++r) {
+        int64_t i = a + r;
+        if (i < job.j0 || i >= job.j1) continue;
+        for (int k = k0; k < k1; ++k) {
+          int64_t col = j + k;
+          if (col >= i || col < job.i0 || col >= job.i1) continue;
+          out[(col - job.i0) * out_ld + (i - job.j0)] = O(from[r * ld + k]);
+        }
+      }
+    }
+  }
+
+  // Column tile j against row tiles in [a, b).
+  void strip(int64_t j, int cols, int64_t a, int64_t b) {
+    bool once = job.d <= kDepth;
+    if (once) pack_columns(j, cols, 0, int(job.d));
+    for (int64_t i = a; i < b; i += TI) {
+      int rows = int(i + TI < b ? TI : b - i);
+      int live = cols;
+      if (job.symmetric && i + rows - j < live) live = int(i + rows - j);
+      if (live <= 0) continue;
+      for (int64_t k0 = 0; k0 < job.d; k0 += kDepth) {
+        int depth = int(k0 + kDepth < job.d ? kDepth : job.d - k0);
+        if (!once) pack_columns(j, live, k0, depth);
+        inner_products(i, rows, j, live, k0, depth);
+      }
+      tile(i, rows, j, live);
+    }
+  }
+};
+
+struct Strip { int64_t j; int cols; int64_t a, b; };
+
+inline std::vector<Strip> strips(const Job &job) {
+  // Long strips reuse the packed columns; at least eight per thread share the work evenly.
+  int64_t rows = job.i1 - job.i0, tall = 16 * TI;
+  std::vector<Strip> out;
+  for (int64_t j = job.j0; j < job.j1; j += TJ) {
+    int cols = int(j + TJ < job.j1 ? TJ : job.j1 - j);
+    int64_t first = job.i0;
+    if (job.symmetric && j > first) first = j;
+    int64_t step = tall;
+    int64_t tiles = (rows * (job.j1 - job.j0) / TJ) / tall;
+    if (tiles < 8 * job.threads) step = 4 * TI;
+    for (int64_t a = first; a < job.i1; a += step)
+      out.push_back({j, cols, a, a + step < job.i1 ? a + step : job.i1});
+  }
+  return out;
+}
+
+template <class T, class O> void fill(const Job &job) {
+  std::vector<Strip> work = strips(job);
+  std::vector<T> consts(job.consts, job.consts + job.n_consts);
+  std::atomic<size_t> next{0};
+  auto worker = [&] {
+    Scratch scratch(Filler<T, O>::bytes());
+    Filler<T, O> filler(job, consts.data(), scratch);
+    for (size_t k; (k = next.fetch_add(1)) < work.size();)
+      filler.strip(work[k].j, work[k].cols, work[k].a, work[k].b);
+  };
+  int threads = job.threads < int(work.size()) ? job.threads : int(work.size());
+  std::vector<std::thread> pool;
+  for (int t = 1; t < threads; ++t) pool.emplace_back(worker);
+  worker();
+  for (auto &t : pool) t.join();
+}

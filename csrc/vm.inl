@@ -1,0 +1,261 @@
+// The virtual machine: a kernel program on one row of a tile, a block of columns at a time.
+//
+// State s of the program is three block registers: correlation (3 s), gap = 1 - |correlation|
+// (3 s + 1) and tau = ntk / (standard deviations) (3 s + 2). Every instruction is one loop over
+// the block, which stays in L1.
+
+template <class T> struct State { T rho, gap, tau; };
+
+// k' = W^2 k + b^2 in correlations: (u, v) of a row is the unit vector of its weight and bias part.
+template <bool NONNEGATIVE, bool BIAS, class T>
+inline void mix(State<T> &s, T ui, T uj, T vi, T vj) {
+  T uu = ui * uj, du = ui - uj;
+  if (!BIAS) {
+    s.tau = s.rho + uu * s.tau;
+    return;
+  }
+  T half = T(0.5), dv = vi - vj;
+  T apart = half * du * du;
+  if (NONNEGATIVE) {
+    s.gap = uu * s.gap + (apart + half * dv * dv);
+    s.rho = T(1) - s.gap;
+  } else {
+    T far = T(2) - s.gap, sv = vi + vj;
+    bool positive = s.rho > T(0);
+    T below = uu * (positive ? s.gap : far) + (apart + half * dv * dv);
+    T above = uu * (positive ? far : s.gap) + (apart + half * sv * sv);
+    s.gap = min_(below, above);
+    s.rho = below < above ? T(1) - below : above - T(1);
+  }
+  s.tau = s.rho + uu * s.tau;
+}
+
+template <class T> struct Block {
+  T *rho, *gap, *tau;
+  State<T> load(int j) const { return {rho[j], gap[j], tau[j]}; }
+  void store(int j, const State<T> &s) const { rho[j] = s.rho; gap[j] = s.gap; tau[j] = s.tau; }
+};
+
+#include "generated/duals.inl"
+
+// A generated dual, with the dense layer behind it in the same pass (DENSE: 0 none, 1 without
+// bias, 2 with bias). Slots of the dense layer follow those of the dual.
+template <class D, int DENSE, bool NONNEGATIVE, class T>
+void dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, int64_t ldy,
+               const T *c, int n) {
+  T xs[D::rows1 + 1];
+  for (int k = 0; k < D::rows1; ++k) xs[k] = x[k * ldx];
+  T ui = DENSE ? x[D::rows1 * ldx] : T(0), vi = DENSE == 2 ? x[(D::rows1 + 1) * ldx] : T(0);
+  const T *u = y + D::rows2 * ldy, *v = u + ldy;
+#pragma GCC ivdep
+  for (int j = 0; j < n; ++j) {
+    T ys[D::rows2 + 1];
+#pragma GCC unroll 16
+    for (int k = 0; k < D::rows2; ++k) ys[k] = y[k * ldy + j];
+    State<T> s = in.load(j), t;
+    T dot;
+    D::eval(s.rho, s.gap, c, xs, ys, t.rho, t.gap, dot);
+    t.tau = dot * s.tau;
+    if (DENSE == 1) mix<NONNEGATIVE, false>(t, ui, u[j], T(0), T(0));
+    if (DENSE == 2) mix<NONNEGATIVE, true>(t, ui, u[j], vi, v[j]);
+    out.store(j, t);
+  }
+}
+
+template <class D, class T>
+void run_dual(const Instr &I, Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y,
+              int64_t ldy, const T *c, int n) {
+  if (I.b == 0) dual_loop<D, 0, false>(in, out, x, ldx, y, ldy, c, n);
+  if (I.b == 1) dual_loop<D, 1, false>(in, out, x, ldx, y, ldy, c, n);
+  if (I.b == 2 && I.n) dual_loop<D, 2, true>(in, out, x, ldx, y, ldy, c, n);
+  if (I.b == 2 && !I.n) dual_loop<D, 2, false>(in, out, x, ldx, y, ldy, c, n);
+}
+
+template <class T> struct Machine {
+  const Instr *code;
+  int64_t n_code;
+  const T *consts;
+  const T *table_x, *table_y;
+  int64_t ldx, ldy;
+  T (*regs)[kBlock];
+
+  Block<T> state(int s) const { return {regs[3 * s], regs[3 * s + 1], regs[3 * s + 2]}; }
+
+  void dense(const Instr &I, const T *x, const T *y, int n) const {
+    Block<T> in = state(I.a), out = state(I.dst);
+    const T *u = y, *v = y + ldy;
+    T ui = x[0], vi = I.b ? x[ldx] : T(0);
+    int at = 1 + I.b;
+    const T *g = y + at * ldy, *h = g + ldy;
+    T gi = I.n ? x[at * ldx] : T(0), hi = I.n ? x[(at + 1) * ldx] : T(0);
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) {
+      State<T> s = in.load(j);
+      T trained = s.tau, before = s.rho;
+      if (I.b) mix<false, true>(s, ui, u[j], vi, v[j]);
+      else mix<false, false>(s, ui, u[j], T(0), T(0));
+      if (I.n) s.tau = ui * u[j] * trained + gi * g[j] * before + hi * h[j];
+      out.store(j, s);
+    }
+  }
+
+  void sum(const Instr &I, const T *x, const T *y, int n) const {
+    Block<T> p = state(I.a), q = state(I.b), out = state(I.dst);
+    const T *u = y, *v = y + ldy;
+    T ui = x[0], vi = x[ldx];
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) {
+      State<T> a = p.load(j), b = q.load(j);
+      T uu = ui * u[j], vv = vi * v[j], du = ui - u[j], dv = vi - v[j];
+      T apart = T(0.5) * (du * du + dv * dv), two = T(2);
+      bool pa = a.rho > T(0), pb = b.rho > T(0);
+      T below = uu * (pa ? a.gap : two - a.gap) + vv * (pb ? b.gap : two - b.gap) + apart;
+      T above = uu * (pa ? two - a.gap : a.gap) + vv * (pb ? two - b.gap : b.gap) + apart;
+      State<T> s;
+      s.gap = min_(below, above);
+      s.rho = below < above ? T(1) - below : above - T(1);
+      s.tau = uu * a.tau + vv * b.tau;
+      out.store(j, s);
+    }
+  }
+
+  void product(const Instr &I, int n) const {
+    Block<T> p = state(I.a), q = state(I.b), out = state(I.dst);
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) {
+      State<T> a = p.load(j), b = q.load(j), s;
+      s.rho = a.rho * b.rho;
+      s.gap = a.gap + b.gap - a.gap * b.gap;
+      s.tau = a.tau * b.rho + a.rho * b.tau;
+      out.store(j, s);
+    }
+  }
+
+  void dropout(const Instr &I, int n) const {
+    Block<T> in = state(I.a), out = state(I.dst);
+    T keep = consts[I.c];
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) {
+      State<T> s = in.load(j);
+      out.store(j, {keep * s.rho, (T(1) - keep) + keep * s.gap, keep * s.tau});
+    }
+  }
+
+  // rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row.
+  void series(const Instr &I, const T *x, const T *y, int n) const {
+    Block<T> in = state(I.a), out = state(I.dst);
+    alignas(64) T value[kBlock], slope[kBlock];
+    for (int j = 0; j < n; ++j) value[j] = slope[j] = T(0);
+    for (int m = I.n - 1; m >= 0; --m) {
+      T xm = x[m * ldx];
+      const T *ym = y + m * ldy;
+#pragma GCC ivdep
+      for (int j = 0; j < n; ++j) {
+        slope[j] = slope[j] * in.rho[j] + value[j];
+        value[j] = value[j] * in.rho[j] + xm * ym[j];
+      }
+    }
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j)
+      out.store(j, {value[j], max_(T(0), T(1) - abs_(value[j])), slope[j] * in.tau[j]});
+  }
+
+  // Many layers as two Chebyshev series in the angle.
+  void profile(const Instr &I, int n) const {
+    Block<T> in = state(I.a), out = state(I.dst);
+    const T *rho_c = consts + I.c, *tau_c = rho_c + I.n;
+    constexpr int W = 64;
+    for (int j0 = 0; j0 < n; j0 += W) {
+      alignas(64) T x[W], p1[W], p2[W], q1[W], q2[W];
+      for (int j = 0; j < W; ++j) {
+        T angle = arc_(in.gap[j0 + j]);
+        angle = in.rho[j0 + j] > T(0) ? angle : T(3.14159265358979323846) - angle;
+        x[j] = T(2) - angle * T(1.27323954473516268615);
+        p1[j] = p2[j] = q1[j] = q2[j] = T(0);
+      }
+      for (int k = I.n - 1; k > 0; --k) {
+        T cp = rho_c[k], cq = tau_c[k];
+#pragma GCC ivdep
+        for (int j = 0; j < W; ++j) {
+          T p = x[j] * p1[j] + (cp - p2[j]), q = x[j] * q1[j] + (cq - q2[j]);
+          p2[j] = p1[j]; p1[j] = p;
+          q2[j] = q1[j]; q1[j] = q;
+        }
+      }
+      for (int j = 0; j < W; ++j) {
+        T half = T(0.5) * x[j];
+        T rho = half * p1[j] + (rho_c[0] - p2[j]);
+        out.store(j0 + j, {rho, max_(T(0), T(1) - abs_(rho)), half * q1[j] + (tau_c[0] - q2[j])});
+      }
+    }
+  }
+
+  template <class F> void each(int n, F f) const {
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) f(j);
+  }
+
+  void primitive(const Instr &I, const T *x, const T *y, int n) const {
+    T *o = regs[I.dst];
+    const T *a = regs[I.a], *b = regs[I.b], *c = regs[I.c];
+    switch (I.op) {
+      case kRowX: { T v = x[0]; each(n, [=](int j) { o[j] = v; }); break; }
+      case kRowY: each(n, [=](int j) { o[j] = y[j]; }); break;
+      case kScalar: { T v = consts[I.n]; each(n, [=](int j) { o[j] = v; }); break; }
+      case kAdd: each(n, [=](int j) { o[j] = a[j] + b[j]; }); break;
+      case kSub: each(n, [=](int j) { o[j] = a[j] - b[j]; }); break;
+      case kMul: each(n, [=](int j) { o[j] = a[j] * b[j]; }); break;
+      case kDiv: each(n, [=](int j) { o[j] = a[j] / b[j]; }); break;
+      case kMin: each(n, [=](int j) { o[j] = min_(a[j], b[j]); }); break;
+      case kMax: each(n, [=](int j) { o[j] = max_(a[j], b[j]); }); break;
+      case kGt: each(n, [=](int j) { o[j] = a[j] > b[j] ? T(1) : T(0); }); break;
+      case kGe: each(n, [=](int j) { o[j] = a[j] >= b[j] ? T(1) : T(0); }); break;
+      case kWhere: each(n, [=](int j) { o[j] = a[j] > T(0) ? b[j] : c[j]; }); break;
+      case kSqrt: each(n, [=](int j) { o[j] = root(a[j]); }); break;
+      case kExp: each(n, [=](int j) { o[j] = exp_(a[j]); }); break;
+      case kExpm1: each(n, [=](int j) { o[j] = expm1_(a[j]); }); break;
+      case kAbs: each(n, [=](int j) { o[j] = abs_(a[j]); }); break;
+      case kArc: each(n, [=](int j) { o[j] = arc_(a[j]); }); break;
+      case kLune: each(n, [=](int j) { o[j] = lune_(a[j]); }); break;
+      case kGapOf: each(n, [=](int j) { o[j] = max_(T(0), T(1) - abs_(a[j])); }); break;
+      case kCopy: each(n, [=](int j) { o[j] = a[j]; }); break;
+    }
+  }
+
+  // Row i against columns [j0, j0 + n); state 0 holds the inputs before and the result after.
+  void run(int64_t i, int64_t j0, int n) const {
+    struct Turn { int64_t start; int left; int64_t ox, oy; int sx, sy; } stack[8];
+    int depth = 0;
+    int64_t ox = 0, oy = 0;
+    for (int64_t p = 0; p < n_code; ++p) {
+      const Instr &I = code[p];
+      const T *x = table_x + (I.x + ox) * ldx + i, *y = table_y + (I.y + oy) * ldy + j0;
+      switch (I.op) {
+        case kLoop: stack[depth++] = {p, I.n, ox, oy, I.x, I.y}; break;
+        case kNext: {
+          Turn &t = stack[depth - 1];
+          if (--t.left > 0) {
+            ox += t.sx; oy += t.sy; p = t.start;
+          } else {
+            ox = t.ox; oy = t.oy; --depth;
+          }
+          break;
+        }
+        case kDense: dense(I, x, y, n); break;
+        case kSum: sum(I, x, y, n); break;
+        case kProduct: product(I, n); break;
+        case kDropout: dropout(I, n); break;
+        case kSeries: series(I, x, y, n); break;
+        case kProfile: profile(I, n); break;
+        default:
+          if (I.op < kDual) { primitive(I, x, y, n); break; }
+          switch (I.op - kDual) {
+#define KR_DUAL(k) \
+  case k: run_dual<Dual##k<T>>(I, state(I.a), state(I.dst), x, ldx, y, ldy, consts + I.c, n); break;
+            KR_DUALS
+#undef KR_DUAL
+          }
+      }
+    }
+  }
+};

@@ -1,0 +1,5 @@
+"""``python -m kernreg``."""
+
+from kernreg.cli import main
+
+main()

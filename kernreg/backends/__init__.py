@@ -1,0 +1,5 @@
+"""Backends: ways to compute kernel matrices from a program."""
+
+from kernreg.backends.registry import BACKENDS, bind, explain
+
+__all__ = ["BACKENDS", "bind", "explain"]

@@ -1,0 +1,308 @@
+"""What the fast backends must know of a program on given rows before they run it.
+
+One pass over the rows finds how far rounding errors can grow (and with that whether float32
+arithmetic is enough), how long Hermite series must be, and whether a stretch of the program sees
+nothing but the angle between inputs, so that the profile pass applies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kernreg.backends import rows as R
+from kernreg.backends.reference import PairState, evaluate
+from kernreg.exceptions import InvalidInputError
+from kernreg.ir import program as ir
+from kernreg.ir.profile import Profile, fit_profile
+from kernreg.ir.quadrature import series_length
+
+__all__ = ["Analysis", "Segment", "analyze"]
+
+# Relative errors of about 1e-7 enter at every layer; grown by more than this they would reach the
+# 5e-6 that float32 results are promised to.
+_MAX_GROWTH = 12.0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operations ``start + 1`` to ``end`` of a program, replaced by a function of the angle."""
+
+    start: int
+    end: int
+    profile: Profile
+
+
+@dataclass
+class Analysis:
+    """Findings about a program on given rows.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the arithmetic; wider than the result where float32 would not keep its promise.
+    near : float
+        Pairs with a smaller gap are taken from differences of rows.
+    growth : float
+        Largest factor by which an error in a correlation grows on its way.
+    layers : int
+        Nonlinearities on the longest path.
+    terms : dict
+        Length of the Hermite series by ``id`` of the operation; None if too long.
+    segment : Segment or None
+        What the profile pass replaces.
+    reason : str or None
+        Why no fast backend can run the program.
+    """
+
+    dtype: np.dtype
+    near: float = 0.0
+    growth: float = 1.0
+    layers: int = 0
+    terms: dict[int, int | None] = field(default_factory=dict)
+    segment: Segment | None = None
+    reason: str | None = None
+
+
+@dataclass
+class _Value:
+    row: R.Row
+    growth: Tensor
+    exact_gap: bool
+    layers: int
+
+
+@dataclass
+class _Walker:
+    params: tuple[float, ...]
+    tol: float
+    growth: float = 1.0
+    kinks_on_inexact_gap: bool = False
+    largest: dict[int, tuple[float, float]] = field(default_factory=dict)
+    apply: dict[int, ir.Apply] = field(default_factory=dict)
+
+    def run(self, ops: tuple[ir.Op, ...], start: _Value) -> tuple[_Value, list[bool]]:
+        """Walk ``ops``; also says for each whether its coefficients are alike for all rows."""
+        values, alike = [start], [True]
+        for op in ops[1:]:
+            value, same = self.step(op, values)
+            values.append(value)
+            alike.append(same)
+            self.growth = max(self.growth, float(value.growth.max()))
+        return values[-1], alike
+
+    def alike(self, *vectors: Tensor | None) -> bool:
+        """Whether each vector has one value, up to rounding."""
+        return all(
+            v is None or float(v.max() - v.min()) <= self.tol * float(v.abs().max())
+            for v in vectors
+        )
+
+    def step(self, op: ir.Op, values: list[_Value]) -> tuple[_Value, bool]:
+        match op:
+            case ir.Dense():
+                x = values[op.x]
+                row, c = R.dense_row(x.row, op, self.params)
+                value = _Value(row, x.growth * c.u**2, x.exact_gap, x.layers)
+                return value, self.alike(*c.tables())
+            case ir.Apply():
+                return self.nonlinearity(op, values[op.x])
+            case ir.Sum():
+                xs = [values[x] for x in op.xs]
+                row, us = R.sum_row([x.row for x in xs], R.sum_weights(op, self.params))
+                growth = sum(x.growth * u**2 for x, u in zip(xs, us, strict=True))
+                return _merged(xs, row, growth), self.alike(*us)
+            case ir.Product():
+                xs = [values[x] for x in op.xs]
+                growth = sum(x.growth for x in xs)
+                return _merged(xs, R.product_row([x.row for x in xs]), growth), True
+            case ir.Normalize():
+                x = values[op.x]
+                row = R.normalize_row(x.row, self.params[op.eps])
+                return _Value(row, x.growth, x.exact_gap, x.layers), True
+            case ir.Dropout():
+                x, keep = values[op.x], self.params[op.keep]
+                row = R.Row(x.row.s / keep**0.5, x.row.tau)
+                return _Value(row, x.growth * keep, x.exact_gap, x.layers), True
+            case ir.Repeat():
+                value, same = values[op.x], True
+                for _ in range(op.count):
+                    value, alike = self.run(op.body, value)
+                    same = same and all(alike)
+                return value, same
+            case _:
+                raise TypeError(f"unexpected operation {op!r}")
+
+    def nonlinearity(self, op: ir.Apply, x: _Value) -> tuple[_Value, bool]:
+        fn = R.bound(op, self.params)
+        row, dot = R.apply_row(x.row, fn)
+        smooth = getattr(fn, "smooth", True)
+        if not smooth and not x.exact_gap:
+            self.kinks_on_inexact_gap = True
+        if not fn.closed_form:
+            self.apply[id(op)] = op
+            low, high = self.largest.get(id(op), (np.inf, 0.0))
+            s = x.row.s
+            self.largest[id(op)] = (min(low, float(s.min())), max(high, float(s.max())))
+        # Kinked duals give the gap without cancellation; smooth ones form it by subtraction.
+        value = _Value(row, x.growth * dot, not smooth and fn.closed_form, x.layers + 1)
+        return value, fn.homogeneous is not None or self.alike(x.row.s)
+
+
+def _merged(xs: list[_Value], row: R.Row, growth: Tensor | int) -> _Value:
+    return _Value(
+        row,
+        torch.as_tensor(growth),
+        all(x.exact_gap for x in xs),
+        max(x.layers for x in xs),
+    )
+
+
+def analyze(
+    program: ir.Program, rows: tuple[R.Row, R.Row], dtype: np.dtype, pairs: int, exact: bool
+) -> Analysis:
+    """Analyze a program on the rows of both sides.
+
+    Parameters
+    ----------
+    program : Program
+        What will be run.
+    rows : tuple of Row
+        Input rows of both sides.
+    dtype : dtype
+        Of the result.
+    pairs : int
+        Number of entries that are wanted: a profile is not worth its while for few.
+    exact : bool
+        No profile pass.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    InvalidInputError
+        If the kernel overflows.
+    """
+    row = rows[0]
+    if rows[1] is not rows[0]:
+        row = R.Row(torch.cat([r.s for r in rows]), torch.cat([r.tau for r in rows]))
+    single = dtype == np.float32
+    walker = _Walker(program.params, 16 * float(np.finfo(dtype).eps) / (4 if single else 1))
+    start = _Value(row, torch.ones_like(row.s), True, 0)
+    value, alike = walker.run(program.ops, start)
+    _check_range(value.row, dtype)
+    wide = single and (walker.growth > _MAX_GROWTH or walker.kinks_on_inexact_gap)
+    arithmetic = np.dtype(np.float64) if wide else np.dtype(dtype)
+    found = Analysis(dtype=arithmetic, growth=walker.growth, layers=value.layers)
+    # An error e in a correlation of gap g is one of e / sqrt(2 g) in the angle.
+    per_layer, most = (1e-3, 0.02) if arithmetic == np.float32 else (1e-6, 1e-3)
+    found.near = min(most, per_layer * max(1, value.layers))
+    for key, op in walker.apply.items():
+        fn = R.bound(op, program.params)
+        s = torch.tensor(walker.largest[key], dtype=torch.float64)
+        found.terms[key] = series_length(fn, s, 1e-8 if single else 1e-13)
+        if found.terms[key] is None:
+            found.reason = (
+                f"{fn!r} at standard deviations up to {float(s[1]):.3g} needs too long a "
+                "Hermite series; integrated numerically instead"
+            )
+    if not exact:
+        found.segment = _segment(program, alike, row, dtype, pairs)
+    return found
+
+
+def _check_range(row: R.Row, dtype: np.dtype) -> None:
+    top = float((row.s * row.s * row.tau.clamp(min=1.0)).max())
+    if not top < float(np.finfo(dtype).max):
+        raise InvalidInputError(
+            f"The kernel overflows {np.dtype(dtype).name}: its largest diagonal entry is "
+            f"{top:.3g}. Use a smaller W_std, fewer layers, or LayerNorm."
+        )
+
+
+def _segment(
+    program: ir.Program, alike: list[bool], row: R.Row, dtype: np.dtype, pairs: int
+) -> Segment | None:
+    """The longest stretch that depends on the angle only, if a series pays."""
+    ops = program.ops
+    best: tuple[int, int] | None = None
+    for start in (0, 1):
+        if start == 1 and not (
+            len(ops) > 1 and isinstance(ops[1], ir.Dense) and ops[1].fan_in is None
+        ):
+            break
+        end = start
+        for i in range(start + 1, len(ops)):
+            if not alike[i]:
+                break
+            if _cut(ops, start, i) and not _kinks_behind(ops, i):
+                end = i
+        if end > start and (best is None or end - start > best[1] - best[0]):
+            best = (start, end)
+    if best is None:
+        return None
+    start, end = best
+    body = ir.Program(ops[start : end + 1], program.params)
+    depth = max(1, _depth(body.ops))
+    terms = 16 * depth**0.5
+    if body.flops() < 8 * terms + 60 or pairs < 100 * terms:
+        return None
+    profile = _profile(program, start, end, row, depth, dtype)
+    return None if profile is None else Segment(start, end, profile)
+
+
+def _inputs(op: ir.Op) -> tuple[int, ...]:
+    if isinstance(op, ir.Sum | ir.Product):
+        return op.xs
+    return (op.x,) if hasattr(op, "x") else ()
+
+
+def _cut(ops: tuple[ir.Op, ...], start: int, end: int) -> bool:
+    """Whether values flow into (start, end] only from ``start``, and out only from ``end``."""
+    inside = all(x >= start for op in ops[start + 1 : end + 1] for x in _inputs(op))
+    return inside and all(x >= end for op in ops[end + 1 :] for x in _inputs(op))
+
+
+def _kinks_behind(ops: tuple[ir.Op, ...], end: int) -> bool:
+    """Whether a later nonlinearity would need the gap, which a series does not give exactly."""
+    return any(
+        (isinstance(op, ir.Apply) and not getattr(op.fn, "smooth", True))
+        or (isinstance(op, ir.Repeat) and _kinks_behind(op.body, 0))
+        for op in ops[end + 1 :]
+    )
+
+
+def _depth(ops: tuple[ir.Op, ...]) -> int:
+    depth = 0
+    for op in ops:
+        if isinstance(op, ir.Apply):
+            depth += 1
+        elif isinstance(op, ir.Repeat):
+            depth += op.count * _depth(op.body)
+    return depth
+
+
+def _profile(
+    program: ir.Program, start: int, end: int, row: R.Row, depth: int, dtype: np.dtype
+) -> Profile | None:
+    ops, params = program.ops[: end + 1], program.params
+    # One row stands for all; not a row of zeros, which homogeneous networks allow beside others.
+    k = int(row.s.argmax())
+    one = R.walk(ops[: start + 1], params, R.Row(row.s[k : k + 1], row.tau[k : k + 1]))
+
+    def kernel(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        t = torch.from_numpy(theta)[None, :]
+        gap = 2.0 * torch.where(t < np.pi / 2, torch.sin(t / 2), torch.cos(t / 2)) ** 2
+        rho = torch.where(t < np.pi / 2, 1.0 - gap, gap - 1.0)
+        # Behind one dense layer ntk = nngp.
+        tau = torch.zeros_like(rho) if start == 0 else rho
+        pair, _, _ = evaluate(ops, params, PairState(rho, gap, tau), one, one, start)
+        return torch.stack([pair.rho[0], pair.tau[0]]).numpy()
+
+    return fit_profile(kernel, 2e-7 if dtype == np.float32 else 5e-13, depth)

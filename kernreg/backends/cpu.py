@@ -1,0 +1,126 @@
+"""The cpu backend: the C++ tile engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernreg import config
+from kernreg.backends import rows as R
+from kernreg.backends.analysis import analyze
+from kernreg.backends.base import Part, Request
+from kernreg.backends.tiles import Machine, translate
+from kernreg.exceptions import BackendError
+from kernreg.ir.program import Program
+
+__all__ = ["CpuBackend", "load_extension"]
+
+_MISSING: str | None = None
+try:
+    from kernreg import _core
+except ImportError as error:
+    _core = None  # type: ignore[assignment]
+    _MISSING = (
+        f"the C++ extension is not there ({error}); build it with a C++ compiler by "
+        "`pip install .` without KERNREG_BUILD_EXT=0"
+    )
+
+
+def load_extension() -> tuple[ModuleType | None, str | None]:
+    """The extension module, or the reason why there is none."""
+    return _core, _MISSING
+
+
+def instruction_set() -> str:
+    """The instruction set in use: ``KERNREG_ISA`` if this machine has it, else the best."""
+    available = _core.instruction_sets()
+    return config.isa() if config.isa() in available else available[0]
+
+
+class _CpuBound:
+    def __init__(self, request: Request, exact: bool) -> None:
+        rows, units = [], []
+        for X in (request.X1, request.X2):
+            if X is None:
+                rows.append(rows[0])
+                units.append(units[0])
+            else:
+                row, unit = R.input_row(torch.from_numpy(np.asarray(X)))
+                rows.append(row)
+                units.append(unit)
+        pairs = len(rows[0].s) * len(rows[1].s)
+        self.analysis = analyze(
+            request.program, (rows[0], rows[1]), request.dtype, pairs, exact
+        )
+        if self.analysis.reason is not None:
+            raise BackendError(self.analysis.reason)
+        self.arithmetic = self.analysis.dtype
+        machine = Machine(
+            _core.OPS, {s: k for k, s in enumerate(_core.signatures())}, _core.REGISTERS
+        )
+        self._tiles = translate(
+            request.program, (rows[0], rows[1]), machine, self.analysis, self.arithmetic
+        )
+        self._units = [np.ascontiguousarray(u.numpy(), dtype=self.arithmetic) for u in units[:1]]
+        self._units.append(
+            self._units[0]
+            if request.symmetric
+            else np.ascontiguousarray(units[1].numpy(), dtype=self.arithmetic)
+        )
+        self._symmetric = request.symmetric
+        row1, row2 = self._tiles.rows
+        self._scales = [np.ascontiguousarray(r.s.numpy()) for r in (row1, row2)]
+        self._diagonals = {k: R.diagonal(row1, k).numpy() for k in ("nngp", "ntk")}
+
+    def diagonal(self, kernel: str) -> NDArray[np.float64]:
+        return self._diagonals[kernel]
+
+    def fill(self, part: Part, out: Mapping[str, NDArray[Any]]) -> None:
+        # Half the work where every entry above the diagonal has its mirror image in the part.
+        mirrored = self._symmetric and part.j0 <= part.i0 and part.j1 <= part.i1
+        t = self._tiles
+        _core.fill(
+            instruction_set(),
+            self._units[0],
+            t.tables[0],
+            self._scales[0],
+            self._units[1],
+            t.tables[1],
+            self._scales[1],
+            mirrored,
+            self.analysis.near,
+            t.code,
+            t.consts,
+            out.get("nngp"),
+            out.get("ntk"),
+            self._diagonals["nngp"],
+            self._diagonals["ntk"],
+            [part.i0, part.i1, part.j0, part.j1],
+            config.num_threads(),
+        )
+        if self._symmetric and not mirrored:
+            low, high = max(part.i0, part.j0), min(part.i1, part.j1)
+            k = np.arange(low, high)
+            for kernel, target in out.items():
+                target[k - part.i0, k - part.j0] = self._diagonals[kernel][low:high]
+
+
+class CpuBackend:
+    """C++ tiles on AVX-512, AVX2 or baseline x86-64, and on any other processor."""
+
+    name = "cpu"
+
+    def supports(self, program: Program) -> str | None:
+        """The extension must be there; what else may fail depends on the data."""
+        return _MISSING
+
+    def bind(self, request: Request) -> _CpuBound:
+        """Prepare a request."""
+        if _MISSING is not None:
+            raise BackendError(_MISSING)
+        return _CpuBound(request, request.exact)

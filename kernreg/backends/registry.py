@@ -1,0 +1,71 @@
+"""Which backend runs a program."""
+
+from __future__ import annotations
+
+import logging
+
+from kernreg.backends.base import Backend, Bound, Request
+from kernreg.backends.cpu import CpuBackend
+from kernreg.backends.torch_backend import ReferenceBackend
+from kernreg.exceptions import BackendError, InvalidInputError
+from kernreg.ir.program import Program
+
+__all__ = ["BACKENDS", "bind", "explain"]
+
+log = logging.getLogger("kernreg.backends")
+
+BACKENDS: dict[str, Backend] = {b.name: b for b in (CpuBackend(), ReferenceBackend())}
+"""Backends by name, best first."""
+
+
+def explain(program: Program) -> list[tuple[str, str | None]]:
+    """Every backend with the reason why it cannot run ``program``, or None.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> explain(nn.mlp(depth=1).program())[-1]
+    ('reference', None)
+    """
+    return [(name, backend.supports(program)) for name, backend in BACKENDS.items()]
+
+
+def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
+    """Prepare a request on a backend.
+
+    Parameters
+    ----------
+    request : Request
+        What is wanted.
+    backend : str
+        A name, or "auto" for the first that can.
+
+    Returns
+    -------
+    tuple of str and Bound
+        The backend's name and what it prepared.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is unknown.
+    BackendError
+        If the backend that was asked for cannot run the program.
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise InvalidInputError(
+            f"backend must be 'auto' or one of {', '.join(BACKENDS)}, found {backend!r}."
+        )
+    for name, candidate in BACKENDS.items():
+        if backend not in ("auto", name):
+            continue
+        reason = candidate.supports(request.program)
+        if reason is None:
+            try:
+                return name, candidate.bind(request)
+            except BackendError as error:
+                reason = str(error)
+        if backend == name:
+            raise BackendError(f"backend={name!r} cannot run this: {reason}.")
+        log.info("backend %s not taken: %s", name, reason)
+    raise BackendError("no backend can run this program")

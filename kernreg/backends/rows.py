@@ -1,0 +1,195 @@
+"""What a program does to single rows: variances and the coefficients that pairs are mixed with.
+
+The state of a row is its standard deviation ``s`` and ``tau = ntk / s^2`` on the diagonal. Every
+rule here is also the source of the per-row tables of the fast backends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernreg.ir.torchmath import TorchMath
+from kernreg.exceptions import InvalidInputError
+from kernreg.ir import program as ir
+from kernreg.ir.pair import Dual, Pair
+from kernreg.ir.quadrature import row_moments
+
+__all__ = ["DenseCoefficients", "Row", "apply_row", "dense_row", "diagonal", "walk"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """State of rows: standard deviation and normalised tangent kernel, each of shape (n,)."""
+
+    s: Tensor
+    tau: Tensor
+
+
+@dataclass(frozen=True)
+class DenseCoefficients:
+    """How a dense layer mixes correlations: ``rho' = u_i u_j rho + v_i v_j``.
+
+    ``(u, v)`` has unit length; ``v`` is None without a bias. ``g`` and ``h`` scale the kernel and
+    the bias in the tangent kernel of the "standard" parameterization, and are None otherwise.
+    """
+
+    u: Tensor
+    v: Tensor | None
+    g: Tensor | None
+    h: Tensor | None
+
+    def tables(self) -> list[Tensor]:
+        """Those that exist, in the order that tile kernels expect."""
+        return [t for t in (self.u, self.v, self.g, self.h) if t is not None]
+
+
+def _ratio(a: Tensor, b: Tensor, otherwise: float) -> Tensor:
+    """``a / b``, and ``otherwise`` where ``b`` is 0."""
+    zero = b == 0
+    return torch.where(zero, otherwise, a / torch.where(zero, 1.0, b))
+
+
+def dense_row(row: Row, op: ir.Dense, params: tuple[float, ...]) -> tuple[Row, DenseCoefficients]:
+    """A dense layer on rows."""
+    W, b = params[op.W], None if op.b is None else params[op.b]
+    weight = W * row.s
+    s = weight if b is None else torch.hypot(weight, torch.full_like(weight, b))
+    u = _ratio(weight, s, 1.0)
+    v = None if b is None else _ratio(torch.full_like(s, b), s, 0.0)
+    if op.fan_in is None:
+        return Row(s, 1.0 + u * u * row.tau), DenseCoefficients(u, v, None, None)
+    g = op.fan_in**0.5 / W * u
+    if op.b is None:
+        h = torch.zeros_like(s)
+    else:
+        if bool((s == 0).any()):
+            raise InvalidInputError(
+                "A row of zeros has variance 0 behind a Dense layer in the 'standard' "
+                "parameterization with b_std=0.0; use b_std=None or b_std > 0, or drop the row."
+            )
+        h = 1.0 / s
+        v = torch.zeros_like(s) if v is None else v
+    return Row(s, g * g + h * h + u * u * row.tau), DenseCoefficients(u, v, g, h)
+
+
+def unit_moments(fn: Dual) -> tuple[float, float]:
+    """``E[phi^2]`` and ``E[phi'^2]`` at unit variance, of a homogeneous nonlinearity."""
+    one = torch.ones(1, dtype=torch.float64)
+    m = fn.dual(TorchMath, Pair(one, 0.0 * one, 1.0, 1.0))
+    return float(m.kappa), float(m.kappa_dot)
+
+
+def apply_row(row: Row, fn: Dual) -> tuple[Row, Tensor]:
+    """A nonlinearity on rows; also the factor that it puts on ``tau``."""
+    s = row.s
+    if fn.closed_form and fn.homogeneous is not None:
+        kappa, kappa_dot = unit_moments(fn)
+        power = s**fn.homogeneous if fn.homogeneous else (s > 0).to(s.dtype)
+        dot = torch.full_like(s, kappa_dot / kappa)
+        return Row(kappa**0.5 * power, dot * row.tau), dot
+    if fn.closed_form:
+        m = fn.dual(TorchMath, Pair(torch.ones_like(s), torch.zeros_like(s), s, s))
+        square = torch.as_tensor(m.kappa, dtype=s.dtype).expand_as(s)
+        slope = torch.as_tensor(m.kappa_dot, dtype=s.dtype).expand_as(s)
+    else:
+        square, slope = row_moments(fn, s)
+    dot = _ratio(slope * s * s, square, 0.0)
+    return Row(torch.sqrt(square), dot * row.tau), dot
+
+
+def sum_row(rows: list[Row], weights: list[float]) -> tuple[Row, list[Tensor]]:
+    """A weighted sum of branches; also each branch's share ``u`` of the standard deviation."""
+    parts = [w**0.5 * r.s for w, r in zip(weights, rows, strict=True)]
+    s = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+    shares = [_ratio(p, s, 1.0 if i == 0 else 0.0) for i, p in enumerate(parts)]
+    tau = sum((u * u * r.tau for u, r in zip(shares, rows, strict=True)), torch.zeros_like(s))
+    return Row(s, tau), shares
+
+
+def product_row(rows: list[Row]) -> Row:
+    """A product of branches."""
+    s = rows[0].s
+    for r in rows[1:]:
+        s = s * r.s
+    return Row(s, sum((r.tau for r in rows[1:]), rows[0].tau))
+
+
+def normalize_row(row: Row, eps: float) -> Row:
+    """Layer normalisation; correlations and ``tau`` do not change."""
+    return Row(_ratio(row.s, torch.sqrt(eps + row.s * row.s), 0.0), row.tau)
+
+
+def walk(
+    ops: tuple[ir.Op, ...], params: tuple[float, ...], start: Row, first: int = 0
+) -> Row:
+    """The state of rows behind ``ops``.
+
+    Parameters
+    ----------
+    ops : tuple of Op
+        A program or loop body.
+    params : tuple of float
+        Run-time parameters.
+    start : Row
+        State at operation ``first``.
+    first : int
+        Where to begin; nothing behind it may refer to what comes before.
+
+    Returns
+    -------
+    Row
+    """
+    values = {first: start}
+    for i, op in enumerate(ops[first + 1 :], first + 1):
+        match op:
+            case ir.Dense():
+                row, _ = dense_row(values[op.x], op, params)
+            case ir.Apply():
+                row, _ = apply_row(values[op.x], bound(op, params))
+            case ir.Sum():
+                row, _ = sum_row([values[x] for x in op.xs], sum_weights(op, params))
+            case ir.Product():
+                row = product_row([values[x] for x in op.xs])
+            case ir.Normalize():
+                row = normalize_row(values[op.x], params[op.eps])
+            case ir.Dropout():
+                row = Row(values[op.x].s / params[op.keep] ** 0.5, values[op.x].tau)
+            case ir.Repeat():
+                row = values[op.x]
+                for _ in range(op.count):
+                    row = walk(op.body, params, row)
+            case _:
+                raise TypeError(f"unexpected operation {op!r}")
+        values[i] = row
+    return values[len(ops) - 1]
+
+
+def bound(op: ir.Apply, params: tuple[float, ...]) -> Dual:
+    """The nonlinearity of ``op`` with the program's numbers."""
+    return op.fn.bind(tuple(params[s] for s in op.slots))
+
+
+def sum_weights(op: ir.Sum, params: tuple[float, ...]) -> list[float]:
+    """The weights of a sum, 1 where it has none."""
+    return [params[s] for s in op.slots] if op.slots else [1.0] * len(op.xs)
+
+
+def input_row(X: Tensor) -> tuple[Row, Tensor]:
+    """State of the data: ``s = |x| / sqrt(d)``, ``tau = 0``; also the rows at unit length."""
+    X = X.to(torch.float64)
+    # Scaled by the largest entry, so that no square overflows or underflows.
+    top = X.abs().amax(dim=1, keepdim=True)
+    scaled = X / torch.where(top == 0, 1.0, top)
+    norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    unit = scaled / torch.where(norm == 0, 1.0, norm)
+    s = (top * norm).squeeze(1) / X.shape[1] ** 0.5
+    return Row(s, torch.zeros_like(s)), unit
+
+
+def diagonal(row: Row, kernel: str) -> Tensor:
+    """The kernel of each row with itself."""
+    q = row.s * row.s
+    return q if kernel == "nngp" else q * row.tau

@@ -1,0 +1,464 @@
+"""Translate a program and two sets of rows for the virtual machine of the cpu backend.
+
+The instructions depend on the structure of the program only; what depends on data and
+hyperparameters goes into tables (one number per row) and constants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kernreg.backends import rows as R
+from kernreg.backends.analysis import Analysis
+from kernreg.ir.torchmath import TorchMath
+from kernreg.exceptions import BackendError
+from kernreg.ir import program as ir
+from kernreg.ir.pair import Dual
+from kernreg.ir.quadrature import hermite_coefficients
+from kernreg.ir.trace import PAIR, DualCode, Value, evaluate, trace_dual
+
+__all__ = ["Machine", "TileProgram", "translate"]
+
+_STATES = 8
+"""States of pairs that may be alive at once; the other registers hold temporaries."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the compiled extension offers: operation codes and generated duals."""
+
+    ops: dict[str, int]
+    duals: dict[str, int]
+    registers: int
+
+
+@dataclass(frozen=True)
+class TileProgram:
+    """Everything the tile engine needs besides the data."""
+
+    code: NDArray[np.int32]
+    consts: NDArray[np.float64]
+    tables: tuple[NDArray[np.floating], NDArray[np.floating]]
+    rows: tuple[R.Row, R.Row]
+
+
+@dataclass
+class _State:
+    """A value of the program: its state number in the machine, and its rows on both sides."""
+
+    slot: int
+    rows: tuple[R.Row, R.Row]
+
+
+@dataclass
+class _Translator:
+    """Walks the program once per loop turn; instructions are written in the first turn only."""
+
+    params: tuple[float, ...]
+    machine: Machine
+    analysis: Analysis
+    dtype: np.dtype
+    code: list[list[int]] = field(default_factory=list)
+    consts: list[float] = field(default_factory=list)
+    tables: tuple[list[NDArray], list[NDArray]] = field(default_factory=lambda: ([], []))
+    used: set[int] = field(default_factory=set)
+    writing: bool = True
+
+    def emit(
+        self, op: str | int, dst: int = 0, a: int = 0, b: int = 0, c: int = 0, n: int = 0
+    ) -> list[int]:
+        """Append an instruction; tables that are added next belong to it."""
+        number = op if isinstance(op, int) else self.machine.ops[op]
+        instruction = [number, dst, a, b, c, len(self.tables[0]), len(self.tables[1]), n]
+        if self.writing:
+            self.code.append(instruction)
+        return instruction
+
+    def constants(self, values: list[float]) -> int:
+        """Append constants and say where they begin."""
+        if self.writing:
+            self.consts += [float(v) for v in values]
+        return len(self.consts) - len(values)
+
+    def table(self, side: int, values: Tensor) -> None:
+        """Append a table of one side."""
+        self.tables[side].append(values.numpy().astype(self.dtype))
+
+    def new_state(self) -> int:
+        """A free state number."""
+        for slot in range(_STATES):
+            if slot not in self.used:
+                self.used.add(slot)
+                return slot
+        raise BackendError(
+            f"the network has more than {_STATES} branches alive at once; "
+            "use backend='reference'"
+        )
+
+    def run(self, ops: tuple[ir.Op, ...], start: _State, first: int = 0) -> _State:
+        """Translate ``ops`` from operation ``first`` on; ``start`` is the value before it."""
+        values: dict[int, _State] = {first: start}
+        last = _last_uses(ops)
+        i = first + 1
+        while i < len(ops):
+            op = ops[i]
+            follower = _dense_behind(ops, i)
+            done = [x for x in _arguments(op) if last[x] <= i]
+            if isinstance(op, ir.Repeat):
+                result = self.repeat(op, values[op.x], keep=last[op.x] > i)
+            else:
+                args = [values[x] for x in _arguments(op)]
+                free = [values[x].slot for x in done]
+                result = self.step(op, args, free, follower)
+            for x in done:
+                if values[x].slot != result.slot:
+                    self.used.discard(values[x].slot)
+            i += 2 if follower is not None and self._fuses(op) else 1
+            values[i - 1] = result
+        return values[len(ops) - 1]
+
+    def step(
+        self, op: ir.Op, args: list[_State], free: list[int], follower: ir.Dense | None
+    ) -> _State:
+        """Translate one operation."""
+        both = [tuple(x.rows) for x in args]
+        match op:
+            case ir.Normalize():
+                eps = self.params[op.eps]
+                r1, r2 = (R.normalize_row(r, eps) for r in both[0])
+                slot = free[0] if free else self.new_state()
+                if slot != args[0].slot:
+                    self.copy(args[0].slot, slot)
+                return _State(slot, (r1, r2))
+            case ir.Dense():
+                return self.dense(op, args[0], free)
+            case ir.Dropout():
+                keep = self.params[op.keep]
+                dst = free[0] if free else self.new_state()
+                self.emit("dropout", dst, args[0].slot, c=self.constants([keep]))
+                r1, r2 = (R.Row(r.s / keep**0.5, r.tau) for r in both[0])
+                return _State(dst, (r1, r2))
+            case ir.Apply():
+                return self.apply(op, args[0], free, follower if self._fuses(op) else None)
+            case ir.Sum():
+                return self.sum(args, R.sum_weights(op, self.params))
+            case ir.Product():
+                return self.product(args)
+            case _:
+                raise TypeError(f"unexpected operation {op!r}")
+
+    def dense(self, op: ir.Dense, x: _State, free: list[int]) -> _State:
+        """A dense layer on its own."""
+        dst = free[0] if free else self.new_state()
+        self.emit("dense", dst, x.slot, b=int(op.b is not None), n=int(op.fan_in is not None))
+        rows = self._dense_tables(op, x.rows)
+        return _State(dst, rows)
+
+    def _dense_tables(self, op: ir.Dense, rows: tuple[R.Row, R.Row]) -> tuple[R.Row, R.Row]:
+        out = []
+        for side, row in enumerate(rows):
+            after, coefficients = R.dense_row(row, op, self.params)
+            for t in coefficients.tables():
+                self.table(side, t)
+            out.append(after)
+        return out[0], out[1]
+
+    def _fuses(self, op: ir.Op) -> bool:
+        return isinstance(op, ir.Apply) and op.fn.closed_form and self._number(op.fn) is not None
+
+    def _number(self, fn: Dual) -> int | None:
+        return self.machine.duals.get(_code(fn).signature())
+
+    def apply(
+        self, op: ir.Apply, x: _State, free: list[int], follower: ir.Dense | None
+    ) -> _State:
+        """A nonlinearity, with the dense layer behind it where one instruction does both."""
+        fn = R.bound(op, self.params)
+        after = tuple(R.apply_row(row, fn)[0] for row in x.rows)
+        dst = free[0] if free else self.new_state()
+        if not fn.closed_form:
+            self.series(op, fn, x, after, dst)
+            return _State(dst, (after[0], after[1]))
+        code = _code(op.fn)
+        leaves = self._leaves(op, fn, x.rows, after)
+        scalars = evaluate(code.scalars, leaves[0], TorchMath)
+        number = self._number(op.fn)
+        if number is None:
+            self.interpret(code, scalars, leaves, x.slot, dst)
+            return _State(dst, (after[0], after[1]))
+        dense = 0 if follower is None else 1 + int(follower.b is not None)
+        nonnegative = int(getattr(fn, "nonnegative", False))
+        start = self.constants(scalars)
+        kind = self.machine.ops["dual"] + number
+        self.emit(kind, dst, x.slot, b=dense, c=start, n=nonnegative)
+        for side, slots in enumerate((code.rows1, code.rows2)):
+            for t in evaluate(slots, leaves[side], TorchMath):
+                self.table(side, t)
+        rows = (after[0], after[1])
+        if follower is not None:
+            rows = self._dense_tables(follower, rows)
+        return _State(dst, rows)
+
+    def _leaves(
+        self, op: ir.Apply, fn: Dual, rows: tuple[R.Row, R.Row], after: tuple[R.Row, ...]
+    ) -> list[dict[str, Tensor]]:
+        """Values of the leaves of a traced dual, for both sides."""
+        shared = {
+            f"p{i}": torch.tensor(self.params[s], dtype=torch.float64)
+            for i, s in enumerate(op.slots)
+        }
+        if fn.homogeneous is not None:
+            shared["norm"] = torch.tensor(1.0 / R.unit_moments(fn)[0], dtype=torch.float64)
+        return [
+            shared | {"s": r.s, "u": torch.where(q.s == 0, 0.0, 1.0 / q.s)}
+            for r, q in zip(rows, after, strict=True)
+        ]
+
+    def series(
+        self, op: ir.Apply, fn: Dual, x: _State, after: tuple[R.Row, ...], dst: int
+    ) -> None:
+        """A nonlinearity without closed form, by Hermite coefficients per row."""
+        terms = self.analysis.terms[id(op)]
+        if terms is None:
+            raise BackendError(self.analysis.reason or "no Hermite series")
+        self.emit("series", dst, x.slot, n=terms)
+        for side, (row, out) in enumerate(zip(x.rows, after, strict=True)):
+            inverse = torch.where(out.s == 0, 0.0, 1.0 / out.s)
+            for column in (hermite_coefficients(fn, row.s, terms).coefficients * inverse[:, None]).T:
+                self.table(side, column)
+
+    def sum(self, args: list[_State], weights: list[float]) -> _State:
+        """A weighted sum, two branches at a time."""
+        total, weight = args[0], weights[0]
+        for other, w in zip(args[1:], weights[1:], strict=True):
+            self.emit("sum", dst := self.new_state(), total.slot, other.slot)
+            rows = []
+            for side in (0, 1):
+                row, shares = R.sum_row([total.rows[side], other.rows[side]], [weight, w])
+                for share in shares:
+                    self.table(side, share)
+                rows.append(row)
+            if total is not args[0]:
+                self.used.discard(total.slot)
+            total, weight = _State(dst, (rows[0], rows[1])), 1.0
+        if len(args) == 1:
+            rows = [R.Row(r.s * weight**0.5, r.tau) for r in total.rows]
+            return _State(total.slot, (rows[0], rows[1]))
+        return total
+
+    def product(self, args: list[_State]) -> _State:
+        """A product, two branches at a time."""
+        total = args[0]
+        for other in args[1:]:
+            self.emit("product", dst := self.new_state(), total.slot, other.slot)
+            if total is not args[0]:
+                self.used.discard(total.slot)
+            r1, r2 = (R.product_row([total.rows[k], other.rows[k]]) for k in (0, 1))
+            total = _State(dst, (r1, r2))
+        return total
+
+    def repeat(self, op: ir.Repeat, x: _State, keep: bool) -> _State:
+        """A loop: its body once as instructions, its tables for every turn."""
+        slot = x.slot
+        if keep:
+            slot = self.new_state()
+            self.copy(x.slot, slot)
+        head = self.emit("loop", n=op.count)
+        before = [len(t) for t in self.tables]
+        state = _State(slot, x.rows)
+        writing = self.writing
+        for turn in range(op.count):
+            state = self.run(op.body, state)
+            if state.slot != slot:
+                self.copy(state.slot, slot)
+                self.used.discard(state.slot)
+                self.used.add(slot)
+                state.slot = slot
+            if turn == 0:
+                head[5:7] = [len(t) - k for t, k in zip(self.tables, before, strict=True)]
+                self.emit("next")
+            self.writing = False
+        self.writing = writing
+        return state
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy a state."""
+        for k in range(3):
+            self.emit("copy", 3 * target + k, 3 * source + k)
+
+    def interpret(
+        self,
+        code: DualCode,
+        scalars: list[Tensor],
+        leaves: list[dict[str, Tensor]],
+        source: int,
+        dst: int,
+    ) -> None:
+        """A dual that is not compiled in, one primitive at a time."""
+        temporaries = _Temporaries(range(3 * _STATES, self.machine.registers), code)
+        where: dict[int, int] = {}
+        slots = {id(v): k for k, v in enumerate(code.scalars)}
+        sides = {id(v): (side, v) for side, vs in enumerate((code.rows1, code.rows2)) for v in vs}
+
+        def operand(v: Value) -> int:
+            if v.op == "leaf" and v.level == PAIR:
+                return 3 * source + (0 if v.number == "rho" else 1)
+            if id(v) in where:
+                return where[id(v)]
+            register = where[id(v)] = temporaries.take(v)
+            if id(v) in sides:
+                side, _ = sides[id(v)]
+                self.emit("rowx" if side == 0 else "rowy", register)
+                self.table(side, evaluate((v,), leaves[side], TorchMath)[0])
+            else:
+                value = v.number if v.op == "const" else scalars[slots[id(v)]]
+                self.emit("scalar", register, n=self.constants([float(value)]))  # type: ignore[arg-type]
+            return register
+
+        for v in code.pairs:
+            inputs = [operand(a) for a in v.args]
+            temporaries.release(v, where)
+            register = where[id(v)] = temporaries.take(v)
+            self.emit(v.op, register, *(inputs + [0, 0])[:3])
+        rho, dot = operand(code.rho), operand(code.dot)
+        if code.gap is not None:
+            gap = operand(code.gap)
+        else:
+            self.emit("gap_of", gap := temporaries.spare(), rho)
+        self.emit("mul", 3 * dst + 2, 3 * source + 2, dot)
+        if rho != (moved := 3 * dst):
+            # The gap may still be needed from the input's place, so it goes first.
+            self.emit("copy", spare := temporaries.spare(), gap)
+            self.emit("copy", moved, rho)
+            gap = spare
+        self.emit("copy", 3 * dst + 1, gap)
+
+
+class _Temporaries:
+    """Registers for the values of one traced dual, freed after their last use."""
+
+    def __init__(self, registers: range, code: DualCode) -> None:
+        self.free = list(reversed(registers))
+        self.last: dict[int, int] = {}
+        for k, v in enumerate(code.pairs):
+            for a in v.args:
+                self.last[id(a)] = k
+        for v in code.outputs():
+            self.last[id(v)] = len(code.pairs)
+        self.step = {id(v): k for k, v in enumerate(code.pairs)}
+
+    def take(self, v: Value) -> int:
+        if not self.free:
+            raise BackendError(
+                f"a dual needs more than the {len(self.step)} registers there are; "
+                "use backend='reference'"
+            )
+        return self.free.pop()
+
+    def spare(self) -> int:
+        return self.free.pop()
+
+    def release(self, v: Value, where: dict[int, int]) -> None:
+        """Free the registers of arguments that ``v`` is the last to use."""
+        for a in {id(a): a for a in v.args}.values():
+            if self.last[id(a)] == self.step[id(v)] and id(a) in where:
+                self.free.append(where.pop(id(a)))
+
+
+_CODES: dict[tuple, DualCode] = {}
+
+
+def _code(fn: Dual) -> DualCode:
+    key = fn.structure()
+    if key not in _CODES:
+        _CODES[key] = trace_dual(fn)
+    return _CODES[key]
+
+
+def _arguments(op: ir.Op) -> tuple[int, ...]:
+    if isinstance(op, ir.Sum | ir.Product):
+        return op.xs
+    if isinstance(op, ir.Input | ir.Carry):
+        return ()
+    return (op.x,)
+
+
+def _last_uses(ops: tuple[ir.Op, ...]) -> dict[int, int]:
+    last = dict.fromkeys(range(len(ops)), -1)
+    for i, op in enumerate(ops):
+        for x in _arguments(op):
+            last[x] = i
+    last[len(ops) - 1] = len(ops)
+    return last
+
+
+def _dense_behind(ops: tuple[ir.Op, ...], i: int) -> ir.Dense | None:
+    """The dense layer that is the only one to read value ``i`` and comes right behind it."""
+    if i + 1 >= len(ops) or not isinstance(ops[i], ir.Apply):
+        return None
+    op = ops[i + 1]
+    users = [j for j, other in enumerate(ops) if i in _arguments(other)]
+    if isinstance(op, ir.Dense) and op.x == i and op.fan_in is None and users == [i + 1]:
+        return op
+    return None
+
+
+def _stack(tables: list[NDArray], n: int, dtype: np.dtype) -> NDArray:
+    return np.stack(tables) if tables else np.zeros((0, n), dtype)
+
+
+def translate(
+    program: ir.Program,
+    rows: tuple[R.Row, R.Row],
+    machine: Machine,
+    analysis: Analysis,
+    dtype: np.dtype,
+) -> TileProgram:
+    """Instructions, constants and tables for a program on two sets of rows.
+
+    Parameters
+    ----------
+    program : Program
+        What to run.
+    rows : tuple of Row
+        Input rows of both sides.
+    machine : Machine
+        What the extension offers.
+    analysis : Analysis
+        Lengths of Hermite series, and the profile if there is one.
+    dtype : dtype
+        Of the tables.
+
+    Returns
+    -------
+    TileProgram
+
+    Raises
+    ------
+    BackendError
+        If the program does not fit the machine.
+    """
+    t = _Translator(program.params, machine, analysis, dtype)
+    state, done = _State(t.new_state(), rows), 0
+    if (segment := analysis.segment) is not None:
+        state = t.run(program.ops[: segment.start + 1], state)
+        c, done = segment.profile.coefficients, segment.end
+        head = program.ops[: done + 1]
+        r1, r2 = (R.walk(head, program.params, r, segment.start) for r in state.rows)
+        state = _State(state.slot, (r1, r2))
+        t.emit("profile", state.slot, state.slot, c=t.constants([*c[0], *c[1]]), n=c.shape[1])
+    state = t.run(program.ops, state, done)
+    if state.slot != 0:
+        t.copy(state.slot, 0)
+    n1, n2 = (len(r.s) for r in rows)
+    return TileProgram(
+        code=np.array(t.code, dtype=np.int32).reshape(-1, 8),
+        consts=np.array(t.consts, dtype=np.float64),
+        tables=(_stack(t.tables[0], n1, dtype), _stack(t.tables[1], n2, dtype)),
+        rows=state.rows,
+    )

@@ -1,0 +1,86 @@
+"""The reference backend: :mod:`kernreg.backends.reference` behind the common interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernreg.backends import rows as R
+from kernreg.backends.base import Part, Request
+from kernreg.backends.reference import evaluate, input_pairs
+from kernreg.ir.program import Program
+
+__all__ = ["ReferenceBackend"]
+
+_TILE = 512
+
+
+class _ReferenceBound:
+    arithmetic = np.dtype(np.float64)
+
+    def __init__(self, request: Request) -> None:
+        self._program = request.program
+        self._symmetric = request.symmetric
+        self._row1, self._unit1 = R.input_row(torch.from_numpy(np.asarray(request.X1)))
+        self._row2, self._unit2 = self._row1, self._unit1
+        if request.X2 is not None:
+            self._row2, self._unit2 = R.input_row(torch.from_numpy(np.asarray(request.X2)))
+        self._out = R.walk(request.program.ops, request.program.params, self._row1)
+
+    def diagonal(self, kernel: str) -> NDArray[np.float64]:
+        return R.diagonal(self._out, kernel).numpy()
+
+    def fill(self, part: Part, out: Mapping[str, NDArray[Any]]) -> None:
+        for i0, i1 in _cuts(part.i0, part.i1):
+            for j0, j1 in _cuts(part.j0, part.j1):
+                for kernel, values in self._tile(i0, i1, j0, j1).items():
+                    if kernel in out:
+                        target = out[kernel][i0 - part.i0 : i1 - part.i0]
+                        target[:, j0 - part.j0 : j1 - part.j0] = values.numpy()
+
+    def _tile(self, i0: int, i1: int, j0: int, j1: int) -> dict[str, torch.Tensor]:
+        """A tile; of a symmetric matrix always worked out on or below the diagonal."""
+        if self._symmetric and i0 < j0:
+            return {k: v.T for k, v in self._tile(j0, j1, i0, i1).items()}
+        row1 = R.Row(self._row1.s[i0:i1], self._row1.tau[i0:i1])
+        row2 = R.Row(self._row2.s[j0:j1], self._row2.tau[j0:j1])
+        pair = input_pairs(self._unit1[i0:i1], self._unit2[j0:j1])
+        pair, row1, row2 = evaluate(
+            self._program.ops, self._program.params, pair, row1, row2
+        )
+        scale = row1.s[:, None] * row2.s[None, :]
+        tiles = {"nngp": scale * pair.rho, "ntk": scale * pair.tau}
+        if self._symmetric and i0 == j0:
+            for kernel, tile in tiles.items():
+                # A square on the diagonal may be cut short on one side.
+                n = min(tile.shape)
+                low = torch.tril(tile[:n, :n], -1)
+                tile[:n, :n] = low + low.T
+                tile.diagonal().copy_(R.diagonal(self._out, kernel)[i0 : i0 + n])
+        return tiles
+
+
+def _cuts(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Pieces between multiples of the tile size, the same for rows and columns."""
+    while start < stop:
+        end = min(stop, (start // _TILE + 1) * _TILE)
+        yield start, end
+        start = end
+
+
+class ReferenceBackend:
+    """Torch in float64: slow, clear, trusted."""
+
+    name = "reference"
+
+    def supports(self, program: Program) -> str | None:
+        """Runs every program."""
+        return None
+
+    def bind(self, request: Request) -> _ReferenceBound:
+        """Prepare a request."""
+        return _ReferenceBound(request)

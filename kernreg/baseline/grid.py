@@ -1,0 +1,141 @@
+"""The networks that ``kernreg baseline`` tries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernreg import nn
+from kernreg.baseline.scaling import Kind
+
+__all__ = ["ALPHAS", "GAUSSIAN", "Candidate", "gaussians", "networks"]
+
+ALPHAS = np.logspace(-8, 0, 17)
+"""Ridges that are tried, relative to the mean diagonal of the kernel matrix."""
+
+GAUSSIAN = "Gaussian kernel"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kernel family to be scored: a network, or the Gaussian kernel it is compared with.
+
+    Parameters
+    ----------
+    scaling : {"standard", "common"}
+        Scaling of the inputs.
+    family : str
+        Name of the nonlinearity, or :data:`GAUSSIAN`.
+    network : Layer or None
+        The network; None for the Gaussian kernel.
+    depth : int
+        Hidden layers.
+    W_std, b_std : float
+        Of every dense layer.
+    unit_rows : bool
+        Whether the network first normalises each row.
+    gamma : float
+        Of the Gaussian kernel ``exp(-gamma |x - x'|^2 / d)``.
+    """
+
+    scaling: Kind
+    family: str
+    network: nn.Layer | None
+    depth: int = 0
+    W_std: float = 0.0
+    b_std: float = 0.0
+    unit_rows: bool = False
+    gamma: float = 0.0
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Names of the kernels that the candidate gives."""
+        return ("rbf",) if self.network is None else ("nngp", "ntk")
+
+    def describe(self) -> str:
+        """The settings in words."""
+        if self.network is None:
+            return f"gamma = {self.gamma:g} / d, {self.scaling} scaling"
+        plural = "s" if self.depth > 1 else ""
+        rows = " of unit norm" if self.unit_rows else ""
+        return (
+            f"{self.depth} hidden layer{plural}, W_std = {self.W_std:g}, b_std = {self.b_std:g}, "
+            f"{self.scaling} inputs{rows}"
+        )
+
+    def grams(self, X: np.ndarray) -> Iterator[np.ndarray]:
+        """Kernel matrices, shape (n, n), in the order of :attr:`kernels`, from one pass."""
+        if self.network is None:
+            from sklearn.metrics.pairwise import rbf_kernel
+
+            yield rbf_kernel(X, gamma=self.gamma / X.shape[1])
+            return
+        from kernreg import gram
+
+        yield from gram(self.network, X, kernel=("nngp", "ntk"))
+
+
+def networks(scalings: tuple[Kind, ...], quick: bool = False) -> list[Candidate]:
+    """The grid of networks.
+
+    Parameters
+    ----------
+    scalings : tuple of {"standard", "common"}
+        Scalings of the inputs to try; with ``"common"`` each network is also tried on rows of
+        unit norm.
+    quick : bool
+        A grid of a quarter of the size.
+
+    Returns
+    -------
+    list of Candidate
+
+    Notes
+    -----
+    ``W_std`` sets how nonlinear the first layer sees the data (for homogeneous nonlinearities
+    only ``b_std / W_std`` matters), ``b_std`` how far functions may shift from the origin. The
+    kernel of one hidden layer of ``Rbf`` is the Gaussian kernel, so the grid contains Gaussian
+    kernel regression.
+    """
+    grid = []
+    for scaling in scalings:
+        for unit_rows in (False, True) if scaling == "common" else (False,):
+            for activation, depth, W_std, b_std in _shapes(quick):
+                network: nn.Layer = nn.mlp(depth, activation, W_std, b_std)
+                if unit_rows:
+                    network = nn.serial(nn.Dense(), nn.LayerNorm(), network)
+                family = type(activation).__name__
+                grid.append(Candidate(scaling, family, network, depth, W_std, b_std, unit_rows))
+    return grid
+
+
+def _shapes(quick: bool) -> Iterator[tuple[nn.Nonlinearity, int, float, float]]:
+    root2 = round(2**0.5, 4)
+    plan: list[tuple[nn.Nonlinearity, tuple[int, ...], tuple[float, ...], tuple[float, ...]]]
+    if quick:
+        plan = [
+            (nn.Relu(), (1, 3), (root2,), (0.1, 1.0)),
+            (nn.Erf(), (1, 3), (1.0, 4.0), (1.0,)),
+            (nn.Rbf(1.0), (1,), (0.25, 0.5, 1.0), (0.0,)),
+        ]
+    else:
+        plan = [
+            (nn.Relu(), (1, 2, 3, 5), (root2,), (0.0, 0.3, 1.0, 3.0)),
+            (nn.Abs(), (1, 3), (1.0,), (0.3, 1.0, 3.0)),
+            (nn.Gelu(), (1, 2, 4), (1.0, 2.0), (0.1, 1.0)),
+            (nn.Erf(), (1, 2, 3), (0.5, 1.0, 2.0, 4.0), (0.3, 1.0, 3.0)),
+            (nn.Rbf(1.0), (1, 2), (0.25, 0.5, 1.0, 2.0), (0.0,)),
+        ]
+    for activation, depths, W_stds, b_stds in plan:
+        for depth in depths:
+            for W_std in W_stds:
+                for b_std in b_stds:
+                    yield activation, depth, W_std, b_std
+
+
+def gaussians(scalings: tuple[Kind, ...], quick: bool = False) -> list[Candidate]:
+    """The Gaussian kernels of the comparison, by bandwidth."""
+    gammas = (0.1, 0.4, 1.6) if quick else (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+    return [Candidate(s, GAUSSIAN, None, gamma=gamma) for s in scalings for gamma in gammas]

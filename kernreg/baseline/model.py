@@ -1,0 +1,175 @@
+"""A model for raw tables in one file: columns, scaling and the fitted estimator."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+import kernreg
+from kernreg.baseline.scaling import Kind, Scaler
+from kernreg.datasets import Column, Dataset, Encoder, features_for
+from kernreg.exceptions import InvalidInputError, ModelFileError
+
+__all__ = ["TableModel", "fit_model"]
+
+_KEY = "kernreg.table"
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TableModel:
+    """A fitted estimator with what it needs to read raw data.
+
+    Parameters
+    ----------
+    estimator : KernelRegressor or KernelClassifier
+        Fitted on scaled features.
+    scaler : Scaler
+        From features to the estimator's inputs.
+    encoder : Encoder
+        From the raw table to features.
+    task : {"regression", "classification"}
+        What is predicted.
+    target_name : str
+        Name of the target.
+    """
+
+    estimator: Any
+    scaler: Scaler
+    encoder: Encoder
+    task: Literal["regression", "classification"]
+    target_name: str
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Predict from features, shape (n, d), as a :class:`~kernreg.datasets.Dataset` has them."""
+        return np.asarray(self.estimator.predict(self.scaler.transform(X)))
+
+    def predict_data(self, data: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Predictions for a set's name or a file, and the true targets if it has them."""
+        X, y = features_for(self.encoder, data, self.target_name)
+        if len(X) == 0:
+            raise InvalidInputError(f"{data} has no rows.")
+        return self.predict(X), y
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file, which :func:`kernreg.load` reads as well.
+
+        The file is complete or absent.
+
+        Raises
+        ------
+        OSError
+            If the folder is missing or not writable.
+        """
+        target = Path(path)
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            self.estimator.save(draft)
+            with safe_open(draft, framework="numpy") as file:
+                metadata = dict(file.metadata()) | {_KEY: json.dumps(self._state())}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            mode = draft.stat().st_mode
+            save_file(arrays, draft, metadata=metadata)
+            draft.chmod(mode)
+            os.replace(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "version": _VERSION,
+            "task": self.task,
+            "target": self.target_name,
+            "columns": [[c.name, c.categories] for c in self.encoder.columns],
+            "scaling": self.scaler.kind,
+            "mean": self.scaler.mean.tolist(),
+            "scale": self.scaler.scale.tolist(),
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TableModel:
+        """Read a file that :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If it is truncated, foreign, or a model saved from Python, without columns and scaling.
+        """
+        estimator = kernreg.load(path)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                text = (file.metadata() or {}).get(_KEY)
+        except SafetensorError as error:
+            raise ModelFileError(f"{path} cannot be read: {error}.") from error
+        if text is None:
+            raise ModelFileError(
+                f"{path} is a bare estimator, without the columns and the scaling of its data: use "
+                "kernreg.load and predict in Python, or make the model by `kernreg fit`."
+            )
+        try:
+            state = json.loads(text)
+            if state["version"] != _VERSION:
+                raise ValueError(f"version {state['version']}")
+            columns = [
+                Column(str(name), None if values is None else tuple(values))
+                for name, values in state["columns"]
+            ]
+            scaler = Scaler(
+                cast(Kind, state["scaling"]), np.array(state["mean"]), np.array(state["scale"])
+            )
+            return cls(estimator, scaler, Encoder(tuple(columns)), state["task"], state["target"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
+
+
+def fit_model(
+    data: Dataset,
+    rows: np.ndarray,
+    network: Any,
+    kernel: str,
+    alpha: float,
+    scaling: Kind,
+    max_memory: int | None = None,
+) -> TableModel:
+    """Scale some rows of a data set and fit an estimator to them.
+
+    Parameters
+    ----------
+    data : Dataset
+        The data.
+    rows : ndarray of int
+        Rows to fit.
+    network : Layer
+        The network.
+    kernel : {"nngp", "ntk"}
+        Its kernel.
+    alpha : float
+        Ridge relative to the mean diagonal.
+    scaling : {"standard", "common"}
+        Scaling of the inputs.
+    max_memory : int, optional
+        Bytes.
+
+    Notes
+    -----
+    Cholesky in float64: n^3/3 operations, ``n^2/2`` numbers.
+    """
+    estimator_class = (
+        kernreg.KernelRegressor if data.task == "regression" else kernreg.KernelClassifier
+    )
+    scaler = Scaler.fit(data.X[rows], scaling)
+    estimator = estimator_class(
+        network, kernel=kernel, alpha=alpha, dtype="float64", max_memory=max_memory
+    )
+    estimator.fit(scaler.transform(data.X[rows]), data.y[rows])
+    return TableModel(estimator, scaler, data.encoder, data.task, data.target_name)

@@ -1,0 +1,281 @@
+"""A finished baseline as plain data and as files."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kernreg
+from kernreg import nn
+from kernreg.baseline.compare import Score
+from kernreg.baseline.run import Fold, Outcome
+from kernreg.baseline.search import Trial
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["code", "output_folder", "summary", "table", "write"]
+
+MODEL_FILE = "model.safetensors"
+
+_COLUMNS = (
+    "fold,round,rows,family,depth,W_std,b_std,unit_rows,gamma,scaling,kernel,alpha,"
+    "leave_one_out,squared_error,seconds"
+).split(",")
+
+
+def code(fold: Fold) -> str:
+    """Python that makes the chosen estimator, for scaled inputs."""
+    best, kind = fold.winner, type(fold.model.estimator).__name__
+    return (
+        f"from kernreg import {kind}, nn\n\n"
+        f"network = {_qualified(repr(best.candidate.network))}\n"
+        f'model = {kind}(network, kernel="{best.kernel}", alpha={best.alpha:.4g})'
+    )
+
+
+def _qualified(text: str) -> str:
+    """The code of a network with ``nn.`` before every name that is called."""
+    return re.sub(r"(?<![\w.])([A-Za-z]\w*)\(", r"nn.\1(", text)
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """Everything that ``results.json`` holds."""
+    data, settings, first = outcome.data, outcome.settings, outcome.folds[0]
+    return {
+        "format": "kernreg-baseline",
+        "version": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "metric": metric(outcome),
+        "data": {
+            "name": data.name,
+            "task": data.task,
+            "target": data.target_name,
+            "rows": len(data.X),
+            "features": data.X.shape[1],
+            "classes": None if data.classes is None else [str(c) for c in data.classes],
+            "notes": list(data.notes),
+        },
+        "settings": {
+            "folds": settings.folds,
+            "seed": settings.seed,
+            "max_rows": settings.max_rows,
+            "max_memory": settings.max_memory,
+            "scaling": settings.scaling,
+            "quick": settings.quick,
+        },
+        "comparison": comparison(outcome),
+        "folds": [_fold(fold) for fold in outcome.folds],
+        "chosen": _chosen(first),
+        "environment": environment(),
+    }
+
+
+def metric(outcome: Outcome) -> str:
+    """``"R2"`` or ``"accuracy"``."""
+    return "R2" if outcome.data.task == "regression" else "accuracy"
+
+
+def environment() -> dict[str, str]:
+    """Versions that the numbers depend on."""
+    import scipy
+    import sklearn
+    import torch
+
+    return {
+        "kernreg": kernreg.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def comparison(outcome: Outcome) -> list[dict[str, Any]]:
+    """Mean test scores of each kind of model over the folds, best network first."""
+    rows = []
+    for scores in zip(*(fold.scores for fold in outcome.folds), strict=True):
+        test = [score.test for score in scores]
+        first: Score = scores[0]
+        several = len({score.model for score in scores}) > 1
+        rows.append(
+            {
+                "model": "network" if several else first.model,
+                "description": "a choice for each fold" if several else first.description,
+                "rows": first.rows,
+                "test": float(np.mean(test)),
+                "test_std": float(np.std(test)) if len(test) > 1 else None,
+                "rmse": None if first.rmse is None else float(np.mean([s.rmse for s in scores])),
+                "leave_one_out": first.leave_one_out,
+                "seconds": float(np.mean([score.seconds for score in scores])),
+            }
+        )
+    return rows
+
+
+def _fold(fold: Fold) -> dict[str, Any]:
+    return {
+        "train_rows": len(fold.train),
+        "test_rows": len(fold.test),
+        "seconds": {name: round(value, 3) for name, value in fold.seconds.items()},
+        "scores": [vars(score) for score in fold.scores],
+        "network": repr(fold.winner.candidate.network),
+        "kernel": fold.winner.kernel,
+        "alpha": fold.winner.alpha,
+        "finalists": [_trial(trial) for trial in fold.rounds[-1]],
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "network": repr(trial.candidate.network),
+        "kernel": trial.kernel,
+        "scaling": trial.candidate.scaling,
+        "rows": trial.rows,
+        "alpha": trial.alpha,
+        "leave_one_out": trial.score,
+        "alphas": trial.alphas.tolist(),
+        "leave_one_out_by_alpha": trial.scores.tolist(),
+    }
+
+
+def _chosen(fold: Fold) -> dict[str, Any]:
+    best = fold.winner
+    network = best.candidate.network
+    assert network is not None
+    return {
+        "network": repr(network),
+        "network_json": json.loads(nn.to_json(network)),
+        "kernel": best.kernel,
+        "alpha": best.alpha,
+        "scaling": best.candidate.scaling,
+        "model_file": MODEL_FILE,
+    }
+
+
+def table(outcome: Outcome) -> str:
+    """Every scored kernel of every round as CSV text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for number, fold in enumerate(outcome.folds):
+        for rounds in (fold.rounds, fold.gaussian):
+            for index, trials in enumerate(rounds, start=1):
+                for trial in trials:
+                    writer.writerow([number, index, *_cells(trial)])
+    return text.getvalue()
+
+
+def _cells(trial: Trial) -> list[Any]:
+    c = trial.candidate
+    return [
+        trial.rows,
+        c.family,
+        c.depth,
+        c.W_std,
+        c.b_std,
+        int(c.unit_rows),
+        c.gamma,
+        c.scaling,
+        trial.kernel,
+        f"{trial.alpha:.6g}",
+        f"{trial.score:.6g}",
+        f"{trial.squared_error[trial.best]:.6g}",
+        f"{trial.seconds:.4f}",
+    ]
+
+
+@contextlib.contextmanager
+def output_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A draft folder whose files move into ``folder`` when the block ends without an error.
+
+    Entering creates the folder and proves that it can be written to, before any work. After an
+    error nothing is left behind.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder cannot be written to.
+    """
+    final = Path(folder)
+    missing = [p for p in (final, *final.parents) if not p.exists()]
+    draft = final / f".draft-{secrets.token_hex(6)}"
+    try:
+        draft.mkdir(parents=True)
+        (draft / "probe").touch()
+        (draft / "probe").unlink()
+    except OSError as error:
+        _remove(draft, missing)
+        raise InvalidInputError(
+            f"The output folder {final} cannot be written to: {error.strerror or error}. Name "
+            "another with --out."
+        ) from error
+    try:
+        yield draft
+        for path in sorted(draft.iterdir()):
+            os.replace(path, final / path.name)
+        draft.rmdir()
+    except BaseException:
+        _remove(draft, missing)
+        raise
+
+
+def _remove(draft: Path, created: list[Path]) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+    for path in created:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def write(outcome: Outcome, folder: Path, report: str) -> None:
+    """Write model, tables and report.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        The finished baseline.
+    folder : Path
+        An existing folder, usually the draft of :func:`output_folder`.
+    report : str
+        Text of ``report.html``.
+    """
+    first = outcome.folds[0]
+    first.model.save(folder / MODEL_FILE)
+    text = json.dumps(_finite(summary(outcome)), indent=2, allow_nan=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "results.csv").write_text(table(outcome), encoding="utf-8")
+    (folder / "predictions.csv").write_text(_predictions(first), encoding="utf-8")
+    (folder / "report.html").write_text(report, encoding="utf-8")
+
+
+def _predictions(fold: Fold) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "true", "predicted"])
+    columns = (fold.test.tolist(), fold.truth.tolist(), fold.predicted.tolist())
+    writer.writerows(zip(*columns, strict=True))
+    return text.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: it becomes null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

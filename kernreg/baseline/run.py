@@ -1,0 +1,296 @@
+"""The whole baseline: splits, search, comparison, final fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from kernreg.baseline.compare import Score, constant, evaluate, gaussian_ridge, ridge
+from kernreg.baseline.grid import gaussians, networks
+from kernreg.baseline.model import TableModel, fit_model
+from kernreg.baseline.scaling import scalings_for
+from kernreg.baseline.search import Stage, Trial, plan_stages, search
+from kernreg.datasets import Dataset
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.linalg.plan import Plan, memory_budget, plan
+
+__all__ = ["Fold", "Outcome", "Settings", "plan_search", "run", "splits"]
+
+MIN_ROWS = 10
+EIGH_ROWS = 4000
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices of the user.
+
+    Parameters
+    ----------
+    folds : int
+        Test splits: 1 holds out a fifth of the rows (or the first split of the data's own).
+    seed : int
+        Of splits and subsets.
+    max_rows : int or None
+        Training rows at most, chosen at random.
+    max_memory : str, int or None
+        See :func:`kernreg.linalg.plan.memory_budget`.
+    scaling : {"auto", "standard", "common"}
+        Scaling of the inputs; "auto" also tries "common" where the columns look alike.
+    quick : bool
+        A smaller grid on fewer rows.
+    """
+
+    folds: int = 1
+    seed: int = 0
+    max_rows: int | None = None
+    max_memory: str | int | None = "4GB"
+    scaling: Literal["auto", "standard", "common"] = "auto"
+    quick: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """What came out of one split.
+
+    Parameters
+    ----------
+    train, test : ndarray of int
+        Rows.
+    rounds : list of list of Trial
+        The search over networks, best first in each round.
+    gaussian : list of list of Trial
+        The search over Gaussian kernels.
+    scores : tuple of Score
+        On the test rows; the chosen network is the first.
+    truth, predicted : ndarray
+        Of the test rows.
+    model : TableModel
+        The chosen network, fitted to all training rows.
+    seconds : dict
+        Time of the search, the comparison and the final fit.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    rounds: list[list[Trial]]
+    gaussian: list[list[Trial]]
+    scores: tuple[Score, ...]
+    truth: np.ndarray
+    predicted: np.ndarray
+    model: TableModel
+    seconds: dict[str, float]
+
+    @property
+    def winner(self) -> Trial:
+        """The chosen network, kernel and ridge."""
+        return self.rounds[-1][0]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A finished baseline."""
+
+    data: Dataset
+    settings: Settings
+    folds: tuple[Fold, ...]
+
+
+def splits(data: Dataset, settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Training and test rows of every fold.
+
+    The data's own test rows if they have them; otherwise random ones, in equal shares per class.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are too few rows or more folds asked for than the data prescribe.
+    """
+    from sklearn.model_selection import (
+        KFold,
+        ShuffleSplit,
+        StratifiedKFold,
+        StratifiedShuffleSplit,
+    )
+
+    n = len(data.X)
+    if n < MIN_ROWS:
+        raise InvalidInputError(f"{data.name} has {n} rows; a baseline needs at least {MIN_ROWS}.")
+    if settings.folds < 1:
+        raise InvalidInputError(f"Expected at least 1 fold, found {settings.folds}.")
+    if data.test_mask is not None:
+        if settings.folds > data.test_mask.shape[1]:
+            raise InvalidInputError(
+                f"{data.name} prescribes {data.test_mask.shape[1]} test splits; found "
+                f"--folds {settings.folds}."
+            )
+        masks = data.test_mask.T[: settings.folds]
+        pairs = [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in masks]
+    else:
+        if settings.folds > n // 2:
+            raise InvalidInputError(f"{settings.folds} folds are too many for {n} rows.")
+        equal_shares = False
+        if data.classes is not None:
+            smallest = int(np.unique(data.y, return_counts=True)[1].min())
+            equal_shares = smallest >= max(2, settings.folds) and len(data.classes) <= n // 5
+        if settings.folds == 1:
+            shuffle = StratifiedShuffleSplit if equal_shares else ShuffleSplit
+            splitter = shuffle(n_splits=1, test_size=0.2, random_state=settings.seed)
+        else:
+            k_fold = StratifiedKFold if equal_shares else KFold
+            splitter = k_fold(settings.folds, shuffle=True, random_state=settings.seed)
+        pairs = list(splitter.split(data.X, data.y))
+    rng = np.random.default_rng(settings.seed)
+    result = []
+    for train, test in pairs:
+        if settings.max_rows is not None and len(train) > settings.max_rows:
+            train = rng.choice(train, settings.max_rows, replace=False)
+        train = np.sort(train)
+        if len(train) < 2 or len(np.unique(data.y[train])) < 2:
+            raise InvalidInputError(
+                f"The {len(train)} training rows have fewer than 2 different targets; use more."
+            )
+        result.append((train, np.sort(test)))
+    return result
+
+
+def run(data: Dataset, settings: Settings, progress: Progress | None = None) -> Outcome:
+    """Search, compare and fit, for every fold.
+
+    Parameters
+    ----------
+    data : Dataset
+        The data.
+    settings : Settings
+        The choices.
+    progress : callable, optional
+        Called as ``progress(done, total, description)``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the data are too small for what is asked.
+    MemoryBudgetError
+        If the final fit would not fit in ``max_memory``; before any work.
+    """
+    report = progress or (lambda done, total, what: None)
+    pairs = splits(data, settings)
+    budget = memory_budget(settings.max_memory)
+    stages, _ = plan_search(data, settings, max(len(train) for train, _ in pairs))
+    return Outcome(
+        data,
+        settings,
+        tuple(_fold(data, settings, pair, stages, budget, report) for pair in pairs),
+    )
+
+
+def plan_search(data: Dataset, settings: Settings, n: int) -> tuple[tuple[Stage, ...], Plan]:
+    """Rounds of the search and the plan of the final fit to ``n`` rows.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If one of them does not fit in ``max_memory``.
+    """
+    budget = memory_budget(settings.max_memory)
+    outputs = 1 if data.classes is None or len(data.classes) == 2 else len(data.classes)
+    fit = plan(n, data.X.shape[1], outputs, "float64", "cholesky", budget)
+    return _stages(n, outputs, budget, settings.quick), fit
+
+
+def _stages(n: int, outputs: int, budget: int, quick: bool) -> tuple[Stage, ...]:
+    # Two kernels of one pass, the matrix that is decomposed, its eigenvectors, one spare.
+    per_entry, per_row = 5 * 8, 8 * 200 * (outputs + 1)
+    limit = min(EIGH_ROWS, int((budget / per_entry) ** 0.5))
+    if limit < min(n, 100):
+        raise MemoryBudgetError(
+            f"The search needs {100 * (100 * per_entry + per_row) / 1e6:.1f} MB for 100 rows; "
+            "raise --max-memory."
+        )
+    return plan_stages(n, limit, quick)
+
+
+def _fold(
+    data: Dataset,
+    settings: Settings,
+    pair: tuple[np.ndarray, np.ndarray],
+    stages: tuple[Stage, ...],
+    budget: int,
+    report: Progress,
+) -> Fold:
+    train, test = pair
+    X, y = data.X[train], data.y[train]
+    scalings = scalings_for(settings.scaling, X)
+    started = time.perf_counter()
+    rounds = search(
+        networks(scalings, settings.quick),
+        X,
+        y,
+        data.classes,
+        stages,
+        np.random.default_rng(settings.seed),
+        lambda done, total, what: report(done, total, f"networks: {what}"),
+    )
+    searched = time.perf_counter()
+    few = tuple(Stage(stage.rows, 2) for stage in stages)
+    gaussian = search(
+        gaussians(scalings, settings.quick),
+        X,
+        y,
+        data.classes,
+        few,
+        np.random.default_rng(settings.seed),
+        lambda done, total, what: report(done, total, f"comparison: {what}"),
+    )
+    compared = time.perf_counter()
+    report(0, 1, f"fitting the chosen network to {len(train)} rows")
+    best = rounds[-1][0]
+    model = fit_model(
+        data,
+        train,
+        best.candidate.network,
+        best.kernel,
+        best.alpha,
+        best.candidate.scaling,
+        budget,
+    )
+    predicted = model.predict(data.X[test])
+    fitted = time.perf_counter()
+    score, rmse = evaluate(data, data.y[test], predicted)
+    chosen = Score(
+        f"{best.candidate.family} network",
+        f"{best.candidate.describe()}, {best.kernel}, alpha = {best.alpha:.3g}",
+        len(train),
+        score,
+        rmse,
+        best.score,
+        fitted - compared,
+    )
+    most_rows = int((0.8 * budget / 16) ** 0.5)
+    others = (
+        gaussian_ridge(data, train, test, gaussian[-1][0], most_rows),
+        ridge(data, train, test),
+        constant(data, train, test),
+    )
+    report(1, 1, "done")
+    seconds = {
+        "search": searched - started,
+        "comparison": compared - searched,
+        "fit": fitted - compared,
+    }
+    return Fold(
+        train,
+        test,
+        rounds,
+        gaussian,
+        (chosen, *others),
+        data.y[test],
+        predicted,
+        model,
+        seconds,
+    )

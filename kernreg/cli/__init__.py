@@ -1,0 +1,5 @@
+"""The command line ``kernreg``."""
+
+from kernreg.cli.app import app, main
+
+__all__ = ["app", "main"]

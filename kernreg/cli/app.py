@@ -1,0 +1,76 @@
+"""The application: commands, and what errors look like."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from kernreg.cli import baseline, doctor, explain, models
+from kernreg.cli.console import stderr
+from kernreg.exceptions import KernregError
+
+__all__ = ["app", "main"]
+
+
+class _Group(TyperGroup):
+    """Turns expected errors into one line and exit code 2, and warnings into one line each."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Accept ``--debug`` anywhere on the line."""
+        rest = [arg for arg in args if arg != "--debug"]
+        return super().parse_args(ctx, ["--debug", *rest] if len(rest) < len(args) else rest)
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run a command."""
+        if ctx.params.get("debug"):
+            return super().invoke(ctx)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line
+            try:
+                return super().invoke(ctx)
+            except (KernregError, OSError) as error:
+                stderr.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}")
+            except MemoryError as error:
+                stderr.print(f"[bold red]error:[/] Out of memory: {escape(str(error))}")
+            raise typer.Exit(2)
+
+
+def _one_line(message: Warning | str, *rest: Any) -> None:
+    stderr.print(f"[yellow]warning:[/] {escape(' '.join(str(message).split()))}")
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Predictions from infinitely wide neural networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from kernreg import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app.command("baseline")(baseline.baseline)
+app.command("fit")(models.fit)
+app.command("predict")(models.predict)
+app.command("explain")(explain.explain)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line with the arguments of the process."""
+    app(prog_name="kernreg")

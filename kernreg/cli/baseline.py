@@ -1,0 +1,81 @@
+"""``kernreg baseline``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+from rich.table import Table
+
+from kernreg.cli.console import progress, stderr, stdout
+from kernreg.cli.options import (
+    DataArgument,
+    MaxMemory,
+    Scaling,
+    Seed,
+    Target,
+    Task,
+    TaskOption,
+)
+
+__all__ = ["baseline"]
+
+
+def baseline(
+    data: DataArgument,
+    target: Target = None,
+    task: TaskOption = Task.auto,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Output folder; default kernreg-NAME.")
+    ] = None,
+    max_memory: MaxMemory = "4GB",
+    seed: Seed = 0,
+    max_rows: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Training rows at most.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=1, help="Test splits to repeat everything on.")] = 1,
+    scaling: Annotated[Scaling, typer.Option(help="Scaling of the inputs.")] = Scaling.auto,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller search.")] = False,
+) -> None:
+    """Find the best infinitely wide network for a table, and report how good it is.
+
+    Searches depth, nonlinearity, weight scales, kernel and ridge by closed-form leave-one-out on
+    training rows, compares the winner with ridge and Gaussian kernel ridge on test rows, and
+    writes report.html, results.json, results.csv, predictions.csv and model.safetensors.
+    """
+    from kernreg.baseline import Settings, run
+    from kernreg.baseline.results import comparison, metric, output_folder, write
+    from kernreg.datasets import load
+    from kernreg.report import render
+    from kernreg.report.render import duration, format_score
+
+    loaded = load(data, target, cast(Literal["auto"], task.value))
+    for note in loaded.notes:
+        stderr.print(f"[dim]note:[/] {note}", markup=True)
+    settings = Settings(folds, seed, max_rows, max_memory, scaling.value, quick)
+    folder = out or Path(f"kernreg-{loaded.name}")
+    with output_folder(folder) as draft:
+        with progress() as move:
+            outcome = run(loaded, settings, move)
+        write(outcome, draft, render(outcome))
+    name = metric(outcome)
+    summary = Table(title=f"{loaded.name}: test {name}", title_justify="left")
+    for heading in ("model", "settings"):
+        summary.add_column(heading)
+    for heading in (f"test {name}", "leave-one-out", "rows", "fit"):
+        summary.add_column(heading, justify="right", no_wrap=True)
+    for index, row in enumerate(comparison(outcome)):
+        spread = "" if row["test_std"] is None else f" ± {format_score(row['test_std'], name)}"
+        summary.add_row(
+            row["model"],
+            row["description"],
+            format_score(row["test"], name) + spread,
+            format_score(row["leave_one_out"], name),
+            str(row["rows"]),
+            duration(row["seconds"]),
+            style="bold" if index == 0 else "",
+        )
+    stdout.print(summary)
+    searched = sum(sum(fold.seconds.values()) for fold in outcome.folds)
+    stdout.print(f"{duration(searched)} in all. The report is in {folder / 'report.html'}.")

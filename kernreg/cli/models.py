@@ -1,0 +1,155 @@
+"""``kernreg fit`` and ``kernreg predict``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import numpy as np
+import typer
+
+from kernreg.cli.console import stderr, stdout
+from kernreg.cli.options import DataArgument, MaxMemory, Target, Task, TaskOption
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["fit", "predict"]
+
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model file, or the folder of a baseline.")
+]
+
+
+def fit(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
+    network: Annotated[
+        str,
+        typer.Option(help="The network as code or JSON, e.g. 'mlp(depth=2, activation=Erf())'."),
+    ] = "mlp(depth=3)",
+    kernel: Annotated[str, typer.Option(help="ntk or nngp.")] = "ntk",
+    alpha: Annotated[
+        str, typer.Option(help="Ridge over the mean diagonal, or auto: by leave-one-out.")
+    ] = "auto",
+    target: Target = None,
+    task: TaskOption = Task.auto,
+    scaling: Annotated[str, typer.Option(help="standard or common.")] = "standard",
+    max_memory: MaxMemory = "4GB",
+) -> None:
+    """Fit one network to all rows of a table and save the model."""
+    from kernreg.baseline import fit_model
+    from kernreg.cli.networks import parse_network
+    from kernreg.datasets import load
+    from kernreg.linalg.plan import memory_budget
+
+    _check_choice("--kernel", kernel, ("ntk", "nngp"))
+    _check_choice("--scaling", scaling, ("standard", "common"))
+    parsed = parse_network(network)
+    ridges = _alpha(alpha)
+    _check_writable(out)
+    loaded = load(data, target, cast(Literal["auto"], task.value))
+    for note in loaded.notes:
+        stderr.print(f"[dim]note:[/] {note}")
+    model = fit_model(
+        loaded,
+        np.arange(len(loaded.X)),
+        parsed,
+        kernel,
+        ridges,
+        cast(Literal["standard"], scaling),
+        memory_budget(max_memory),
+    )
+    model.save(out)
+    stdout.print(f"Fitted {len(loaded.X)} rows of {loaded.name}; the model is in {out}.")
+    loo = getattr(model.estimator, "loo_", None)
+    if loo is not None:
+        score = (
+            f"accuracy {100 * loo.accuracy[loo.best]:.2f} %"
+            if loo.accuracy is not None
+            else f"R2 {1 - loo.squared_error[loo.best] / np.var(loaded.y):.4f}"
+        )
+        stdout.print(f"alpha {loo.alphas[loo.best]:.3g}, leave-one-out {score}.")
+
+
+def predict(
+    model: ModelArgument,
+    data: DataArgument,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV file to write; default stdout.")
+    ] = None,
+) -> None:
+    """Predict the target of each row; the score too, if the data hold the target."""
+    from kernreg.baseline import TableModel
+    from kernreg.baseline.results import MODEL_FILE
+
+    if out is not None:
+        _check_writable(out)
+    path = model / MODEL_FILE if model.is_dir() else model
+    loaded = TableModel.load(path)
+    predicted, truth = loaded.predict_data(data)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([f"predicted_{loaded.target_name}"])
+    writer.writerows([value] for value in predicted.tolist())
+    if out is None:
+        typer.echo(text.getvalue(), nl=False)
+    else:
+        _write(out, text.getvalue())
+        stdout.print(f"{len(predicted)} predictions are in {out}.")
+    if truth is not None:
+        stderr.print(_score(loaded.task, predicted, truth))
+
+
+def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:
+    if task == "classification":
+        share = np.mean(predicted.astype(str) == truth.astype(predicted.dtype).astype(str))
+        return f"accuracy {100 * share:.2f} % on {len(truth)} rows"
+    truth = truth.astype(np.float64)
+    squared, variance = np.mean((truth - predicted) ** 2), np.var(truth)
+    r2 = f"R2 {1 - squared / variance:.4f}, " if variance > 0 else ""
+    return f"{r2}RMSE {squared**0.5:.4g} on {len(truth)} rows"
+
+
+def _alpha(text: str) -> object:
+    from kernreg.baseline.grid import ALPHAS
+
+    if text == "auto":
+        return ALPHAS
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < np.inf:
+        raise InvalidInputError(f"--alpha is {text!r}; expected auto or a number >= 0.")
+    return value
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidInputError(f"{option} is {value!r}; expected {' or '.join(choices)}.")
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the work that its result cannot be stored."""
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        if path.is_dir():
+            raise InvalidInputError(f"{path} is a folder; name a file with --out.")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path} cannot be written: {error.strerror or error}. Name another file with --out."
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

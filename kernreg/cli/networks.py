@@ -1,0 +1,118 @@
+"""Networks typed on the command line."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kernreg import nn
+from kernreg.exceptions import NetworkError
+
+__all__ = ["looks_like_network", "parse_network"]
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+def looks_like_network(text: str) -> bool:
+    """Whether an argument is a network and not the name of a file or a set.
+
+    Examples
+    --------
+    >>> looks_like_network("mlp(depth=2)"), looks_like_network("table.csv")
+    (True, False)
+    """
+    return ("(" in text and not Path(text).exists()) or text.lstrip().startswith("{")
+
+
+def parse_network(text: str) -> nn.Layer:
+    """A network from its code, its JSON text or a file with that JSON text.
+
+    Only calls of names in :mod:`kernreg.nn` and arithmetic on numbers are evaluated.
+
+    Parameters
+    ----------
+    text : str
+        For example ``mlp(depth=3, activation=Erf(), W_std=2**0.5)``; ``nn.`` may precede names.
+
+    Raises
+    ------
+    NetworkError
+        If it is not a network, with the part that is wrong.
+
+    Examples
+    --------
+    >>> parse_network("serial(Dense(2**0.5), nn.Relu(), Dense())")
+    serial(Dense(W_std=1.4142135623730951, b_std=0.0), Relu(), Dense(W_std=1.0, b_std=0.0))
+    """
+    if text.lstrip().startswith("{"):
+        return nn.from_json(text)
+    if text.endswith(".json") and Path(text).is_file():
+        return nn.from_json(Path(text).read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError as error:
+        raise NetworkError(
+            f"{text!r} is not a network: {error.msg}. Write it as code, for example "
+            "mlp(depth=3, activation=Erf(), W_std=1.5)."
+        ) from error
+    network = _value(tree.body)
+    if not isinstance(network, nn.Layer):
+        raise NetworkError(f"{text!r} is {network!r}, not a network such as mlp(depth=3).")
+    return network
+
+
+def _value(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call):
+        return _call(node)
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | None):
+        return node.value
+    if isinstance(node, ast.Tuple | ast.List):
+        return tuple(_value(item) for item in node.elts)
+    try:
+        if isinstance(node, ast.UnaryOp):
+            return _OPERATORS[type(node.op)](_number(node.operand))
+        if isinstance(node, ast.BinOp):
+            return _OPERATORS[type(node.op)](_number(node.left), _number(node.right))
+    except (KeyError, ArithmeticError) as error:
+        raise NetworkError(f"{ast.unparse(node)!r} cannot be computed.") from error
+    raise NetworkError(
+        f"{ast.unparse(node)!r} is not allowed in a network; expected layers and numbers."
+    )
+
+
+def _number(node: ast.AST) -> Any:
+    value = _value(node)
+    # The bound keeps towers of powers from running for ever.
+    if isinstance(value, str) or not isinstance(value, int | float) or abs(value) > 1e6:
+        raise NetworkError(f"{ast.unparse(node)!r} is not a number of at most 1e6.")
+    return value
+
+
+def _call(node: ast.Call) -> Any:
+    function = node.func
+    if isinstance(function, ast.Attribute):
+        inside = isinstance(function.value, ast.Name) and function.value.id == "nn"
+        name = function.attr if inside else ast.unparse(function)
+    else:
+        name = ast.unparse(function)
+    maker = getattr(nn, name, None) if name in nn.__all__ else None
+    if maker is None or name in ("from_json", "to_json", "Layer", "Nonlinearity"):
+        known = ", ".join(sorted(set(nn.__all__) - {"from_json", "to_json"}))
+        raise NetworkError(f"Unknown layer {name!r}; known are {known}.")
+    positional = [_value(argument) for argument in node.args]
+    named = {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg}
+    try:
+        return maker(*positional, **named)
+    except TypeError as error:
+        raise NetworkError(f"{ast.unparse(node)}: {error}.") from error

@@ -1,0 +1,38 @@
+"""Settings that come from the environment, read in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["data_dir", "isa", "num_threads"]
+
+
+def num_threads() -> int:
+    """Threads used by compiled kernels.
+
+    ``KERNREG_NUM_THREADS`` or ``OMP_NUM_THREADS`` if set, otherwise the number of cores this
+    process may run on.
+
+    Examples
+    --------
+    >>> num_threads() >= 1
+    True
+    """
+    for name in ("KERNREG_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def data_dir() -> Path:
+    """Folder of the benchmark data sets: ``KERNREG_DATA``, default ``../shared/data``."""
+    return Path(os.environ.get("KERNREG_DATA", "../shared/data"))
+
+
+def isa() -> str | None:
+    """Instruction set asked for by ``KERNREG_ISA``: "avx512", "avx2" or "baseline"."""
+    return os.environ.get("KERNREG_ISA")

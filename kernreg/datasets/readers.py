@@ -1,0 +1,258 @@
+"""Files and scikit-learn sets as they are, before any decision about columns."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["BUILTIN", "Source", "read"]
+
+BUILTIN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+"""Names of the sets that scikit-learn carries."""
+
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+_USUAL_TARGETS = ("target", "y", "label", "class")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file or a set holds.
+
+    Parameters
+    ----------
+    name : str
+        Short name for messages and file names.
+    features : DataFrame or ndarray of shape (n, d)
+        The inputs.
+    y : ndarray of shape (n,) or None
+        The target; None if the source has none.
+    target_name : str or None
+        What the target is called.
+    test_mask : ndarray of bool of shape (n, n_splits) or None
+        Test rows of each split that the source prescribes.
+    task : {"regression", "classification"} or None
+        None if the source does not say.
+    notes : tuple of str
+        Decisions that the user should see.
+    """
+
+    name: str
+    features: Any
+    y: np.ndarray | None = None
+    target_name: str | None = None
+    test_mask: np.ndarray | None = None
+    task: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read(data: str, target: str | None = None, *, need_target: bool = True) -> Source:
+    """Read a scikit-learn set by name, or a file by its extension.
+
+    Parameters
+    ----------
+    data : str
+        Name of a set or path of a CSV, TSV, Parquet, NPZ or NPY file.
+    target : str, optional
+        Column (tables), array name (NPZ) or column number (NPY) of the target.
+    need_target : bool
+        Without it a missing target is fine, and no column of a table is taken for one unless
+        ``target`` names it.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such set or file, or it cannot be used.
+    """
+    if data in BUILTIN:
+        return _builtin(data, target)
+    path = Path(data)
+    if not path.exists():
+        near = difflib.get_close_matches(data, BUILTIN, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InvalidInputError(
+            f"There is no file {data!r} and no scikit-learn set of that name; the sets are "
+            f"{', '.join(BUILTIN)}.{hint}"
+        )
+    if path.is_dir():
+        raise InvalidInputError(f"{data} is a folder; expected a CSV, Parquet, NPZ or NPY file.")
+    if path.stat().st_size == 0:
+        raise InvalidInputError(f"{data} is an empty file.")
+    suffix = path.suffixes[-2] if path.suffix in (".gz", ".bz2", ".xz") else path.suffix
+    if suffix in _TABLES:
+        return _table(path, suffix, target, need_target)
+    if suffix == ".npz":
+        return _npz(path, target, need_target)
+    if suffix == ".npy":
+        return _npy(path, target, need_target)
+    raise InvalidInputError(
+        f"{data}: files of type {suffix or 'no extension'!r} are not read; expected .csv, .tsv, "
+        ".parquet, .npz or .npy."
+    )
+
+
+def _builtin(name: str, target: str | None) -> Source:
+    from sklearn import datasets
+
+    if target is not None:
+        raise InvalidInputError(f"The set {name!r} has its own target; leave out --target.")
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+    y = bunch.target.to_numpy()
+    task = "regression" if name == "diabetes" else "classification"
+    if task == "classification":
+        y = np.asarray(bunch.target_names)[y]
+    return Source(name, bunch.data, y, "target", task=task)
+
+
+def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> Source:
+    frame = _guarded(path, lambda: _frame(path, suffix))
+    frame.columns = [str(c).strip() for c in frame.columns]
+    double = frame.columns[frame.columns.duplicated()].unique()
+    if len(double):
+        raise InvalidInputError(f"{path}: column names occur twice: {', '.join(double)}.")
+    if frame.shape[1] == 0 or len(frame) == 0:
+        raise InvalidInputError(f"{path} has {len(frame)} rows and {frame.shape[1]} columns.")
+    name, notes = path.name.split(".")[0], ()
+    if target is None and not need_target:
+        return Source(name, frame)
+    if target is None:
+        target = next((c for c in _USUAL_TARGETS if c in frame.columns), frame.columns[-1])
+        notes = (f"The target is the column {target!r}; choose another with --target.",)
+    if target not in frame.columns:
+        if not need_target:
+            return Source(name, frame)
+        raise InvalidInputError(_no_column(path, target, list(frame.columns)))
+    if frame.shape[1] == 1:
+        raise InvalidInputError(f"{path} has one column, {target!r}, and so no inputs.")
+    return Source(name, frame.drop(columns=target), _column(frame[target]), target, notes=notes)
+
+
+def _frame(path: Path, suffix: str) -> pd.DataFrame:
+    if suffix in (".parquet", ".pq"):
+        return pd.read_parquet(path)
+    if suffix == ".tsv":
+        return pd.read_csv(path, sep="\t")
+    frame = pd.read_csv(path)
+    for separator in (";", "\t"):
+        if frame.shape[1] == 1 and separator in str(frame.columns[0]):
+            return pd.read_csv(path, sep=separator)
+    return frame
+
+
+def _column(column: pd.Series) -> np.ndarray:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if pd.api.types.is_numeric_dtype(column) and column.isna().any():
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = column.to_numpy()
+    return values if values.dtype.kind in "biufc" else column.astype(object).to_numpy()
+
+
+def _npz(path: Path, target: str | None, need_target: bool) -> Source:
+    arrays = _guarded(path, lambda: _arrays(path))
+    name, target = path.stem, target or "y"
+    if {"X_train", "X_test"} <= arrays.keys():
+        X = np.concatenate([_matrix(path, arrays[k]) for k in ("X_train", "X_test")])
+        mask = np.arange(len(X)) >= len(arrays["X_train"])
+        parts = [arrays.get(f"{target}_{part}") for part in ("train", "test")]
+        found = [part for part in parts if part is not None]
+        y = np.concatenate(found) if len(found) == 2 else None
+    elif "X" in arrays:
+        X, y = _matrix(path, arrays["X"]), arrays.get(target)
+        mask = arrays.get("test_mask", arrays.get("is_test"))
+    else:
+        raise InvalidInputError(
+            f"{path} holds the arrays {', '.join(sorted(arrays)) or 'none'}; expected X and y, or "
+            "X_train, y_train, X_test and y_test."
+        )
+    if y is None and need_target:
+        raise InvalidInputError(
+            f"{path} holds no target {target!r} beside X; its arrays are "
+            f"{', '.join(sorted(arrays))}. Name one with --target."
+        )
+    if y is not None:
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if y.shape != (len(X),):
+            raise InvalidInputError(f"{path}: X has {len(X)} rows, {target} has shape {y.shape}.")
+    names = arrays.get("feature_names")
+    features = X
+    if names is not None and names.shape == (X.shape[1],):
+        features = pd.DataFrame(X, columns=[str(c) for c in names])
+    return Source(name, features, y, target if y is not None else None, _mask(path, mask, len(X)))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        wanted = {"X", "X_train", "X_test", "test_mask", "is_test", "feature_names"}
+        return {
+            k: file[k]
+            for k in file.files
+            if k in wanted or k.startswith("y") or len(file.files) < 9
+        }
+
+
+def _mask(path: Path, mask: np.ndarray | None, n: int) -> np.ndarray | None:
+    if mask is None:
+        return None
+    mask = mask.reshape(len(mask), -1) != 0
+    share = mask.mean(axis=0) if mask.size else np.zeros(1)
+    if len(mask) != n or not ((share > 0) & (share < 1)).all():
+        raise InvalidInputError(
+            f"{path}: the test mask has shape {mask.shape}; expected ({n}, splits) with test and "
+            "training rows in every split."
+        )
+    return mask
+
+
+def _npy(path: Path, target: str | None, need_target: bool) -> Source:
+    array = _matrix(path, _guarded(path, lambda: np.load(path, allow_pickle=False)))
+    name, columns = path.stem, array.shape[1]
+    if target is None and not need_target:
+        return Source(name, array)
+    try:
+        index = range(columns)[int(target if target is not None else -1)]
+    except (ValueError, IndexError):
+        known = [str(i) for i in range(columns)]
+        raise InvalidInputError(_no_column(path, str(target), known)) from None
+    if columns < 2:
+        raise InvalidInputError(f"{path} has one column, the target, and so no inputs.")
+    notes = () if target else (f"The target is column {index}, the last; see --target.",)
+    y = array[:, index]
+    return Source(name, np.delete(array, index, axis=1), y, f"column {index}", notes=notes)
+
+
+def _matrix(path: Path, array: np.ndarray) -> np.ndarray:
+    if array.ndim < 2:
+        raise InvalidInputError(
+            f"{path}: expected an array of shape (rows, columns), found shape {array.shape}."
+        )
+    return array.reshape(len(array), -1)
+
+
+def _no_column(path: Path, target: str, columns: list[str]) -> str:
+    near = difflib.get_close_matches(target, columns, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    shown = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
+    return f"{path} has no target column {target!r}; its columns are {shown}.{hint}"
+
+
+def _guarded(path: Path, load: Callable[[], Any]) -> Any:
+    """Whatever a parser objects to, as one kind of error that names the file."""
+    try:
+        return load()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if "Object arrays" in str(error) or "pickle" in str(error):
+            raise InvalidInputError(
+                f"{path} holds arrays of Python objects, which are not read because loading them "
+                "can run code; save numbers or strings instead."
+            ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidInputError(f"{path} cannot be read: {reason}.") from error

@@ -1,0 +1,355 @@
+"""What the regressor and the classifier share: parameters, fit, blocked prediction, files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
+
+from kernreg import nn
+from kernreg.estimators import persistence
+from kernreg.estimators._duplicates import merge_equal_rows
+from kernreg.estimators._explain import Explanation
+from kernreg.estimators._progress import progress
+from kernreg.estimators._solve import chosen_solver, solve_alphas
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.linalg.cholesky import Cholesky
+from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.operator import KernelOperator
+from kernreg.linalg.plan import Plan, memory_budget, plan
+
+__all__ = ["KernelModel"]
+
+# A block of kernel entries that predict holds: large enough for speed, small beside the data.
+_BLOCK_BYTES = 2**26
+
+
+class KernelModel(BaseEstimator):
+    """Base of the estimators: kernel ridge regression of centred targets.
+
+    Subclasses turn labels into targets and predictions into labels.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "network": [nn.Layer, None],
+        "kernel": [StrOptions({"ntk", "nngp"})],
+        "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "alpha_scale": [StrOptions({"mean_diag", "absolute"})],
+        "solver": [StrOptions({"auto", "cholesky", "eigh"}), Cholesky, Eigh],
+        "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
+        "device": [str],
+        "backend": [str],
+        "max_memory": [Interval(Real, 1, None, closed="left"), str, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        network: nn.Layer | None = None,
+        kernel: str = "ntk",
+        alpha: Any = 1e-3,
+        alpha_scale: str = "mean_diag",
+        solver: Any = "auto",
+        dtype: Any = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        max_memory: float | str | None = None,
+        verbose: bool | int = 0,
+    ) -> None:
+        self.network = network
+        self.kernel = kernel
+        self.alpha = alpha
+        self.alpha_scale = alpha_scale
+        self.solver = solver
+        self.dtype = dtype
+        self.device = device
+        self.backend = backend
+        self.max_memory = max_memory
+        self.verbose = verbose
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``network__name=value`` replaces the network by a changed copy.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters of the estimator, or of its network after ``network__``.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown.
+        """
+        head = "network__"
+        inner = {k.removeprefix(head): v for k, v in params.items() if k.startswith(head)}
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith(head)})
+        if inner:
+            self.network = self._network().with_params(**inner)
+        return self
+
+    def explain(self, X: Any, y: Any = None) -> Explanation:
+        """Say what ``fit(X, y)`` would do; nothing is computed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data; only its shape and type matter.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Targets or labels; only their number matters, one if left out.
+
+        Returns
+        -------
+        Explanation
+            Network, program, cost, backends with reasons, and the solver's plan.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernreg import KernelRegressor
+        >>> report = KernelRegressor().explain(np.ones((1000, 20)))
+        >>> report.plan.solver, report.fits
+        ('cholesky', True)
+        """
+        from kernreg import backends
+
+        self._validate_params()
+        self._check_device()
+        X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
+        program = self._network().program()
+        n_targets = 1 if y is None else self._count_targets(y)
+        found: Plan | MemoryBudgetError
+        try:
+            found = self._plan(X, n_targets)
+        except MemoryBudgetError as error:
+            found = error
+        return Explanation(
+            model=type(self).__name__,
+            network=repr(self._network()),
+            kernel=self.kernel,
+            program=str(program),
+            n_samples=X.shape[0],
+            n_features=X.shape[1],
+            n_targets=n_targets,
+            dtype=X.dtype.name,
+            alphas=tuple(self._alphas().tolist()),
+            flops_per_entry=program.flops(),
+            backends=tuple(backends.explain(program)),
+            plan=found,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to one file; see :func:`kernreg.estimators.persistence.save`.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file; an existing file is replaced, at once and as a whole.
+        """
+        check_is_fitted(self, "dual_coef_")
+        persistence.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, trusted: bool = False) -> Self:
+        """Read a model of this class; see :func:`kernreg.load`.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file.
+        trusted : bool, default=False
+            Allow a network that names Python functions, which are then imported.
+
+        Returns
+        -------
+        KernelRegressor or KernelClassifier
+            The fitted model.
+        """
+        return persistence.load(path, cls, trusted=trusted)  # type: ignore[return-value]
+
+    def _network(self) -> nn.Layer:
+        return nn.mlp(depth=3) if self.network is None else self.network
+
+    def _dtypes(self) -> Any:
+        """What ``validate_data`` should make of X: by default float32 stays, all else is float64.
+
+        Raises
+        ------
+        InvalidInputError
+            If ``dtype`` is a type other than these two.
+        """
+        if self.dtype is None:
+            return [np.float64, np.float32]
+        name = np.dtype(self.dtype).name
+        if name not in ("float32", "float64"):
+            raise InvalidInputError(f"dtype must be float32, float64 or None, found {name}.")
+        return np.dtype(name)
+
+    def _check_device(self) -> None:
+        if self.device != "cpu":
+            raise InvalidInputError(
+                f"device={self.device!r} is not supported: this version of kernreg computes on "
+                "the CPU. Use device='cpu'."
+            )
+
+    def _alphas(self) -> NDArray[np.float64]:
+        """All values of ``alpha``, of shape (n_alphas,)."""
+        alphas = np.atleast_1d(np.asarray(self.alpha))
+        if alphas.ndim != 1 or alphas.size == 0 or alphas.dtype.kind not in "biuf":
+            raise InvalidInputError(
+                f"alpha must be a number or a non-empty sequence of numbers, found {self.alpha!r}."
+            )
+        alphas = alphas.astype(np.float64)
+        if not (np.isfinite(alphas).all() and (alphas >= 0).all()):
+            raise InvalidInputError(f"alpha must be finite and >= 0, found {self.alpha!r}.")
+        return alphas
+
+    def _wants_loo(self, n: int) -> bool:
+        """Leave-one-out comes with a choice of alpha, and for free with an eigendecomposition.
+
+        Raises
+        ------
+        InvalidInputError
+            If alpha is to be chosen on a single row.
+        """
+        if np.ndim(self.alpha):
+            if n < 2:
+                raise InvalidInputError(
+                    "A choice of alpha by leave-one-out needs at least two rows, found "
+                    "n_samples=1: give alpha as one number."
+                )
+            return True
+        return n > 1 and (self.solver == "eigh" or isinstance(self.solver, Eigh))
+
+    def _plan(self, X: NDArray[Any], n_targets: int) -> Plan:
+        return plan(
+            X.shape[0],
+            X.shape[1],
+            n_outputs=n_targets + self._wants_loo(len(X)),
+            dtype=X.dtype,
+            solver=self.solver,
+            max_memory=self.max_memory,
+            n_alphas=len(self._alphas()),
+        )
+
+    def _count_targets(self, y: Any) -> int:
+        shape = np.shape(y)
+        return shape[1] if len(shape) == 2 else 1
+
+    def _validated(
+        self, X: Any, y: Any, sample_weight: Any, **y_options: bool
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+        """Data, targets and weights of the rows whose weight is positive."""
+        X, y = validate_data(self, X, y, dtype=self._dtypes(), order="C", copy=True, **y_options)
+        if sample_weight is None:
+            return X, y, np.ones(len(X))
+        weights = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        kept = weights > 0
+        return (X, y, weights) if kept.all() else (X[kept], y[kept], weights[kept])
+
+    def _fit_targets(
+        self, X: NDArray[Any], targets: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> None:
+        """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
+        self._check_device()
+        alphas = self._alphas()
+        columns = targets.reshape(len(X), -1)
+        if not alphas.all():
+            X, columns, weights = merge_equal_rows(X, columns, weights)
+        network = self._network()
+        planned = self._plan(X, columns.shape[1])
+        operator = KernelOperator(
+            network, X, kernel=self.kernel, dtype=X.dtype, backend=self.backend
+        )
+        with progress(f"{type(self).__name__}: {planned.solver}", bool(self.verbose)) as bar:
+            mean = np.average(columns, axis=0, weights=weights)
+            choice = solve_alphas(
+                chosen_solver(self.solver, planned),
+                operator,
+                alphas=alphas,
+                ridges=alphas * self._ridge_unit(operator, weights),
+                targets=columns,
+                mean=mean,
+                weights=weights,
+                correct=self._correct,
+                leave_one_out=self._wants_loo(len(X)),
+                callback=bar,
+            )
+        shape = (len(X), *targets.shape[1:])
+        dual = np.ascontiguousarray(choice.solution.value, dtype=X.dtype).reshape(shape)
+        self.network_, self.plan_ = network, planned
+        self.X_fit_ = X
+        self.alpha_ = float(alphas[choice.best])
+        self.dual_coef_ = dual
+        self.y_mean_ = mean.reshape(shape[1:])[()]
+        self.solution_ = replace(choice.solution, value=dual)
+        self.loo_ = choice.loo and replace(
+            choice.loo, predictions=choice.loo.predictions.reshape(shape)
+        )
+
+    def _ridge_unit(self, operator: KernelOperator, w: NDArray[np.float64]) -> float:
+        if self.alpha_scale == "absolute":
+            return 1.0
+        mean = float(np.average(np.asarray(operator.diagonal(), dtype=np.float64), weights=w))
+        # A kernel that is zero everywhere has no scale; any positive ridge gives the mean.
+        return mean if mean > 0 else 1.0
+
+    def _correct(
+        self, targets: NDArray[np.float64], predictions: NDArray[np.float64]
+    ) -> NDArray[np.bool_] | None:
+        """Rows whose predicted label is right; None if there are no labels."""
+        return None
+
+    def _predict_targets(self, X: Any) -> NDArray[Any]:
+        """Predictions of shape (n,) or (n, t), made in blocks of rows of bounded size."""
+        check_is_fitted(self, "dual_coef_")
+        X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
+        operator = KernelOperator(
+            self.network_,
+            X,
+            self.X_fit_,
+            kernel=self.kernel,
+            dtype=X.dtype,
+            backend=self.backend,
+        )
+        n, m = operator.shape
+        result = np.empty((n, *self.dual_coef_.shape[1:]), dtype=X.dtype)
+        step = min(self._rows_per_block(), n)
+        block = np.empty((step, m), dtype=X.dtype)
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            part = operator.tile(rows, slice(0, m), out=block[: rows.stop - start])
+            result[rows] = part @ self.dual_coef_
+        result += np.asarray(self.y_mean_, dtype=X.dtype)
+        return result
+
+    def _rows_per_block(self) -> int:
+        """Rows of a block; never a function of the memory that happens to be free."""
+        row = len(self.X_fit_) * self.X_fit_.dtype.itemsize
+        allowed = _BLOCK_BYTES
+        if self.max_memory is not None:
+            budget = memory_budget(self.max_memory)
+            if row > budget:
+                raise MemoryBudgetError(
+                    f"One row of kernel entries takes {row} bytes, max_memory allows {budget}: "
+                    "raise max_memory."
+                )
+            allowed = min(allowed, budget // 2)
+        return max(1, allowed // row)

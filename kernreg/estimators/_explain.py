@@ -1,0 +1,89 @@
+"""What a model would do with some data, said before it does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernreg.exceptions import MemoryBudgetError
+from kernreg.linalg.plan import Plan
+
+__all__ = ["Explanation"]
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """The plan of a fit; ``str()`` and ``repr()`` are a readable text.
+
+    Parameters
+    ----------
+    model : str
+        Class of the estimator.
+    network : str
+        The network, as the code that makes it.
+    kernel : str
+        Which of its kernels.
+    program : str
+        The network as operations on the state of a pair of inputs.
+    n_samples, n_features, n_targets : int
+        Size of the problem.
+    dtype : str
+        Precision of the kernel matrix.
+    alphas : tuple of float
+        Values of ``alpha`` that will be tried.
+    flops_per_entry : int
+        Floating-point operations for one kernel entry, to about a factor of two.
+    backends : tuple of (str, str or None)
+        Every backend, with the reason why it cannot run this program or None if it can.
+    plan : Plan or MemoryBudgetError
+        Solver, predicted peak memory and alternatives, or why nothing fits.
+    """
+
+    model: str
+    network: str
+    kernel: str
+    program: str
+    n_samples: int
+    n_features: int
+    n_targets: int
+    dtype: str
+    alphas: tuple[float, ...]
+    flops_per_entry: int
+    backends: tuple[tuple[str, str | None], ...]
+    plan: Plan | MemoryBudgetError
+
+    @property
+    def fits(self) -> bool:
+        """Whether the fit stays within the memory budget."""
+        return isinstance(self.plan, Plan)
+
+    def __str__(self) -> str:
+        n = self.n_samples
+        entries = n * (n + 1) // 2
+        usable = "yes"
+        backends = [f"{name}: {reason or usable}" for name, reason in self.backends]
+        verdict = str(self.plan) if self.fits else f"does not fit: {self.plan}"
+        rows = [
+            ("model", self.model),
+            ("network", self.network),
+            ("kernel", self.kernel),
+            ("program", self.program),
+            ("data", f"{n} rows, {self.n_features} features, {self.n_targets} target(s)"),
+            ("dtype", self.dtype),
+            ("alpha", ", ".join(f"{alpha:g}" for alpha in self.alphas)),
+            (
+                "cost",
+                f"{entries:.3g} kernel entries of about "
+                f"{self.flops_per_entry + 2 * self.n_features} operations, "
+                f"then {n**3 / 3:.2g} operations per factorisation",
+            ),
+            ("backends", "\n".join(backends)),
+            ("plan", verdict),
+        ]
+        return "\n".join(_row(label, text) for label, text in rows)
+
+    __repr__ = __str__
+
+
+def _row(label: str, text: str) -> str:
+    first, *rest = text.splitlines() or [""]
+    return "\n".join([f"{label:<10}{first}", *(f"{'':<10}{line}" for line in rest)])

@@ -1,0 +1,152 @@
+"""A fitted model as arrays and a JSON-ready header, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg import nn
+from kernreg.estimators._loo import LeaveOneOut
+from kernreg.exceptions import InvalidInputError
+from kernreg.linalg.cholesky import Cholesky
+from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.plan import Candidate, Plan
+from kernreg.linalg.solution import Solution, Stats, Status
+
+if TYPE_CHECKING:
+    from kernreg.estimators._base import KernelModel
+
+__all__ = ["from_state", "functions_named", "to_state"]
+
+_KNOWN = {cls.__name__: cls for cls in (Candidate, Cholesky, Eigh, Plan, Stats)}
+
+
+def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays by name, and everything else as what JSON can hold."""
+    params = model.get_params(deep=False)
+    network = params.pop("network")
+    if params["dtype"] is not None:
+        params["dtype"] = np.dtype(params["dtype"]).name
+    arrays = {
+        "X_fit": model.X_fit_,
+        "dual_coef": model.dual_coef_,
+        "y_mean": np.asarray(model.y_mean_),
+        "solution": model.solution_.value,
+    }
+    header: dict[str, Any] = {
+        "class": type(model).__name__,
+        "params": _encode(params),
+        "network": None if network is None else json.loads(nn.to_json(network)),
+        "fitted_network": json.loads(nn.to_json(model.network_)),
+        "alpha": model.alpha_,
+        "plan": _encode(model.plan_),
+        "status": model.solution_.status.name,
+        "stats": _encode(model.solution_.stats),
+    }
+    if model.loo_ is not None:
+        header["loo_best"] = model.loo_.best
+        for name in ("alphas", "squared_error", "accuracy", "predictions"):
+            if getattr(model.loo_, name) is not None:
+                arrays[f"loo_{name}"] = getattr(model.loo_, name)
+    if hasattr(model, "feature_names_in_"):
+        header["feature_names"] = model.feature_names_in_.tolist()
+    if hasattr(model, "classes_"):
+        header["classes"] = _labels_to_json(model.classes_)
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, header
+
+
+def from_state(
+    cls: type[KernelModel], arrays: dict[str, NDArray[Any]], header: dict[str, Any]
+) -> KernelModel:
+    """Inverse of :func:`to_state`."""
+    network = header["network"]
+    model = cls(
+        network=None if network is None else nn.from_json(json.dumps(network)),
+        **_decode(header["params"]),
+    )
+    model.network_ = nn.from_json(json.dumps(header["fitted_network"]))
+    model.X_fit_ = arrays["X_fit"]
+    model.dual_coef_ = arrays["dual_coef"]
+    model.y_mean_ = arrays["y_mean"][()]
+    if model.X_fit_.ndim != 2 or len(model.X_fit_) != len(model.dual_coef_):
+        raise ValueError("data and coefficients do not belong together")
+    model.n_features_in_ = model.X_fit_.shape[1]
+    model.alpha_ = header["alpha"]
+    model.plan_ = _decode(header["plan"])
+    model.solution_ = Solution(
+        arrays["solution"], Status[header["status"]], _decode(header["stats"])
+    )
+    model.loo_ = None
+    if "loo_best" in header:
+        model.loo_ = LeaveOneOut(
+            arrays["loo_alphas"],
+            arrays["loo_squared_error"],
+            arrays.get("loo_accuracy"),
+            header["loo_best"],
+            arrays["loo_predictions"],
+        )
+    if "feature_names" in header:
+        model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
+    if "classes" in header:
+        model.classes_ = _labels_from_json(header["classes"])
+    return model
+
+
+def functions_named(header: Any) -> list[str]:
+    """Python functions that a network in ``header`` would import."""
+    if isinstance(header, dict):
+        found = [str(header["callable"])] if "callable" in header else []
+        return found + [name for value in header.values() for name in functions_named(value)]
+    if isinstance(header, list):
+        return [name for value in header for name in functions_named(value)]
+    return []
+
+
+def _encode(value: Any) -> Any:
+    """A frozen dataclass of plain settings (a solver, say) as nested dictionaries."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        return {
+            "class": type(value).__name__,
+            "fields": {k: _encode(v) for k, v in fields.items()},
+        }
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(k): _encode(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(v) for v in value]
+    return value
+
+
+def _decode(value: Any) -> Any:
+    """Inverse of :func:`_encode` for the classes of ``_KNOWN``; lists become tuples."""
+    if isinstance(value, dict) and set(value) == {"class", "fields"}:
+        return _KNOWN[value["class"]](**{k: _decode(v) for k, v in value["fields"].items()})
+    if isinstance(value, dict):
+        return {k: _decode(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(_decode(v) for v in value)
+    return value
+
+
+def _labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
+    """Class labels (numbers, booleans or strings) with their type."""
+    values = labels.tolist()
+    if labels.dtype.kind not in "biufUO" or not all(
+        isinstance(v, bool | int | float | str) for v in values
+    ):
+        raise InvalidInputError(
+            f"Class labels of type {labels.dtype} cannot be saved; use numbers or strings."
+        )
+    return {"dtype": labels.dtype.str, "values": values}
+
+
+def _labels_from_json(state: Mapping[str, Any]) -> NDArray[Any]:
+    """Inverse of :func:`_labels_to_json`."""
+    return np.array(state["values"], dtype=np.dtype(state["dtype"]))

@@ -1,0 +1,193 @@
+"""Classification by kernel regression onto coded labels."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils.multiclass import check_classification_targets
+
+from kernreg.estimators._base import KernelModel
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["KernelClassifier"]
+
+
+class KernelClassifier(ClassifierMixin, KernelModel):
+    """Classification with an infinitely wide network trained on the squared error.
+
+    Each class is coded as a target that is +1 for its rows and -1 for all others (one such target
+    for two classes); the class with the largest prediction wins. Probabilities can be had from
+    :class:`sklearn.calibration.CalibratedClassifierCV`. Features are used as they are: scale them
+    before, for example with :class:`sklearn.preprocessing.StandardScaler` in a pipeline.
+
+    Parameters
+    ----------
+    network : Layer, optional
+        The network, from :mod:`kernreg.nn`; ``nn.mlp(depth=3)`` if left out. Its parameters are
+        reached as ``network__name``, also in a grid search.
+    kernel : {"ntk", "nngp"}, default="ntk"
+        Which kernel of the network.
+    alpha : float or array-like of shape (n_alphas,), default=1e-3
+        Ridge. Of several values the one with the best leave-one-out accuracy is taken; the squared
+        error of the coded targets breaks ties.
+    alpha_scale : {"mean_diag", "absolute"}, default="mean_diag"
+        Whether ``alpha`` is relative to the (sample-weighted) mean of the kernel's diagonal over
+        the training rows, or is added to the diagonal as it is.
+    solver : {"auto", "cholesky", "eigh"}, Cholesky or Eigh, default="auto"
+        How the system is solved; ``explain`` tells what "auto" chooses.
+    dtype : {"float32", "float64"} or dtype, optional
+        Precision of kernel and decision values. If left out, float32 data stay float32 and all
+        other data become float64.
+    device : {"cpu"}, default="cpu"
+        Where to compute.
+    backend : str, default="auto"
+        Which implementation of the kernel to use; ``explain`` lists them.
+    max_memory : int or str, optional
+        Memory budget in bytes or as text such as "4GB"; 90 % of the free memory if left out.
+    verbose : bool or int, default=0
+        Show a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the training rows, sorted.
+    dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_classes)
+        Coefficients of the kernel functions of the training rows; one column for two classes.
+    X_fit_ : ndarray of shape (n_samples, n_features)
+        Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
+    y_mean_ : float or ndarray of shape (n_classes,)
+        Weighted mean of the coded targets, which every decision value starts from.
+    alpha_ : float
+        The value of ``alpha`` that was used.
+    loo_ : LeaveOneOut or None
+        Leave-one-out accuracy and errors in closed form, if ``alpha`` is a sequence or the solver
+        is "eigh".
+    network_ : Layer
+        The network that was used.
+    plan_ : Plan
+        Solver and memory as planned.
+    solution_ : Solution
+        Coefficients with the status and the cost of the solve.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X has names that are all strings.
+
+    Notes
+    -----
+    See :class:`KernelRegressor` for weights, leave-one-out and cost; more classes cost little
+    more than two.
+
+    References
+    ----------
+    Arora et al., "Harnessing the power of infinitely wide deep nets on small-data tasks" (2020).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import KernelClassifier, nn
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((200, 2))
+    >>> y = np.where(X[:, 0] * X[:, 1] > 0, "same", "different")
+    >>> model = KernelClassifier(nn.mlp(depth=2)).fit(X, y)
+    >>> model.predict([[1.0, 1.0], [-1.0, 1.0]]).tolist()
+    ['same', 'different']
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,)
+            Labels: numbers or strings.
+        sample_weight : float or array-like of shape (n_samples,), optional
+            Weights of the rows, not negative.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used, or rows of positive weight are all of one class.
+        MemoryBudgetError
+            If the fit does not fit the memory budget; nothing was allocated.
+        NotPositiveDefiniteError
+            If the kernel matrix has no Cholesky factor even with a jitter.
+
+        Warns
+        -----
+        JitterWarning
+            If the ridge had to be raised, for instance for nearly equal rows with ``alpha=0``.
+        """
+        X, y, weights = self._validated(X, y, sample_weight)
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise InvalidInputError(
+                "KernelClassifier needs rows of at least two classes, found one class: "
+                f"{classes[0]!r} (rows of weight 0 do not count)."
+            )
+        if len(classes) == 2:
+            targets = 2.0 * codes - 1.0
+        else:
+            targets = np.full((len(codes), len(classes)), -1.0)
+            targets[np.arange(len(codes)), codes] = 1.0
+        self._fit_targets(X, targets, weights)
+        self.classes_ = classes
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Predictions of the coded targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_classes)
+            With two classes, positive for ``classes_[1]``; otherwise one column for each class.
+        """
+        return self._predict_targets(X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Labels.
+        """
+        codes = _codes(self.decision_function(X))
+        return np.asarray(self.classes_[codes])
+
+    def _correct(
+        self, targets: NDArray[np.float64], predictions: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        if targets.shape[1] == 1:
+            targets, predictions = targets[:, 0], predictions[:, 0]
+        return np.asarray(_codes(targets) == _codes(predictions))
+
+    def _count_targets(self, y: Any) -> int:
+        n_classes = len(np.unique(np.asarray(y)))
+        return n_classes if n_classes > 2 else 1
+
+
+def _codes(decision: NDArray[Any]) -> NDArray[np.intp]:
+    """Index of the class that decision values speak for."""
+    return np.asarray(decision > 0, np.intp) if decision.ndim == 1 else decision.argmax(axis=1)

@@ -1,0 +1,191 @@
+"""Models as one file: arrays in the safetensors format, everything else as JSON in its header.
+
+Nothing in such a file is code. A network that names Python functions is loaded on request only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from kernreg.estimators import _state
+from kernreg.exceptions import InvalidInputError, ModelFileError
+
+if TYPE_CHECKING:
+    from kernreg.estimators._base import KernelModel
+
+__all__ = ["load", "save"]
+
+FORMAT = "kernreg-model"
+VERSION = 1
+
+
+def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
+    """Write a fitted model to one file.
+
+    The file is complete or absent: it is written beside its place and moved there at the end.
+
+    Parameters
+    ----------
+    model : KernelRegressor or KernelClassifier
+        A fitted model.
+    path : path-like
+        Name of the file; an existing file is replaced.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the model is not fitted.
+    InvalidInputError
+        If a parameter or the class labels have no JSON form.
+    OSError
+        If the folder is missing or not writable.
+
+    Notes
+    -----
+    Time and size are those of the training data and the coefficients, ``8 n (d + t)`` bytes in
+    float64. The factor of the kernel matrix is not part of a model.
+    """
+    arrays, header = _state.to_state(model)
+    header = {"format": FORMAT, "version": VERSION, "kernreg": _version()} | header
+    try:
+        text = json.dumps(header, allow_nan=True)
+    except TypeError as error:
+        raise InvalidInputError(f"The model cannot be saved: {error}.") from error
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"Cannot save to {target}: there is no folder {target.parent}.")
+    name = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        name.touch()
+        mode = name.stat().st_mode
+        save_file(arrays, name, metadata={"kernreg": text})
+        name.chmod(mode)  # safetensors makes its files private
+        with open(name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"Cannot save to {target}: {reason}. Nothing was written.") from error
+    finally:
+        name.unlink(missing_ok=True)
+
+
+def load(
+    path: str | os.PathLike[str],
+    expected: type[KernelModel] | None = None,
+    *,
+    trusted: bool = False,
+) -> KernelModel:
+    """Read a model that :func:`save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        Name of the file.
+    expected : class, optional
+        The class that the caller wants, for example :class:`~kernreg.KernelRegressor`.
+    trusted : bool, default=False
+        Allow a network that names Python functions, as ``nn.Elementwise(fn)`` does: loading it
+        imports them.
+
+    Returns
+    -------
+    KernelRegressor or KernelClassifier
+        The fitted model; its predictions are those of the saved one, bit for bit.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If the file is truncated, not a kernreg model, of another format version, holds another
+        class than ``expected``, or names Python functions and is not ``trusted``.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from numpy.typing import NDArray
+    >>> import kernreg
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.standard_normal((20, 3)), rng.standard_normal(20)
+    >>> model = kernreg.KernelRegressor().fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(pathlib.Path(folder) / "model.safetensors")
+    ...     again = kernreg.load(pathlib.Path(folder) / "model.safetensors")
+    >>> bool((again.predict(X) == model.predict(X)).all())
+    True
+    """
+    header, arrays = _read(Path(path))
+    classes = _classes()
+    cls = classes.get(header.get("class"))
+    if cls is None:
+        raise ModelFileError(
+            f"{path} holds a model of class {header.get('class')!r}; this version of kernreg "
+            f"knows {', '.join(sorted(classes))}."
+        )
+    if expected is not None and cls is not expected:
+        raise ModelFileError(
+            f"{path} holds a {cls.__name__}, not a {expected.__name__}; load it with "
+            f"kernreg.load or {cls.__name__}.load."
+        )
+    functions = _state.functions_named(header)
+    if functions and not trusted:
+        raise ModelFileError(
+            f"The network in {path} uses the Python function {functions[0]}, which loading would "
+            "import. If you trust the file, load it with trusted=True."
+        )
+    try:
+        return _state.from_state(cls, arrays, header)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {path}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "kernreg" not in metadata:
+                raise ModelFileError(f"{path} is a safetensors file but not a kernreg model.")
+            header = json.loads(metadata["kernreg"])
+            _check_header(path, header)
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelFileError(
+            f"{path} is not a kernreg model, or it is truncated: {error}."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ModelFileError(f"{path} has a damaged header: {error}.") from error
+
+
+def _check_header(path: Path, header: Any) -> None:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ModelFileError(f"{path} is a safetensors file but not a kernreg model.")
+    if header.get("version") != VERSION:
+        raise ModelFileError(
+            f"{path} has format version {header.get('version')!r} (written by kernreg "
+            f"{header.get('kernreg')}); this version of kernreg, {_version()}, reads version "
+            f"{VERSION}. Load it with the kernreg that wrote it."
+        )
+
+
+def _classes() -> dict[Any, type[KernelModel]]:
+    from kernreg.estimators.classifier import KernelClassifier
+    from kernreg.estimators.regressor import KernelRegressor
+
+    return {cls.__name__: cls for cls in (KernelRegressor, KernelClassifier)}
+
+
+def _version() -> str:
+    from kernreg import __version__
+
+    return __version__

@@ -1,0 +1,151 @@
+"""Kernel ridge regression with the kernel of an infinitely wide network."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
+
+from kernreg.estimators._base import KernelModel
+
+__all__ = ["KernelRegressor"]
+
+
+class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
+    """Regression with the prediction of an infinitely wide network.
+
+    With ``kernel="ntk"`` and a small ``alpha`` this is the mean prediction of the network trained
+    by gradient descent, with ``kernel="nngp"`` the posterior mean of the Bayesian network.
+    Features are used as they are: scale them before, for example with
+    :class:`sklearn.preprocessing.StandardScaler` in a pipeline.
+
+    Parameters
+    ----------
+    network : Layer, optional
+        The network, from :mod:`kernreg.nn`; ``nn.mlp(depth=3)`` if left out. Its parameters are
+        reached as ``network__name``, also in a grid search.
+    kernel : {"ntk", "nngp"}, default="ntk"
+        Which kernel of the network.
+    alpha : float or array-like of shape (n_alphas,), default=1e-3
+        Ridge. Of several values the one with the smallest leave-one-out squared error is taken.
+    alpha_scale : {"mean_diag", "absolute"}, default="mean_diag"
+        Whether ``alpha`` is relative to the (sample-weighted) mean of the kernel's diagonal over
+        the training rows, or is added to the diagonal as it is.
+    solver : {"auto", "cholesky", "eigh"}, Cholesky or Eigh, default="auto"
+        How the system is solved; ``explain`` tells what "auto" chooses.
+    dtype : {"float32", "float64"} or dtype, optional
+        Precision of kernel and predictions. If left out, float32 data stay float32 and all other
+        data become float64.
+    device : {"cpu"}, default="cpu"
+        Where to compute.
+    backend : str, default="auto"
+        Which implementation of the kernel to use; ``explain`` lists them.
+    max_memory : int or str, optional
+        Memory budget in bytes or as text such as "4GB"; 90 % of the free memory if left out.
+    verbose : bool or int, default=0
+        Show a progress bar.
+
+    Attributes
+    ----------
+    dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Coefficients of the kernel functions of the training rows.
+    X_fit_ : ndarray of shape (n_samples, n_features)
+        Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
+    y_mean_ : float or ndarray of shape (n_targets,)
+        Weighted mean of the targets, which every prediction starts from.
+    alpha_ : float
+        The value of ``alpha`` that was used.
+    loo_ : LeaveOneOut or None
+        Leave-one-out errors in closed form, if ``alpha`` is a sequence or the solver is "eigh".
+    network_ : Layer
+        The network that was used.
+    plan_ : Plan
+        Solver and memory as planned.
+    solution_ : Solution
+        Coefficients with the status and the cost of the solve.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X has names that are all strings.
+
+    Notes
+    -----
+    The coefficients solve ``(K + r diag(1/w)) c = y - y_mean_``, with the ridge ``r`` from
+    ``alpha`` and sample weights ``w``. A row of weight 2 is exactly two equal rows; a row of
+    weight 0 is no row.
+
+    Leave-one-out removes a row with all its weight, and re-estimates the mean of the targets; the
+    ridge stays as it is.
+
+    Time: n^2/2 kernel entries and n^3/3 operations; with Eigh 9 n^3 for all alphas together.
+    Memory: n^2/2 numbers (Cholesky) or 2 n^2 (Eigh), see ``explain``. A prediction costs
+    n kernel entries.
+
+    References
+    ----------
+    Jacot, Gabriel, Hongler, "Neural tangent kernel" (2018).
+    Lee et al., "Deep neural networks as Gaussian processes" (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import KernelRegressor, nn
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((200, 4))
+    >>> y = np.maximum(X @ [1.0, -1.0, 0.5, 0.0], 0) + 3
+    >>> model = KernelRegressor(nn.mlp(depth=2), alpha=np.logspace(-6, 0, 7)).fit(X, y)
+    >>> model.alpha_ < 0.1, model.score(X, y) > 0.95
+    (True, True)
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets.
+        sample_weight : float or array-like of shape (n_samples,), optional
+            Weights of the rows, not negative.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used.
+        MemoryBudgetError
+            If the fit does not fit the memory budget; nothing was allocated.
+        NotPositiveDefiniteError
+            If the kernel matrix has no Cholesky factor even with a jitter.
+
+        Warns
+        -----
+        JitterWarning
+            If the ridge had to be raised, for instance for nearly equal rows with ``alpha=0``.
+        """
+        X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
+        self._fit_targets(X, y.astype(np.float64, copy=False), weights)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict targets, in blocks of rows of bounded memory.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+            Predictions, in the precision of the model.
+        """
+        return self._predict_targets(X)

@@ -1,0 +1,55 @@
+"""Errors and warnings of kernreg.
+
+Every error is a :class:`KernregError` and also the builtin that a caller would expect, so that
+``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "ConvergenceWarning",
+    "InvalidInputError",
+    "JitterWarning",
+    "KernregError",
+    "MemoryBudgetError",
+    "ModelFileError",
+    "NetworkError",
+    "NotPositiveDefiniteError",
+]
+
+
+class KernregError(Exception):
+    """Base of all errors that kernreg raises on purpose."""
+
+
+class InvalidInputError(KernregError, ValueError):
+    """Data or an argument that cannot be used: wrong shape, NaN, unknown name."""
+
+
+class NetworkError(KernregError, ValueError):
+    """A network description that does not fit together; raised when it is built."""
+
+
+class BackendError(KernregError, NotImplementedError):
+    """A backend that was asked for by name cannot run this program."""
+
+
+class MemoryBudgetError(KernregError, MemoryError):
+    """The work does not fit the memory budget; raised before it starts."""
+
+
+class NotPositiveDefiniteError(KernregError, ArithmeticError):
+    """A matrix has no Cholesky factor, even after the jitter ladder."""
+
+
+class ModelFileError(KernregError, ValueError):
+    """A saved model that is truncated, foreign or of another version."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A solver stopped before it reached its tolerance."""
+
+
+class JitterWarning(UserWarning):
+    """A solver added more to the diagonal than it was asked to."""

@@ -1,0 +1,1 @@
+"""The compiler: programs, tracing of duals, code generation and passes."""

@@ -1,0 +1,92 @@
+"""What a nonlinearity sees of a pair of inputs, and what it answers.
+
+The engine carries correlations, not covariances: with standard deviations ``s1``, ``s2`` of the
+two preactivations, ``rho`` is their correlation and ``gap = 1 - |rho|`` is carried beside it, so
+that nearly parallel inputs keep all their digits through any number of layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["Dual", "Moments", "Pair"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two jointly Gaussian preactivations with mean zero.
+
+    Parameters
+    ----------
+    rho : value
+        Correlation, in [-1, 1].
+    gap : value
+        ``1 - |rho|``, accurate where ``rho`` itself is not.
+    s1, s2 : value
+        Standard deviations.
+    """
+
+    rho: Any
+    gap: Any
+    s1: Any
+    s2: Any
+
+    @property
+    def q1(self) -> Any:
+        """Variance of the first preactivation."""
+        return self.s1 * self.s1
+
+    @property
+    def q2(self) -> Any:
+        """Variance of the second preactivation."""
+        return self.s2 * self.s2
+
+    @property
+    def k(self) -> Any:
+        """Covariance."""
+        return self.s1 * self.s2 * self.rho
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Gaussian averages of a nonlinearity ``phi`` over a :class:`Pair`.
+
+    Parameters
+    ----------
+    kappa : value
+        ``E[phi(u) phi(v)]``.
+    kappa_dot : value
+        ``E[phi'(u) phi'(v)]``.
+    gap : value, optional
+        ``1 - |kappa| / sqrt(kappa(u, u) kappa(v, v))`` from a formula without cancellation; left
+        out, it is formed by subtraction, which is enough for smooth nonlinearities.
+    """
+
+    kappa: Any
+    kappa_dot: Any
+    gap: Any = None
+
+
+class Dual(Protocol):
+    """A nonlinearity as the compiler sees it (see :class:`kernreg.nn.Nonlinearity`)."""
+
+    homogeneous: int | None
+    parameters: tuple[str, ...]
+    closed_form: bool
+
+    def dual(self, xp: Any, p: Pair) -> Moments:
+        """Gaussian averages, written with the primitives of ``xp``."""
+        ...
+
+    def phi(self, xp: Any, x: Any) -> Any:
+        """The nonlinearity itself."""
+        ...
+
+    def bind(self, values: tuple[Any, ...]) -> Dual:
+        """The same nonlinearity with other run-time parameters."""
+        ...
+
+    def structure(self) -> tuple[Any, ...]:
+        """Everything but the run-time parameters, hashable."""
+        ...

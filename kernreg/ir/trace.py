@@ -1,0 +1,375 @@
+"""Record a dual as straight-line code.
+
+A dual written with the primitives of ``xp`` is run once on :class:`Value` objects. What comes out
+is a graph in which every node knows what it depends on: constants and run-time parameters only,
+one row, the other row, or the pair. Nodes of one row become tables that are computed per row; only
+the rest is worked out per matrix entry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kernreg.ir.pair import Dual, Pair
+
+__all__ = ["DualCode", "Value", "evaluate", "trace_dual"]
+
+PARAM, ROW1, ROW2, PAIR = 0, 1, 2, 4
+
+_FOLD: dict[str, Callable[..., float]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "expm1": math.expm1,
+    "abs": abs,
+    "min": min,
+    "max": max,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A node of a traced expression."""
+
+    graph: Graph
+    op: str
+    args: tuple[Value, ...]
+    level: int
+    number: float | str | None = None
+
+    # Arithmetic builds new nodes; comparisons build conditions for ``where``.
+    def __add__(self, other: Any) -> Value:
+        return self.graph.add(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Value:
+        return self.graph.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return self.graph.sub(other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return self.graph.mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Value:
+        return self.graph.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return self.graph.div(other, self)
+
+    def __neg__(self) -> Value:
+        return self.graph.mul(self, -1.0)
+
+    def __pow__(self, power: int) -> Value:
+        if not isinstance(power, int) or power < 0:
+            raise TypeError(f"a traced value takes whole powers only, found {power!r}")
+        out: Value = self.graph.const(1.0)
+        for _ in range(power):
+            out = out * self
+        return out
+
+    def __gt__(self, other: Any) -> Value:
+        return self.graph.node("gt", self, other)
+
+    def __lt__(self, other: Any) -> Value:
+        return self.graph.node("gt", other, self)
+
+    def __ge__(self, other: Any) -> Value:
+        return self.graph.node("ge", self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return self.graph.node("ge", other, self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a dual must not branch on values: use xp.where(condition, a, b)")
+
+
+class Graph:
+    """Nodes, each made once; doubles as the ``xp`` that a dual is traced with."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[Any, ...], Value] = {}
+        self._order: dict[int, int] = {}
+
+    def _make(self, op: str, args: tuple[Value, ...], level: int, number: Any = None) -> Value:
+        key = (op, tuple(id(a) for a in args), level, number)
+        if key not in self._nodes:
+            value = Value(self, op, args, level, number)
+            self._nodes[key] = value
+            self._order[id(value)] = len(self._order)
+        return self._nodes[key]
+
+    def leaf(self, name: str, level: int) -> Value:
+        """A named input."""
+        return self._make("leaf", (), level, name)
+
+    def const(self, number: float) -> Value:
+        """A literal number."""
+        return self._make("const", (), PARAM, float(number))
+
+    def lift(self, x: Any) -> Value:
+        """``x`` itself, or a literal."""
+        return x if isinstance(x, Value) else self.const(x)
+
+    def node(self, op: str, *args: Any) -> Value:
+        """An operation, folded if all of it is literal."""
+        values = tuple(self.lift(a) for a in args)
+        if op in _FOLD and all(v.op == "const" for v in values):
+            return self.const(_FOLD[op](*(v.number for v in values)))
+        level = 0
+        for v in values:
+            level |= v.level
+        return self._make(op, values, PAIR if level not in (PARAM, ROW1, ROW2) else level)
+
+    def add(self, a: Any, b: Any) -> Value:
+        a, b = self.lift(a), self.lift(b)
+        if a.number == 0.0:
+            return b
+        if b.number == 0.0:
+            return a
+        return self.node("add", a, b)
+
+    def sub(self, a: Any, b: Any) -> Value:
+        a, b = self.lift(a), self.lift(b)
+        return a if b.number == 0.0 else self.node("sub", a, b)
+
+    def mul(self, a: Any, b: Any) -> Value:
+        """A product, its factors sorted by what they depend on so that rows can be hoisted."""
+        factors = sorted(
+            self._factors(self.lift(a)) + self._factors(self.lift(b)),
+            key=lambda v: (v.level, self._order[id(v)]),
+        )
+        numbers = [f.number for f in factors if f.op == "const"]
+        literal = math.prod(n for n in numbers if isinstance(n, float))
+        if literal == 0.0:
+            return self.const(0.0)
+        groups: list[Value] = [] if literal == 1.0 else [self.const(literal)]
+        for level in (PARAM, ROW1, ROW2, PAIR):
+            group = [f for f in factors if f.level == level and f.op != "const"]
+            if not group:
+                continue
+            product = group[0]
+            for f in group[1:]:
+                product = self.node("mul", product, f)
+            groups.append(product)
+        if not groups:
+            return self.const(1.0)
+        out = groups[0]
+        for g in groups[1:]:
+            out = self.node("mul", out, g)
+        return out
+
+    def _factors(self, v: Value) -> list[Value]:
+        if v.op == "mul":
+            return self._factors(v.args[0]) + self._factors(v.args[1])
+        return [v]
+
+    def div(self, a: Any, b: Any) -> Value:
+        a, b = self.lift(a), self.lift(b)
+        if b.level == PAIR:
+            return self.node("div", a, b)
+        return self.mul(a, self.node("div", 1.0, b))
+
+    def sqrt(self, x: Any) -> Value:
+        return self.node("sqrt", x)
+
+    def exp(self, x: Any) -> Value:
+        return self.node("exp", x)
+
+    def expm1(self, x: Any) -> Value:
+        return self.node("expm1", x)
+
+    def abs(self, x: Any) -> Value:
+        return self.node("abs", x)
+
+    def minimum(self, a: Any, b: Any) -> Value:
+        return self.node("min", a, b)
+
+    def maximum(self, a: Any, b: Any) -> Value:
+        return self.node("max", a, b)
+
+    def where(self, condition: Value, a: Any, b: Any) -> Value:
+        return self.node("where", condition, a, b)
+
+    def arc(self, gap: Any) -> Value:
+        return self.node("arc", gap)
+
+    def lune(self, gap: Any) -> Value:
+        return self.node("lune", gap)
+
+
+@dataclass(frozen=True)
+class DualCode:
+    """A dual as straight-line code per matrix entry, with slots filled per row.
+
+    Inputs are the leaves ``rho`` and ``gap``; outputs are the correlation, gap and NTK factor of
+    the normalised state behind the nonlinearity.
+
+    Parameters
+    ----------
+    rho, gap, dot : Value
+        Outputs; ``gap`` is None where it is formed by subtraction.
+    scalars, rows1, rows2 : tuple of Value
+        Slots: expressions of run-time parameters, of row 1 and of row 2.
+    pairs : tuple of Value
+        The operations per entry, each after its arguments.
+    """
+
+    rho: Value
+    gap: Value | None
+    dot: Value
+    scalars: tuple[Value, ...]
+    rows1: tuple[Value, ...]
+    rows2: tuple[Value, ...]
+    pairs: tuple[Value, ...]
+
+    def outputs(self) -> list[Value]:
+        """The outputs that exist."""
+        return [v for v in (self.rho, self.gap, self.dot) if v is not None]
+
+    def names(self) -> dict[int, str]:
+        """Name of every operand by identity: slots, inputs, temporaries, literals."""
+        names = {}
+        for prefix, values in (("c", self.scalars), ("x", self.rows1), ("y", self.rows2)):
+            names |= {id(v): f"{prefix}{i}" for i, v in enumerate(values)}
+        names |= {id(v): f"v{i}" for i, v in enumerate(self.pairs)}
+        for v in _reachable(self.outputs()):
+            if v.op == "const":
+                names[id(v)] = repr(v.number)
+            elif v.op == "leaf" and v.level == PAIR:
+                names[id(v)] = str(v.number)
+        return names
+
+    def signature(self) -> str:
+        """Text that is equal for duals that run the same code per entry."""
+        names = self.names()
+        lines = [f"{names[id(v)]}={v.op}({','.join(names[id(a)] for a in v.args)})" for v in self.pairs]
+        ends = ["-" if v is None else names[id(v)] for v in (self.rho, self.gap, self.dot)]
+        slots = f"{len(self.scalars)},{len(self.rows1)},{len(self.rows2)}"
+        return ";".join([*lines, *ends, slots])
+
+
+def _reachable(values: Iterable[Value]) -> list[Value]:
+    """All nodes below ``values``, arguments first."""
+    seen: dict[int, Value] = {}
+
+    def visit(v: Value) -> None:
+        if id(v) not in seen:
+            for a in v.args:
+                visit(a)
+            seen[id(v)] = v
+
+    for v in values:
+        visit(v)
+    return list(seen.values())
+
+
+def trace_dual(fn: Dual) -> DualCode:
+    """Trace the dual of a nonlinearity.
+
+    The result is normalised: with ``u_i = 1 / sqrt(kappa_ii)`` the outputs are ``kappa u_1 u_2``
+    and ``kappa_dot s1 s2 u_1 u_2``. A homogeneous dual is taken at unit variance, where ``u_i`` is
+    one number, the leaf ``norm = 1 / kappa(1)``.
+
+    Parameters
+    ----------
+    fn : Dual
+        A nonlinearity with a closed form.
+
+    Returns
+    -------
+    DualCode
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> code = trace_dual(nn.Relu())
+    >>> len(code.rows1), [v.op for v in code.pairs][:2]
+    (0, ['gt', 'max'])
+    """
+    g = Graph()
+    bound = fn.bind(tuple(g.leaf(f"p{i}", PARAM) for i in range(len(fn.parameters))))
+    rho, gap = g.leaf("rho", PAIR), g.leaf("gap", PAIR)
+    if fn.homogeneous is None:
+        s1, s2 = g.leaf("s", ROW1), g.leaf("s", ROW2)
+        scale = g.leaf("u", ROW1) * g.leaf("u", ROW2)
+        m = bound.dual(g, Pair(rho, gap, s1, s2))
+        dot = g.mul(m.kappa_dot, s1 * s2 * scale)
+    else:
+        scale = g.leaf("norm", PARAM)
+        m = bound.dual(g, Pair(rho, gap, g.const(1.0), g.const(1.0)))
+        dot = g.mul(m.kappa_dot, scale)
+    outputs = [g.mul(m.kappa, scale), dot]
+    outputs += [] if m.gap is None else [g.lift(m.gap)]
+    nodes = _reachable(outputs)
+    pairs = tuple(v for v in nodes if v.level == PAIR and v.op != "leaf")
+    used = {id(a): a for v in pairs for a in v.args} | {id(v): v for v in outputs}
+
+    def slots(level: int) -> tuple[Value, ...]:
+        return tuple(v for v in nodes if v.level == level and id(v) in used and v.op != "const")
+
+    return DualCode(
+        rho=outputs[0],
+        gap=outputs[2] if len(outputs) == 3 else None,
+        dot=outputs[1],
+        scalars=slots(PARAM),
+        rows1=slots(ROW1),
+        rows2=slots(ROW2),
+        pairs=pairs,
+    )
+
+
+def evaluate(values: tuple[Value, ...], leaves: dict[str, Any], xp: Any) -> list[Any]:
+    """Work out slots with the numbers or tensors of ``leaves``.
+
+    Parameters
+    ----------
+    values : tuple of Value
+        Slots of a :class:`DualCode`.
+    leaves : dict
+        Value of every leaf by name.
+    xp : module
+        Functions for the primitives, see :class:`kernreg.ir.torchmath.TorchMath`.
+
+    Returns
+    -------
+    list
+        One entry per slot.
+    """
+    done: dict[int, Any] = {}
+    for v in _reachable(values):
+        args = [done[id(a)] for a in v.args]
+        match v.op:
+            case "const":
+                done[id(v)] = v.number
+            case "leaf":
+                done[id(v)] = leaves[str(v.number)]
+            case "add":
+                done[id(v)] = args[0] + args[1]
+            case "sub":
+                done[id(v)] = args[0] - args[1]
+            case "mul":
+                done[id(v)] = args[0] * args[1]
+            case "div":
+                done[id(v)] = args[0] / args[1]
+            case "gt":
+                done[id(v)] = args[0] > args[1]
+            case "ge":
+                done[id(v)] = args[0] >= args[1]
+            case "min":
+                done[id(v)] = xp.minimum(*args)
+            case "max":
+                done[id(v)] = xp.maximum(*args)
+            case _:
+                done[id(v)] = getattr(xp, v.op)(*args)
+    return [done[id(v)] for v in values]

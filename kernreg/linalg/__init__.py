@@ -1,0 +1,35 @@
+"""Kernel matrices, solvers and what they return; names load on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Cholesky": "cholesky",
+    "CholeskyState": "cholesky",
+    "Eigh": "eigh",
+    "EighState": "eigh",
+    "KernelOperator": "operator",
+    "Kernels": "dense",
+    "Plan": "plan",
+    "RidgePath": "eigh",
+    "Solution": "solution",
+    "Stats": "solution",
+    "Status": "solution",
+    "diag": "dense",
+    "gram": "dense",
+    "memory_budget": "plan",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,178 @@
+"""The Cholesky factor as a staircase of row panels: half the memory of a square matrix.
+
+Panel I holds rows [i0, i1) and columns [0, i1) of L in one C-contiguous array, so n x n takes
+n^2/2 + n*block/2 numbers. The factor is built from the top, one panel at a time ("bordering" in
+blocks of rows): a new panel needs all panels above it and is overwritten in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["Breakdown", "Staircase", "full_precision", "panel_bounds"]
+
+# Width of the strips in which the triangle of a diagonal block is updated: wide enough for GEMM
+# speed, and only strip/2 of each row is computed for nothing.
+_STRIP = 128
+# A pivot below this many eps times its diagonal entry is rounding noise, whatever its sign: it is
+# what remains of a sum of squares as large as the entry. As a preconditioner such a factor is
+# worse than one with ten times the jitter.
+_NOISE = 16.0
+
+
+class Breakdown(Exception):
+    """A pivot was not positive beyond rounding: internal signal to the jitter ladder."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"no positive pivot in row {row}")
+        self.row = row
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep float32 products in float32: a caller may have allowed bfloat16 for a network."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def panel_bounds(n: int, block: int) -> list[tuple[int, int]]:
+    """Row ranges of the panels.
+
+    Examples
+    --------
+    >>> panel_bounds(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return [(start, min(start + block, n)) for start in range(0, n, block)]
+
+
+def _solve_lower(lower: torch.Tensor, rhs: torch.Tensor, transpose: bool = False) -> None:
+    """Overwrite ``rhs`` with ``lower^-1 rhs`` or ``lower^-T rhs``."""
+    matrix = lower.T if transpose else lower
+    rhs.copy_(torch.linalg.solve_triangular(matrix, rhs, upper=transpose))
+
+
+class Staircase:
+    """Lower Cholesky factor of a symmetric matrix, stored and built by row panels.
+
+    Parameters
+    ----------
+    n : int
+        Order of the matrix.
+    block : int
+        Rows of a panel.
+    dtype : float32 or float64
+        Precision of the factor.
+
+    Notes
+    -----
+    Backward stable like LAPACK's potrf: the diagonal blocks are solved with, never inverted.
+    Cost n^3/3 in GEMMs of (block x k) with (k x block), plus n^2 block / 2 in triangular solves.
+    """
+
+    def __init__(self, n: int, block: int, dtype: np.dtype[Any]) -> None:
+        self.n = n
+        self.dtype = np.dtype(dtype)
+        self.bounds = panel_bounds(n, block)
+        self.panels: list[NDArray[Any]] = []
+
+    @staticmethod
+    def numbers(n: int, block: int) -> int:
+        """How many numbers the complete staircase holds."""
+        return sum((i1 - i0) * i1 for i0, i1 in panel_bounds(n, block))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the panels so far."""
+        return sum(panel.nbytes for panel in self.panels)
+
+    def _views(self) -> list[tuple[int, int, torch.Tensor]]:
+        ranges = self.bounds[: len(self.panels)]
+        return [(*r, torch.from_numpy(p)) for r, p in zip(ranges, self.panels, strict=True)]
+
+    def append(self, panel: NDArray[Any]) -> None:
+        """Factor the next panel in place and keep it.
+
+        Parameters
+        ----------
+        panel : ndarray of shape (i1 - i0, i1)
+            The next rows of the matrix; entries above the diagonal are ignored.
+
+        Raises
+        ------
+        Breakdown
+            If a pivot is not positive beyond rounding.
+        """
+        i0, i1 = self.bounds[len(self.panels)]
+        new = torch.from_numpy(panel)
+        for j0, j1, above in self._views():
+            target = new[:, j0:j1]
+            if j0:
+                target.addmm_(new[:, :j0], above[:, :j0].T, alpha=-1)
+            _solve_lower(above[:, j0:], target.T)
+        size = i1 - i0
+        corner = new[:, i0:]
+        scale = corner.diagonal().clone()
+        if i0:
+            for top in range(0, size, _STRIP):
+                end = min(top + _STRIP, size)
+                corner[top:end, :end].addmm_(new[top:end, :i0], new[:end, :i0].T, alpha=-1)
+        lower, info = torch.linalg.cholesky_ex(corner)
+        failed = int(info)
+        pivots = lower.diagonal()[: failed - 1 if failed else size] ** 2
+        noise = _NOISE * torch.finfo(new.dtype).eps * scale[: len(pivots)]
+        weak = torch.nonzero(~(pivots > noise))
+        if len(weak) or failed:
+            raise Breakdown(i0 + (int(weak[0]) if len(weak) else failed - 1))
+        corner.copy_(lower)
+        self.panels.append(panel)
+
+    def forward(self, V: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """Overwrite V of shape (n, t) with L^-1 V; rows before panel ``start`` must be zero."""
+        first = self.bounds[start][0]
+        for i0, i1, panel in self._views()[start:]:
+            rows = V[i0:i1]
+            if i0 > first:
+                rows.addmm_(panel[:, first:i0], V[first:i0], alpha=-1)
+            _solve_lower(panel[:, i0:], rows)
+        return V
+
+    def backward(self, V: torch.Tensor) -> torch.Tensor:
+        """Overwrite V of shape (n, t) with L^-T V."""
+        for i0, i1, panel in reversed(self._views()):
+            rows = V[i0:i1]
+            _solve_lower(panel[:, i0:], rows, transpose=True)
+            if i0:
+                V[:i0].addmm_(panel[:, :i0].T, rows, alpha=-1)
+        return V
+
+    def diagonal(self) -> NDArray[np.float64]:
+        """Diagonal of L, shape (n,)."""
+        pairs = zip(self.bounds, self.panels, strict=True)
+        parts = [panel[:, i0:].diagonal() for (i0, _), panel in pairs]
+        return np.concatenate(parts).astype(np.float64)
+
+    def inverse_diagonal(self) -> NDArray[np.float64]:
+        """Diagonal of (L L^T)^-1, shape (n,), at n^3/3 operations and n*block numbers of memory.
+
+        Column i of L^-1 starts at row i, and its squared norm is entry i.
+        """
+        result = np.empty(self.n)
+        dtype = torch.float32 if self.dtype == np.float32 else torch.float64
+        for index, (i0, i1) in enumerate(self.bounds):
+            columns = torch.zeros((self.n, i1 - i0), dtype=dtype)
+            columns[i0:i1].fill_diagonal_(1)
+            self.forward(columns, start=index)
+            norms = torch.linalg.vector_norm(columns[i0:], dim=0, dtype=torch.float64)
+            result[i0:i1] = norms.numpy() ** 2
+        return result

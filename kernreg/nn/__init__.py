@@ -1,0 +1,26 @@
+"""The network language: layers are values that are composed, compared, printed and stored."""
+
+from kernreg.nn.base import Layer, Nonlinearity
+from kernreg.nn.combinators import parallel, repeat, residual, serial
+from kernreg.nn.layers import Dense, Dropout, Identity, LayerNorm
+from kernreg.nn.nonlinearities import *  # noqa: F403
+from kernreg.nn.nonlinearities import __all__ as _nonlinearities
+from kernreg.nn.presets import mlp
+from kernreg.nn.serialize import from_json, to_json
+
+__all__ = [
+    "Dense",
+    "Dropout",
+    "Identity",
+    "Layer",
+    "LayerNorm",
+    "Nonlinearity",
+    "from_json",
+    "mlp",
+    "parallel",
+    "repeat",
+    "residual",
+    "serial",
+    "to_json",
+]
+__all__ += _nonlinearities

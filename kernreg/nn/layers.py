@@ -1,0 +1,155 @@
+"""Linear layers, normalisation and dropout for vector inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernreg.exceptions import NetworkError
+from kernreg.ir.program import Builder, Kind, Ref
+from kernreg.nn.base import Layer, check_number
+
+__all__ = ["Dense", "Dropout", "Identity", "LayerNorm"]
+
+
+@dataclass(frozen=True, repr=False)
+class Dense(Layer):
+    """Fully connected layer ``W h + b`` of infinite width.
+
+    ``W ~ N(0, W_std^2 / fan_in)``, ``b ~ N(0, b_std^2)``. In the "ntk" parameterization
+    ``nngp' = W_std^2 nngp + b_std^2`` and ``ntk' = nngp' + W_std^2 ntk``; in the "standard" one
+    the learning rate of the weights grows with the width, ``ntk' = fan_in nngp + 1 + W_std^2 ntk``.
+
+    Parameters
+    ----------
+    W_std : float
+        Standard deviation of the weights times the square root of the width before them.
+    b_std : float or None
+        Standard deviation of the biases; None: no bias parameters. Only in the "standard"
+        parameterization do 0.0 and None differ: there a bias of variance 0 is still trained.
+    parameterization : {"ntk", "standard"}
+        How gradients are scaled.
+    fan_in : int, optional
+        Width of the layer's input, which the "standard" parameterization needs.
+
+    References
+    ----------
+    Jacot, Gabriel, Hongler, "Neural tangent kernel" (2018); Lee et al., "Wide neural networks of
+    any depth evolve as linear models" (2019).
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.Dense(W_std=1.5, b_std=0.1)
+    Dense(W_std=1.5, b_std=0.1)
+    """
+
+    W_std: float = 1.0
+    b_std: float | None = 0.0
+    parameterization: str = "ntk"
+    fan_in: int | None = None
+
+    def __post_init__(self) -> None:
+        check_number("Dense", "W_std", self.W_std, low=0.0, strict=True)
+        if self.b_std is not None:
+            check_number("Dense", "b_std", self.b_std, low=0.0)
+        if self.parameterization not in ("ntk", "standard"):
+            raise NetworkError(
+                f"Dense: parameterization must be 'ntk' or 'standard', "
+                f"found {self.parameterization!r}."
+            )
+        if self.parameterization == "standard":
+            if self.fan_in is None:
+                raise NetworkError(
+                    "Dense: the 'standard' parameterization needs fan_in, the width of the "
+                    "layer's input."
+                )
+            check_number("Dense", "fan_in", self.fan_in, low=1)
+
+    def lower(self, b: Builder, x: Ref) -> Ref:
+        """Append the dense layer."""
+        fan_in = self.fan_in if self.parameterization == "standard" else None
+        return b.dense(x, self.W_std, self.b_std, fan_in, repr(self))
+
+
+@dataclass(frozen=True, repr=False)
+class Identity(Layer):
+    """The layer that does nothing; a shortcut in :func:`residual` and :func:`parallel`.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.Identity()
+    Identity()
+    """
+
+    def lower(self, b: Builder, x: Ref) -> Ref:
+        """Append nothing."""
+        return x
+
+
+@dataclass(frozen=True, repr=False)
+class LayerNorm(Layer):
+    """Layer normalisation without trained parameters: ``k / sqrt((eps + q1)(eps + q2))``.
+
+    Parameters
+    ----------
+    eps : float
+        Added to the variances.
+
+    References
+    ----------
+    Ba, Kiros, Hinton, "Layer normalization" (2016).
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.serial(nn.Dense(), nn.LayerNorm(), nn.Relu(), nn.Dense()).program().flops()
+    60
+    """
+
+    eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        check_number("LayerNorm", "eps", self.eps, low=0.0)
+
+    def lower(self, b: Builder, x: Ref) -> Ref:
+        """Append the normalisation; its input must be Gaussian."""
+        if x.kind is not Kind.GAUSSIAN:
+            raise NetworkError(
+                f"{self!r} stands after {x.made_by}, but it needs a Gaussian preactivation: "
+                "put it after a Dense layer."
+            )
+        return b.normalize(x, self.eps, repr(self))
+
+
+@dataclass(frozen=True, repr=False)
+class Dropout(Layer):
+    """Dropout in training mode: each sample's own variance grows by ``1 / keep_prob``.
+
+    Two rows of ``X`` are two samples, also when they are equal; only the diagonal of a symmetric
+    Gram matrix belongs to one sample.
+
+    Parameters
+    ----------
+    keep_prob : float
+        Probability to keep a unit, in (0, 1].
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.Dropout(0.9)
+    Dropout(keep_prob=0.9)
+    """
+
+    keep_prob: float
+
+    def __post_init__(self) -> None:
+        check_number("Dropout", "keep_prob", self.keep_prob, low=0.0, strict=True)
+        if self.keep_prob > 1:
+            raise NetworkError(
+                f"Dropout: keep_prob must be at most 1, found {self.keep_prob!r}."
+            )
+
+    def lower(self, b: Builder, x: Ref) -> Ref:
+        """Append the dropout."""
+        return b.dropout(x, self.keep_prob, repr(self))

@@ -1,0 +1,111 @@
+"""The error function and the logistic-like sigmoid made of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kernreg.ir.pair import Moments, Pair
+from kernreg.nn.base import Nonlinearity, check_number
+
+__all__ = ["Erf", "SigmoidLike"]
+
+# Makes (1 + erf(x / scale)) / 2 closest to the logistic function.
+_LOGISTIC_SCALE = 2.4020563531719796
+
+
+def _erf(xp: Any, p: Pair, a: Any, b: Any, c: Any) -> Moments:
+    """Dual of ``a erf(b x) + c``: the angle between (c1, e1) and (c2, e2) lifted by ``p``."""
+    root1 = xp.sqrt(1.0 + 2.0 * (b * p.s1) ** 2)
+    root2 = xp.sqrt(1.0 + 2.0 * (b * p.s2) ** 2)
+    e1, e2 = 1.0 / root1, 1.0 / root2
+    c1, c2 = math.sqrt(2.0) * b * p.s1 / root1, math.sqrt(2.0) * b * p.s2 / root2
+    lift = c1 * c2
+    gap = lift * p.gap + 0.5 * ((c1 - c2) ** 2 + (e1 * e1 + e2 * e2))
+    # asin through its complement near 1 and directly near 0, where small variances lead.
+    size = lift * xp.abs(p.rho)
+    small = size < 0.7
+    angle = xp.arc(xp.where(small, 2.0 * size * size, gap))
+    asin = xp.where(small, 0.5 * angle, 0.5 * math.pi - angle)
+    return Moments(
+        kappa=a * a * (2.0 / math.pi) * xp.where(p.rho > 0, asin, -asin) + c * c,
+        kappa_dot=(4.0 / math.pi) * (a * b) ** 2 * (e1 * e2) / xp.sqrt(gap * (2.0 - gap)),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Erf(Nonlinearity):
+    r"""Error function :math:`\phi(x) = a\,\mathrm{erf}(b x) + c`.
+
+    Parameters
+    ----------
+    a : float
+        Height.
+    b : float
+        Steepness.
+    c : float
+        Offset.
+
+    Raises
+    ------
+    NetworkError
+        If a parameter is not a finite number.
+
+    Notes
+    -----
+    With :math:`P = (1 + 2 b^2 q_1)(1 + 2 b^2 q_2)`,
+
+    .. math:: \kappa = \frac{2a^2}{\pi} \arcsin\frac{2 b^2 k}{\sqrt P} + c^2, \quad
+       \dot\kappa = \frac{4 a^2 b^2}{\pi \sqrt{P - 4 b^4 k^2}}.
+
+    References
+    ----------
+    C. Williams, Computing with infinite networks, NeurIPS 1996, equation 11.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.Erf(b=2.0)
+    Erf(b=2.0)
+    """
+
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    parameters: ClassVar[tuple[str, ...]] = ("a", "b", "c")
+
+    def __post_init__(self) -> None:
+        for name in self.parameters:
+            check_number("Erf", name, getattr(self, name))
+
+    def phi(self, xp: Any, x: Any) -> Any:
+        """Scaled and shifted error function."""
+        return self.a * xp.erf(self.b * x) + self.c
+
+    def dual(self, xp: Any, p: Pair) -> Moments:
+        """Arcsine kernel."""
+        return _erf(xp, p, self.a, self.b, self.c)
+
+
+@dataclass(frozen=True, repr=False)
+class SigmoidLike(Nonlinearity):
+    r"""The sigmoid :math:`\phi(x) = \tfrac12 (1 + \mathrm{erf}(x / 2.4020563531719796))`.
+
+    It is within 0.02 of the logistic function and, unlike it, has a dual in closed form.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.SigmoidLike()
+    SigmoidLike()
+    """
+
+    def phi(self, xp: Any, x: Any) -> Any:
+        """Gaussian distribution function close to the logistic function."""
+        return 0.5 + 0.5 * xp.erf(x * (1.0 / _LOGISTIC_SCALE))
+
+    def dual(self, xp: Any, p: Pair) -> Moments:
+        """Arcsine kernel with an offset."""
+        return _erf(xp, p, 0.5, 1.0 / _LOGISTIC_SCALE, 0.5)

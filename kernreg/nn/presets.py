@@ -1,0 +1,85 @@
+"""Ready-made networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernreg.exceptions import NetworkError
+from kernreg.ir.program import Builder, Ref
+from kernreg.nn.base import Layer, Nonlinearity, check_number
+from kernreg.nn.combinators import Repeat, Serial
+from kernreg.nn.layers import Dense
+from kernreg.nn.nonlinearities import Relu
+
+__all__ = ["Mlp", "mlp"]
+
+
+@dataclass(frozen=True, repr=False)
+class Mlp(Layer):
+    """A fully connected network; made by :func:`mlp`."""
+
+    depth: int
+    activation: Nonlinearity = Relu()
+    W_std: float = 2**0.5
+    b_std: float | None = 0.1
+
+    def __post_init__(self) -> None:
+        check_number("mlp", "depth", self.depth, low=0)
+        if self.depth != int(self.depth):
+            raise NetworkError(f"mlp: depth must be a whole number, found {self.depth!r}.")
+        if not isinstance(self.activation, Nonlinearity):
+            raise NetworkError(
+                f"mlp: activation must be a nonlinearity such as nn.Relu(), "
+                f"found {self.activation!r}."
+            )
+        Dense(self.W_std, self.b_std)
+
+    def layers(self) -> Serial:
+        """The network spelled out."""
+        dense = Dense(self.W_std, self.b_std)
+        return Serial((dense, Repeat(Serial((self.activation, dense)), self.depth)))
+
+    def lower(self, b: Builder, x: Ref) -> Ref:
+        """Append the network."""
+        return self.layers().lower(b, x)
+
+    def __repr__(self) -> str:
+        return (
+            f"mlp(depth={self.depth!r}, activation={self.activation!r}, "
+            f"W_std={self.W_std!r}, b_std={self.b_std!r})"
+        )
+
+
+def mlp(
+    depth: int = 3,
+    activation: Nonlinearity | None = None,
+    W_std: float = 2**0.5,
+    b_std: float | None = 0.1,
+) -> Mlp:
+    """A fully connected network of ``depth`` hidden layers and a linear readout.
+
+    Parameters
+    ----------
+    depth : int
+        Number of hidden layers.
+    activation : Nonlinearity, optional
+        ``Relu()`` if left out.
+    W_std, b_std : float
+        Of every dense layer, see :class:`kernreg.nn.Dense`.
+
+    Returns
+    -------
+    Mlp
+
+    Raises
+    ------
+    NetworkError
+        If an argument is not usable.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.mlp(depth=1, activation=nn.Erf(), W_std=1.5, b_std=0.2).layers()
+    serial(Dense(W_std=1.5, b_std=0.2), repeat(serial(Erf(), Dense(W_std=1.5, b_std=0.2)), 1))
+    """
+    return Mlp(depth, Relu() if activation is None else activation, W_std, b_std)

@@ -1,0 +1,118 @@
+"""Networks as JSON text and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from kernreg.exceptions import NetworkError
+from kernreg.nn.base import LAYERS, Layer
+
+__all__ = ["from_json", "to_json"]
+
+
+def to_json(network: Layer) -> str:
+    """Write a network as JSON text.
+
+    Parameters
+    ----------
+    network : Layer
+        Any layer.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    NetworkError
+        If a callable inside has no importable name.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.to_json(nn.Dense(1.5))
+    '{"layer": "Dense", "W_std": 1.5, "b_std": 0.0, "parameterization": "ntk", "fan_in": null}'
+    """
+    return json.dumps(_encode(network))
+
+
+def from_json(text: str) -> Layer:
+    """Read a network that :func:`to_json` wrote.
+
+    Parameters
+    ----------
+    text : str
+        JSON text.
+
+    Returns
+    -------
+    Layer
+
+    Raises
+    ------
+    NetworkError
+        If the text is not JSON or names an unknown layer.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.from_json(nn.to_json(nn.mlp(depth=2))) == nn.mlp(depth=2)
+    True
+    """
+    try:
+        network = _decode(json.loads(text))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise NetworkError(f"Not the JSON text of a network: {error}") from error
+    if not isinstance(network, Layer):
+        raise NetworkError(f"The JSON text holds {network!r}, not a network.")
+    return network
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Layer):
+        fields = dataclasses.fields(value)  # type: ignore[arg-type]
+        return {"layer": type(value).__name__} | {
+            f.name: _encode(getattr(value, f.name)) for f in fields
+        }
+    if isinstance(value, tuple):
+        return [_encode(v) for v in value]
+    if callable(value):
+        return {"callable": _path(value)}
+    # NumPy scalars come from parameter grids.
+    return value.item() if hasattr(value, "item") else value
+
+
+def _path(function: Any) -> str:
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not module or "<" in name:
+        raise NetworkError(
+            f"{function!r} cannot be written to a file: only functions that can be imported by "
+            "name can. Define it at the top of a module."
+        )
+    return f"{module}:{name}"
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(v) for v in value)
+    if isinstance(value, dict) and "callable" in value:
+        module, _, name = value["callable"].partition(":")
+        # A file must not decide what is imported: the caller imports the module first.
+        function: Any = sys.modules.get(module)
+        for part in name.split("."):
+            function = getattr(function, part, None)
+        if function is None:
+            raise NetworkError(
+                f"The network uses the function {value['callable']!r}: import the module "
+                f"{module!r} before loading it."
+            )
+        return function
+    if isinstance(value, dict):
+        name = value.get("layer")
+        if name not in LAYERS:
+            raise NetworkError(f"Unknown layer {name!r}; known are {', '.join(sorted(LAYERS))}.")
+        return LAYERS[name](**{k: _decode(v) for k, v in value.items() if k != "layer"})
+    return value

@@ -1,0 +1,310 @@
+"""Figures of kernels and of a baseline; each returns a matplotlib ``Figure``."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "plot_confusion",
+    "plot_depths",
+    "plot_predictions",
+    "plot_ridge_path",
+    "plot_spectrum",
+    "to_svg",
+]
+
+# Okabe and Ito's palette, which people with colour vision deficiencies can tell apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
+_STYLE = {
+    "font.size": 10,
+    "font.family": "sans-serif",
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a94a3",
+    "axes.labelcolor": "#333d4b",
+    "xtick.color": "#566170",
+    "ytick.color": "#566170",
+    "grid.color": "#e3e7ec",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+def _axes(width: float = 5.4, height: float = 3.6) -> tuple[Figure, Axes]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
+        axes.grid(True, linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, axes
+
+
+def plot_depths(
+    scores: Mapping[tuple[str, str], Mapping[int, float]], label: str, best: float | None = None
+) -> Figure:
+    """Best score against depth, one line for each nonlinearity and kernel.
+
+    Parameters
+    ----------
+    scores : mapping of (family, kernel) to mapping of depth to score
+        Solid lines for "ntk", dashed ones for "nngp".
+    label : str
+        Name of the score.
+    best : float, optional
+        A value for a horizontal line.
+
+    Examples
+    --------
+    >>> figure = plot_depths({("Relu", "ntk"): {1: 0.8, 3: 0.9}}, "R2")
+    >>> figure.axes[0].get_ylabel()
+    'R2'
+    """
+    figure, axes = _axes()
+    families = list(dict.fromkeys(family for family, _ in scores))
+    shift = {"nngp": -0.04, "ntk": 0.04}
+    for (family, kernel), points in scores.items():
+        depths = sorted(points)
+        axes.plot(
+            [depth + shift.get(kernel, 0.0) for depth in depths],
+            [points[depth] for depth in depths],
+            marker="o" if kernel == "ntk" else "s",
+            markersize=5,
+            markerfacecolor=None if kernel == "ntk" else "white",
+            linestyle="-" if kernel == "ntk" else "--",
+            color=_COLOURS[families.index(family) % len(_COLOURS)],
+            label=f"{family} {kernel}",
+        )
+    if best is not None:
+        axes.axhline(best, color="#8a94a3", linewidth=1, linestyle=":")
+        axes.annotate(
+            "best Gaussian kernel",
+            (0.99, best),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8.5,
+            color="#566170",
+        )
+    every = sorted({depth for points in scores.values() for depth in points})
+    axes.set_xticks(every)
+    axes.set_xlabel("hidden layers")
+    axes.set_ylabel(label)
+    axes.legend(
+        ncols=2,
+        fontsize=8.5,
+        handlelength=2.2,
+        columnspacing=1.2,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    ) if len(scores) > 12 else axes.legend(
+        ncols=1, fontsize=8.5, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+    )
+    return figure
+
+
+def plot_ridge_path(
+    alphas: np.ndarray, errors: Mapping[str, np.ndarray], label: str, chosen: float | None = None
+) -> Figure:
+    """Leave-one-out error against the ridge, one line for each kernel.
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (n_alphas,)
+        Ridges, positive.
+    errors : mapping of str to ndarray of shape (n_alphas,)
+        Error of each kernel.
+    label : str
+        Name of the error.
+    chosen : float, optional
+        A ridge to mark.
+
+    Examples
+    --------
+    >>> figure = plot_ridge_path(np.array([0.1, 1.0]), {"ntk": np.array([0.2, 0.3])}, "error")
+    >>> figure.axes[0].get_xscale()
+    'log'
+    """
+    figure, axes = _axes()
+    for index, (name, values) in enumerate(errors.items()):
+        axes.plot(
+            alphas,
+            values,
+            marker=".",
+            linewidth=2.2 if index == 0 else 1.3,
+            color=_COLOURS[index % len(_COLOURS)],
+            label=name,
+            zorder=3 if index == 0 else 2,
+        )
+    if chosen is not None:
+        axes.axvline(chosen, color="#8a94a3", linewidth=1, linestyle=":")
+    axes.set_xscale("log")
+    positive = [v for values in errors.values() for v in values if v > 0]
+    if (
+        positive
+        and max(positive) > 8 * min(positive)
+        and len(positive) == len(alphas) * len(errors)
+    ):
+        axes.set_yscale("log")
+    axes.set_xlabel("ridge alpha, relative to the mean diagonal")
+    axes.set_ylabel(label)
+    axes.legend()
+    return figure
+
+
+def plot_spectrum(eigenvalues: np.ndarray, alpha: float | None = None) -> Figure:
+    """Eigenvalues of a kernel matrix over their mean, by rank.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of shape (n,)
+        In descending order, over their mean.
+    alpha : float, optional
+        The ridge relative to the mean diagonal, which is the mean eigenvalue.
+
+    Examples
+    --------
+    >>> plot_spectrum(np.array([2.0, 0.5, 0.5]), alpha=0.1).axes[0].get_xlabel()
+    'rank'
+    """
+    figure, axes = _axes()
+    ranks = np.unique(np.geomspace(1, len(eigenvalues), 400).astype(int))
+    values = eigenvalues[ranks - 1]
+    shown = values > 0
+    axes.loglog(ranks[shown], values[shown], color=_COLOURS[0], linewidth=2)
+    if alpha is not None:
+        above = int(np.sum(eigenvalues > alpha))
+        axes.axhline(alpha, color=_COLOURS[1], linewidth=1.2, linestyle="--")
+        axes.annotate(
+            f"alpha = {alpha:.2g}: {above} of {len(eigenvalues)} eigenvalues above",
+            (0.02, alpha),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            fontsize=9,
+            color=_COLOURS[1],
+        )
+    axes.set_xlabel("rank")
+    axes.set_ylabel("eigenvalue / mean eigenvalue")
+    return figure
+
+
+def plot_predictions(truth: np.ndarray, predicted: np.ndarray, target: str = "target") -> Figure:
+    """Predicted against true values.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n,)
+        At most 2,000 points are drawn, evenly spaced in the order given.
+    target : str
+        Name of the target.
+
+    Examples
+    --------
+    >>> figure = plot_predictions(np.array([0.0, 1.0]), np.array([0.1, 0.9]), "price")
+    >>> figure.axes[0].get_xlabel()
+    'true price'
+    """
+    figure, axes = _axes()
+    low = float(min(truth.min(), predicted.min()))
+    high = float(max(truth.max(), predicted.max()))
+    chosen = np.linspace(0, len(truth) - 1, min(len(truth), 2000)).astype(int)
+    axes.plot([low, high], [low, high], color="#8a94a3", linewidth=1)
+    axes.plot(
+        truth[chosen],
+        predicted[chosen],
+        linestyle="none",
+        marker="o",
+        markersize=4,
+        markeredgewidth=0,
+        alpha=0.55,
+        color=_COLOURS[0],
+    )
+    axes.set_xlabel(f"true {target}")
+    axes.set_ylabel(f"predicted {target}")
+    return figure
+
+
+def plot_confusion(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[object]) -> Figure:
+    """Counts of true against predicted classes.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n,)
+        Labels.
+    labels : sequence
+        All labels; with more than 30 the counts are shown by colour alone.
+
+    Examples
+    --------
+    >>> figure = plot_confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), [0, 1])
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['1', '1', '1']
+    """
+    figure, axes = _axes(height=4.0)
+    place = {label: index for index, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), dtype=int)
+    for true, guess in zip(truth.tolist(), predicted.tolist(), strict=True):
+        counts[place[true], place[guess]] += 1
+    # Square roots, so that rare mistakes are seen beside frequent hits.
+    axes.imshow(np.sqrt(counts), cmap="Blues", aspect="auto")
+    axes.grid(False)
+    if len(labels) <= 30:
+        ticks = range(len(labels))
+        names = [str(label)[:14] for label in labels]
+        long = max(map(len, names)) > 4 and len(labels) > 4
+        axes.set_xticks(ticks, names, rotation=45 if long else 0, ha="right" if long else "center")
+        axes.set_yticks(ticks, names)
+        dark = counts.max() ** 0.5 * 0.55
+        for row, column in np.argwhere(counts):
+            axes.text(
+                column,
+                row,
+                str(counts[row, column]),
+                ha="center",
+                va="center",
+                fontsize=9 if len(labels) <= 12 else 6,
+                color="white" if counts[row, column] ** 0.5 > dark else "#333d4b",
+            )
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    return figure
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """A figure as an ``<svg>`` element that can stand in an HTML page.
+
+    Parameters
+    ----------
+    figure : Figure
+        Any figure.
+    name : str
+        Read out by screen readers; also keeps the element ids of several figures apart.
+
+    Examples
+    --------
+    >>> to_svg(plot_spectrum(np.ones(3)), "spectrum")[:4]
+    '<svg'
+    """
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1).strip()

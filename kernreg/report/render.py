@@ -1,0 +1,150 @@
+"""Fill the page: numbers as text, figures as inline SVG, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernreg import plotting
+from kernreg.baseline.results import code, comparison, environment, metric
+from kernreg.baseline.run import Fold, Outcome
+from kernreg.baseline.search import Trial
+
+__all__ = ["render"]
+
+
+def render(outcome: Outcome) -> str:
+    """The report as the text of an HTML page.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        A finished baseline.
+
+    Returns
+    -------
+    str
+        A page without scripts and without references to other files.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("kernreg.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates.filters["score"] = lambda value: format_score(value, metric(outcome))
+    templates.filters["duration"] = duration
+    templates.filters["number"] = lambda value: f"{value:,}"
+    first = outcome.folds[0]
+    return templates.get_template("report.html.j2").render(
+        outcome=outcome,
+        data=outcome.data,
+        fold=first,
+        best=first.winner,
+        metric=metric(outcome),
+        rows=_with_bars(comparison(outcome)),
+        code=code(first),
+        figures=_figures(outcome, first),
+        environment=environment(),
+        tried=sum(len(trials) for trials in first.rounds),
+        ridges=len(first.winner.alphas),
+    )
+
+
+def format_score(value: float | None, name: str) -> str:
+    """A score with the digits that matter.
+
+    Examples
+    --------
+    >>> format_score(0.98765, "accuracy"), format_score(0.98765, "R2"), format_score(None, "R2")
+    ('98.77 %', '0.9877', '–')
+    """
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    Examples
+    --------
+    >>> duration(0.0123), duration(3.21), duration(95)
+    ('12 ms', '3.2 s', '1 min 35 s')
+    """
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _with_bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Bars show the error that is left, on a scale from none to the worst model but a constant."""
+    errors = [max(1 - row["test"], 0.0) if np.isfinite(row["test"]) else 0.0 for row in rows]
+    longest = max((e for e, r in zip(errors, rows, strict=True) if r["model"] != "constant"))
+    return [
+        row | {"bar": round(100 * min(error / longest, 1.0), 1) if longest > 0 else 0.0}
+        for row, error in zip(rows, errors, strict=True)
+    ]
+
+
+def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:
+    name, data = metric(outcome), outcome.data
+    best, finalists = fold.winner, fold.rounds[-1]
+    curves = {_label(t): 1 - t.scores for t in [*finalists[:5], fold.gaussian[-1][0]]}
+    if data.classes is None:
+        last = plotting.plot_predictions(fold.truth, fold.predicted, data.target_name)
+        last_text = f"Predicted against true {data.target_name} of the test rows."
+    else:
+        last = plotting.plot_confusion(fold.truth, fold.predicted, list(data.classes))
+        last_text = "True against predicted class of the test rows."
+    error = "error rate" if name == "accuracy" else "1 - R2"
+    entries = [
+        (
+            "Score per network",
+            plotting.plot_depths(
+                depths(fold.rounds[0]), f"leave-one-out {name}", fold.gaussian[0][0].score
+            ),
+            f"Best leave-one-out {name} at each depth on {fold.rounds[0][0].rows} training rows, "
+            "the first round of the search.",
+        ),
+        (
+            "Leave-one-out error against the ridge",
+            plotting.plot_ridge_path(best.alphas, curves, f"leave-one-out {error}", best.alpha),
+            f"The finalists on {best.rows} training rows; the dotted line is the chosen ridge.",
+        ),
+        (
+            "Spectrum of the kernel matrix",
+            plotting.plot_spectrum(best.spectrum, best.alpha),
+            f"Eigenvalues of the chosen kernel on {best.rows} training rows. The fit keeps the "
+            "directions above the ridge.",
+        ),
+        ("Predictions", last, last_text),
+    ]
+    return [
+        {"title": title, "svg": plotting.to_svg(figure, title), "text": text}
+        for title, figure, text in entries
+    ]
+
+
+def depths(trials: list[Trial]) -> dict[tuple[str, str], dict[int, float]]:
+    """Best score of each nonlinearity and kernel at each depth."""
+    result: dict[tuple[str, str], dict[int, float]] = {}
+    for trial in sorted(trials, key=lambda t: (t.candidate.family, t.kernel, t.candidate.depth)):
+        points = result.setdefault((trial.candidate.family, trial.kernel), {})
+        depth = trial.candidate.depth
+        points[depth] = max(points.get(depth, -np.inf), trial.score)
+    return result
+
+
+def _label(trial: Trial) -> str:
+    c = trial.candidate
+    if c.network is None:
+        return f"Gaussian kernel, gamma {c.gamma:g}/d"
+    rows = ", unit rows" if c.unit_rows else ""
+    return f"{c.family} {trial.kernel}, depth {c.depth}, W {c.W_std:g}, b {c.b_std:g}{rows}"

@@ -1,0 +1,82 @@
+"""Builds the optional C++ extension; everything else stands in ``pyproject.toml``.
+
+``KERNREG_BUILD_EXT=0`` leaves the extension out. The duals are translated to C++ here, from the
+Python definitions in ``kernreg/nn/nonlinearities``.
+"""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import setup
+
+HERE = Path(__file__).parent.resolve()
+sys.path.insert(0, str(HERE))
+
+# No -ffast-math: the float formulas rely on the order that they are written in.
+COMMON = ["-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+SETS = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma",
+               "-mprefer-vector-width=512"],
+}  # fmt: skip
+
+
+def generate_duals():
+    """Write ``csrc/generated`` from the nonlinearities that have a closed form."""
+    import kernreg.nn  # noqa: F401  (fills LAYERS)
+    from kernreg.ir.codegen_cpp import write
+    from kernreg.nn.base import LAYERS, Nonlinearity
+
+    examples = []
+    for layer in LAYERS.values():
+        if issubclass(layer, Nonlinearity):
+            try:
+                examples.append(layer())
+            except TypeError:  # structure depends on an argument: runs on the virtual machine
+                continue
+    write(HERE / "csrc" / "generated", examples)
+
+
+def isa_library(name, flags):
+    """One instruction set's copy of the engine, compiled with its own flags."""
+    sources = [f"csrc/isa_{name}.cpp"]
+    headers = [str(p.relative_to(HERE)) for p in (HERE / "csrc").rglob("*.[ih]*")]
+    return (f"kernreg_{name}", {"sources": sources, "cflags": COMMON + flags,
+                                "obj_deps": {"": headers}})  # fmt: skip
+
+
+class BuildExtension(build_ext):
+    """Builds the libraries first, also for ``build_ext --inplace``."""
+
+    def run(self):
+        self.run_command("build_clib")
+        super().run()
+
+
+options = {}
+if os.environ.get("KERNREG_BUILD_EXT", "1") != "0":
+    generate_duals()
+    sets = SETS if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
+    libraries = [isa_library(name, flags) for name, flags in sets.items()]
+    extension = Pybind11Extension(
+        "kernreg._core",
+        ["csrc/module.cpp"],
+        include_dirs=["csrc"],
+        libraries=[name for name, _ in libraries],
+        extra_compile_args=["-O2"],
+        extra_link_args=["-pthread"],
+        cxx_std=17,
+    )
+    # A machine without a compiler still gets the package; `kernreg doctor` says what is missing.
+    extension.optional = True
+    options = {
+        "libraries": libraries,
+        "ext_modules": [extension],
+        "cmdclass": {"build_ext": BuildExtension},
+    }
+
+setup(**options)

@@ -1,0 +1,139 @@
+"""What every direct solver promises, as tests to inherit.
+
+A subclass sets ``solver`` and the ``dtypes`` it is run in; ``eps`` is the precision of what it
+returns. Bounds: a backward stable solve has ||A x - b|| <= c eps ||A|| ||x||, with c below the
+n of worst-case analysis; ``SLACK * sqrt(n)`` is far above what rounding errors add up to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kernreg.exceptions import InvalidInputError
+from kernreg.linalg import Status
+from tests.linalg.dense import DenseOperator
+
+SLACK = 4.0
+
+
+def gaussian_points(n, d, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def kernel_matrix(n, d=5, seed=0):
+    """(1 + <x, x'>/d)^2: positive semidefinite, singular where n > (d + 1)(d + 2)/2."""
+    X = gaussian_points(n, d, seed)
+    return (1 + X @ X.T / d) ** 2
+
+
+def backward_error(A, x, b):
+    """Normwise, the worst column."""
+    x, b = x.reshape(len(A), -1).astype(np.float64), b.reshape(len(A), -1)
+    residual = np.linalg.norm(A @ x - b, axis=0)
+    scale = np.linalg.norm(A, 2) * np.linalg.norm(x, axis=0) + np.linalg.norm(b, axis=0)
+    return np.max(residual / np.where(scale > 0, scale, 1))
+
+
+class SolverContract:
+    solver: object
+    dtypes = ("float64",)
+
+    def eps(self, dtype):
+        """Unit roundoff of the returned solution for an operator of this dtype."""
+        return np.finfo(np.float64).eps
+
+    def solve(self, K, ridge, Y, dtype="float64"):
+        return self.solver.solve(self.solver.init(DenseOperator(K, dtype), ridge), Y)
+
+    def check(self, K, ridge, Y, dtype="float64"):
+        solution = self.solve(K, ridge, Y, dtype)
+        A = K + np.diag(np.broadcast_to(ridge, len(K)))
+        assert solution.value.shape == Y.shape
+        assert solution.status is Status.OK
+        bound = SLACK * np.sqrt(len(K)) * self.eps(dtype)
+        assert backward_error(A, solution.value, Y) < bound
+        return solution
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(n=st.integers(1, 40), t=st.integers(0, 4), seed=st.integers(0, 99), data=st.data())
+    def test_solves_any_shape(self, n, t, seed, data):
+        dtype = data.draw(st.sampled_from(self.dtypes))
+        rng = np.random.default_rng(seed)
+        Y = rng.standard_normal((n, t) if t else n)
+        self.check(kernel_matrix(n, seed=seed), 0.1, Y, dtype)
+
+    @pytest.mark.parametrize("ridge", [1e3, 1.0, 1e-3, 1e-8, 1e-11])
+    def test_backward_stable_however_small_the_ridge(self, ridge):
+        Y = gaussian_points(300, 2, seed=1)
+        self.check(kernel_matrix(300), ridge, Y)
+
+    def test_ridge_per_row(self):
+        ridge = np.linspace(0.1, 3.0, 90)
+        for dtype in self.dtypes:
+            self.check(kernel_matrix(90), ridge, gaussian_points(90, 3, seed=2), dtype)
+
+    def test_many_right_hand_sides_equal_single_ones(self):
+        K, Y = kernel_matrix(70), gaussian_points(70, 100, seed=3)
+        together = self.check(K, 0.5, Y).value
+        single = self.check(K, 0.5, Y[:, 7]).value
+        # Both are backward stable, so they differ by cond * eps at most.
+        bound = SLACK * np.sqrt(70) * np.linalg.cond(K + 0.5 * np.eye(70)) * self.eps("float64")
+        np.testing.assert_allclose(together[:, 7], single, atol=bound * np.abs(single).max())
+
+    def test_log_determinant(self):
+        K = kernel_matrix(120)
+        for dtype in self.dtypes:
+            found = self.solve(K, 0.3, np.ones(120), dtype).stats.log_determinant
+            expected = np.linalg.slogdet(K + 0.3 * np.eye(120))[1]
+            # d log det = tr(A^-1 dA) with ||dA|| <= c sqrt(n) eps ||A||.
+            A = K + 0.3 * np.eye(120)
+            trace = np.trace(np.linalg.inv(A)) * np.linalg.norm(A, 2)
+            assert abs(found - expected) < SLACK * np.sqrt(120) * np.finfo(dtype).eps * trace
+
+    def test_zero_targets(self):
+        for dtype in self.dtypes:
+            assert not self.check(kernel_matrix(20), 0.1, np.zeros((20, 2)), dtype).value.any()
+
+    def test_stats(self):
+        solution = self.solve(kernel_matrix(30), 0.1, np.ones(30))
+        assert solution.stats.seconds > 0
+        assert solution.stats.peak_bytes > 30 * 30 / 2 * 8
+        assert solution.stats.jitter == 0
+        assert dict(solution.stats)["jitter"] == 0
+
+    def test_input_is_left_alone(self):
+        K, Y = kernel_matrix(40), gaussian_points(40, 2)
+        before = K.copy(), Y.copy()
+        self.solve(K, 0.1, Y)
+        np.testing.assert_array_equal(K, before[0])
+        np.testing.assert_array_equal(Y, before[1])
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_matrix_that_is_not_finite(self, value):
+        K = kernel_matrix(40)
+        K[31, 7] = K[7, 31] = value
+        with pytest.raises(InvalidInputError, match="NaN or infinity"):
+            self.solve(K, 0.1, np.ones(40))
+
+    def test_targets_that_are_not_finite(self):
+        with pytest.raises(InvalidInputError, match="NaN or infinity"):
+            self.solve(kernel_matrix(3), 0.1, np.array([1.0, np.nan, 0.0]))
+
+    @pytest.mark.parametrize("shape", [(4,), (4, 1), (3, 1, 1), ()])
+    def test_targets_of_wrong_shape(self, shape):
+        with pytest.raises(InvalidInputError, match="expected targets of shape"):
+            self.solve(kernel_matrix(3), 0.1, np.ones(shape))
+
+    @pytest.mark.parametrize("ridge", [-1.0, np.nan, np.inf, np.ones(4), np.ones((3, 1))])
+    def test_bad_ridge(self, ridge):
+        with pytest.raises(InvalidInputError, match="ridge"):
+            self.solve(kernel_matrix(3), ridge, np.ones(3))
+
+    def test_rectangular_operator(self):
+        operator = DenseOperator(np.ones((3, 2)))
+        operator.symmetric = False
+        with pytest.raises(InvalidInputError, match="symmetric operator"):
+            self.solver.init(operator, 0.1)

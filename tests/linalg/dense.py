@@ -1,0 +1,64 @@
+"""A symmetric operator over an explicit matrix: the protocol that solvers see, nothing more."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class DenseOperator:
+    """Serves tiles of a float64 matrix, rounded to ``dtype``; counts the panels it serves."""
+
+    symmetric = True
+
+    def __init__(self, matrix, dtype="float64"):
+        self.matrix = np.asarray(matrix, dtype=np.float64)
+        self.shape = self.matrix.shape
+        self.dtype = np.dtype(dtype)
+        self.panels = 0
+
+    def lower_panel(self, i0, i1, out):
+        assert out.shape == (i1 - i0, i1)
+        assert out.flags.c_contiguous
+        assert out.dtype == self.dtype
+        self.panels += 1
+        out[...] = self.matrix[i0:i1, :i1]
+
+    def diagonal(self):
+        return self.matrix.diagonal().astype(self.dtype)
+
+    def to_dense(self, out=None):
+        if out is None:
+            return self.matrix.astype(self.dtype)
+        out[...] = self.matrix
+        return out
+
+    def astype(self, dtype):
+        return DenseOperator(self.matrix, dtype)
+
+
+class PointOperator(DenseOperator):
+    """The kernel (1 + <x, x'>/d)^2 from its points: tiles are computed, never stored."""
+
+    def __init__(self, X, dtype="float64"):
+        self.X = np.asarray(X)
+        self.shape = (len(X), len(X))
+        self.dtype = np.dtype(dtype)
+        self.panels = 0
+
+    def lower_panel(self, i0, i1, out):
+        self.panels += 1
+        X = self.X.astype(self.dtype, copy=False)
+        np.matmul(X[i0:i1], X[:i1].T, out=out)
+        out /= X.shape[1]
+        out += 1
+        np.multiply(out, out, out=out)
+
+    def to_dense(self, out):
+        self.lower_panel(0, len(out), out)
+        return out
+
+    def diagonal(self):
+        return ((1 + np.sum(self.X**2, axis=1) / self.X.shape[1]) ** 2).astype(self.dtype)
+
+    def astype(self, dtype):
+        return PointOperator(self.X, dtype)

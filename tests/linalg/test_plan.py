@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import re
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.linalg import Cholesky, Eigh, memory_budget
+from kernreg.linalg.plan import plan
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4GB", 4 * 10**9),
+        ("4 gib", 4 * 2**30),
+        ("0.5T", 5 * 10**11),
+        ("100", 100),
+        ("7 B", 7),
+        (" 12kB ", 12_000),
+        (12.9, 12),
+    ],
+)
+def test_budget(text, expected):
+    assert memory_budget(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-4GB", "4XB", "4iB", "1e9", "0", 0, -3, float("nan")])
+def test_budget_that_cannot_be_read(text):
+    with pytest.raises(InvalidInputError, match="max_memory"):
+        memory_budget(text)
+
+
+def test_default_budget_is_most_of_what_is_available():
+    assert 0 < memory_budget() < psutil.virtual_memory().total
+
+
+def test_one_ridge_takes_cholesky_and_a_path_takes_eigh():
+    assert plan(2000, 10, max_memory="10GB").solver == "cholesky"
+    assert plan(2000, 10, max_memory="10GB", n_alphas=20).solver == "eigh"
+
+
+def test_path_that_does_not_fit_takes_cholesky():
+    chosen = plan(10_000, 10, max_memory="1GB", n_alphas=20)
+    assert chosen.solver == "cholesky"
+    assert chosen.alternatives[0].reason == "does not fit"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cholesky_of_ten_thousand_rows_stays_below_two_thirds(dtype):
+    size = 4 if dtype == "float32" else 8
+    assert plan(10_000, 20, dtype=dtype, max_memory="10GB").peak_bytes < 0.65 * size * 10_000**2
+
+
+def test_too_little_memory_is_told_before_any_work():
+    with pytest.raises(MemoryBudgetError) as caught:
+        plan(10_000, 10, dtype="float64", max_memory="400MB", solver=Cholesky())
+    for text in ("n=10000", "400 MB", "float32", "rows", "max_memory"):
+        assert text in str(caught.value)
+    with pytest.raises(MemoryBudgetError, match="cholesky"):
+        plan(10_000, 10, max_memory="1GB", solver=Eigh())
+
+
+@given(n=st.integers(1000, 10**6), budget=st.integers(10**7, 10**9))
+def test_rows_named_in_the_error_are_the_most_that_fit(n, budget):
+    try:
+        assert plan(n, 10, max_memory=budget).peak_bytes <= budget
+    except MemoryBudgetError as error:
+        rows = int(re.search(r"at most (\d+) rows", str(error))[1])
+        assert plan(rows, 10, max_memory=budget).peak_bytes <= budget
+        with pytest.raises(MemoryBudgetError):
+            plan(rows + 1, 10, max_memory=budget)
+
+
+def test_table():
+    text = str(plan(3000, 10, max_memory="2GB"))
+    for part in ("cholesky", "packed", "512 rows", "2 GB allowed", "not used eigh"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"solver": "magic"}, {"dtype": "float16"}, {"n": 0}, {"n_alphas": 0}, {"n_outputs": 0}],
+)
+def test_bad_arguments(arguments):
+    with pytest.raises(InvalidInputError, match=next(iter(arguments))):
+        plan(**{"n": 10, "d": 2, "max_memory": "1GB", **arguments})
+
+
+def test_settings_of_a_solver_count():
+    small = plan(4000, 10, solver=Cholesky(block=64), max_memory="1GB")
+    large = plan(4000, 10, solver=Cholesky(block=2048), max_memory="1GB")
+    assert small.block == 64
+    assert small.peak_bytes < large.peak_bytes
