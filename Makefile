@@ -36,10 +36,12 @@ lint: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 bench: $(VENV)/core.stamp $(VENV)/test.stamp
+	mkdir -p benchmarks/results
 	$(BENCH) benchmarks --ignore=benchmarks/test_peers.py \
 		--benchmark-json=benchmarks/results/bench-$(BENCH_DATE).json
 
 bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
+	mkdir -p benchmarks/results
 	$(BENCH) benchmarks/test_peers.py --peers-python=$(PEERS)/bin/python \
 		--benchmark-json=benchmarks/results/peers-$(BENCH_DATE).json
 

@@ -8,6 +8,9 @@
 
 #include "kr_api.h"
 
+// A function that is called instead of inlined keeps a loop from being vectorised.
+#define KR_INLINE static inline __attribute__((always_inline))
+
 namespace kr {
 namespace KR_ISA {
 #include "vmath.inl"

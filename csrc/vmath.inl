@@ -39,28 +39,28 @@ template <> inline constexpr double exp_poly<double>[] = {
     2.505207110921444829e-8, 2.091812945496706574e-9, 1.608662243621555343e-10};
 
 template <class T, int N>
-inline T horner(const T (&c)[N], T z) {
+KR_INLINE T horner(const T (&c)[N], T z) {
   T v = c[N - 1];
 #pragma GCC unroll 32
   for (int k = N - 2; k >= 0; --k) v = v * z + c[k];
   return v;
 }
 
-inline float root(float x) { return __builtin_sqrtf(x); }
-inline double root(double x) { return __builtin_sqrt(x); }
+KR_INLINE float root(float x) { return __builtin_sqrtf(x); }
+KR_INLINE double root(double x) { return __builtin_sqrt(x); }
 
-template <class T> inline T min_(T a, T b) { return a < b ? a : b; }
-template <class T> inline T max_(T a, T b) { return a > b ? a : b; }
-template <class T> inline T abs_(T a) { return a < T(0) ? -a : a; }
+template <class T> KR_INLINE T min_(T a, T b) { return a < b ? a : b; }
+template <class T> KR_INLINE T max_(T a, T b) { return a > b ? a : b; }
+template <class T> KR_INLINE T abs_(T a) { return a < T(0) ? -a : a; }
 
 // Angle whose cosine is 1 - gap, for gap in [0, 1].
-template <class T> inline T arc_(T gap) {
+template <class T> KR_INLINE T arc_(T gap) {
   T z = max_(gap, T(0)) * T(0.5);
   return root(z) * horner(arc_poly<T>, z);
 }
 
 // (sin a - a cos a) / pi with a = arc(gap): the part of ReLU's correlation that is not linear.
-template <class T> inline T lune_(T gap) {
+template <class T> KR_INLINE T lune_(T gap) {
   T z = max_(gap, T(0)) * T(0.5);
   return z * root(z) * horner(lune_poly<T>, z);
 }
@@ -80,7 +80,7 @@ template <> struct exp_traits<double> {
 };
 
 // exp(x) = 2^n (1 + tail) with |tail| < 0.42; returns 2^n.
-template <class T> inline T exp_split(T x, T &tail) {
+template <class T> KR_INLINE T exp_split(T x, T &tail) {
   using E = exp_traits<T>;
   x = min_(max_(x, E::low), E::high);
   T shifted = x * T(1.44269504088896340736) + E::round;
@@ -92,12 +92,12 @@ template <class T> inline T exp_split(T x, T &tail) {
   return __builtin_bit_cast(T, (whole + E::bias) << E::mantissa);
 }
 
-template <class T> inline T exp_(T x) {
+template <class T> KR_INLINE T exp_(T x) {
   T tail, scale = exp_split(x, tail);
   return x < exp_traits<T>::low ? T(0) : scale + scale * tail;
 }
 
-template <class T> inline T expm1_(T x) {
+template <class T> KR_INLINE T expm1_(T x) {
   T tail, scale = exp_split(x, tail);
   return scale * tail + (scale - T(1));
 }

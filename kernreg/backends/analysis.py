@@ -148,8 +148,10 @@ class _Walker:
             low, high = self.largest.get(id(op), (np.inf, 0.0))
             s = x.row.s
             self.largest[id(op)] = (min(low, float(s.min())), max(high, float(s.max())))
-        # Kinked duals give the gap without cancellation; smooth ones form it by subtraction.
-        value = _Value(row, x.growth * dot, not smooth and fn.closed_form, x.layers + 1)
+        # Kinked duals give the gap without cancellation; smooth ones form it by subtraction, and
+        # a jump takes the root of the error that a gap comes with.
+        exact_gap = not smooth and fn.closed_form and fn.homogeneous != 0
+        value = _Value(row, x.growth * dot, exact_gap, x.layers + 1)
         return value, fn.homogeneous is not None or self.alike(x.row.s)
 
 

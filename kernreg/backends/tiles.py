@@ -229,7 +229,8 @@ class _Translator:
         self.emit("series", dst, x.slot, n=terms)
         for side, (row, out) in enumerate(zip(x.rows, after, strict=True)):
             inverse = torch.where(out.s == 0, 0.0, 1.0 / out.s)
-            for column in (hermite_coefficients(fn, row.s, terms).coefficients * inverse[:, None]).T:
+            coefficients = hermite_coefficients(fn, row.s, terms).coefficients
+            for column in (coefficients * inverse[:, None]).T:
                 self.table(side, column)
 
     def sum(self, args: list[_State], weights: list[float]) -> _State:
@@ -246,10 +247,9 @@ class _Translator:
             if total is not args[0]:
                 self.used.discard(total.slot)
             total, weight = _State(dst, (rows[0], rows[1])), 1.0
-        if len(args) == 1:
-            rows = [R.Row(r.s * weight**0.5, r.tau) for r in total.rows]
-            return _State(total.slot, (rows[0], rows[1]))
-        return total
+        # The rows of all branches at once, so that the diagonal is `diag` to the last bit.
+        r1, r2 = (R.sum_row([x.rows[k] for x in args], weights)[0] for k in (0, 1))
+        return _State(total.slot, (r1, r2))
 
     def product(self, args: list[_State]) -> _State:
         """A product, two branches at a time."""

@@ -24,7 +24,7 @@ _CALL = {
 
 
 def _operand(name: str) -> str:
-    if name[0] in "cxy" and name[1:].isdigit():
+    if name[0] in "xy" and name[1:].isdigit():
         return f"{name[0]}[{name[1:]}]"
     if name[0].isdigit() or name[0] == "-":
         return f"T({name})"
@@ -75,8 +75,10 @@ def dual_struct(number: int, title: str, code: DualCode) -> str:
             f"// {title}",
             f"template <class T> struct Dual{number} {{",
             f"  static constexpr int rows1 = {len(code.rows1)}, rows2 = {len(code.rows2)};",
-            "  static inline void eval(T rho, T gap, const T *c, const T *x, const T *y,",
-            "                          T &rho_out, T &gap_out, T &dot_out) {",
+            "  KR_INLINE void eval(T rho, T gap, const T *c, const T *x, const T *y,",
+            "                      T &rho_out, T &gap_out, T &dot_out) {",
+            # Loaded here: a load behind a condition keeps the loop from being vectorised.
+            *(f"    const T c{k} = c[{k}];" for k in range(len(code.scalars))),
             *(_statement(v, names) for v in code.pairs),
             f"    rho_out = {rho};",
             f"    gap_out = {gap};",

@@ -136,7 +136,7 @@ def hermite_coefficients(fn: Dual, s: Any, n_terms: int) -> HermiteTable:
     )
 
 
-def series_length(fn: Dual, s: Any, tol: float, max_terms: int = 256) -> int | None:
+def series_length(fn: Dual, s: Any, tol: float, max_terms: int = 1024) -> int | None:
     """Terms after which the Hermite series is accurate for both moments.
 
     Parameters

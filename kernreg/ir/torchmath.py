@@ -20,9 +20,11 @@ def _as_tensor(value: Any, like: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
-def _pair(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+def _extreme(torch_op: Any, plain_op: Any, a: Any, b: Any) -> Any:
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        return plain_op(a, b)
     like = a if isinstance(a, Tensor) else b
-    return _as_tensor(a, like), _as_tensor(b, like)
+    return torch_op(_as_tensor(a, like), _as_tensor(b, like))
 
 
 class TorchMath:
@@ -59,18 +61,20 @@ class TorchMath:
         return abs(x)
 
     @staticmethod
-    def minimum(a: Any, b: Any) -> Tensor:
+    def minimum(a: Any, b: Any) -> Any:
         """Smaller of two values."""
-        return torch.minimum(*_pair(a, b))
+        return _extreme(torch.minimum, min, a, b)
 
     @staticmethod
-    def maximum(a: Any, b: Any) -> Tensor:
+    def maximum(a: Any, b: Any) -> Any:
         """Larger of two values; the derivative at a tie is the mean of both sides."""
-        return torch.maximum(*_pair(a, b))
+        return _extreme(torch.maximum, max, a, b)
 
     @staticmethod
-    def where(condition: Tensor, a: Any, b: Any) -> Tensor:
+    def where(condition: Any, a: Any, b: Any) -> Any:
         """``a`` where ``condition`` holds, else ``b``."""
+        if isinstance(condition, bool):
+            return a if condition else b
         if not isinstance(a, Tensor) and not isinstance(b, Tensor):
             a = torch.tensor(a, dtype=torch.float64, device=condition.device)
         return torch.where(condition, a, b)

@@ -142,6 +142,7 @@ def evaluate(
 def exact(fn: Nonlinearity, sign: int, gap: Any, s1: float, s2: float) -> tuple[Any, Any, Any]:
     """The same in 50 digits, the gap from its definition."""
     degree = fn.homogeneous
+    fn = fn.bind(tuple(mpmath.mpf(getattr(fn, name)) for name in fn.parameters))
     gap, s1, s2 = mpmath.mpf(gap), mpmath.mpf(s1), mpmath.mpf(s2)
 
     def dual(sign: int, gap: Any, s1: Any, s2: Any) -> Moments:
@@ -155,7 +156,7 @@ def exact(fn: Nonlinearity, sign: int, gap: Any, s1: float, s2: float) -> tuple[
     m = dual(sign, gap, s1, s2)
     zero = mpmath.mpf(0)
     norm = mpmath.sqrt(dual(1, zero, s1, s1).kappa * dual(1, zero, s2, s2).kappa)
-    return m.kappa, m.kappa_dot, 1 - abs(m.kappa) / norm if norm else None
+    return m.kappa, m.kappa_dot, max(zero, 1 - abs(m.kappa) / norm) if norm else None
 
 
 class NonlinearityContract:
@@ -193,7 +194,7 @@ class NonlinearityContract:
         for s1, s2 in self.sizes:
             rho, gap, t1, t2 = (t[[0, 3, 5, 7, 9, 10, 12, 14, 16]] for t in self.table(s1, s2))
             kappa = evaluate(self.fn, rho, gap, t1, t2).kappa.numpy()
-            found = [self.average(float(r), float(g), s1, s2) for r, g in zip(rho, gap)]
+            found = [self.average(float(r), float(g), s1, s2) for r, g in zip(rho, gap, strict=True)]
             # The test's quadrature is good to about 1e-13 of the norm.
             np.testing.assert_allclose(kappa, found, rtol=0, atol=3e-13 * self.norms(s1, s2)[0])
 

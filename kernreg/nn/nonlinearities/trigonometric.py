@@ -22,25 +22,14 @@ def _wave(xp: Any, p: Pair, a: Any, b: Any, sin2: Any) -> Moments:
     """
     t1, t2 = b * p.s1, b * p.s2
     product = t1 * t2
-    apart = -xp.expm1(-0.5 * (t1 - t2) ** 2 - product * p.gap)
-    near = 1.0 - apart
+    near = xp.exp(-0.5 * (t1 - t2) ** 2 - product * p.gap)
     drop = 0.5 * xp.expm1(-2.0 * product * xp.abs(p.rho))
     cos2 = 1.0 - sin2
-    cosine = cos2 - sin2
-    turned = cosine * drop
+    turned = (cos2 - sin2) * drop
     positive = p.rho > 0
-    # Variances, and from them sqrt(k11 k22) - |k12| as a sum of small terms.
-    v1 = sin2 - 0.5 * cosine * xp.expm1(-2.0 * t1 * t1)
-    v2 = sin2 - 0.5 * cosine * xp.expm1(-2.0 * t2 * t2)
-    scale = xp.sqrt(v1) * xp.sqrt(v2)
-    spread = 0.5 * cosine * (xp.exp(-t1 * t1) - xp.exp(-t2 * t2)) ** 2
-    rest = 0.5 * (apart * (1.0 + cosine * near * (1.0 + 2.0 * drop)) - spread)
-    rest = rest - 0.5 * (xp.sqrt(v1) - xp.sqrt(v2)) ** 2
-    odd = 2.0 * near * xp.minimum(sin2 * (1.0 + drop), -cos2 * drop)
     return Moments(
         kappa=a * a * near * (sin2 + xp.where(positive, -turned, drop)),
         kappa_dot=(a * b) ** 2 * near * (cos2 + xp.where(positive, turned, drop)),
-        gap=xp.where(positive, rest, rest + odd) / xp.where(scale > 0, scale, 1.0),
     )
 
 
