@@ -13,10 +13,12 @@ template <class T>
 void pack(const T *B, int64_t ld, int cols, int depth, T *out) {
   for (int p = 0; p < cols; p += NR<T>, out += int64_t(NR<T>) * depth) {
     int live = cols - p < NR<T> ? cols - p : NR<T>;
-    for (int j = 0; j < live; ++j) {
-      const T *row = B + (p + j) * ld;
-      for (int k = 0; k < depth; ++k) out[k * NR<T> + j] = row[k];
-    }
+    // In short runs, so that the lines written to stay in L1.
+    for (int k0 = 0; k0 < depth; k0 += 16)
+      for (int j = 0; j < live; ++j) {
+        const T *row = B + (p + j) * ld;
+        for (int k = k0; k < k0 + 16 && k < depth; ++k) out[k * NR<T> + j] = row[k];
+      }
     for (int j = live; j < NR<T>; ++j)
       for (int k = 0; k < depth; ++k) out[k * NR<T> + j] = T(0);
   }

@@ -37,19 +37,24 @@ template <class T, class O> struct Filler {
   const Job &job;
   const T *consts;
   static constexpr int kDepth = 512;               // inner dimension per pass of the GEMM
+  static constexpr int64_t kPacked = 32 * kDepth;  // columns longer than this are packed by pass
   static constexpr int ld = TJ + 64 / sizeof(T);  // not a multiple of 1 KB: fewer cache clashes
 
   T *dots, *packed, *result[2];
   T (*regs)[kBlock];
 
-  static size_t bytes() {
-    return sizeof(T) * (size_t(TI) * ld + size_t(kDepth) * (TJ + NR<T>)) +
-           sizeof(T) * (2 * size_t(TI) * ld + size_t(kRegisters) * kBlock) + 8 * 64;
+  // Numbers in the packed columns of a strip.
+  static size_t packed_size(int64_t d) {
+    return size_t(d <= kPacked ? d : kDepth) * (TJ + NR<T>);
+  }
+
+  static size_t bytes(int64_t d) {
+    return sizeof(T) * (3 * size_t(TI) * ld + packed_size(d) + size_t(kRegisters) * kBlock) + 8 * 64;
   }
 
   Filler(const Job &j, const T *c, Scratch &s) : job(j), consts(c) {
     dots = s.take<T>(size_t(TI) * ld);
-    packed = s.take<T>(size_t(kDepth) * (TJ + NR<T>));
+    packed = s.take<T>(packed_size(job.d));
     result[0] = s.take<T>(size_t(TI) * ld);
     result[1] = s.take<T>(size_t(TI) * ld);
     regs = reinterpret_cast<T(*)[kBlock]>(s.take<T>(size_t(kRegisters) * kBlock));
@@ -57,32 +62,44 @@ template <class T, class O> struct Filler {
       for (int k = 0; k < kBlock; ++k) regs[r][k] = T(0);
   }
 
-  // Inner products of rows [a, b) with columns [j, j + cols), for a run of row tiles.
-  void inner_products(int64_t a, int rows, int64_t j, int cols, int64_t k0, int depth) {
-    const T *A = static_cast<const T *>(job.rows.X) + a * job.d + k0;
-    multiply(A, job.d, packed, rows, cols, depth, dots, ld, k0 > 0);
+  // Passes of equal length over the inner dimension.
+  int pass() const {
+    int64_t count = (job.d + kDepth - 1) / kDepth;
+    return int((job.d + count - 1) / count);
   }
 
-  void pack_columns(int64_t j, int cols, int64_t k0, int depth) {
-    const T *B = static_cast<const T *>(job.cols.X) + j * job.d + k0;
-    pack(B, job.d, cols, depth, packed);
+  const T *pack_columns(int64_t j, int cols, int64_t k0, int depth, T *to) {
+    pack(static_cast<const T *>(job.cols.X) + j * job.d + k0, job.d, cols, depth, to);
+    return to;
+  }
+
+  // Inner products of a row tile with the columns of a strip; `whole` says they are packed already.
+  void inner_products(int64_t i, int rows, int64_t j, int cols, int live, bool whole) {
+    const T *A = static_cast<const T *>(job.rows.X) + i * job.d;
+    int64_t wide = (cols + NR<T> - 1) / NR<T> * NR<T>;
+    for (int64_t k0 = 0; k0 < job.d; k0 += pass()) {
+      int depth = int(k0 + pass() < job.d ? pass() : job.d - k0);
+      const T *B = whole ? packed + k0 * wide : pack_columns(j, live, k0, depth, packed);
+      multiply(A + k0, job.d, B, rows, live, depth, dots, ld, k0 > 0);
+    }
   }
 
   void input(int64_t i, const T *dot, int64_t j, int n) {
     T *rho = regs[0], *gap = regs[1], *tau = regs[2];
-    T nearest = T(1);
+    T near = T(job.near);
+    int close = 0;
 #pragma GCC ivdep
     for (int k = 0; k < n; ++k) {
       rho[k] = dot[k];
       gap[k] = max_(T(0), T(1) - abs_(dot[k]));
       tau[k] = T(0);
+      close += gap[k] < near;
     }
-    for (int k = 0; k < n; ++k) nearest = min_(nearest, gap[k]);
-    if (nearest >= T(job.near)) return;
+    if (close == 0) return;
     const T *xi = static_cast<const T *>(job.rows.X) + i * job.d;
     const T *X = static_cast<const T *>(job.cols.X);
     for (int k = 0; k < n; ++k)
-      if (gap[k] < T(job.near)) {
+      if (gap[k] < near) {
         T sign = rho[k] > T(0) ? T(1) : T(-1);
         gap[k] = half_distance(xi, X + (j + k) * job.d, job.d, sign);
         rho[k] = sign * (T(1) - gap[k]);
@@ -92,7 +109,8 @@ template <class T, class O> struct Filler {
   void tile(int64_t a, int rows, int64_t j, int cols) {
     Machine<T> machine{job.code, job.n_code, consts,
                        static_cast<const T *>(job.rows.table), static_cast<const T *>(job.cols.table),
-                       job.rows.ld_table, job.cols.ld_table, regs};
+                       job.rows.ld_table, job.cols.ld_table, regs,
+                       job.out[0] != nullptr, job.out[1] != nullptr};
     for (int r = 0; r < rows; ++r) {
       int64_t i = a + r;
       int n = cols;
@@ -146,18 +164,16 @@ template <class T, class O> struct Filler {
 
   // Column tile j against row tiles in [a, b).
   void strip(int64_t j, int cols, int64_t a, int64_t b) {
-    bool once = job.d <= kDepth;
-    if (once) pack_columns(j, cols, 0, int(job.d));
+    bool whole = job.d <= kPacked;
+    int64_t wide = (cols + NR<T> - 1) / NR<T> * NR<T>;
+    for (int64_t k0 = 0; whole && k0 < job.d; k0 += pass())
+      pack_columns(j, cols, k0, int(k0 + pass() < job.d ? pass() : job.d - k0), packed + k0 * wide);
     for (int64_t i = a; i < b; i += TI) {
       int rows = int(i + TI < b ? TI : b - i);
       int live = cols;
       if (job.symmetric && i + rows - j < live) live = int(i + rows - j);
       if (live <= 0) continue;
-      for (int64_t k0 = 0; k0 < job.d; k0 += kDepth) {
-        int depth = int(k0 + kDepth < job.d ? kDepth : job.d - k0);
-        if (!once) pack_columns(j, live, k0, depth);
-        inner_products(i, rows, j, live, k0, depth);
-      }
+      inner_products(i, rows, j, cols, live, whole);
       tile(i, rows, j, live);
     }
   }
@@ -187,7 +203,7 @@ template <class T, class O> void fill(const Job &job) {
   std::vector<T> consts(job.consts, job.consts + job.n_consts);
   std::atomic<size_t> next{0};
   auto worker = [&] {
-    Scratch scratch(Filler<T, O>::bytes());
+    Scratch scratch(Filler<T, O>::bytes(job.d));
     Filler<T, O> filler(job, consts.data(), scratch);
     for (size_t k; (k = next.fetch_add(1)) < work.size();)
       filler.strip(work[k].j, work[k].cols, work[k].a, work[k].b);

@@ -78,6 +78,7 @@ template <class T> struct Machine {
   const T *table_x, *table_y;
   int64_t ldx, ldy;
   T (*regs)[kBlock];
+  bool want_nngp, want_ntk;
 
   Block<T> state(int s) const { return {regs[3 * s], regs[3 * s + 1], regs[3 * s + 2]}; }
 
@@ -160,32 +161,48 @@ template <class T> struct Machine {
       out.store(j, {value[j], max_(T(0), T(1) - abs_(value[j])), slope[j] * in.tau[j]});
   }
 
-  // Many layers as two Chebyshev series in the angle.
-  void profile(const Instr &I, int n) const {
+  // A Chebyshev series at 2 x, by Clenshaw's recurrence in registers.
+  static void clenshaw(const T *c, int terms, const T *x, T *out) {
+    using vec = typename simd<T>::vec;
+    constexpr int L = simd<T>::lanes, V = 4;
+    vec t[V], p1[V], p2[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      t[v] = *(const vec *)(x + v * L);
+      p1[v] = p2[v] = vec{};
+    }
+    for (int k = terms - 1; k > 0; --k)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        vec p = t[v] * p1[v] + (c[k] - p2[v]);
+        p2[v] = p1[v];
+        p1[v] = p;
+      }
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) *(vec *)(out + v * L) = T(0.5) * t[v] * p1[v] + (c[0] - p2[v]);
+  }
+
+  // Many layers as two Chebyshev series in the angle. At the end of a program (`last`) only what
+  // is wanted is worked out.
+  void profile(const Instr &I, int n, bool last) const {
     Block<T> in = state(I.a), out = state(I.dst);
-    const T *rho_c = consts + I.c, *tau_c = rho_c + I.n;
-    constexpr int W = 64;
+    constexpr int W = 4 * simd<T>::lanes;
     for (int j0 = 0; j0 < n; j0 += W) {
-      alignas(64) T x[W], p1[W], p2[W], q1[W], q2[W];
+      alignas(64) T x[W], rho[W];
+      T pi = T(3.14159265358979323846), four_by_pi = T(1.27323954473516268615);
+#pragma GCC ivdep
       for (int j = 0; j < W; ++j) {
         T angle = arc_(in.gap[j0 + j]);
-        angle = in.rho[j0 + j] > T(0) ? angle : T(3.14159265358979323846) - angle;
-        x[j] = T(2) - angle * T(1.27323954473516268615);
-        p1[j] = p2[j] = q1[j] = q2[j] = T(0);
+        angle = in.rho[j0 + j] > T(0) ? angle : pi - angle;
+        x[j] = T(2) - angle * four_by_pi;
       }
-      for (int k = I.n - 1; k > 0; --k) {
-        T cp = rho_c[k], cq = tau_c[k];
+      if (!last || want_ntk) clenshaw(consts + I.c + I.n, I.n, x, out.tau + j0);
+      if (last && !want_nngp) continue;
+      clenshaw(consts + I.c, I.n, x, rho);
 #pragma GCC ivdep
-        for (int j = 0; j < W; ++j) {
-          T p = x[j] * p1[j] + (cp - p2[j]), q = x[j] * q1[j] + (cq - q2[j]);
-          p2[j] = p1[j]; p1[j] = p;
-          q2[j] = q1[j]; q1[j] = q;
-        }
-      }
       for (int j = 0; j < W; ++j) {
-        T half = T(0.5) * x[j];
-        T rho = half * p1[j] + (rho_c[0] - p2[j]);
-        out.store(j0 + j, {rho, max_(T(0), T(1) - abs_(rho)), half * q1[j] + (tau_c[0] - q2[j])});
+        out.rho[j0 + j] = rho[j];
+        out.gap[j0 + j] = max_(T(0), T(1) - abs_(rho[j]));
       }
     }
   }
@@ -246,7 +263,7 @@ template <class T> struct Machine {
         case kProduct: product(I, n); break;
         case kDropout: dropout(I, n); break;
         case kSeries: series(I, x, y, n); break;
-        case kProfile: profile(I, n); break;
+        case kProfile: profile(I, n, p + 1 == n_code); break;
         default:
           if (I.op < kDual) { primitive(I, x, y, n); break; }
           switch (I.op - kDual) {

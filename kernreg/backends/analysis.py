@@ -30,11 +30,15 @@ _MAX_GROWTH = 12.0
 
 @dataclass(frozen=True)
 class Segment:
-    """Operations ``start + 1`` to ``end`` of a program, replaced by a function of the angle."""
+    """Operations ``start + 1`` to ``end`` of a program, replaced by a function of the angle.
+
+    ``rows`` are the states behind ``end`` of all rows, those of ``X1`` first.
+    """
 
     start: int
     end: int
     profile: Profile
+    rows: R.Row
 
 
 @dataclass
@@ -85,7 +89,7 @@ class _Walker:
     largest: dict[int, tuple[float, float]] = field(default_factory=dict)
     apply: dict[int, ir.Apply] = field(default_factory=dict)
 
-    def run(self, ops: tuple[ir.Op, ...], start: _Value) -> tuple[_Value, list[bool]]:
+    def run(self, ops: tuple[ir.Op, ...], start: _Value) -> tuple[list[_Value], list[bool]]:
         """Walk ``ops``; also says for each whether its coefficients are alike for all rows."""
         values, alike = [start], [True]
         for op in ops[1:]:
@@ -93,13 +97,14 @@ class _Walker:
             values.append(value)
             alike.append(same)
             self.growth = max(self.growth, float(value.growth.max()))
-        return values[-1], alike
+        return values, alike
 
     def alike(self, *vectors: Tensor | None) -> bool:
         """Whether each vector has one value, up to rounding."""
+        ends = [torch.aminmax(v) for v in vectors if v is not None]
         return all(
-            v is None or float(v.max() - v.min()) <= self.tol * float(v.abs().max())
-            for v in vectors
+            float(high - low) <= self.tol * max(abs(float(low)), abs(float(high)))
+            for low, high in ends
         )
 
     def step(self, op: ir.Op, values: list[_Value]) -> tuple[_Value, bool]:
@@ -131,7 +136,7 @@ class _Walker:
             case ir.Repeat():
                 value, same = values[op.x], True
                 for _ in range(op.count):
-                    value, alike = self.run(op.body, value)
+                    (*_, value), alike = self.run(op.body, value)
                     same = same and all(alike)
                 return value, same
             case _:
@@ -197,7 +202,8 @@ def analyze(
     single = dtype == np.float32
     walker = _Walker(program.params, 16 * float(np.finfo(dtype).eps) / (4 if single else 1))
     start = _Value(row, torch.ones_like(row.s), True, 0)
-    value, alike = walker.run(program.ops, start)
+    values, alike = walker.run(program.ops, start)
+    value = values[-1]
     _check_range(value.row, dtype)
     wide = single and (walker.growth > _MAX_GROWTH or walker.kinks_on_inexact_gap)
     arithmetic = np.dtype(np.float64) if wide else np.dtype(dtype)
@@ -215,7 +221,7 @@ def analyze(
                 "Hermite series; integrated numerically instead"
             )
     if not exact:
-        found.segment = _segment(program, alike, row, dtype, pairs)
+        found.segment = _segment(program, alike, [v.row for v in values], dtype, pairs)
     return found
 
 
@@ -229,7 +235,7 @@ def _check_range(row: R.Row, dtype: np.dtype) -> None:
 
 
 def _segment(
-    program: ir.Program, alike: list[bool], row: R.Row, dtype: np.dtype, pairs: int
+    program: ir.Program, alike: list[bool], rows: list[R.Row], dtype: np.dtype, pairs: int
 ) -> Segment | None:
     """The longest stretch that depends on the angle only, if a series pays."""
     ops = program.ops
@@ -255,8 +261,8 @@ def _segment(
     terms = 16 * depth**0.5
     if body.flops() < 8 * terms + 60 or pairs < 100 * terms:
         return None
-    profile = _profile(program, start, end, row, depth, dtype)
-    return None if profile is None else Segment(start, end, profile)
+    profile = _profile(program, start, end, rows[start], depth, dtype)
+    return None if profile is None else Segment(start, end, profile, rows[end])
 
 
 def _inputs(op: ir.Op) -> tuple[int, ...]:
@@ -296,7 +302,7 @@ def _profile(
     ops, params = program.ops[: end + 1], program.params
     # One row stands for all; not a row of zeros, which homogeneous networks allow beside others.
     k = int(row.s.argmax())
-    one = R.walk(ops[: start + 1], params, R.Row(row.s[k : k + 1], row.tau[k : k + 1]))
+    one = R.Row(row.s[k : k + 1], row.tau[k : k + 1])
 
     def kernel(theta: NDArray[np.float64]) -> NDArray[np.float64]:
         t = torch.from_numpy(theta)[None, :]

@@ -44,34 +44,23 @@ def instruction_set() -> str:
 
 class _CpuBound:
     def __init__(self, request: Request, exact: bool) -> None:
-        rows, units = [], []
-        for X in (request.X1, request.X2):
-            if X is None:
-                rows.append(rows[0])
-                units.append(units[0])
-            else:
-                row, unit = R.input_row(torch.from_numpy(np.asarray(X)))
-                rows.append(row)
-                units.append(unit)
+        data = [torch.from_numpy(np.asarray(request.X1))]
+        if request.X2 is not None:
+            data.append(torch.from_numpy(np.asarray(request.X2)))
+        first, *second = (R.input_row(X) for X in data)
+        rows = (first, second[0] if second else first)
         pairs = len(rows[0].s) * len(rows[1].s)
-        self.analysis = analyze(
-            request.program, (rows[0], rows[1]), request.dtype, pairs, exact
-        )
+        self.analysis = analyze(request.program, rows, request.dtype, pairs, exact)
         if self.analysis.reason is not None:
             raise BackendError(self.analysis.reason)
         self.arithmetic = self.analysis.dtype
         machine = Machine(
             _core.OPS, {s: k for k, s in enumerate(_core.signatures())}, _core.REGISTERS
         )
-        self._tiles = translate(
-            request.program, (rows[0], rows[1]), machine, self.analysis, self.arithmetic
-        )
-        self._units = [np.ascontiguousarray(u.numpy(), dtype=self.arithmetic) for u in units[:1]]
-        self._units.append(
-            self._units[0]
-            if request.symmetric
-            else np.ascontiguousarray(units[1].numpy(), dtype=self.arithmetic)
-        )
+        self._tiles = translate(request.program, rows, machine, self.analysis, self.arithmetic)
+        kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
+        units = [R.unit_rows(X, kind).numpy() for X in data]
+        self._units = (units[0], units[-1])
         self._symmetric = request.symmetric
         row1, row2 = self._tiles.rows
         self._scales = [np.ascontiguousarray(r.s.numpy()) for r in (row1, row2)]

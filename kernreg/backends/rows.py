@@ -6,6 +6,8 @@ rule here is also the source of the per-row tables of the fast backends.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +19,19 @@ from kernreg.ir import program as ir
 from kernreg.ir.pair import Dual, Pair
 from kernreg.ir.quadrature import row_moments
 
-__all__ = ["DenseCoefficients", "Row", "apply_row", "dense_row", "diagonal", "walk"]
+__all__ = [
+    "DenseCoefficients",
+    "Row",
+    "apply_row",
+    "dense_row",
+    "diagonal",
+    "input_row",
+    "unit_rows",
+    "walk",
+]
+
+# Numbers of a block of rows, so that it stays in cache.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,17 +62,17 @@ class DenseCoefficients:
 
 def _ratio(a: Tensor, b: Tensor, otherwise: float) -> Tensor:
     """``a / b``, and ``otherwise`` where ``b`` is 0."""
-    zero = b == 0
-    return torch.where(zero, otherwise, a / torch.where(zero, 1.0, b))
+    quotient = a / b
+    return quotient if bool((b > 0).all()) else torch.where(b == 0, otherwise, quotient)
 
 
 def dense_row(row: Row, op: ir.Dense, params: tuple[float, ...]) -> tuple[Row, DenseCoefficients]:
     """A dense layer on rows."""
     W, b = params[op.W], None if op.b is None else params[op.b]
-    weight = W * row.s
-    s = weight if b is None else torch.hypot(weight, torch.full_like(weight, b))
-    u = _ratio(weight, s, 1.0)
-    v = None if b is None else _ratio(torch.full_like(s, b), s, 0.0)
+    s, u, v = W * row.s, torch.ones_like(row.s), None
+    if b is not None:
+        weight, s = s, torch.hypot(s, s.new_tensor(b))
+        u, v = _ratio(weight, s, 1.0), _ratio(torch.full_like(s, b), s, 0.0)
     if op.fan_in is None:
         return Row(s, 1.0 + u * u * row.tau), DenseCoefficients(u, v, None, None)
     g = op.fan_in**0.5 / W * u
@@ -75,6 +89,7 @@ def dense_row(row: Row, op: ir.Dense, params: tuple[float, ...]) -> tuple[Row, D
     return Row(s, g * g + h * h + u * u * row.tau), DenseCoefficients(u, v, g, h)
 
 
+@functools.lru_cache(maxsize=1024)
 def unit_moments(fn: Dual) -> tuple[float, float]:
     """``E[phi^2]`` and ``E[phi'^2]`` at unit variance, of a homogeneous nonlinearity."""
     one = torch.ones(1, dtype=torch.float64)
@@ -177,16 +192,29 @@ def sum_weights(op: ir.Sum, params: tuple[float, ...]) -> list[float]:
     return [params[s] for s in op.slots] if op.slots else [1.0] * len(op.xs)
 
 
-def input_row(X: Tensor) -> tuple[Row, Tensor]:
-    """State of the data: ``s = |x| / sqrt(d)``, ``tau = 0``; also the rows at unit length."""
-    X = X.to(torch.float64)
-    # Scaled by the largest entry, so that no square overflows or underflows.
-    top = X.abs().amax(dim=1, keepdim=True)
-    scaled = X / torch.where(top == 0, 1.0, top)
-    norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    unit = scaled / torch.where(norm == 0, 1.0, norm)
-    s = (top * norm).squeeze(1) / X.shape[1] ** 0.5
-    return Row(s, torch.zeros_like(s)), unit
+def input_row(X: Tensor) -> Row:
+    """State of the data: ``s = |x| / sqrt(d)``, ``tau = 0``."""
+    s = torch.cat([top * norm for _, top, norm in _scaled_blocks(X)]).squeeze(1)
+    s = s / X.shape[1] ** 0.5
+    return Row(s, torch.zeros_like(s))
+
+
+def unit_rows(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The rows at unit length, rounded once to ``dtype``; rows of zeros stay."""
+    out, start = torch.empty(X.shape, dtype=dtype), 0
+    for scaled, _, norm in _scaled_blocks(X):
+        out[start : start + len(norm)] = scaled / torch.where(norm == 0, 1.0, norm)
+        start += len(norm)
+    return out
+
+
+def _scaled_blocks(X: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows over their largest entry, so that no square overflows, that entry, and the norm."""
+    for block in X.split(max(1, _BLOCK // max(1, X.shape[1]))):
+        block = block.to(torch.float64)
+        top = block.abs().amax(dim=1, keepdim=True)
+        scaled = block / torch.where(top == 0, 1.0, top)
+        yield scaled, top, torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
 
 
 def diagonal(row: Row, kernel: str) -> Tensor:

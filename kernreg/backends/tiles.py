@@ -6,7 +6,10 @@ hyperparameters goes into tables (one number per row) and constants.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,8 @@ from kernreg.ir.quadrature import hermite_coefficients
 from kernreg.ir.trace import PAIR, DualCode, Value, evaluate, trace_dual
 
 __all__ = ["Machine", "TileProgram", "translate"]
+
+T, U = TypeVar("T"), TypeVar("U")
 
 _STATES = 8
 """States of pairs that may be alive at once; the other registers hold temporaries."""
@@ -126,23 +131,21 @@ class _Translator:
         self, op: ir.Op, args: list[_State], free: list[int], follower: ir.Dense | None
     ) -> _State:
         """Translate one operation."""
-        both = [tuple(x.rows) for x in args]
         match op:
             case ir.Normalize():
                 eps = self.params[op.eps]
-                r1, r2 = (R.normalize_row(r, eps) for r in both[0])
                 slot = free[0] if free else self.new_state()
                 if slot != args[0].slot:
                     self.copy(args[0].slot, slot)
-                return _State(slot, (r1, r2))
+                return _State(slot, _both(lambda r: R.normalize_row(r, eps), args[0].rows))
             case ir.Dense():
                 return self.dense(op, args[0], free)
             case ir.Dropout():
                 keep = self.params[op.keep]
                 dst = free[0] if free else self.new_state()
                 self.emit("dropout", dst, args[0].slot, c=self.constants([keep]))
-                r1, r2 = (R.Row(r.s / keep**0.5, r.tau) for r in both[0])
-                return _State(dst, (r1, r2))
+                rows = _both(lambda r: R.Row(r.s / keep**0.5, r.tau), args[0].rows)
+                return _State(dst, rows)
             case ir.Apply():
                 return self.apply(op, args[0], free, follower if self._fuses(op) else None)
             case ir.Sum():
@@ -160,13 +163,11 @@ class _Translator:
         return _State(dst, rows)
 
     def _dense_tables(self, op: ir.Dense, rows: tuple[R.Row, R.Row]) -> tuple[R.Row, R.Row]:
-        out = []
-        for side, row in enumerate(rows):
-            after, coefficients = R.dense_row(row, op, self.params)
+        done = _both(lambda r: R.dense_row(r, op, self.params), rows)
+        for side, (_, coefficients) in enumerate(done):
             for t in coefficients.tables():
                 self.table(side, t)
-            out.append(after)
-        return out[0], out[1]
+        return _both(_first, done)
 
     def _fuses(self, op: ir.Op) -> bool:
         return isinstance(op, ir.Apply) and op.fn.closed_form and self._number(op.fn) is not None
@@ -179,18 +180,18 @@ class _Translator:
     ) -> _State:
         """A nonlinearity, with the dense layer behind it where one instruction does both."""
         fn = R.bound(op, self.params)
-        after = tuple(R.apply_row(row, fn)[0] for row in x.rows)
+        after = _both(lambda r: R.apply_row(r, fn)[0], x.rows)
         dst = free[0] if free else self.new_state()
         if not fn.closed_form:
             self.series(op, fn, x, after, dst)
-            return _State(dst, (after[0], after[1]))
+            return _State(dst, after)
         code = _code(op.fn)
         leaves = self._leaves(op, fn, x.rows, after)
         scalars = evaluate(code.scalars, leaves[0], TorchMath)
         number = self._number(op.fn)
         if number is None:
             self.interpret(code, scalars, leaves, x.slot, dst)
-            return _State(dst, (after[0], after[1]))
+            return _State(dst, after)
         dense = 0 if follower is None else 1 + int(follower.b is not None)
         nonnegative = int(getattr(fn, "nonnegative", False))
         start = self.constants(scalars)
@@ -199,13 +200,11 @@ class _Translator:
         for side, slots in enumerate((code.rows1, code.rows2)):
             for t in evaluate(slots, leaves[side], TorchMath):
                 self.table(side, t)
-        rows = (after[0], after[1])
-        if follower is not None:
-            rows = self._dense_tables(follower, rows)
+        rows = after if follower is None else self._dense_tables(follower, after)
         return _State(dst, rows)
 
     def _leaves(
-        self, op: ir.Apply, fn: Dual, rows: tuple[R.Row, R.Row], after: tuple[R.Row, ...]
+        self, op: ir.Apply, fn: Dual, rows: tuple[R.Row, R.Row], after: tuple[R.Row, R.Row]
     ) -> list[dict[str, Tensor]]:
         """Values of the leaves of a traced dual, for both sides."""
         shared = {
@@ -214,22 +213,20 @@ class _Translator:
         }
         if fn.homogeneous is not None:
             shared["norm"] = torch.tensor(1.0 / R.unit_moments(fn)[0], dtype=torch.float64)
-        return [
-            shared | {"s": r.s, "u": torch.where(q.s == 0, 0.0, 1.0 / q.s)}
-            for r, q in zip(rows, after, strict=True)
-        ]
+        sides = [(r, q) for r, q in zip(rows, after, strict=True)]
+        return [shared | {"s": r.s, "u": torch.where(q.s == 0, 0.0, 1.0 / q.s)} for r, q in sides]
 
     def series(
-        self, op: ir.Apply, fn: Dual, x: _State, after: tuple[R.Row, ...], dst: int
+        self, op: ir.Apply, fn: Dual, x: _State, after: tuple[R.Row, R.Row], dst: int
     ) -> None:
         """A nonlinearity without closed form, by Hermite coefficients per row."""
         terms = self.analysis.terms[id(op)]
         if terms is None:
             raise BackendError(self.analysis.reason or "no Hermite series")
         self.emit("series", dst, x.slot, n=terms)
-        for side, (row, out) in enumerate(zip(x.rows, after, strict=True)):
+        found = _both(lambda r: hermite_coefficients(fn, r.s, terms).coefficients, x.rows)
+        for side, (coefficients, out) in enumerate(zip(found, after, strict=True)):
             inverse = torch.where(out.s == 0, 0.0, 1.0 / out.s)
-            coefficients = hermite_coefficients(fn, row.s, terms).coefficients
             for column in (coefficients * inverse[:, None]).T:
                 self.table(side, column)
 
@@ -238,18 +235,17 @@ class _Translator:
         total, weight = args[0], weights[0]
         for other, w in zip(args[1:], weights[1:], strict=True):
             self.emit("sum", dst := self.new_state(), total.slot, other.slot)
-            rows = []
-            for side in (0, 1):
-                row, shares = R.sum_row([total.rows[side], other.rows[side]], [weight, w])
+            merge = partial(R.sum_row, weights=[weight, w])
+            done = _both(merge, _by_side(total, other))
+            for side, (_, shares) in enumerate(done):
                 for share in shares:
                     self.table(side, share)
-                rows.append(row)
             if total is not args[0]:
                 self.used.discard(total.slot)
-            total, weight = _State(dst, (rows[0], rows[1])), 1.0
+            total, weight = _State(dst, _both(_first, done)), 1.0
         # The rows of all branches at once, so that the diagonal is `diag` to the last bit.
-        r1, r2 = (R.sum_row([x.rows[k] for x in args], weights)[0] for k in (0, 1))
-        return _State(total.slot, (r1, r2))
+        done = _both(partial(R.sum_row, weights=weights), _by_side(*args))
+        return _State(total.slot, _both(_first, done))
 
     def product(self, args: list[_State]) -> _State:
         """A product, two branches at a time."""
@@ -258,8 +254,7 @@ class _Translator:
             self.emit("product", dst := self.new_state(), total.slot, other.slot)
             if total is not args[0]:
                 self.used.discard(total.slot)
-            r1, r2 = (R.product_row([total.rows[k], other.rows[k]]) for k in (0, 1))
-            total = _State(dst, (r1, r2))
+            total = _State(dst, _both(R.product_row, _by_side(total, other)))
         return total
 
     def repeat(self, op: ir.Repeat, x: _State, keep: bool) -> _State:
@@ -380,6 +375,23 @@ def _code(fn: Dual) -> DualCode:
     return _CODES[key]
 
 
+def _both(rule: Callable[[T], U], sides: tuple[T, T]) -> tuple[U, U]:
+    """``rule`` on both sides, only once where they are the same rows."""
+    first = rule(sides[0])
+    return first, (first if sides[1] is sides[0] else rule(sides[1]))
+
+
+def _by_side(*states: _State) -> tuple[list[R.Row], list[R.Row]]:
+    """The rows of several values; one list where both sides are the same rows."""
+    first = [x.rows[0] for x in states]
+    same = all(x.rows[0] is x.rows[1] for x in states)
+    return first, first if same else [x.rows[1] for x in states]
+
+
+def _first(pair: tuple[T, Any]) -> T:
+    return pair[0]
+
+
 def _arguments(op: ir.Op) -> tuple[int, ...]:
     if isinstance(op, ir.Sum | ir.Product):
         return op.xs
@@ -445,17 +457,18 @@ def translate(
     """
     t = _Translator(program.params, machine, analysis, dtype)
     state, done = _State(t.new_state(), rows), 0
+    n1, n2 = (len(r.s) for r in rows)
     if (segment := analysis.segment) is not None:
         state = t.run(program.ops[: segment.start + 1], state)
         c, done = segment.profile.coefficients, segment.end
-        head = program.ops[: done + 1]
-        r1, r2 = (R.walk(head, program.params, r, segment.start) for r in state.rows)
-        state = _State(state.slot, (r1, r2))
+        # A symmetric matrix has one set of rows, otherwise those of X2 follow.
+        first = R.Row(segment.rows.s[:n1], segment.rows.tau[:n1])
+        second = R.Row(segment.rows.s[-n2:], segment.rows.tau[-n2:])
+        state = _State(state.slot, (first, first if rows[0] is rows[1] else second))
         t.emit("profile", state.slot, state.slot, c=t.constants([*c[0], *c[1]]), n=c.shape[1])
     state = t.run(program.ops, state, done)
     if state.slot != 0:
         t.copy(state.slot, 0)
-    n1, n2 = (len(r.s) for r in rows)
     return TileProgram(
         code=np.array(t.code, dtype=np.int32).reshape(-1, 8),
         consts=np.array(t.consts, dtype=np.float64),

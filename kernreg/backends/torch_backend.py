@@ -25,10 +25,12 @@ class _ReferenceBound:
     def __init__(self, request: Request) -> None:
         self._program = request.program
         self._symmetric = request.symmetric
-        self._row1, self._unit1 = R.input_row(torch.from_numpy(np.asarray(request.X1)))
+        X1 = torch.from_numpy(np.asarray(request.X1))
+        self._row1, self._unit1 = R.input_row(X1), R.unit_rows(X1)
         self._row2, self._unit2 = self._row1, self._unit1
         if request.X2 is not None:
-            self._row2, self._unit2 = R.input_row(torch.from_numpy(np.asarray(request.X2)))
+            X2 = torch.from_numpy(np.asarray(request.X2))
+            self._row2, self._unit2 = R.input_row(X2), R.unit_rows(X2)
         self._out = R.walk(request.program.ops, request.program.params, self._row1)
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
