@@ -16,7 +16,14 @@ HERE = Path(__file__).parent.resolve()
 sys.path.insert(0, str(HERE))
 
 # No -ffast-math: the float formulas rely on the order that they are written in.
-COMMON = ["-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+COMMON = [
+    "-O3",
+    "-std=c++17",
+    "-fPIC",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+]
 SETS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],

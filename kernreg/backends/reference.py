@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from kernreg.backends import rows as R
-from kernreg.ir.torchmath import TorchMath
 from kernreg.ir import program as ir
 from kernreg.ir.pair import Dual, Pair
 from kernreg.ir.quadrature import pair_moments
+from kernreg.ir.torchmath import TorchMath
 
 __all__ = ["NEAR", "PairState", "evaluate", "input_pairs"]
 
@@ -192,9 +192,7 @@ def _product(xs: list[_Value]) -> _Value:
     p = xs[0].pair
     for x in xs[1:]:
         q = x.pair
-        p = PairState(
-            p.rho * q.rho, p.gap + q.gap - p.gap * q.gap, p.tau * q.rho + p.rho * q.tau
-        )
+        p = PairState(p.rho * q.rho, p.gap + q.gap - p.gap * q.gap, p.tau * q.rho + p.rho * q.tau)
     row1 = R.product_row([x.row1 for x in xs])
     return _Value(p, row1, R.product_row([x.row2 for x in xs]))
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernreg.ir.torchmath import TorchMath
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir import program as ir
 from kernreg.ir.pair import Dual, Pair
 from kernreg.ir.quadrature import row_moments
+from kernreg.ir.torchmath import TorchMath
 
 __all__ = [
     "DenseCoefficients",
@@ -137,9 +137,7 @@ def normalize_row(row: Row, eps: float) -> Row:
     return Row(_ratio(row.s, torch.sqrt(eps + row.s * row.s), 0.0), row.tau)
 
 
-def walk(
-    ops: tuple[ir.Op, ...], params: tuple[float, ...], start: Row, first: int = 0
-) -> Row:
+def walk(ops: tuple[ir.Op, ...], params: tuple[float, ...], start: Row, first: int = 0) -> Row:
     """The state of rows behind ``ops``.
 
     Parameters

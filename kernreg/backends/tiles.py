@@ -18,11 +18,11 @@ from torch import Tensor
 
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis
-from kernreg.ir.torchmath import TorchMath
 from kernreg.exceptions import BackendError
 from kernreg.ir import program as ir
 from kernreg.ir.pair import Dual
 from kernreg.ir.quadrature import hermite_coefficients
+from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.trace import PAIR, DualCode, Value, evaluate, trace_dual
 
 __all__ = ["Machine", "TileProgram", "translate"]
@@ -101,8 +101,7 @@ class _Translator:
                 self.used.add(slot)
                 return slot
         raise BackendError(
-            f"the network has more than {_STATES} branches alive at once; "
-            "use backend='reference'"
+            f"the network has more than {_STATES} branches alive at once; use backend='reference'"
         )
 
     def run(self, ops: tuple[ir.Op, ...], start: _State, first: int = 0) -> _State:
@@ -175,9 +174,7 @@ class _Translator:
     def _number(self, fn: Dual) -> int | None:
         return self.machine.duals.get(_code(fn).signature())
 
-    def apply(
-        self, op: ir.Apply, x: _State, free: list[int], follower: ir.Dense | None
-    ) -> _State:
+    def apply(self, op: ir.Apply, x: _State, free: list[int], follower: ir.Dense | None) -> _State:
         """A nonlinearity, with the dense layer behind it where one instruction does both."""
         fn = R.bound(op, self.params)
         after = _both(lambda r: R.apply_row(r, fn)[0], x.rows)

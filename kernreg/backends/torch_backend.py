@@ -51,9 +51,7 @@ class _ReferenceBound:
         row1 = R.Row(self._row1.s[i0:i1], self._row1.tau[i0:i1])
         row2 = R.Row(self._row2.s[j0:j1], self._row2.tau[j0:j1])
         pair = input_pairs(self._unit1[i0:i1], self._unit2[j0:j1])
-        pair, row1, row2 = evaluate(
-            self._program.ops, self._program.params, pair, row1, row2
-        )
+        pair, row1, row2 = evaluate(self._program.ops, self._program.params, pair, row1, row2)
         scale = row1.s[:, None] * row2.s[None, :]
         tiles = {"nngp": scale * pair.rho, "ntk": scale * pair.tau}
         if self._symmetric and i0 == j0:

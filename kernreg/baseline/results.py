@@ -29,10 +29,23 @@ __all__ = ["code", "output_folder", "summary", "table", "write"]
 
 MODEL_FILE = "model.safetensors"
 
-_COLUMNS = (
-    "fold,round,rows,family,depth,W_std,b_std,unit_rows,gamma,scaling,kernel,alpha,"
-    "leave_one_out,squared_error,seconds"
-).split(",")
+_COLUMNS = [
+    "fold",
+    "round",
+    "rows",
+    "family",
+    "depth",
+    "W_std",
+    "b_std",
+    "unit_rows",
+    "gamma",
+    "scaling",
+    "kernel",
+    "alpha",
+    "leave_one_out",
+    "squared_error",
+    "seconds",
+]
 
 
 def code(fold: Fold) -> str:

@@ -42,7 +42,6 @@ def explain(
 def _network(
     network: object, data: str | None, target: str | None, task: Literal["auto"], max_memory: str
 ) -> str:
-    import numpy as np
 
     from kernreg import KernelClassifier, KernelRegressor
     from kernreg.datasets import load

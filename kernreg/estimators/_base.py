@@ -258,9 +258,7 @@ class KernelModel(BaseEstimator):
         X, y = validate_data(self, X, y, dtype=self._dtypes(), order="C", copy=True, **y_options)
         if sample_weight is None:
             return X, y, np.ones(len(X))
-        weights = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
         return (X, y, weights) if kept.all() else (X[kept], y[kept], weights[kept])
 

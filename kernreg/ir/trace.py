@@ -253,7 +253,9 @@ class DualCode:
     def signature(self) -> str:
         """Text that is equal for duals that run the same code per entry."""
         names = self.names()
-        lines = [f"{names[id(v)]}={v.op}({','.join(names[id(a)] for a in v.args)})" for v in self.pairs]
+        lines = [
+            f"{names[id(v)]}={v.op}({','.join(names[id(a)] for a in v.args)})" for v in self.pairs
+        ]
         ends = ["-" if v is None else names[id(v)] for v in (self.rho, self.gap, self.dot)]
         slots = f"{len(self.scalars)},{len(self.rows1)},{len(self.rows2)}"
         return ";".join([*lines, *ends, slots])

@@ -111,9 +111,7 @@ def gram(
     return results[kernel] if isinstance(kernel, str) else _named(results, names)
 
 
-def diag(
-    net: Layer, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = None
-) -> Any:
+def diag(net: Layer, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = None) -> Any:
     """Diagonal of the kernel matrix, each row with itself.
 
     Parameters

@@ -146,9 +146,7 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         check_number("Dropout", "keep_prob", self.keep_prob, low=0.0, strict=True)
         if self.keep_prob > 1:
-            raise NetworkError(
-                f"Dropout: keep_prob must be at most 1, found {self.keep_prob!r}."
-            )
+            raise NetworkError(f"Dropout: keep_prob must be at most 1, found {self.keep_prob!r}.")
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the dropout."""

@@ -16,8 +16,8 @@ import scipy.special
 import torch
 
 from kernreg import nn
-from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.pair import Moments, Pair
+from kernreg.ir.torchmath import TorchMath
 from kernreg.nn.base import Nonlinearity
 
 EPS = np.finfo(np.float64).eps
@@ -95,7 +95,9 @@ def gaussian_average(f: Any, g: Any, rho: float, gap: float, s1: float, s2: floa
     r = math.sqrt(gap * (2.0 - gap))
     if r == 0.0:
         return float(np.sum(w * f(s1 * z) * g(s2 * rho * z)))
-    share, weight = _panels(np.concatenate([[0.0], 0.5 ** np.arange(8, 4, -1), np.arange(1, 17) / 16]))
+    share, weight = _panels(
+        np.concatenate([[0.0], 0.5 ** np.arange(8, 4, -1), np.arange(1, 17) / 16])
+    )
     split = np.clip(-rho * z / r, -13.0, 13.0)[:, None]
     inner = np.zeros_like(z)
     for length in (13.0 - split, -13.0 - split):
@@ -194,7 +196,9 @@ class NonlinearityContract:
         for s1, s2 in self.sizes:
             rho, gap, t1, t2 = (t[[0, 3, 5, 7, 9, 10, 12, 14, 16]] for t in self.table(s1, s2))
             kappa = evaluate(self.fn, rho, gap, t1, t2).kappa.numpy()
-            found = [self.average(float(r), float(g), s1, s2) for r, g in zip(rho, gap, strict=True)]
+            found = [
+                self.average(float(r), float(g), s1, s2) for r, g in zip(rho, gap, strict=True)
+            ]
             # The test's quadrature is good to about 1e-13 of the norm.
             np.testing.assert_allclose(kappa, found, rtol=0, atol=3e-13 * self.norms(s1, s2)[0])
 
@@ -220,9 +224,7 @@ class NonlinearityContract:
                 m = evaluate(self.fn, *self.table(s1, s2))
                 norm, norm_dot = self.norms(s1, s2)
                 for i, gap in enumerate(GAPS * 2):
-                    kappa, kappa_dot, left = exact(
-                        self.fn, 1 if i < len(GAPS) else -1, gap, s1, s2
-                    )
+                    kappa, kappa_dot, left = exact(self.fn, 1 if i < len(GAPS) else -1, gap, s1, s2)
                     assert abs(m.kappa[i].item() - kappa) <= 16 * EPS * norm
                     assert abs(m.kappa_dot[i].item() - kappa_dot) <= 32 * EPS * norm_dot
                     if m.gap is not None and left is not None:

@@ -78,9 +78,7 @@ def test_classifier_chooses_by_accuracy_then_by_error(n_classes):
         predicted = decision > 0 if n_classes == 2 else decision.argmax(axis=1)
         accuracy.append(np.average(predicted == labels, weights=w))
     np.testing.assert_allclose(model.loo_.accuracy, accuracy, rtol=1e-14)
-    order = sorted(
-        range(4), key=lambda i: (-model.loo_.accuracy[i], model.loo_.squared_error[i])
-    )
+    order = sorted(range(4), key=lambda i: (-model.loo_.accuracy[i], model.loo_.squared_error[i]))
     assert model.loo_.best == order[0]
     assert model.alpha_ == alphas[order[0]]
 

@@ -22,9 +22,7 @@ def covers(arch: Arch) -> bool:
     )
 
 
-def kernel_of_pair(
-    arch: Arch, x: np.ndarray, y: np.ndarray, turn: float = 0.0
-) -> dict[str, float]:
+def kernel_of_pair(arch: Arch, x: np.ndarray, y: np.ndarray, turn: float = 0.0) -> dict[str, float]:
     """Both kernels of the rows ``x`` and ``y``, turned by an angle, from their definitions."""
     with mpmath.workdps(DIGITS):
         q, p1, p2 = (_inner(a, b) for a, b in ((x, y), (x, x), (y, y)))

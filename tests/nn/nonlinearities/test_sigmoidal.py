@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from kernreg import nn
-from kernreg.ir.torchmath import TorchMath
 from kernreg.exceptions import NetworkError
 from kernreg.ir.pair import Pair
+from kernreg.ir.torchmath import TorchMath
 from tests.contracts.nonlinearity import NonlinearityContract, evaluate
 
 
