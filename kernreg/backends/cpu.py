@@ -24,7 +24,7 @@ _MISSING: str | None = None
 try:
     from kernreg import _core
 except ImportError as error:
-    _core = None  # type: ignore[assignment]
+    _core = None
     _MISSING = (
         f"the C++ extension is not there ({error}); build it with a C++ compiler by "
         "`pip install .` without KERNREG_BUILD_EXT=0"
@@ -38,8 +38,9 @@ def load_extension() -> tuple[ModuleType | None, str | None]:
 
 def instruction_set() -> str:
     """The instruction set in use: ``KERNREG_ISA`` if this machine has it, else the best."""
-    available = _core.instruction_sets()
-    return config.isa() if config.isa() in available else available[0]
+    available: list[str] = _core.instruction_sets()
+    chosen = config.isa()
+    return chosen if chosen in available else available[0]
 
 
 class _CpuBound:

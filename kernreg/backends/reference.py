@@ -179,7 +179,8 @@ def _apply(x: _Value, fn: Dual) -> _Value:
 def _sum(xs: list[_Value], weights: list[float]) -> _Value:
     row1, u1 = R.sum_row([x.row1 for x in xs], weights)
     row2, u2 = R.sum_row([x.row2 for x in xs], weights)
-    below, above, tau = 0.0, 0.0, 0.0
+    zero = xs[0].pair.tau.new_zeros(())
+    below, above, tau = zero, zero, zero
     for x, a, b in zip(xs, u1, u2, strict=True):
         uu, apart = _cross(a, b), _half_square(a, b)
         low, high = x.pair.opposite_gaps()

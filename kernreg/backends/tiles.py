@@ -27,7 +27,8 @@ from kernreg.ir.trace import PAIR, DualCode, Value, evaluate, trace_dual
 
 __all__ = ["Machine", "TileProgram", "translate"]
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 
 _STATES = 8
 """States of pairs that may be alive at once; the other registers hold temporaries."""
@@ -316,7 +317,7 @@ class _Translator:
             inputs = [operand(a) for a in v.args]
             temporaries.release(v, where)
             register = where[id(v)] = temporaries.take(v)
-            self.emit(v.op, register, *(inputs + [0, 0])[:3])
+            self.emit(v.op, register, *[*inputs, 0, 0][:3])
         rho, dot = operand(code.rho), operand(code.dot)
         if code.gap is not None:
             gap = operand(code.gap)

@@ -137,7 +137,7 @@ def fit_model(
     rows: np.ndarray,
     network: Any,
     kernel: str,
-    alpha: float,
+    alpha: float | np.ndarray,
     scaling: Kind,
     max_memory: int | None = None,
 ) -> TableModel:
@@ -153,8 +153,8 @@ def fit_model(
         The network.
     kernel : {"nngp", "ntk"}
         Its kernel.
-    alpha : float
-        Ridge relative to the mean diagonal.
+    alpha : float or ndarray
+        Ridge relative to the mean diagonal, or several to choose from by leave-one-out.
     scaling : {"standard", "common"}
         Scaling of the inputs.
     max_memory : int, optional

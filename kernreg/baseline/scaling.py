@@ -78,9 +78,9 @@ def share_a_unit(X: np.ndarray) -> bool:
     Examples
     --------
     >>> import numpy as np
-    >>> share_a_unit(np.array([[1.0, 2.0], [3.0, 0.0]]))
+    >>> share_a_unit(np.array([[1.0, 2.0, 0.5], [3.0, 0.0, 1.0]]))
     True
-    >>> share_a_unit(np.array([[1.0, 2000.0], [3.0, 0.0]]))
+    >>> share_a_unit(np.array([[1.0, 2000.0, 0.5], [3.0, 0.0, 1.0]]))
     False
     """
     reach = np.abs(X).max(axis=0)

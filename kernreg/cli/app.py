@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.markup import escape
@@ -19,12 +19,12 @@ __all__ = ["app", "main"]
 class _Group(TyperGroup):
     """Turns expected errors into one line and exit code 2, and warnings into one line each."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept ``--debug`` anywhere on the line."""
         rest = [arg for arg in args if arg != "--debug"]
         return super().parse_args(ctx, ["--debug", *rest] if len(rest) < len(args) else rest)
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         if ctx.params.get("debug"):
             return super().invoke(ctx)
@@ -39,7 +39,14 @@ class _Group(TyperGroup):
             raise typer.Exit(2)
 
 
-def _one_line(message: Warning | str, *rest: Any) -> None:
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     stderr.print(f"[yellow]warning:[/] {escape(' '.join(str(message).split()))}")
 
 

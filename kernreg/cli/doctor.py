@@ -61,9 +61,8 @@ def _cpu() -> str:
     name, flags = platform.processor() or platform.machine(), ""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            fields = dict(
-                (part.strip() for part in line.split(":", 1)) for line in file if ":" in line
-            )
+            lines = (line.partition(":") for line in file)
+            fields = {key.strip(): value.strip() for key, _, value in lines}
         name, flags = fields.get("model name", name), fields.get("flags", "")
     except OSError:
         pass

@@ -113,7 +113,7 @@ def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:
     return f"{r2}RMSE {squared**0.5:.4g} on {len(truth)} rows"
 
 
-def _alpha(text: str) -> object:
+def _alpha(text: str) -> float | np.ndarray:
     from kernreg.baseline.grid import ALPHAS
 
     if text == "auto":

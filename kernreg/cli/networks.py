@@ -53,7 +53,7 @@ def parse_network(text: str) -> nn.Layer:
     Examples
     --------
     >>> parse_network("serial(Dense(2**0.5), nn.Relu(), Dense())")
-    serial(Dense(W_std=1.4142135623730951, b_std=0.0), Relu(), Dense(W_std=1.0, b_std=0.0))
+    serial(Dense(W_std=1.4142135623730951), Relu(), Dense())
     """
     if text.lstrip().startswith("{"):
         return nn.from_json(text)

@@ -120,7 +120,8 @@ def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> So
         raise InvalidInputError(f"{path}: column names occur twice: {', '.join(double)}.")
     if frame.shape[1] == 0 or len(frame) == 0:
         raise InvalidInputError(f"{path} has {len(frame)} rows and {frame.shape[1]} columns.")
-    name, notes = path.name.split(".")[0], ()
+    name = path.name.split(".")[0]
+    notes: tuple[str, ...] = ()
     if target is None and not need_target:
         return Source(name, frame)
     if target is None:

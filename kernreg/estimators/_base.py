@@ -180,7 +180,7 @@ class KernelModel(BaseEstimator):
         KernelRegressor or KernelClassifier
             The fitted model.
         """
-        return persistence.load(path, cls, trusted=trusted)  # type: ignore[return-value]
+        return persistence.load(path, cls, trusted=trusted)
 
     def _network(self) -> nn.Layer:
         return nn.mlp(depth=3) if self.network is None else self.network

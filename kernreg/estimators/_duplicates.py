@@ -37,6 +37,7 @@ def merge_equal_rows(
 
     Examples
     --------
+    >>> import numpy as np
     >>> X, targets, weights = merge_equal_rows(
     ...     np.array([[2.0], [1.0], [2.0]]), np.array([[1.0], [5.0], [4.0]]), np.array([1.0, 1, 2])
     ... )
@@ -50,7 +51,7 @@ def merge_equal_rows(
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     group = place[group.reshape(-1)]
-    total = np.bincount(group, weights)
+    total = np.bincount(group, weights).astype(np.float64)
     sums = np.zeros((len(order), targets.shape[1]))
     np.add.at(sums, group, weights[:, None] * targets)
     return X[first[order]], sums / total[:, None], total

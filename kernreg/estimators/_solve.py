@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from kernreg.estimators._loo import LeaveOneOut, held_out_residuals
 from kernreg.linalg.cholesky import Cholesky
-from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.eigh import Eigh, EighState
 from kernreg.linalg.plan import Plan
 from kernreg.linalg.solution import Solution
 
@@ -67,8 +68,8 @@ def solve_alphas(
     weights : ndarray of shape (n,)
         Positive.
     correct : callable
-        Tells from targets and leave-one-out predictions which rows get the right label, or None if there
-        are no labels.
+        Tells from targets and leave-one-out predictions which rows get the right label, or None
+        if there are no labels.
     leave_one_out : bool
         Needed unless there is only one ridge.
     callback : callable, optional
@@ -121,8 +122,12 @@ def _solutions(
         shared = solver.init(operator, 0.0, sample_weight=weights, callback=callback)
         for ridge in ridges:
             state = replace(shared, ridge=float(ridge))
-            yield solver.solve(state, rhs), lambda at=state: at.inverse_diagonals([at.ridge])[0]
+            yield solver.solve(state, rhs), partial(_inverse_diagonal, state)
         return
     for ridge in ridges:
         factor = solver.init(operator, ridge / weights, callback=callback)
         yield solver.solve(factor, rhs), factor.inverse_diagonal
+
+
+def _inverse_diagonal(state: EighState) -> Floats:
+    return state.inverse_diagonals(np.array([state.ridge]))[0]

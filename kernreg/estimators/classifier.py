@@ -137,7 +137,7 @@ class KernelClassifier(ClassifierMixin, KernelModel):
                 f"{classes[0]!r} (rows of weight 0 do not count)."
             )
         if len(classes) == 2:
-            targets = 2.0 * codes - 1.0
+            targets = np.where(codes == 1, 1.0, -1.0)
         else:
             targets = np.full((len(codes), len(classes)), -1.0)
             targets[np.arange(len(codes)), codes] = 1.0

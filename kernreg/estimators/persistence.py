@@ -112,7 +112,7 @@ def load(
     Examples
     --------
     >>> import tempfile, pathlib
-    >>> from numpy.typing import NDArray
+    >>> import numpy as np
     >>> import kernreg
     >>> rng = np.random.default_rng(0)
     >>> X, y = rng.standard_normal((20, 3)), rng.standard_normal(20)

@@ -8,7 +8,7 @@ that nearly parallel inputs keep all their digits through any number of layers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 __all__ = ["Dual", "Moments", "Pair"]
 
@@ -71,9 +71,15 @@ class Moments:
 class Dual(Protocol):
     """A nonlinearity as the compiler sees it (see :class:`kernreg.nn.Nonlinearity`)."""
 
-    homogeneous: int | None
-    parameters: tuple[str, ...]
-    closed_form: bool
+    homogeneous: ClassVar[int | None]
+    parameters: ClassVar[tuple[str, ...]]
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether ``dual`` is written, rather than found by quadrature of ``phi``."""
+        ...
+
+    def __hash__(self) -> int: ...
 
     def dual(self, xp: Any, p: Pair) -> Moments:
         """Gaussian averages, written with the primitives of ``xp``."""

@@ -212,7 +212,7 @@ def _lines(ops: tuple[Op, ...], params: tuple[float, ...]) -> list[str]:
                 text = f"normalize %{x}  eps={params[eps]:g}"
             case Dropout(x, keep):
                 text = f"dropout %{x}  keep={params[keep]:g}"
-            case Repeat(x, body, count):
+            case Repeat(x, _, count):
                 text = f"repeat {count} times on %{x}"
         lines.append(f"%{i} = {text}")
         if isinstance(op, Repeat):

@@ -239,7 +239,7 @@ class DualCode:
 
     def names(self) -> dict[int, str]:
         """Name of every operand by identity: slots, inputs, temporaries, literals."""
-        names = {}
+        names: dict[int, str] = {}
         for prefix, values in (("c", self.scalars), ("x", self.rows1), ("y", self.rows2)):
             names |= {id(v): f"{prefix}{i}" for i, v in enumerate(values)}
         names |= {id(v): f"v{i}" for i, v in enumerate(self.pairs)}
@@ -297,7 +297,7 @@ def trace_dual(fn: Dual) -> DualCode:
     >>> from kernreg import nn
     >>> code = trace_dual(nn.Relu())
     >>> len(code.rows1), [v.op for v in code.pairs][:2]
-    (0, ['gt', 'max'])
+    (0, ['max', 'lune'])
     """
     g = Graph()
     bound = fn.bind(tuple(g.leaf(f"p{i}", PARAM) for i in range(len(fn.parameters))))

@@ -104,10 +104,8 @@ def gram(
     bound.fill(Part(0, shape[0], 0, shape[1]), outs)
     if out is not None:
         return out
-    if isinstance(X1, torch.Tensor):
-        results = {k: torch.from_numpy(v) for k, v in outs.items()}
-    else:
-        results = dict(outs)
+    tensors = isinstance(X1, torch.Tensor)
+    results: dict[str, Any] = {k: torch.from_numpy(v) if tensors else v for k, v in outs.items()}
     return results[kernel] if isinstance(kernel, str) else _named(results, names)
 
 

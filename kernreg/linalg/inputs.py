@@ -72,7 +72,7 @@ def as_rows(X: Any, name: str, like: NDArray[Any] | None = None) -> NDArray[Any]
     return X
 
 
-def common_dtype(dtype: DTypeLike | None, *arrays: NDArray[Any] | None) -> np.dtype:
+def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: NDArray[Any] | None) -> np.dtype:
     """The dtype asked for, or float32 if all data are, else float64.
 
     Raises
@@ -87,7 +87,7 @@ def common_dtype(dtype: DTypeLike | None, *arrays: NDArray[Any] | None) -> np.dt
     try:
         found = np.dtype(dtype)
     except TypeError:
-        found = None
+        found = np.dtype(object)
     if found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise InvalidInputError(f"dtype must be float32 or float64, found {dtype!r}.")
     return found

@@ -165,7 +165,7 @@ def test_max_memory_bounds_the_blocks(monkeypatch):
 
 @pytest.mark.parametrize("solver", ["cholesky", "eigh"])
 def test_equal_rows_without_a_ridge_share_their_mean(solver, recwarn):
-    X, y, Xt = data()
+    X, y, _ = data()
     twice, targets = np.vstack([X, X[:7]]), np.append(y, y[:7] + 2.0)
     merged = y + np.r_[np.ones(7), np.zeros(33)]
     model = KernelRegressor(NET, alpha=0, solver=solver).fit(twice, targets)
