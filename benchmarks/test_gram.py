@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ CASES = [
     ("relu", 3, 784, False),
     ("relu", 10, 100, False),
     ("relu", 10, 784, False),
+    ("relu", 100, 100, True),
     ("relu", 100, 784, True),
     ("relu", 100, 784, False),
     ("erf", 3, 784, False),
@@ -34,10 +36,11 @@ def test_gram_beside_matmul(
 
     tensor = torch.from_numpy(X)
     product = torch.empty(len(X), len(X))
+    K = np.empty((len(X), len(X)), np.float32)
     norms = ", equal norms" if unit_norm else ""
     compare(
         f"Gram {activation} depth {depth}{norms}, d={d}: times faster than X @ X.T",
-        lambda: kernreg.gram(net, X, kernel=KERNEL),
+        lambda: kernreg.gram(net, X, kernel=KERNEL, out=K),
         lambda: seconds(lambda: torch.mm(tensor, tensor.T, out=product)),
         target=1 / 0.75 if (activation, depth, d) == ("relu", 3, 784) else None,
         rounds=15,
