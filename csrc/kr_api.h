@@ -6,6 +6,8 @@ namespace kr {
 
 constexpr int kBlock = 256;      // columns worked on at a time
 constexpr int kRegisters = 64;   // block registers of the virtual machine
+constexpr int kAngleTerms = 8192;  // most terms times nodes of a series in the angle
+constexpr int kMaxNodes = 48;
 
 // One instruction of the virtual machine; the meaning of the fields depends on op (see vm.inl).
 struct Instr {
@@ -13,7 +15,7 @@ struct Instr {
 };
 
 enum Op : int32_t {
-  kLoop, kNext, kDense, kSum, kProduct, kDropout, kSeries, kProfile,
+  kLoop, kNext, kDense, kSum, kProduct, kDropout, kSeries, kAngles, kAnglesGap, kProfile,
   kRowX, kRowY, kScalar, kAdd, kSub, kMul, kDiv, kMin, kMax, kGt, kGe, kWhere,
   kSqrt, kExp, kExpm1, kAbs, kArc, kLune, kGapOf, kCopy,
   kDual = 1000  // + number of a generated dual

@@ -106,8 +106,10 @@ PYBIND11_MODULE(_core, m) {
         "Signatures of the generated duals, by number.");
   m.attr("REGISTERS") = kr::kRegisters;
   m.attr("BLOCK") = kr::kBlock;
+  m.attr("ANGLE_TERMS") = kr::kAngleTerms;
+  m.attr("MAX_NODES") = kr::kMaxNodes;
   py::dict ops;
-  const char *names[] = {"loop", "next", "dense", "sum", "product", "dropout", "series", "profile",
+  const char *names[] = {"loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "angles_gap", "profile",
                          "rowx", "rowy", "scalar", "add", "sub", "mul", "div", "min", "max", "gt",
                          "ge", "where", "sqrt", "exp", "expm1", "abs", "arc", "lune", "gap_of",
                          "copy"};

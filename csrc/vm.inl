@@ -161,6 +161,92 @@ template <class T> struct Machine {
       out.store(j, {value[j], max_(T(0), T(1) - abs_(value[j])), slope[j] * in.tau[j]});
   }
 
+  // A Chebyshev series in the angle whose coefficients are bilinear in the weights that both rows
+  // give to I.b nodes: a nonlinearity between rows of different norms. With GAP the gap does not
+  // come from a subtraction, where the correlation is positive.
+  template <bool GAP> void angles(const Instr &I, const T *x, const T *y, int n) const {
+    Block<T> in = state(I.a), out = state(I.dst);
+    int nodes = I.b;
+    alignas(64) T at[kBlock], moments[3][kBlock], mixed[kAngleTerms], apart[kBlock];
+    chebyshev_argument(in.rho, in.gap, at, kBlock);
+    for (int k = 0; k < (GAP ? 3 : 2); ++k) {
+      const T *c = consts + I.c + int64_t(k) * I.n * nodes * nodes;
+      for (int m = 0; m < I.n * nodes; ++m) mixed[m] = T(0);
+      for (int m = 0; m < I.n; ++m)
+        for (int a = 0; a < nodes; ++a) {
+          T weight = x[a * ldx];
+          const T *row = c + (int64_t(m) * nodes + a) * nodes;
+#pragma GCC ivdep
+          for (int b = 0; b < nodes; ++b) mixed[m * nodes + b] += weight * row[b];
+        }
+      bilinear_clenshaw(mixed, I.n, nodes, at, y, moments[k], n);
+    }
+    if (GAP) {
+      for (int j = 0; j < n; ++j) apart[j] = T(0);
+      for (int b = nodes; b < 2 * nodes; ++b) {
+        T xb = x[b * ldx];
+        const T *yb = y + b * ldy;
+#pragma GCC ivdep
+        for (int j = 0; j < n; ++j) apart[j] += T(0.5) * (xb - yb[j]) * (xb - yb[j]);
+      }
+    }
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) {
+      State<T> s = in.load(j), t;
+      t.rho = moments[0][j];
+      t.gap = max_(T(0), T(1) - abs_(t.rho));
+      if (GAP) {
+        T below = apart[j] + max_(T(0), moments[2][j]) * s.gap;
+        bool positive = s.rho > T(0) && t.rho > T(0);
+        t.gap = positive ? below : t.gap;
+        t.rho = positive ? T(1) - below : t.rho;
+      }
+      t.tau = moments[1][j] * s.tau;
+      out.store(j, t);
+    }
+  }
+
+  // Clenshaw's recurrence with the coefficients sum_b mixed[m, b] y[b] of each column.
+  void bilinear_clenshaw(const T *mixed, int terms, int nodes, const T *at, const T *y, T *to,
+                         int n) const {
+    using vec = typename simd<T>::vec;
+    constexpr int L = simd<T>::lanes, V = 4;
+    for (int j0 = 0; j0 < n; j0 += V * L) {
+      alignas(64) T weights[kMaxNodes][V * L];
+      for (int b = 0; b < nodes; ++b)
+        for (int j = 0; j < V * L; ++j) weights[b][j] = j0 + j < n ? y[b * ldy + j0 + j] : T(0);
+      vec p1[V], p2[V], c[V];
+      for (int v = 0; v < V; ++v) p1[v] = p2[v] = vec{};
+      for (int m = terms - 1; m >= 0; --m) {
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) c[v] = vec{};
+        for (int b = 0; b < nodes; ++b)
+#pragma GCC unroll 8
+          for (int v = 0; v < V; ++v) c[v] += mixed[m * nodes + b] * *(const vec *)(weights[b] + v * L);
+        T half = m > 0 ? T(1) : T(0.5);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+          vec p = half * *(const vec *)(at + j0 + v * L) * p1[v] + (c[v] - p2[v]);
+          p2[v] = p1[v];
+          p1[v] = p;
+        }
+      }
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) *(vec *)(to + j0 + v * L) = p1[v];
+    }
+  }
+
+  // 2 (1 - 2 theta / pi), of the angle between two rows.
+  static void chebyshev_argument(const T *rho, const T *gap, T *x, int n) {
+    T pi = T(3.14159265358979323846), four_by_pi = T(1.27323954473516268615);
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) {
+      T angle = arc_(gap[j]);
+      angle = rho[j] > T(0) ? angle : pi - angle;
+      x[j] = T(2) - angle * four_by_pi;
+    }
+  }
+
   // A Chebyshev series at 2 x, by Clenshaw's recurrence in registers.
   static void clenshaw(const T *c, int terms, const T *x, T *out) {
     using vec = typename simd<T>::vec;
@@ -189,13 +275,7 @@ template <class T> struct Machine {
     constexpr int W = 4 * simd<T>::lanes;
     for (int j0 = 0; j0 < n; j0 += W) {
       alignas(64) T x[W], rho[W];
-      T pi = T(3.14159265358979323846), four_by_pi = T(1.27323954473516268615);
-#pragma GCC ivdep
-      for (int j = 0; j < W; ++j) {
-        T angle = arc_(in.gap[j0 + j]);
-        angle = in.rho[j0 + j] > T(0) ? angle : pi - angle;
-        x[j] = T(2) - angle * four_by_pi;
-      }
+      chebyshev_argument(in.rho + j0, in.gap + j0, x, W);
       if (!last || want_ntk) clenshaw(consts + I.c + I.n, I.n, x, out.tau + j0);
       if (last && !want_nngp) continue;
       clenshaw(consts + I.c, I.n, x, rho);
@@ -263,6 +343,8 @@ template <class T> struct Machine {
         case kProduct: product(I, n); break;
         case kDropout: dropout(I, n); break;
         case kSeries: series(I, x, y, n); break;
+        case kAngles: angles<false>(I, x, y, n); break;
+        case kAnglesGap: angles<true>(I, x, y, n); break;
         case kProfile: profile(I, n, p + 1 == n_code); break;
         default:
           if (I.op < kDual) { primitive(I, x, y, n); break; }

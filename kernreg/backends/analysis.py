@@ -18,6 +18,8 @@ from kernreg.backends import rows as R
 from kernreg.backends.reference import PairState, evaluate
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir import program as ir
+from kernreg.ir.angle import AngleSeries, fit_angle_series
+from kernreg.ir.pair import Dual
 from kernreg.ir.profile import Profile, fit_profile
 from kernreg.ir.quadrature import series_length
 
@@ -55,8 +57,9 @@ class Analysis:
         Largest factor by which an error in a correlation grows on its way.
     layers : int
         Nonlinearities on the longest path.
-    terms : dict
-        Length of the Hermite series by ``id`` of the operation; None if too long.
+    expansions : dict
+        How to expand each nonlinearity without closed form, by ``id`` of the operation: the length
+        of its Hermite series, or a series in the angle where that would be too long.
     segment : Segment or None
         What the profile pass replaces.
     reason : str or None
@@ -67,7 +70,7 @@ class Analysis:
     near: float = 0.0
     growth: float = 1.0
     layers: int = 0
-    terms: dict[int, int | None] = field(default_factory=dict)
+    expansions: dict[int, int | AngleSeries | None] = field(default_factory=dict)
     segment: Segment | None = None
     reason: str | None = None
 
@@ -86,7 +89,7 @@ class _Walker:
     tol: float
     growth: float = 1.0
     kinks_on_inexact_gap: bool = False
-    largest: dict[int, tuple[float, float]] = field(default_factory=dict)
+    range: dict[int, tuple[float, float]] = field(default_factory=dict)
     apply: dict[int, ir.Apply] = field(default_factory=dict)
 
     def run(self, ops: tuple[ir.Op, ...], start: _Value) -> tuple[list[_Value], list[bool]]:
@@ -150,12 +153,12 @@ class _Walker:
             self.kinks_on_inexact_gap = True
         if not fn.closed_form:
             self.apply[id(op)] = op
-            low, high = self.largest.get(id(op), (np.inf, 0.0))
+            low, high = self.range.get(id(op), (np.inf, 0.0))
             s = x.row.s
-            self.largest[id(op)] = (min(low, float(s.min())), max(high, float(s.max())))
+            self.range[id(op)] = (min(low, float(s.min())), max(high, float(s.max())))
         # Kinked duals give the gap without cancellation; smooth ones form it by subtraction, and
         # a jump takes the root of the error that a gap comes with.
-        exact_gap = not smooth and fn.closed_form and fn.homogeneous != 0
+        exact_gap = not smooth and fn.homogeneous != 0
         value = _Value(row, x.growth * dot, exact_gap, x.layers + 1)
         return value, fn.homogeneous is not None or self.alike(x.row.s)
 
@@ -213,16 +216,25 @@ def analyze(
     found.near = min(most, per_layer * max(1, value.layers))
     for key, op in walker.apply.items():
         fn = R.bound(op, program.params)
-        s = torch.tensor(walker.largest[key], dtype=torch.float64)
-        found.terms[key] = series_length(fn, s, 1e-8 if single else 1e-13)
-        if found.terms[key] is None:
+        low, high = walker.range[key]
+        found.expansions[key] = _expand(fn, low, high, 1e-8 if single else 1e-13)
+        if found.expansions[key] is None:
             found.reason = (
-                f"{fn!r} at standard deviations up to {float(s[1]):.3g} needs too long a "
-                "Hermite series; integrated numerically instead"
+                f"{fn!r} at standard deviations from {low:.3g} to {high:.3g} needs too long a "
+                "series; integrated numerically instead"
             )
     if not exact:
         found.segment = _segment(program, alike, [v.row for v in values], dtype, pairs)
     return found
+
+
+def _expand(fn: Dual, low: float, high: float, tol: float) -> int | AngleSeries | None:
+    """The Hermite series costs less, but loses the gap that kinks need, and may be too long."""
+    if getattr(fn, "smooth", True):
+        length = series_length(fn, torch.tensor([low, high], dtype=torch.float64), tol)
+        if length is not None:
+            return length
+    return fit_angle_series(fn, low, high, tol)
 
 
 def _check_range(row: R.Row, dtype: np.dtype) -> None:

@@ -20,6 +20,7 @@ from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis
 from kernreg.exceptions import BackendError
 from kernreg.ir import program as ir
+from kernreg.ir.angle import AngleSeries
 from kernreg.ir.pair import Dual
 from kernreg.ir.quadrature import hermite_coefficients
 from kernreg.ir.torchmath import TorchMath
@@ -217,16 +218,35 @@ class _Translator:
     def series(
         self, op: ir.Apply, fn: Dual, x: _State, after: tuple[R.Row, R.Row], dst: int
     ) -> None:
-        """A nonlinearity without closed form, by Hermite coefficients per row."""
-        terms = self.analysis.terms[id(op)]
-        if terms is None:
-            raise BackendError(self.analysis.reason or "no Hermite series")
+        """A nonlinearity without closed form, by Hermite coefficients per row or in the angle."""
+        expansion = self.analysis.expansions[id(op)]
+        if expansion is None:
+            raise BackendError(self.analysis.reason or "no series")
+        if isinstance(expansion, AngleSeries):
+            self.angles(fn, expansion, x, after, dst)
+            return
+        terms = expansion
         self.emit("series", dst, x.slot, n=terms)
         found = _both(lambda r: hermite_coefficients(fn, r.s, terms).coefficients, x.rows)
         for side, (coefficients, out) in enumerate(zip(found, after, strict=True)):
             inverse = torch.where(out.s == 0, 0.0, 1.0 / out.s)
             for column in (coefficients * inverse[:, None]).T:
                 self.table(side, column)
+
+    def angles(
+        self, fn: Dual, series: AngleSeries, x: _State, after: tuple[R.Row, R.Row], dst: int
+    ) -> None:
+        """A nonlinearity without closed form, by a series in the angle."""
+        _, terms, nodes, _ = series.coefficients.shape
+        # Only kinks need an exact gap: the third series.
+        kinked = not getattr(fn, "smooth", True)
+        start = self.constants(series.coefficients[: 2 + kinked].ravel().tolist())
+        self.emit("angles_gap" if kinked else "angles", dst, x.slot, b=nodes, c=start, n=terms)
+        for side, (row, out) in enumerate(zip(x.rows, after, strict=True)):
+            weights = series.weights(row.s.numpy()) * (out.s > 0).numpy()[:, None]
+            columns = [weights, weights @ series.embedding.T] if kinked else [weights]
+            for column in np.concatenate(columns, axis=1).T:
+                self.table(side, torch.from_numpy(column))
 
     def sum(self, args: list[_State], weights: list[float]) -> _State:
         """A weighted sum, two branches at a time."""
