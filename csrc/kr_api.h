@@ -40,7 +40,7 @@ struct Job {
   const double *consts;
   int64_t n_consts;
   void *out[2];                  // nngp, ntk; either may be null. Entry (i0, j0) comes first
-  int64_t ld_out;
+  int64_t ld_out[2];
   const double *diagonal[2];     // of the symmetric matrix
   int threads;
 };

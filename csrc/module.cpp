@@ -83,7 +83,7 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
         out.shape(1) != job.j1 - job.j0 || out.strides(1) != out.itemsize())
       throw std::invalid_argument("output must be writeable, of the part's shape, rows contiguous");
     job.out[m] = out.mutable_data();
-    job.ld_out = out.strides(0) / out.itemsize();
+    job.ld_out[m] = out.strides(0) / out.itemsize();
     wide = out.itemsize() == 8;
   }
   kr::Kernels k = kernels(isa);

@@ -134,11 +134,10 @@ template <class T, class O> struct Filler {
       }
     }
     for (int m = 0; m < 2; ++m)
-      if (job.out[m]) store(static_cast<O *>(job.out[m]), result[m], a, rows, j, cols);
+      if (job.out[m]) store(static_cast<O *>(job.out[m]), job.ld_out[m], result[m], a, rows, j, cols);
   }
 
-  void store(O *out, const T *from, int64_t a, int rows, int64_t j, int cols) {
-    int64_t out_ld = job.ld_out;
+  void store(O *out, int64_t out_ld, const T *from, int64_t a, int rows, int64_t j, int cols) {
     for (int r = 0; r < rows; ++r) {
       int64_t i = a + r;
       int n = cols;

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from kernreg.backends import rows as R
 from kernreg.backends.reference import PairState, evaluate
-from kernreg.exceptions import InvalidInputError
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries, fit_angle_series
 from kernreg.ir.pair import Dual
@@ -89,6 +88,7 @@ class _Walker:
     tol: float
     growth: float = 1.0
     kinks_on_inexact_gap: bool = False
+    smallest: float = 1.0
     range: dict[int, tuple[float, float]] = field(default_factory=dict)
     apply: dict[int, ir.Apply] = field(default_factory=dict)
 
@@ -148,6 +148,9 @@ class _Walker:
     def nonlinearity(self, op: ir.Apply, x: _Value) -> tuple[_Value, bool]:
         fn = R.bound(op, self.params)
         row, dot = R.apply_row(x.row, fn)
+        for s in (x.row.s, row.s):
+            if fn.homogeneous is None and bool((s > 0).any()):
+                self.smallest = min(self.smallest, float(s[s > 0].min()))
         smooth = getattr(fn, "smooth", True)
         if not smooth and not x.exact_gap:
             self.kinks_on_inexact_gap = True
@@ -207,8 +210,11 @@ def analyze(
     start = _Value(row, torch.ones_like(row.s), True, 0)
     values, alike = walker.run(program.ops, start)
     value = values[-1]
-    _check_range(value.row, dtype)
-    wide = single and (walker.growth > _MAX_GROWTH or walker.kinks_on_inexact_gap)
+    R.check_range(value.row, dtype)
+    # Formulas that depend on the scale square small standard deviations, and divide by them.
+    wide = single and (
+        walker.growth > _MAX_GROWTH or walker.kinks_on_inexact_gap or walker.smallest < 1e-9
+    )
     arithmetic = np.dtype(np.float64) if wide else np.dtype(dtype)
     found = Analysis(dtype=arithmetic, growth=walker.growth, layers=value.layers)
     # An error e in a correlation of gap g is one of e / sqrt(2 g) in the angle.
@@ -235,15 +241,6 @@ def _expand(fn: Dual, low: float, high: float, tol: float) -> int | AngleSeries 
         if length is not None:
             return length
     return fit_angle_series(fn, low, high, tol)
-
-
-def _check_range(row: R.Row, dtype: np.dtype) -> None:
-    top = float((row.s * row.s * row.tau.clamp(min=1.0)).max())
-    if not top < float(np.finfo(dtype).max):
-        raise InvalidInputError(
-            f"The kernel overflows {np.dtype(dtype).name}: its largest diagonal entry is "
-            f"{top:.3g}. Use a smaller W_std, fewer layers, or LayerNorm."
-        )
 
 
 def _segment(

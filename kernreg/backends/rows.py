@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ __all__ = [
     "DenseCoefficients",
     "Row",
     "apply_row",
+    "check_range",
     "dense_row",
     "diagonal",
     "input_row",
@@ -219,3 +221,13 @@ def diagonal(row: Row, kernel: str) -> Tensor:
     """The kernel of each row with itself."""
     q = row.s * row.s
     return q if kernel == "nngp" else q * row.tau
+
+
+def check_range(row: Row, dtype: np.dtype) -> None:
+    """Raise InvalidInputError if the kernel of rows with these final states overflows."""
+    top = float((row.s * row.s * row.tau.clamp(min=1.0)).max())
+    if not top < float(np.finfo(dtype).max):
+        raise InvalidInputError(
+            f"The kernel overflows {np.dtype(dtype).name}: its largest diagonal entry is "
+            f"{top:.3g}. Use a smaller W_std, fewer layers, or LayerNorm."
+        )

@@ -31,6 +31,9 @@ __all__ = ["Machine", "TileProgram", "translate"]
 T = TypeVar("T")
 U = TypeVar("U")
 
+_LOOPS = 8
+"""Loops inside loops that the virtual machine has room for."""
+
 _STATES = 8
 """States of pairs that may be alive at once; the other registers hold temporaries."""
 
@@ -75,6 +78,7 @@ class _Translator:
     tables: tuple[list[NDArray], list[NDArray]] = field(default_factory=lambda: ([], []))
     used: set[int] = field(default_factory=set)
     writing: bool = True
+    loops: int = 0
 
     def emit(
         self, op: str | int, dst: int = 0, a: int = 0, b: int = 0, c: int = 0, n: int = 0
@@ -250,7 +254,7 @@ class _Translator:
 
     def sum(self, args: list[_State], weights: list[float]) -> _State:
         """A weighted sum, two branches at a time."""
-        total, weight = args[0], weights[0]
+        total, weight = self._own(args), weights[0]
         for other, w in zip(args[1:], weights[1:], strict=True):
             self.emit("sum", dst := self.new_state(), total.slot, other.slot)
             merge = partial(R.sum_row, weights=[weight, w])
@@ -265,9 +269,16 @@ class _Translator:
         done = _both(partial(R.sum_row, weights=weights), _by_side(*args))
         return _State(total.slot, _both(_first, done))
 
+    def _own(self, args: list[_State]) -> _State:
+        """The first argument; a copy of an only one, as its state may be needed again."""
+        if len(args) > 1:
+            return args[0]
+        self.copy(args[0].slot, slot := self.new_state())
+        return _State(slot, args[0].rows)
+
     def product(self, args: list[_State]) -> _State:
         """A product, two branches at a time."""
-        total = args[0]
+        total = self._own(args)
         for other in args[1:]:
             self.emit("product", dst := self.new_state(), total.slot, other.slot)
             if total is not args[0]:
@@ -281,6 +292,11 @@ class _Translator:
         if keep:
             slot = self.new_state()
             self.copy(x.slot, slot)
+        self.loops += 1
+        if self.loops > _LOOPS:
+            raise BackendError(
+                f"the network has loops more than {_LOOPS} deep; use backend='reference'"
+            )
         head = self.emit("loop", n=op.count)
         before = [len(t) for t in self.tables]
         state = _State(slot, x.rows)
@@ -297,6 +313,7 @@ class _Translator:
                 self.emit("next")
             self.writing = False
         self.writing = writing
+        self.loops -= 1
         return state
 
     def copy(self, source: int, target: int) -> None:
@@ -323,7 +340,7 @@ class _Translator:
                 return 3 * source + (0 if v.number == "rho" else 1)
             if id(v) in where:
                 return where[id(v)]
-            register = where[id(v)] = temporaries.take(v)
+            register = where[id(v)] = temporaries.take()
             if id(v) in sides:
                 side, _ = sides[id(v)]
                 self.emit("rowx" if side == 0 else "rowy", register)
@@ -336,17 +353,17 @@ class _Translator:
         for v in code.pairs:
             inputs = [operand(a) for a in v.args]
             temporaries.release(v, where)
-            register = where[id(v)] = temporaries.take(v)
+            register = where[id(v)] = temporaries.take()
             self.emit(v.op, register, *[*inputs, 0, 0][:3])
         rho, dot = operand(code.rho), operand(code.dot)
         if code.gap is not None:
             gap = operand(code.gap)
         else:
-            self.emit("gap_of", gap := temporaries.spare(), rho)
+            self.emit("gap_of", gap := temporaries.take(), rho)
         self.emit("mul", 3 * dst + 2, 3 * source + 2, dot)
         if rho != (moved := 3 * dst):
             # The gap may still be needed from the input's place, so it goes first.
-            self.emit("copy", spare := temporaries.spare(), gap)
+            self.emit("copy", spare := temporaries.take(), gap)
             self.emit("copy", moved, rho)
             gap = spare
         self.emit("copy", 3 * dst + 1, gap)
@@ -356,6 +373,7 @@ class _Temporaries:
     """Registers for the values of one traced dual, freed after their last use."""
 
     def __init__(self, registers: range, code: DualCode) -> None:
+        self.count = len(registers)
         self.free = list(reversed(registers))
         self.last: dict[int, int] = {}
         for k, v in enumerate(code.pairs):
@@ -365,15 +383,12 @@ class _Temporaries:
             self.last[id(v)] = len(code.pairs)
         self.step = {id(v): k for k, v in enumerate(code.pairs)}
 
-    def take(self, v: Value) -> int:
+    def take(self) -> int:
         if not self.free:
             raise BackendError(
-                f"a dual needs more than the {len(self.step)} registers there are; "
+                f"a dual needs more than the {self.count} registers there are; "
                 "use backend='reference'"
             )
-        return self.free.pop()
-
-    def spare(self) -> int:
         return self.free.pop()
 
     def release(self, v: Value, where: dict[int, int]) -> None:

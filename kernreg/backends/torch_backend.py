@@ -32,6 +32,10 @@ class _ReferenceBound:
             X2 = torch.from_numpy(np.asarray(request.X2))
             self._row2, self._unit2 = R.input_row(X2), R.unit_rows(X2)
         self._out = R.walk(request.program.ops, request.program.params, self._row1)
+        R.check_range(self._out, request.dtype)
+        if request.X2 is not None:
+            out = R.walk(request.program.ops, request.program.params, self._row2)
+            R.check_range(out, request.dtype)
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         return R.diagonal(self._out, kernel).numpy()

@@ -7,7 +7,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,6 +22,8 @@ __all__ = ["TableModel", "fit_model"]
 
 _KEY = "kernreg.table"
 _VERSION = 1
+
+Task = Literal["regression", "classification"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class TableModel:
     estimator: Any
     scaler: Scaler
     encoder: Encoder
-    task: Literal["regression", "classification"]
+    task: Task
     target_name: str
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -70,6 +72,8 @@ class TableModel:
             If the folder is missing or not writable.
         """
         target = Path(path)
+        if not target.parent.is_dir():
+            raise FileNotFoundError(f"Cannot save to {target}: there is no folder {target.parent}.")
         draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
         try:
             self.estimator.save(draft)
@@ -80,6 +84,10 @@ class TableModel:
             save_file(arrays, draft, metadata=metadata)
             draft.chmod(mode)
             os.replace(draft, target)
+        except (OSError, SafetensorError) as error:
+            cause = error.__cause__ or error  # of the estimator's own message, about the draft
+            reason = getattr(cause, "strerror", None) or cause
+            raise OSError(f"Cannot save to {target}: {reason}. Nothing was written.") from error
         finally:
             draft.unlink(missing_ok=True)
 
@@ -117,19 +125,37 @@ class TableModel:
                 "kernreg.load and predict in Python, or make the model by `kernreg fit`."
             )
         try:
-            state = json.loads(text)
-            if state["version"] != _VERSION:
-                raise ValueError(f"version {state['version']}")
-            columns = [
+            return cls._from_state(estimator, json.loads(text))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
+
+    @classmethod
+    def _from_state(cls, estimator: Any, state: dict[str, Any]) -> TableModel:
+        _expect(state["version"] == _VERSION, f"version {_VERSION}", state["version"])
+        encoder = Encoder(
+            tuple(
                 Column(str(name), None if values is None else tuple(values))
                 for name, values in state["columns"]
-            ]
-            scaler = Scaler(
-                cast(Kind, state["scaling"]), np.array(state["mean"]), np.array(state["scale"])
             )
-            return cls(estimator, scaler, Encoder(tuple(columns)), state["task"], state["target"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
+        )
+        task, width = state["task"], len(encoder.feature_names)
+        made = kernreg.KernelRegressor if task == "regression" else kernreg.KernelClassifier
+        _expect(task in get_args(Task) and type(estimator) is made, "the estimator's task", task)
+        found = estimator.n_features_in_
+        _expect(width == found, f"columns that give {found} features", width)
+        kind = state["scaling"]
+        _expect(kind in get_args(Kind), f"a scaling of {get_args(Kind)}", kind)
+        mean, scale = (np.array(state[name], dtype=np.float64) for name in ("mean", "scale"))
+        for part in (mean, scale):
+            fits = part.shape == (width,) and bool(np.isfinite(part).all())
+            _expect(fits, f"{width} finite numbers for the scaling", part)
+        _expect((scale > 0).all(), "positive scales", scale)
+        return cls(estimator, Scaler(kind, mean, scale), encoder, task, str(state["target"]))
+
+
+def _expect(holds: bool | np.bool_, what: str, found: Any) -> None:
+    if not holds:
+        raise ValueError(f"expected {what}, found {found}")
 
 
 def fit_model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -144,7 +145,7 @@ def _fold(fold: Fold) -> dict[str, Any]:
         "train_rows": len(fold.train),
         "test_rows": len(fold.test),
         "seconds": {name: round(value, 3) for name, value in fold.seconds.items()},
-        "scores": [vars(score) for score in fold.scores],
+        "scores": [dataclasses.asdict(score) for score in fold.scores],
         "network": repr(fold.winner.candidate.network),
         "kernel": fold.winner.kernel,
         "alpha": fold.winner.alpha,

@@ -52,8 +52,9 @@ class Scaler:
             if kind == "standard":
                 mean = X.mean(axis=0, dtype=np.float64)
                 scale = X.std(axis=0, dtype=np.float64)
-                # A constant column may come out with a deviation of a few roundings.
-                scale = np.where(scale > 1e-13 * np.abs(mean), scale, 1.0)
+                # The mean and deviation of a constant column may be off by a few roundings.
+                size = np.abs(mean)
+                scale = np.where(scale > 1e-13 * size, scale, np.maximum(size, 1.0))
             else:
                 mean = np.zeros(d)
                 square = float(np.mean(np.square(X, dtype=np.float64)))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
-from kernreg.datasets.encoding import Encoder
+from kernreg.datasets.encoding import Encoder, kind_of
 from kernreg.datasets.readers import Source, read
 from kernreg.exceptions import InvalidInputError
 
@@ -98,10 +99,11 @@ def load(
             f"Unknown task {task!r}; expected auto, regression or classification."
         )
     source = read(str(name_or_path), target)
+    rows = len(source.features)
+    if rows < 2:
+        raise InvalidInputError(f"{source.name} has {rows} rows; at least 2 are needed.")
     encoder = Encoder.fit(source.features)
     X = encoder.transform(source.features)
-    if len(X) < 2:
-        raise InvalidInputError(f"{source.name} has {len(X)} rows; at least 2 are needed.")
     y, found, task_note = _target(source, task)
     classes = np.unique(y) if found == "classification" else None
     notes = source.notes + encoder.notes + task_note + _oddities(X, encoder.feature_names)
@@ -130,21 +132,21 @@ def features_for(
     name_or_path : str
         As for :func:`load`.
     target : str, optional
-        Name of the target column; it may be absent.
+        Name of the target that the model was fitted to; the data may lack it.
 
     Returns
     -------
     X : ndarray of shape (n, d)
     y : ndarray of shape (n,) or None
     """
-    source = read(str(name_or_path), None, need_target=False)
+    source = read(str(name_or_path), target, need_target=False)
     features, y = source.features, source.y
-    if isinstance(features, np.ndarray):
-        # An array file with one column more than the model's is one with its target last.
-        if y is None and features.shape[1] == len(encoder.columns) + 1:
-            features, y = features[:, :-1], features[:, -1]
-    elif y is None and target in features.columns:
-        y = features[target].to_numpy()
+    if isinstance(features, np.ndarray) and y is None:
+        # One column more than the model's: the target, where it was or else last.
+        names = [f"column {j}" for j in range(features.shape[1])]
+        if len(names) == len(encoder.columns) + 1:
+            index = names.index(target) if target in names else -1
+            features, y = np.delete(features, index, axis=1), features[:, index]
     return encoder.transform(features), y
 
 
@@ -153,19 +155,23 @@ def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...
     if y is None:
         raise InvalidInputError(f"{source.name} has no target.")
     name = source.target_name
-    missing = _missing(y)
+    missing = int(pd.isna(y).sum()) if y.dtype.kind in "Ofc" else 0
     if missing:
         raise InvalidInputError(
             f"The target {name!r} is missing or NaN in {missing} rows; drop these rows."
         )
-    if y.dtype.kind == "c" or (y.dtype.kind == "O" and not _is_text(y)):
+    text = y.dtype.kind in "US" or (y.dtype.kind == "O" and _is_text(y))
+    if not text and y.dtype.kind not in "biuf":
         raise InvalidInputError(
-            f"The target {name!r} holds "
-            f"{'complex numbers' if y.dtype.kind == 'c' else 'Python objects'}; expected numbers "
-            "or text."
+            f"The target {name!r} holds {kind_of(y.dtype)}; expected numbers or text."
         )
-    text = y.dtype.kind in "OUS"
-    y = y.astype(str) if text else y
+    if text:
+        try:
+            y = y.astype(str)
+        except UnicodeDecodeError:
+            raise InvalidInputError(
+                f"The target {name!r} holds bytes that are no ASCII text; store it as text."
+            ) from None
     if not text and not np.isfinite(y).all():
         raise InvalidInputError(f"The target {name!r} has infinite values; drop these rows.")
     values = np.unique(y)
@@ -185,7 +191,7 @@ def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...
     if wanted == "regression":
         if text:
             raise InvalidInputError(
-                f"The target {name!r} holds text such as {y[0]!r}; regression needs numbers."
+                f"The target {name!r} holds text such as {str(y[0])!r}; regression needs numbers."
             )
         return y.astype(np.float64), "regression", notes
     if not whole:
@@ -203,19 +209,13 @@ def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...
     return y, "classification", notes
 
 
-def _missing(y: np.ndarray) -> int:
-    if y.dtype.kind == "O":
-        return sum(v is None or v != v for v in y)
-    return int(np.isnan(y).sum()) if y.dtype.kind in "fc" else 0
-
-
 def _is_text(y: np.ndarray) -> bool:
     return all(isinstance(v, str | bool | np.bool_) for v in y)
 
 
 def _oddities(X: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
     notes: list[str] = []
-    constant = np.flatnonzero(np.ptp(X, axis=0) == 0)
+    constant = np.flatnonzero(X.max(axis=0) == X.min(axis=0))
     if len(constant):
         shown = ", ".join(names[j] for j in constant[:5]) + (", ..." if len(constant) > 5 else "")
         notes.append(f"Constant columns, harmless: {len(constant)} ({shown}).")

@@ -12,7 +12,7 @@ from pandas.api import types
 
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["MAX_CATEGORIES", "Column", "Encoder"]
+__all__ = ["MAX_CATEGORIES", "Column", "Encoder", "kind_of"]
 
 MAX_CATEGORIES = 20
 """Text columns with at most this many values become indicators."""
@@ -134,7 +134,13 @@ class Encoder:
         return X
 
     def _transform_array(self, array: np.ndarray) -> np.ndarray:
-        if array.shape[1] != len(self.columns) or len(self.feature_names) != len(self.columns):
+        text = [c.name for c in self.columns if c.categories is not None]
+        if text:
+            raise InvalidInputError(
+                f"The model was fitted on a table with text in {_listed(text)} and cannot use an "
+                "array of numbers; expected a table with these columns."
+            )
+        if array.shape[1] != len(self.columns):
             raise InvalidInputError(
                 f"Expected {len(self.columns)} columns, as when the model was fitted, found "
                 f"{array.shape[1]}."
@@ -155,8 +161,13 @@ def _as_frame(features: Any) -> pd.DataFrame:
 
 def _check_dtype(dtype: np.dtype[Any], what: str) -> None:
     if dtype.kind not in "biufUS":
-        kind = {"c": "complex numbers", "O": "Python objects", "M": "dates"}.get(dtype.kind, dtype)
-        raise InvalidInputError(f"{what} hold {kind}; expected real numbers.")
+        raise InvalidInputError(f"{what} hold {kind_of(dtype)}; expected real numbers.")
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """What arrays of a type that is neither numbers nor text hold, in words."""
+    kinds = {"c": "complex numbers", "O": "Python objects", "M": "dates", "m": "durations"}
+    return kinds.get(dtype.kind, f"values of type {dtype}")
 
 
 def _decide(name: str, column: pd.Series) -> Column:
@@ -235,7 +246,9 @@ def _check_missing(frame: pd.DataFrame) -> None:
 
 
 def _check_finite(X: np.ndarray, names: tuple[str, ...]) -> None:
-    if np.isfinite(X.sum(dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = X.sum(dtype=np.float64)
+    if np.isfinite(total):
         return
     bad = ~np.isfinite(X)
     if bad.any():

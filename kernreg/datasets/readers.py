@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def read(data: str, target: str | None = None, *, need_target: bool = True) -> S
         If there is no such set or file, or it cannot be used.
     """
     if data in BUILTIN:
-        return _builtin(data, target)
+        return _builtin(data, target if need_target else None)
     path = Path(data)
     if not path.exists():
         near = difflib.get_close_matches(data, BUILTIN, n=1)
@@ -86,7 +87,7 @@ def read(data: str, target: str | None = None, *, need_target: bool = True) -> S
         raise InvalidInputError(f"{data} is a folder; expected a CSV, Parquet, NPZ or NPY file.")
     if path.stat().st_size == 0:
         raise InvalidInputError(f"{data} is an empty file.")
-    suffix = path.suffixes[-2] if path.suffix in (".gz", ".bz2", ".xz") else path.suffix
+    suffix = Path(path.stem).suffix if path.suffix in (".gz", ".bz2", ".xz") else path.suffix
     if suffix in _TABLES:
         return _table(path, suffix, target, need_target)
     if suffix == ".npz":
@@ -115,9 +116,7 @@ def _builtin(name: str, target: str | None) -> Source:
 def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> Source:
     frame = _guarded(path, lambda: _frame(path, suffix))
     frame.columns = [str(c).strip() for c in frame.columns]
-    double = frame.columns[frame.columns.duplicated()].unique()
-    if len(double):
-        raise InvalidInputError(f"{path}: column names occur twice: {', '.join(double)}.")
+    _check_names(path, frame.columns)
     if frame.shape[1] == 0 or len(frame) == 0:
         raise InvalidInputError(f"{path} has {len(frame)} rows and {frame.shape[1]} columns.")
     name = path.name.split(".")[0]
@@ -158,14 +157,11 @@ def _column(column: pd.Series) -> np.ndarray:
 
 
 def _npz(path: Path, target: str | None, need_target: bool) -> Source:
-    arrays = _guarded(path, lambda: _arrays(path))
     name, target = path.stem, target or "y"
-    if {"X_train", "X_test"} <= arrays.keys():
-        X = np.concatenate([_matrix(path, arrays[k]) for k in ("X_train", "X_test")])
-        mask = np.arange(len(X)) >= len(arrays["X_train"])
-        parts = [arrays.get(f"{target}_{part}") for part in ("train", "test")]
-        found = [part for part in parts if part is not None]
-        y = np.concatenate(found) if len(found) == 2 else None
+    arrays = _guarded(path, lambda: _arrays(path, target))
+    X, y = _joined(path, arrays, "X"), _joined(path, arrays, target)
+    if X is not None:
+        X, mask = _matrix(path, X), np.arange(len(X)) >= len(arrays["X_train"])
     elif "X" in arrays:
         X, y = _matrix(path, arrays["X"]), arrays.get(target)
         mask = arrays.get("test_mask", arrays.get("is_test"))
@@ -187,23 +183,39 @@ def _npz(path: Path, target: str | None, need_target: bool) -> Source:
     features = X
     if names is not None and names.shape == (X.shape[1],):
         features = pd.DataFrame(X, columns=[str(c) for c in names])
+        _check_names(path, features.columns)
     return Source(name, features, y, target if y is not None else None, _mask(path, mask, len(X)))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        wanted = {"X", "X_train", "X_test", "test_mask", "is_test", "feature_names"}
+def _arrays(path: Path, target: str) -> dict[str, np.ndarray]:
+    # Not np.load, which takes every file of another format for a pickle.
+    wanted = {"X", "X_train", "X_test", "test_mask", "is_test", "feature_names"}
+    with zipfile.ZipFile(path) as file:
+        names = [n.removesuffix(".npy") for n in file.namelist() if n.endswith(".npy")]
         return {
-            k: file[k]
-            for k in file.files
-            if k in wanted or k.startswith("y") or len(file.files) < 9
+            name: np.lib.format.read_array(file.open(f"{name}.npy"), allow_pickle=False)
+            for name in names
+            if name in wanted or name.startswith(("y", target)) or len(names) < 9
         }
+
+
+def _joined(path: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray | None:
+    """The rows for training and then those for the test; None unless the file has both."""
+    train, test = arrays.get(f"{name}_train"), arrays.get(f"{name}_test")
+    if train is None or test is None:
+        return None
+    if train.ndim == 0 or train.ndim != test.ndim or train.shape[1:] != test.shape[1:]:
+        raise InvalidInputError(
+            f"{path}: {name}_train has shape {train.shape} and {name}_test has shape "
+            f"{test.shape}; they may differ in the number of rows only."
+        )
+    return np.asarray(_guarded(path, lambda: np.concatenate([train, test])))
 
 
 def _mask(path: Path, mask: np.ndarray | None, n: int) -> np.ndarray | None:
     if mask is None:
         return None
-    mask = mask.reshape(len(mask), -1) != 0
+    mask = _flat(np.atleast_1d(mask)) != 0
     share = mask.mean(axis=0) if mask.size else np.zeros(1)
     if len(mask) != n or not ((share > 0) & (share < 1)).all():
         raise InvalidInputError(
@@ -214,7 +226,7 @@ def _mask(path: Path, mask: np.ndarray | None, n: int) -> np.ndarray | None:
 
 
 def _npy(path: Path, target: str | None, need_target: bool) -> Source:
-    array = _matrix(path, _guarded(path, lambda: np.load(path, allow_pickle=False)))
+    array = _matrix(path, _guarded(path, lambda: _array(path)))
     name, columns = path.stem, array.shape[1]
     if target is None and not need_target:
         return Source(name, array)
@@ -230,12 +242,29 @@ def _npy(path: Path, target: str | None, need_target: bool) -> Source:
     return Source(name, np.delete(array, index, axis=1), y, f"column {index}", notes=notes)
 
 
+def _array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
 def _matrix(path: Path, array: np.ndarray) -> np.ndarray:
     if array.ndim < 2:
         raise InvalidInputError(
             f"{path}: expected an array of shape (rows, columns), found shape {array.shape}."
         )
-    return array.reshape(len(array), -1)
+    if 0 in array.shape[1:]:
+        raise InvalidInputError(f"{path}: the array of shape {array.shape} has no columns.")
+    return _flat(array)
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def _check_names(path: Path, names: pd.Index) -> None:
+    double = names[names.duplicated()].unique()
+    if len(double):
+        raise InvalidInputError(f"{path}: column names occur twice: {', '.join(double)}.")
 
 
 def _no_column(path: Path, target: str, columns: list[str]) -> str:
@@ -246,11 +275,14 @@ def _no_column(path: Path, target: str, columns: list[str]) -> str:
 
 
 def _guarded(path: Path, load: Callable[[], Any]) -> Any:
-    """Whatever a parser objects to, as one kind of error that names the file."""
+    """Whatever a parser objects to, as one kind of error that names the file.
+
+    Damaged files make parsers and decompressors fail in ways that no short list covers.
+    """
     try:
         return load()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if "Object arrays" in str(error) or "pickle" in str(error):
+    except Exception as error:
+        if "Object arrays" in str(error):
             raise InvalidInputError(
                 f"{path} holds arrays of Python objects, which are not read because loading them "
                 "can run code; save numbers or strings instead."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,16 +88,14 @@ def solve_alphas(
     centered, t = targets - mean, targets.shape[1]
     # The solution for targets 1 says what re-estimating the mean does to a prediction.
     rhs = np.column_stack([centered, np.ones(len(centered))]) if leave_one_out else centered
-    solutions = _solutions(solver, operator, ridges, weights, rhs, callback)
+    solutions = _solutions(solver, operator, ridges, weights, rhs, leave_one_out, callback)
     if not leave_one_out:
         return Choice(0, next(solutions)[0], None)
     errors, shares = np.empty(len(ridges)), np.zeros(len(ridges))
     best, labels = -1, False
-    for i, (solution, inverse_diagonal) in enumerate(solutions):
+    for i, (solution, diagonal) in enumerate(solutions):
         dual = np.asarray(solution.value, dtype=np.float64)
-        residuals = held_out_residuals(
-            dual[:, :t], dual[:, t], inverse_diagonal(), centered, weights
-        )
+        residuals = held_out_residuals(dual[:, :t], dual[:, t], diagonal, centered, weights)
         errors[i] = np.average(np.mean(residuals**2, axis=1), weights=weights)
         right = correct(targets, targets - residuals)
         if right is not None:
@@ -115,19 +112,23 @@ def _solutions(
     ridges: Floats,
     weights: Floats,
     rhs: Floats,
+    leave_one_out: bool,
     callback: Callback,
-) -> Iterator[tuple[Solution, Callable[[], Floats]]]:
-    """For each ridge the solution, and a function that gives the diagonal of the inverse."""
+) -> Iterator[tuple[Solution, Floats]]:
+    """For each ridge the solution, and the diagonal of the inverse (empty if not needed)."""
     if isinstance(solver, Eigh):
         shared = solver.init(operator, 0.0, sample_weight=weights, callback=callback)
         for ridge in ridges:
             state = replace(shared, ridge=float(ridge))
-            yield solver.solve(state, rhs), partial(_inverse_diagonal, state)
+            yield solver.solve(state, rhs), _inverse_diagonal(state, leave_one_out)
         return
     for ridge in ridges:
         factor = solver.init(operator, ridge / weights, callback=callback)
-        yield solver.solve(factor, rhs), factor.inverse_diagonal
+        solution = solver.solve(factor, rhs)
+        diagonal = factor.inverse_diagonal() if leave_one_out else np.empty(0)
+        del factor  # the next one takes its place in memory
+        yield solution, diagonal
 
 
-def _inverse_diagonal(state: EighState) -> Floats:
-    return state.inverse_diagonals(np.array([state.ridge]))[0]
+def _inverse_diagonal(state: EighState, wanted: bool) -> Floats:
+    return state.inverse_diagonals(np.array([state.ridge]))[0] if wanted else np.empty(0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 
 from kernreg import nn
 from kernreg.estimators._loo import LeaveOneOut
@@ -57,7 +58,8 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
         header["feature_names"] = model.feature_names_in_.tolist()
     if hasattr(model, "classes_"):
         header["classes"] = _labels_to_json(model.classes_)
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, header
+    # ascontiguousarray would make a vector of a number.
+    return {name: np.array(array, order="C") for name, array in arrays.items()}, header
 
 
 def from_state(
@@ -73,8 +75,10 @@ def from_state(
     model.X_fit_ = arrays["X_fit"]
     model.dual_coef_ = arrays["dual_coef"]
     model.y_mean_ = arrays["y_mean"][()]
-    if model.X_fit_.ndim != 2 or len(model.X_fit_) != len(model.dual_coef_):
+    shapes = (len(model.X_fit_), *np.shape(model.y_mean_))
+    if model.X_fit_.ndim != 2 or model.dual_coef_.shape != shapes:
         raise ValueError("data and coefficients do not belong together")
+    model.network_.program()  # raises where a layer cannot stand on the input
     model.n_features_in_ = model.X_fit_.shape[1]
     model.alpha_ = header["alpha"]
     model.plan_ = _decode(header["plan"])
@@ -92,7 +96,7 @@ def from_state(
         )
     if "feature_names" in header:
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
-    if "classes" in header:
+    if is_classifier(model):
         model.classes_ = _labels_from_json(header["classes"])
     return model
 

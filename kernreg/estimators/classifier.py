@@ -134,7 +134,7 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         if len(classes) < 2:
             raise InvalidInputError(
                 "KernelClassifier needs rows of at least two classes, found one class: "
-                f"{classes[0]!r} (rows of weight 0 do not count)."
+                f"{classes.tolist()[0]!r} (rows of weight 0 do not count)."
             )
         if len(classes) == 2:
             targets = np.where(codes == 1, 1.0, -1.0)

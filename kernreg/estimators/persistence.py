@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from kernreg.estimators import _state
-from kernreg.exceptions import InvalidInputError, ModelFileError
+from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
 
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel
@@ -125,7 +125,7 @@ def load(
     """
     header, arrays = _read(Path(path))
     classes = _classes()
-    cls = classes.get(header.get("class"))
+    cls = classes.get(str(header.get("class")))
     if cls is None:
         raise ModelFileError(
             f"{path} holds a model of class {header.get('class')!r}; this version of kernreg "
@@ -144,6 +144,10 @@ def load(
         )
     try:
         return _state.from_state(cls, arrays, header)
+    except NetworkError as error:
+        if functions:
+            raise ModelFileError(f"Cannot load {path}: {error}") from error
+        raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
 
@@ -151,6 +155,8 @@ def load(
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file {path}.")
+    with open(path, "rb"):
+        pass  # safetensors reports a file that may not be read as missing
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

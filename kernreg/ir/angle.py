@@ -25,6 +25,8 @@ MAX_TERMS = 8192
 """Terms in the angle times nodes in the standard deviation; the C++ backend has room for these."""
 
 _MAX_NODES = 48
+# The terms grow with the root of the deviation, and the cost of one with its square.
+_MAX_DEVIATION = 64.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def fit_angle_series(fn: Dual, low: float, high: float, tol: float) -> AngleSeri
 def _fit(fn: Dual, low: float, high: float, tol: float) -> AngleSeries | None:
     import numpy as np
 
-    nodes = _node_count(fn, low, high, tol)
+    nodes = _node_count(fn, low, high, tol) if high <= _MAX_DEVIATION else None
     if nodes is None:
         return None
     terms = 32

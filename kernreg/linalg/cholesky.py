@@ -281,8 +281,12 @@ class Cholesky:
             f"{limit:.3g} added to the diagonal. "
         )
         if mean <= 0:
-            return text + f"Its mean diagonal is {mean:.3g}, not positive: check the network."
-        remedies = [f"raise alpha so that the ridge is at least {10 * limit:.3g}"]
+            return text + (
+                f"Its mean diagonal is {mean:.3g}, not positive: raise alpha, or check data and "
+                "network."
+            )
+        ridge = 10 * max(limit, float(np.finfo(dtype).eps) ** 0.5 * mean)
+        remedies = [f"raise alpha so that the ridge is at least {ridge:.3g}"]
         if dtype == np.float32:
             remedies.append("use dtype float64")
         remedies.append("remove duplicate rows")

@@ -11,7 +11,13 @@ from numpy.typing import DTypeLike, NDArray
 from kernreg.backends import bind
 from kernreg.backends.base import Part, Request
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.inputs import as_rows, check_device, common_dtype, kernel_names
+from kernreg.linalg.inputs import (
+    as_rows,
+    check_device,
+    check_network,
+    common_dtype,
+    kernel_names,
+)
 from kernreg.nn import Layer
 
 __all__ = ["Kernels", "diag", "gram"]
@@ -89,10 +95,7 @@ def gram(
     array([[0.5   , 0.0796],
            [0.0796, 0.5   ]])
     """
-    if not isinstance(net, Layer):
-        raise InvalidInputError(
-            f"net must be a network from kernreg.nn, found {type(net).__name__}."
-        )
+    check_network(net)
     check_device(device)
     names = kernel_names(kernel)
     A = as_rows(X1, "X1")
@@ -143,6 +146,7 @@ def diag(net: Layer, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = N
     >>> diag(nn.serial(nn.Dense(), nn.Relu(), nn.Dense()), np.eye(2))
     array([0.5, 0.5])
     """
+    check_network(net)
     (name,) = kernel_names(kernel, single=True)
     rows = as_rows(X, "X")
     kind = common_dtype(dtype, rows)

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
+from scipy.sparse import issparse
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.nn import Layer
 
-__all__ = ["as_rows", "check_device", "common_dtype", "kernel_names"]
+__all__ = ["as_rows", "check_device", "check_network", "common_dtype", "kernel_names"]
 
 
 def as_rows(X: Any, name: str, like: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -41,7 +43,12 @@ def as_rows(X: Any, name: str, like: NDArray[Any] | None = None) -> NDArray[Any]
     """
     if isinstance(X, torch.Tensor):
         check_device(str(X.device.type))
-        X = X.detach().numpy()
+        if X.layout is not torch.strided:
+            raise InvalidInputError(f"{name} is sparse; make it dense with X.to_dense().")
+        X = X.detach()
+        X = (X if X.dtype != torch.bfloat16 else X.to(torch.float64)).numpy()
+    if issparse(X):
+        raise InvalidInputError(f"{name} is sparse; make it dense with X.toarray().")
     try:
         X = np.asarray(X)
     except ValueError as error:
@@ -69,7 +76,8 @@ def as_rows(X: Any, name: str, like: NDArray[Any] | None = None) -> NDArray[Any]
         raise InvalidInputError(
             f"{name} contains NaN or infinity (first in row {row}); drop or impute them."
         )
-    return X
+    # Torch knows no negative strides, and warns of memory that is read-only.
+    return X if X.flags.writeable and min(X.strides) >= 0 else X.copy()
 
 
 def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: NDArray[Any] | None) -> np.dtype:
@@ -101,7 +109,7 @@ def kernel_names(kernel: Any, *, single: bool = False) -> tuple[str, ...]:
     InvalidInputError
         If a name is unknown, or there are several where one is wanted.
     """
-    names = (kernel,) if isinstance(kernel, str) else tuple(kernel)
+    names = tuple(kernel) if isinstance(kernel, tuple | list) else (kernel,)
     unknown = [k for k in names if k not in ("nngp", "ntk")]
     if unknown or not names or (single and len(names) != 1) or len(set(names)) != len(names):
         raise InvalidInputError(
@@ -115,3 +123,11 @@ def check_device(device: Any) -> None:
     """Raise InvalidInputError for any device but the CPU."""
     if device is not None and str(device) != "cpu":
         raise InvalidInputError(f"device must be 'cpu', found {str(device)!r}.")
+
+
+def check_network(net: Any) -> None:
+    """Raise InvalidInputError for what is no network."""
+    if not isinstance(net, Layer):
+        raise InvalidInputError(
+            f"net must be a network from kernreg.nn, found {type(net).__name__}."
+        )

@@ -10,7 +10,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from kernreg.backends import bind
 from kernreg.backends.base import Part, Request
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.inputs import as_rows, check_device, common_dtype, kernel_names
+from kernreg.linalg.inputs import (
+    as_rows,
+    check_device,
+    check_network,
+    common_dtype,
+    kernel_names,
+)
 from kernreg.nn import Layer
 
 if TYPE_CHECKING:
@@ -87,10 +93,7 @@ class KernelOperator:
         backend: str = "auto",
         exact: bool = False,
     ) -> None:
-        if not isinstance(net, Layer):
-            raise InvalidInputError(
-                f"net must be a network from kernreg.nn, found {type(net).__name__}."
-            )
+        check_network(net)
         check_device(device)
         (self.kernel,) = kernel_names(kernel, single=True)
         self.net, self._asked, self._exact = net, backend, exact
@@ -131,7 +134,8 @@ class KernelOperator:
         """
         (i0, i1), (j0, j1) = self._bounds(rows, 0), self._bounds(cols, 1)
         out = self._target(out, (i1 - i0, j1 - j0))
-        self._bound.fill(Part(i0, i1, j0, j1), {self.kernel: out})
+        if out.size:
+            self._bound.fill(Part(i0, i1, j0, j1), {self.kernel: out})
         return out
 
     def lower_panel(
@@ -166,7 +170,15 @@ class KernelOperator:
         -------
         ndarray of shape (m, n2)
         """
-        index = np.asarray(index, dtype=np.intp).reshape(-1)
+        numbers = np.asarray(index)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise InvalidInputError(
+                f"index must hold row numbers, found dtype {numbers.dtype}; for a mask use "
+                "np.flatnonzero(mask)."
+            )
+        index = numbers.astype(np.intp).reshape(-1)
+        if not len(index):
+            return np.empty((0, self.shape[1]), self.dtype)
         columns = self._X1 if self._X2 is None else self._X2
         block = KernelOperator(
             self.net,
@@ -280,6 +292,8 @@ class KernelOperator:
         )
 
     def _bounds(self, part: slice, axis: int) -> tuple[int, int]:
+        if not isinstance(part, slice):
+            raise InvalidInputError(f"expected a slice, found {part!r}; use rows for numbers.")
         start, stop, step = part.indices(self.shape[axis])
         if step != 1:
             raise InvalidInputError(f"slices must have no step, found {part}.")
@@ -288,9 +302,11 @@ class KernelOperator:
     def _target(self, out: NDArray[Any] | None, shape: tuple[int, int]) -> NDArray[Any]:
         if out is None:
             return np.empty(shape, self.dtype)
-        if out.shape != shape or out.dtype != self.dtype or out.strides[1] != out.itemsize:
+        fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == self.dtype
+        if not fits or out.strides[1] != out.itemsize or not out.flags.writeable:
+            found = f"{type(out).__name__} of shape {getattr(out, 'shape', None)} and dtype "
             raise InvalidInputError(
-                f"out must be of shape {shape} and dtype {self.dtype.name} with contiguous "
-                f"rows, found shape {out.shape}, dtype {out.dtype.name}."
+                f"out must be a writeable array of shape {shape} and dtype {self.dtype.name} with "
+                f"contiguous rows, found {found}{getattr(out, 'dtype', None)}."
             )
         return out

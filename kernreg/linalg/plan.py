@@ -250,7 +250,9 @@ def _remedies(
         remedies.append(f"use solver='cholesky' ({_readable(packed)})")
     elif dtype == np.float64 and single <= budget:
         remedies.append(f"use solver='cholesky' with dtype='float32' ({_readable(single)})")
-    fitting = bisect.bisect_right(range(n), budget, key=lambda rows: predict(chosen, rows, dtype))
-    if fitting > 1:
-        remedies.append(f"use at most {fitting - 1} rows")
+    fitting = bisect.bisect_right(
+        range(1, n), budget, key=lambda rows: predict(chosen, rows, dtype)
+    )
+    if fitting:
+        remedies.append(f"use at most {fitting} row{'s' * (fitting > 1)}")
     return f"Remedies: {', or '.join(remedies)}."

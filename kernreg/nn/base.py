@@ -14,7 +14,7 @@ from kernreg.ir.program import Builder, Kind, Program, Ref
 __all__ = ["LAYERS", "Layer", "Nonlinearity", "check_number"]
 
 LAYERS: dict[str, type[Layer]] = {}
-"""Every layer class by name, for :func:`kernreg.nn.from_json`."""
+"""Every layer class by name, those of users with their module, for :func:`kernreg.nn.from_json`."""
 
 
 def check_number(
@@ -37,7 +37,13 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not cls.__name__.startswith("_"):
-            LAYERS[cls.__name__] = cls
+            LAYERS[cls.key()] = cls
+
+    @classmethod
+    def key(cls) -> str:
+        """Name of the class in files: with its module, unless it is one of kernreg."""
+        own = cls.__module__.startswith("kernreg.")
+        return cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -78,16 +84,15 @@ class Layer:
 
     def check(self) -> None:
         """Raise :class:`NetworkError` unless the layer fits some input, raw or Gaussian."""
-        errors = []
-        for kind in (Kind.INPUT, Kind.GAUSSIAN):
+        # No error is kept: its traceback would hold every caller's variables in a cycle.
+        builder = Builder()
+        try:
+            self.lower(builder, builder.input(Kind.INPUT))
+        except NetworkError:
             builder = Builder()
-            try:
-                self.lower(builder, builder.input(kind))
-            except NetworkError as error:
-                errors.append(error)
-            else:
-                return
-        raise errors[-1]
+        else:
+            return
+        self.lower(builder, builder.input(Kind.GAUSSIAN))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments by name, as scikit-learn wants them.

@@ -8,7 +8,7 @@ from typing import Any, Self
 from kernreg.exceptions import NetworkError
 from kernreg.ir.program import Builder, Kind, Ref
 from kernreg.nn.base import Layer, check_number
-from kernreg.nn.layers import Identity
+from kernreg.nn.layers import Dense, Identity
 
 __all__ = ["Parallel", "Repeat", "Residual", "Serial", "parallel", "repeat", "residual", "serial"]
 
@@ -27,6 +27,9 @@ class _Group(Layer):
     """A layer whose inner layers are numbered: ``get_params`` names them ``0``, ``1``, ..."""
 
     layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))  # a list is not hashable
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         params = super().get_params(deep=False)
@@ -61,6 +64,7 @@ class Serial(_Group):
     """Layers one after another; made by :func:`serial`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_layers("serial", self.layers)
         self.check()
 
@@ -82,6 +86,9 @@ class Parallel(_Group):
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights is not None:
+            object.__setattr__(self, "weights", tuple(self.weights))
         _check_layers("parallel", self.layers)
         if not self.layers:
             raise NetworkError("parallel: at least one branch is needed, found none.")
@@ -104,6 +111,12 @@ class Parallel(_Group):
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the branches and their merge."""
         outs = [layer.lower(b, x) for layer in self.layers]
+        bare = [layer for layer in self.layers if _passes(layer)]
+        if self.merge != "concat" and len(bare) > 1:
+            raise NetworkError(
+                f"parallel: branches {bare[0]!r} and {bare[1]!r} have no weights of their own, but "
+                f"merge={self.merge!r} needs independent branches: put a Dense layer into one."
+            )
         if self.merge == "product":
             return b.product(outs, repr(self))
         if self.merge == "concat":
@@ -124,6 +137,23 @@ class Parallel(_Group):
         parts += [] if self.merge == "sum" else [f"merge={self.merge!r}"]
         parts += [] if self.weights is None else [f"weights={self.weights!r}"]
         return f"parallel({', '.join(parts)})"
+
+
+def _passes(layer: Layer) -> bool:
+    """Whether the layer hands on its input, or a function of it, without weights of its own."""
+    match layer:
+        case Dense():
+            return False
+        case Serial():
+            return all(map(_passes, layer.layers))
+        case Parallel():
+            return any(map(_passes, layer.layers))
+        case Residual():
+            return _passes(layer.block) or _passes(layer.shortcut)
+        case Repeat():
+            return layer.n == 0 or _passes(layer.block)
+        case _:
+            return True
 
 
 @dataclass(frozen=True, repr=False)

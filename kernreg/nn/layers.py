@@ -64,6 +64,8 @@ class Dense(Layer):
                     "layer's input."
                 )
             check_number("Dense", "fan_in", self.fan_in, low=1)
+            if self.fan_in != int(self.fan_in):
+                raise NetworkError(f"Dense: fan_in must be a whole number, found {self.fan_in!r}.")
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the dense layer."""

@@ -64,7 +64,9 @@ def from_json(text: str) -> Layer:
     """
     try:
         network = _decode(json.loads(text))
-    except (json.JSONDecodeError, TypeError) as error:
+    except NetworkError:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise NetworkError(f"Not the JSON text of a network: {error}") from error
     if not isinstance(network, Layer):
         raise NetworkError(f"The JSON text holds {network!r}, not a network.")
@@ -74,9 +76,7 @@ def from_json(text: str) -> Layer:
 def _encode(value: Any) -> Any:
     if isinstance(value, Layer):
         fields = dataclasses.fields(value)  # type: ignore[arg-type]
-        return {"layer": type(value).__name__} | {
-            f.name: _encode(getattr(value, f.name)) for f in fields
-        }
+        return {"layer": value.key()} | {f.name: _encode(getattr(value, f.name)) for f in fields}
     if isinstance(value, tuple):
         return [_encode(v) for v in value]
     if callable(value):
@@ -112,7 +112,7 @@ def _decode(value: Any) -> Any:
         return function
     if isinstance(value, dict):
         name = value.get("layer")
-        if name not in LAYERS:
+        if name not in LAYERS or name == "Nonlinearity":
             raise NetworkError(f"Unknown layer {name!r}; known are {', '.join(sorted(LAYERS))}.")
         return LAYERS[name](**{k: _decode(v) for k, v in value.items() if k != "layer"})
     return value

@@ -176,7 +176,7 @@ def _check_function(fn: Any, smooth: bool) -> None:
     try:
         y = fn(x)
         (slope,) = torch.autograd.grad(y.sum(), x)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NetworkError(
             f"Elementwise: {fn!r} must map a torch tensor to a tensor through differentiable "
             f"torch functions; it failed with: {error}"

@@ -28,6 +28,8 @@ def _coefficients(layer: str, coef: Any) -> tuple[float, ...]:
         check_number(layer, f"coef[{i}]", value)
     if not any(values):
         raise NetworkError(f"{layer}: coef must hold a number other than 0, found {coef!r}.")
+    if isinstance(coef, tuple) and all(type(value) is float for value in coef):
+        return coef
     return tuple(float(value) for value in values)
 
 

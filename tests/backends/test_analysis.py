@@ -1,0 +1,115 @@
+"""What the analysis finds out about a program on given rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kernreg import nn
+from kernreg.backends import rows as R
+from kernreg.backends.analysis import Analysis, analyze
+from kernreg.exceptions import InvalidInputError
+from kernreg.ir.angle import AngleSeries
+from tests.backends.compare import hard_rows, needs_cpu, relative_error, rows
+
+CUBE = nn.serial(nn.LayerNorm(), nn.Monomial(3), nn.Dense())
+
+
+def analysis(net: nn.Layer, X: np.ndarray | None = None, dtype: str = "float32") -> Analysis:
+    row = R.input_row(torch.from_numpy(rows() if X is None else X))
+    return analyze(net.program(), (row, row), np.dtype(dtype), 100, exact=True)
+
+
+def test_layers_are_counted_on_the_longest_path() -> None:
+    block = nn.serial(nn.Relu(), nn.Dense())
+    net = nn.serial(nn.Dense(), nn.residual(nn.serial(block, block)), nn.repeat(block, 5))
+    assert analysis(net).layers == 7
+    assert analysis(nn.Dense()).layers == 0
+
+
+def test_growth_is_the_slope_at_parallel_rows() -> None:
+    """A dense layer without bias keeps errors; x^3 multiplies them by its chi of 9 * 3 / 15."""
+    assert analysis(nn.mlp(5, b_std=0.0)).growth == pytest.approx(1.0, rel=1e-12)
+    cube = nn.serial(nn.Dense(), nn.Monomial(3), nn.Dense(), nn.Monomial(3))
+    assert analysis(cube).growth == pytest.approx((27 / 15) ** 2, rel=1e-12)
+
+
+def test_arithmetic_follows_growth() -> None:
+    assert analysis(nn.mlp(3)).dtype == np.float32
+    assert analysis(nn.mlp(3), dtype="float64").dtype == np.float64
+    chaotic = nn.mlp(8, nn.Erf(), W_std=4.0, b_std=0.0)
+    assert analysis(chaotic).growth > 100
+    assert analysis(chaotic).dtype == np.float64
+
+
+def test_kinks_behind_smooth_functions_need_float64() -> None:
+    """A smooth dual forms the gap by subtraction, and a kink takes its root."""
+    kinked = nn.serial(nn.Dense(), nn.Erf(), nn.Dense(), nn.Relu(), nn.Dense())
+    assert analysis(kinked).dtype == np.float64
+    assert analysis(nn.serial(nn.Dense(), nn.Relu(), nn.Dense(), nn.Erf())).dtype == np.float32
+
+
+@needs_cpu
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.mlp(8, nn.Erf(), W_std=4.0, b_std=0.0),
+        nn.mlp(6, nn.Sin(), W_std=3.0),
+        nn.serial(nn.Dense(), nn.repeat(CUBE, 4)),
+    ],
+)
+def test_float32_keeps_its_promise_where_errors_grow(net: nn.Layer) -> None:
+    X = hard_rows()
+    assert relative_error(net, X, None, backend="cpu", dtype="float32") <= 2e-5
+    assert relative_error(net, X, X, backend="cpu", dtype="float32") <= 2e-5
+
+
+@needs_cpu
+def test_a_kink_behind_a_jump_behind_a_smooth_function() -> None:
+    """Equal rows: a gap of 1e-16 from a subtraction becomes 1e-8 in the angle behind the jump.
+
+    The kink behind takes the root of that once more: (2 eps)^(1/4) / pi = 4.6e-5.
+    """
+    net = nn.serial(nn.Dense(), nn.Erf(), nn.Dense(), nn.Sign(), nn.Dense(), nn.Relu(), nn.Dense())
+    X = hard_rows()
+    assert relative_error(net, X, None, backend="cpu", dtype="float32") <= 4.6e-5
+
+
+def test_series_are_as_long_as_the_largest_variance_needs() -> None:
+    lengths = []
+    for size in (0.1, 0.5, 1.0):
+        found = analysis(nn.mlp(1, nn.Tanh(), W_std=1.0), size * rows(), "float64")
+        (terms,) = found.expansions.values()
+        assert isinstance(terms, int)
+        assert found.reason is None
+        lengths.append(terms)
+    assert lengths == sorted(lengths)
+    assert lengths[0] < lengths[2]
+
+
+def test_kinks_take_a_series_in_the_angle() -> None:
+    found = analysis(nn.mlp(1, nn.Elu()), dtype="float64")
+    (series,) = found.expansions.values()
+    assert isinstance(series, AngleSeries)
+    assert found.reason is None
+
+
+def test_series_that_are_too_long() -> None:
+    found = analysis(nn.mlp(1, nn.Tanh(), W_std=1000.0), dtype="float64")
+    assert list(found.expansions.values()) == [None]
+    assert found.reason is not None
+    assert found.reason.startswith("Tanh() at standard deviations from ")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "depth"), [("float32", 14), ("float32", 40), ("float64", 128), ("float64", 1000)]
+)
+def test_overflow(dtype: str, depth: int) -> None:
+    """ReLU at W_std = 40 multiplies variances by 800 a layer: 10^2.9."""
+    net = nn.mlp(depth, W_std=40.0, b_std=None)
+    with pytest.raises(InvalidInputError, match=f"overflows {dtype}.*smaller W_std"):
+        analysis(net, dtype=dtype)
+    largest = 38 if dtype == "float32" else 308
+    fits = nn.mlp(int(largest / 2.904) - 4, W_std=40.0, b_std=None)
+    assert analysis(fits, dtype=dtype).layers == fits.depth

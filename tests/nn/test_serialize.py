@@ -1,0 +1,100 @@
+"""JSON text that is not a network, and functions inside networks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from kernreg import nn
+from kernreg.exceptions import NetworkError
+from kernreg.nn.base import LAYERS
+
+
+def sixth(x: torch.Tensor) -> torch.Tensor:
+    return torch.sin(x) / 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Not the JSON text of a network"),
+        ("not json", "Not the JSON text of a network"),
+        (nn.to_json(nn.mlp(depth=2))[:-5], "Not the JSON text of a network"),
+        ("[" * 100_000, "Not the JSON text of a network"),
+        ("[]", r"holds \(\), not a network"),
+        ("3", "holds 3, not a network"),
+        ("null", "holds None, not a network"),
+        ('{"W_std": 1.0}', "Unknown layer None; known are .*Dense, Dropout"),
+        ('{"layer": "Convolution"}', "Unknown layer 'Convolution'; known are .*Dense, Dropout"),
+        ('{"layer": ["Dense"]}', "Not the JSON text of a network"),
+        ('{"layer": "Layer"}', "Unknown layer 'Layer'"),
+        ('{"layer": "Nonlinearity"}', "Unknown layer 'Nonlinearity'"),
+        ('{"layer": "Dropout"}', "Not the JSON text of a network: .*keep_prob"),
+        ('{"layer": "Dense", "width": 3}', "Not the JSON text of a network: .*width"),
+        ('{"layer": "Dense", "W_std": -1.0}', "Dense: W_std must be a finite number > 0"),
+        ('{"layer": "Dense", "W_std": NaN}', "Dense: W_std must be a finite number > 0"),
+        ('{"layer": "Serial", "layers": 3}', "Not the JSON text of a network"),
+        ('{"layer": "Serial", "layers": [3]}', "serial: argument 0 must be a layer, found 3"),
+        ('{"callable": 3}', "Not the JSON text of a network"),
+        ('{"callable": "no_such_module:f"}', "import the module 'no_such_module' before"),
+    ],
+)
+def test_broken_text(text: str, message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
+        nn.from_json(text)
+
+
+def test_a_function_that_ends_the_process_is_refused() -> None:
+    """Functions are called when a layer is checked, also those that a file names."""
+    layer = {"layer": "Elementwise", "fn": {"callable": "sys:exit"}, "smooth": True}
+    with pytest.raises(NetworkError, match="Elementwise"):
+        nn.from_json(json.dumps(layer))
+
+
+def test_a_class_of_the_same_name_does_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's ``Relu`` must not change what files of the library's ``Relu`` mean."""
+    monkeypatch.setitem(LAYERS, "Relu", nn.Relu)  # undone after the test
+
+    @dataclass(frozen=True)
+    class Relu(nn.Nonlinearity):
+        def phi(self, xp: Any, x: Any) -> Any:
+            return 6 * x
+
+    assert Relu() != nn.Relu()
+    assert nn.from_json(nn.to_json(nn.Relu())) == nn.Relu()
+
+
+def test_text_is_plain_json() -> None:
+    """Field names are constructor arguments, so that other programs can read and write them."""
+    net = nn.serial(nn.Dense(1.5, None), nn.Sin(), nn.Dense())
+    dense = {"layer": "Dense", "b_std": None, "parameterization": "ntk", "fan_in": None}
+    assert json.loads(nn.to_json(net)) == {
+        "layer": "Serial",
+        "layers": [
+            dense | {"W_std": 1.5},
+            {"layer": "Sin", "a": 1.0, "b": 1.0, "c": 0.0},
+            dense | {"W_std": 1.0, "b_std": 0.0},
+        ],
+    }
+    assert nn.from_json('{"layer": "Dense", "W_std": 2.0}') == nn.Dense(2.0)
+
+
+def test_functions_are_stored_by_name() -> None:
+    net = nn.mlp(depth=1, activation=nn.Elementwise(sixth))
+    assert f"{__name__}:sixth" in nn.to_json(net)
+    assert nn.from_json(nn.to_json(net)) == net
+
+
+def test_functions_without_a_name_are_refused() -> None:
+    with pytest.raises(NetworkError, match="only functions that can be imported by name"):
+        nn.to_json(nn.Elementwise(lambda x: x * torch.sigmoid(x)))
+
+
+def test_a_function_that_is_gone() -> None:
+    text = nn.to_json(nn.Elementwise(sixth)).replace("sixth", "seventh")
+    with pytest.raises(NetworkError, match="seventh"):
+        nn.from_json(text)
