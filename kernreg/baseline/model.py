@@ -7,7 +7,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -16,14 +16,13 @@ from safetensors.numpy import save_file
 import kernreg
 from kernreg.baseline.scaling import Kind, Scaler
 from kernreg.datasets import Column, Dataset, Encoder, features_for
+from kernreg.datasets.dataset import Task
 from kernreg.exceptions import InvalidInputError, ModelFileError
 
 __all__ = ["TableModel", "fit_model"]
 
 _KEY = "kernreg.table"
 _VERSION = 1
-
-Task = Literal["regression", "classification"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +84,7 @@ class TableModel:
             draft.chmod(mode)
             os.replace(draft, target)
         except (OSError, SafetensorError) as error:
-            cause = error.__cause__ or error  # of the estimator's own message, about the draft
+            cause = error.__cause__ or error  # the estimator's message names the draft
             reason = getattr(cause, "strerror", None) or cause
             raise OSError(f"Cannot save to {target}: {reason}. Nothing was written.") from error
         finally:

@@ -204,7 +204,7 @@ def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...
             f"The target {name!r} has {len(values)} classes in {len(y)} rows; most classes would "
             "have one row. Choose another target."
         )
-    if y.dtype.kind == "f":
+    if y.dtype.kind == "f" and np.abs(y).max() < 2**53:
         y = y.astype(np.int64)
     return y, "classification", notes
 

@@ -217,7 +217,9 @@ def _is_number(text: str) -> bool:
 def _encode(column: Column, values: pd.Series) -> np.ndarray:
     if column.categories is None:
         try:
-            return values.to_numpy(dtype=np.float64)[:, None]
+            # Dates would become nanoseconds.
+            numbers = values.astype(str) if values.dtype.kind in "mM" else values
+            return numbers.to_numpy(dtype=np.float64)[:, None]
         except (TypeError, ValueError):
             raise InvalidInputError(
                 f"Column {column.name!r} was numeric when the model was fitted and now holds "

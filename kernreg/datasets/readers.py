@@ -66,7 +66,7 @@ def read(data: str, target: str | None = None, *, need_target: bool = True) -> S
         Column (tables), array name (NPZ) or column number (NPY) of the target.
     need_target : bool
         Without it a missing target is fine, and no column of a table is taken for one unless
-        ``target`` names it.
+        ``target`` names it; an NPY file is returned whole.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _npz(path: Path, target: str | None, need_target: bool) -> Source:
             raise InvalidInputError(f"{path}: X has {len(X)} rows, {target} has shape {y.shape}.")
     names = arrays.get("feature_names")
     features = X
-    if names is not None and names.shape == (X.shape[1],):
+    if names is not None and names.shape == (X.shape[1],) and X.dtype.kind != "V":
         features = pd.DataFrame(X, columns=[str(c) for c in names])
         _check_names(path, features.columns)
     return Source(name, features, y, target if y is not None else None, _mask(path, mask, len(X)))
@@ -215,6 +215,11 @@ def _joined(path: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray 
 def _mask(path: Path, mask: np.ndarray | None, n: int) -> np.ndarray | None:
     if mask is None:
         return None
+    if mask.dtype.kind not in "biuf":
+        raise InvalidInputError(
+            f"{path}: the test mask holds values of type {mask.dtype}; expected booleans, or 0 and "
+            "1."
+        )
     mask = _flat(np.atleast_1d(mask)) != 0
     share = mask.mean(axis=0) if mask.size else np.zeros(1)
     if len(mask) != n or not ((share > 0) & (share < 1)).all():
@@ -228,7 +233,7 @@ def _mask(path: Path, mask: np.ndarray | None, n: int) -> np.ndarray | None:
 def _npy(path: Path, target: str | None, need_target: bool) -> Source:
     array = _matrix(path, _guarded(path, lambda: _array(path)))
     name, columns = path.stem, array.shape[1]
-    if target is None and not need_target:
+    if not need_target:
         return Source(name, array)
     try:
         index = range(columns)[int(target if target is not None else -1)]
