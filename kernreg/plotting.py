@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ __all__ = [
 
 # Okabe and Ito's palette, which people with colour vision deficiencies can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
+# A report in a window of 1200 pixels shows a point as 1.25 pixels: this is just over 12 pixels.
+_SMALL = 9.7
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "font.family": "sans-serif",
@@ -36,7 +39,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": "#566170",
     "grid.color": "#e3e7ec",
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": _SMALL,
 }
 
 
@@ -96,7 +99,7 @@ def plot_depths(
             xytext=(0, 3),
             textcoords="offset points",
             ha="right",
-            fontsize=8.5,
+            fontsize=_SMALL,
             color="#566170",
         )
     every = sorted({depth for points in scores.values() for depth in points})
@@ -105,13 +108,13 @@ def plot_depths(
     axes.set_ylabel(label)
     axes.legend(
         ncols=2,
-        fontsize=8.5,
+        fontsize=_SMALL,
         handlelength=2.2,
         columnspacing=1.2,
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
     ) if len(scores) > 12 else axes.legend(
-        ncols=1, fontsize=8.5, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        ncols=1, fontsize=_SMALL, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0)
     )
     return figure
 
@@ -194,7 +197,7 @@ def plot_spectrum(eigenvalues: np.ndarray, alpha: float | None = None) -> Figure
             xycoords=("axes fraction", "data"),
             xytext=(0, 4),
             textcoords="offset points",
-            fontsize=9,
+            fontsize=_SMALL,
             color=_COLOURS[1],
         )
     axes.set_xlabel("rank")
@@ -210,7 +213,7 @@ def plot_predictions(truth: np.ndarray, predicted: np.ndarray, target: str = "ta
     truth, predicted : ndarray of shape (n,)
         At most 2,000 points are drawn, evenly spaced in the order given.
     target : str
-        Name of the target.
+        Name of the target; a long one is shortened to fit the axes.
 
     Examples
     --------
@@ -233,8 +236,8 @@ def plot_predictions(truth: np.ndarray, predicted: np.ndarray, target: str = "ta
         alpha=0.55,
         color=_COLOURS[0],
     )
-    axes.set_xlabel(f"true {target}")
-    axes.set_ylabel(f"predicted {target}")
+    axes.set_xlabel(f"true {_short(target, 48)}", parse_math=False)
+    axes.set_ylabel(f"predicted {_short(target, 24)}", parse_math=False)
     return figure
 
 
@@ -246,7 +249,8 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[ob
     truth, predicted : ndarray of shape (n,)
         Labels.
     labels : sequence
-        All labels; with more than 30 the counts are shown by colour alone.
+        All labels; with more than 16 the counts are shown by colour alone, and not every label
+        has room.
 
     Examples
     --------
@@ -262,12 +266,18 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[ob
     # Square roots, so that rare mistakes are seen beside frequent hits.
     axes.imshow(np.sqrt(counts), cmap="Blues", aspect="auto")
     axes.grid(False)
-    if len(labels) <= 30:
-        ticks = range(len(labels))
-        names = [str(label)[:14] for label in labels]
-        long = max(map(len, names)) > 4 and len(labels) > 4
-        axes.set_xticks(ticks, names, rotation=45 if long else 0, ha="right" if long else "center")
-        axes.set_yticks(ticks, names)
+    ticks = range(0, len(labels), -(-len(labels) // 16))
+    names = [_short(str(labels[tick]), 14) for tick in ticks]
+    long = max(map(len, names)) > 4 and len(names) > 4
+    axes.set_xticks(
+        ticks,
+        names,
+        rotation=45 if long else 0,
+        ha="right" if long else "center",
+        parse_math=False,
+    )
+    axes.set_yticks(ticks, names, parse_math=False)
+    if len(labels) <= 16:
         dark = counts.max() ** 0.5 * 0.55
         for row, column in np.argwhere(counts):
             axes.text(
@@ -276,12 +286,20 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[ob
                 str(counts[row, column]),
                 ha="center",
                 va="center",
-                fontsize=9 if len(labels) <= 12 else 6,
+                fontsize=_SMALL,
                 color="white" if counts[row, column] ** 0.5 > dark else "#333d4b",
             )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return figure
+
+
+def _short(text: str, most: int) -> str:
+    """At most so many characters, from both ends, because many names differ in the last."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -292,7 +310,8 @@ def to_svg(figure: Figure, name: str) -> str:
     figure : Figure
         Any figure.
     name : str
-        Read out by screen readers; also keeps the element ids of several figures apart.
+        Read out by screen readers; also keeps the element ids of several figures apart: figures
+        of one page need different names.
 
     Examples
     --------
@@ -307,4 +326,12 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1).strip()
+    prefix = re.sub(r"\W+", "-", name).lower()
+
+    def renamed(tag: re.Match[str]) -> str:
+        return re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0])
+
+    # Within tags only: a text may hold anything.
+    svg = re.sub(r"<\w[^<>]*>", renamed, svg)
+    label = html.escape(name)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip()

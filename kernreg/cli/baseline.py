@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from kernreg.cli.console import progress, stderr, stdout
@@ -52,7 +53,7 @@ def baseline(
 
     loaded = load(data, target, cast(Literal["auto"], task.value))
     for note in loaded.notes:
-        stderr.print(f"[dim]note:[/] {note}", markup=True)
+        stderr.print(f"[dim]note:[/] {escape(note)}")
     settings = Settings(folds, seed, max_rows, max_memory, scaling.value, quick)
     folder = out or Path(f"kernreg-{loaded.name}")
     with output_folder(folder) as draft:
@@ -60,7 +61,7 @@ def baseline(
             outcome = run(loaded, settings, move)
         write(outcome, draft, render(outcome))
     name = metric(outcome)
-    summary = Table(title=f"{loaded.name}: test {name}", title_justify="left")
+    summary = Table(title=escape(f"{loaded.name}: test {name}"), title_justify="left")
     for heading in ("model", "settings"):
         summary.add_column(heading)
     for heading in (f"test {name}", "leave-one-out", "rows", "fit"):
@@ -68,8 +69,8 @@ def baseline(
     for index, row in enumerate(comparison(outcome)):
         spread = "" if row["test_std"] is None else f" ± {format_score(row['test_std'], name)}"
         summary.add_row(
-            row["model"],
-            row["description"],
+            escape(row["model"]),
+            escape(row["description"]),
             format_score(row["test"], name) + spread,
             format_score(row["leave_one_out"], name),
             str(row["rows"]),
@@ -78,4 +79,6 @@ def baseline(
         )
     stdout.print(summary)
     searched = sum(sum(fold.seconds.values()) for fold in outcome.folds)
-    stdout.print(f"{duration(searched)} in all. The report is in {folder / 'report.html'}.")
+    stdout.print(
+        f"{duration(searched)} in all. The report is in {folder / 'report.html'}.", markup=False
+    )

@@ -7,6 +7,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from rich.markup import escape
 from rich.table import Table
 
 from kernreg.cli.console import stdout
@@ -24,7 +25,7 @@ def doctor() -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in report():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     stdout.print(table)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Literal, cast
 
+import numpy as np
 import typer
 
 from kernreg.cli.console import stdout
+from kernreg.cli.models import _alpha
 from kernreg.cli.options import MaxMemory, Target, Task, TaskOption
 
 __all__ = ["explain"]
@@ -27,22 +29,30 @@ def explain(
     target: Target = None,
     task: TaskOption = Task.auto,
     max_memory: MaxMemory = "4GB",
+    alpha: Annotated[
+        str, typer.Option(help="With NETWORK and --data: the ridge, as for fit.")
+    ] = "auto",
 ) -> None:
     """Say what would be computed, by what, and at what cost; compute nothing."""
     from kernreg.cli.networks import looks_like_network, parse_network
 
+    ridges = _alpha(alpha)
     kind = cast(Literal["auto"], task.value)
     if looks_like_network(what):
-        text = _network(parse_network(what), data, target, kind, max_memory)
+        text = _network(parse_network(what), data, target, kind, max_memory, ridges)
     else:
         text = _data(what, target, kind, max_memory)
     stdout.print(text, markup=False, soft_wrap=True)
 
 
 def _network(
-    network: object, data: str | None, target: str | None, task: Literal["auto"], max_memory: str
+    network: object,
+    data: str | None,
+    target: str | None,
+    task: Literal["auto"],
+    max_memory: str,
+    alpha: float | np.ndarray,
 ) -> str:
-
     from kernreg import KernelClassifier, KernelRegressor
     from kernreg.datasets import load
 
@@ -57,7 +67,8 @@ def _network(
         return "\n".join(rows)
     loaded = load(data, target, task)
     kind = KernelRegressor if loaded.task == "regression" else KernelClassifier
-    return str(kind(network, dtype="float64", max_memory=max_memory).explain(loaded.X, loaded.y))
+    model = kind(network, alpha=alpha, dtype="float64", max_memory=max_memory)
+    return str(model.explain(loaded.X, loaded.y))
 
 
 def _data(data: str, target: str | None, task: Literal["auto"], max_memory: str) -> str:

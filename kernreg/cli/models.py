@@ -11,6 +11,7 @@ from typing import Annotated, Literal, cast
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from kernreg.cli.console import stderr, stdout
 from kernreg.cli.options import DataArgument, MaxMemory, Target, Task, TaskOption
@@ -52,7 +53,7 @@ def fit(
     _check_writable(out)
     loaded = load(data, target, cast(Literal["auto"], task.value))
     for note in loaded.notes:
-        stderr.print(f"[dim]note:[/] {note}")
+        stderr.print(f"[dim]note:[/] {escape(note)}")
     model = fit_model(
         loaded,
         np.arange(len(loaded.X)),
@@ -63,7 +64,9 @@ def fit(
         memory_budget(max_memory),
     )
     model.save(out)
-    stdout.print(f"Fitted {len(loaded.X)} rows of {loaded.name}; the model is in {out}.")
+    stdout.print(
+        f"Fitted {len(loaded.X)} rows of {loaded.name}; the model is in {out}.", markup=False
+    )
     loo = getattr(model.estimator, "loo_", None)
     if loo is not None:
         score = (
@@ -98,19 +101,46 @@ def predict(
         typer.echo(text.getvalue(), nl=False)
     else:
         _write(out, text.getvalue())
-        stdout.print(f"{len(predicted)} predictions are in {out}.")
+        stdout.print(f"{len(predicted)} predictions are in {out}.", markup=False)
     if truth is not None:
-        stderr.print(_score(loaded.task, predicted, truth))
+        stderr.print(_score(loaded.task, predicted, truth), markup=False)
 
 
 def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:
+    """The score on the rows with a target, or why there is none."""
+    import pandas as pd
+
+    known = ~pd.isna(truth)
+    rows = f"{len(truth)} rows" if known.all() else f"the {known.sum()} rows with a target"
+    if not known.any():
+        return "note: No row has a target, so there is no score."
+    predicted, truth = predicted[known], truth[known]
+    numbers = _numbers(truth)
     if task == "classification":
-        share = np.mean(predicted.astype(str) == truth.astype(predicted.dtype).astype(str))
-        return f"accuracy {100 * share:.2f} % on {len(truth)} rows"
-    truth = truth.astype(np.float64)
+        if numbers is not None and predicted.dtype.kind in "biuf":
+            right = predicted.astype(np.float64) == numbers
+        else:
+            right = np.array(_texts(predicted)) == np.array(_texts(truth))
+        return f"accuracy {100 * np.mean(right):.2f} % on {rows}"
+    if numbers is None or not np.isfinite(numbers).all():
+        return "note: The target does not hold finite numbers only, so there is no score."
+    truth = numbers
     squared, variance = np.mean((truth - predicted) ** 2), np.var(truth)
     r2 = f"R2 {1 - squared / variance:.4f}, " if variance > 0 else ""
-    return f"{r2}RMSE {squared**0.5:.4g} on {len(truth)} rows"
+    return f"{r2}RMSE {squared**0.5:.4g} on {rows}"
+
+
+def _numbers(values: np.ndarray) -> np.ndarray | None:
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Labels as text; 1.0 is 1, because a column with gaps is read as floats."""
+    whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    return [f"{v:.0f}" if whole else str(v) for v in values.tolist()]
 
 
 def _alpha(text: str) -> float | np.ndarray:

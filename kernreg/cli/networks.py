@@ -60,13 +60,15 @@ def parse_network(text: str) -> nn.Layer:
     if text.endswith(".json") and Path(text).is_file():
         return nn.from_json(Path(text).read_text(encoding="utf-8"))
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        network = _value(ast.parse(text.strip(), mode="eval").body)
     except SyntaxError as error:
         raise NetworkError(
             f"{text!r} is not a network: {error.msg}. Write it as code, for example "
             "mlp(depth=3, activation=Erf(), W_std=1.5)."
         ) from error
-    network = _value(tree.body)
+    except (RecursionError, MemoryError) as error:
+        # The parser says MemoryError as well when its own stack is full.
+        raise NetworkError(f"{text[:60]!r}... is nested too deeply for a network.") from error
     if not isinstance(network, nn.Layer):
         raise NetworkError(f"{text!r} is {network!r}, not a network such as mlp(depth=3).")
     return network
@@ -76,14 +78,15 @@ def _value(node: ast.AST) -> Any:
     if isinstance(node, ast.Call):
         return _call(node)
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | None):
-        return node.value
+        return _bounded(node, node.value)
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(_value(item) for item in node.elts)
     try:
         if isinstance(node, ast.UnaryOp):
-            return _OPERATORS[type(node.op)](_number(node.operand))
+            return _bounded(node, _OPERATORS[type(node.op)](_number(node.operand)))
         if isinstance(node, ast.BinOp):
-            return _OPERATORS[type(node.op)](_number(node.left), _number(node.right))
+            operands = _number(node.left), _number(node.right)
+            return _bounded(node, _OPERATORS[type(node.op)](*operands))
     except (KeyError, ArithmeticError) as error:
         raise NetworkError(f"{ast.unparse(node)!r} cannot be computed.") from error
     raise NetworkError(
@@ -93,8 +96,14 @@ def _value(node: ast.AST) -> Any:
 
 def _number(node: ast.AST) -> Any:
     value = _value(node)
-    # The bound keeps towers of powers from running for ever.
-    if isinstance(value, str) or not isinstance(value, int | float) or abs(value) > 1e6:
+    if not isinstance(value, int | float):
+        raise NetworkError(f"{ast.unparse(node)!r} is not a number of at most 1e6.")
+    return value
+
+
+def _bounded(node: ast.AST, value: Any) -> Any:
+    """Keep towers of powers and depths from running for ever; layers refuse infinity better."""
+    if isinstance(value, int | float) and 1e6 < abs(value) < float("inf"):
         raise NetworkError(f"{ast.unparse(node)!r} is not a number of at most 1e6.")
     return value
 
@@ -111,7 +120,9 @@ def _call(node: ast.Call) -> Any:
         known = ", ".join(sorted(set(nn.__all__) - {"from_json", "to_json"}))
         raise NetworkError(f"Unknown layer {name!r}; known are {known}.")
     positional = [_value(argument) for argument in node.args]
-    named = {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg}
+    if any(keyword.arg is None for keyword in node.keywords):
+        raise NetworkError(f"** is not allowed in a network: {ast.unparse(node)!r}.")
+    named = {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
     try:
         return maker(*positional, **named)
     except TypeError as error:

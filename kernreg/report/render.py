@@ -76,11 +76,13 @@ def duration(seconds: float) -> str:
     >>> duration(0.0123), duration(3.21), duration(95)
     ('12 ms', '3.2 s', '1 min 35 s')
     """
-    if seconds < 1:
+    # Rounded before the unit is chosen, so that nothing is "1000 ms" or "1 min 60 s".
+    if round(1000 * seconds) < 1000:
         return f"{1000 * seconds:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def _with_bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

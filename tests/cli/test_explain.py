@@ -1,0 +1,117 @@
+"""``kernreg explain``: what would happen, without doing it."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from kernreg import nn
+from kernreg.baseline import Settings, splits
+from kernreg.baseline.grid import networks
+from kernreg.datasets import load
+from tests.baseline.problems import regression_table
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_computed(monkeypatch):
+    def fail(*args, **kwargs):
+        pytest.fail("a kernel was computed")
+
+    monkeypatch.setattr(importlib.import_module("kernreg.baseline.run"), "search", fail)
+    monkeypatch.setattr("kernreg.linalg.eigh.Eigh.init", fail)
+    monkeypatch.setattr("kernreg.linalg.cholesky.Cholesky.init", fail)
+
+
+def fields(text):
+    """Label to text of each line."""
+    pairs = [(line[:10].strip(), line[10:]) for line in text.splitlines()]
+    return {label: [rest for found, rest in pairs if found == label] for label, _ in pairs}
+
+
+def test_network(run):
+    result = run("explain", "mlp(depth=2, W_std=1.5)")
+    assert result.exit_code == 0
+    network = nn.mlp(depth=2, W_std=1.5)
+    assert f"network   {network!r}\n" in result.stdout
+    assert f"program   {network.program()}\n" in result.stdout
+    flops = network.program().flops()
+    assert f"cost      about {flops} operations per kernel entry\n" in result.stdout
+    assert "backend   reference: yes\n" in result.stdout
+
+
+def test_data(run, tables):
+    result = run("explain", tables.prices)
+    assert result.exit_code == 0
+    data = load(tables.prices)
+    ((train, test),) = splits(data, Settings())
+    found = fields(result.stdout)
+    assert found["data"] == ["prices: 40 rows, 4 features (size, weight, colour=blue, colour=red)"]
+    assert found["task"] == ["regression of price"]
+    assert found["split"] == [f"{len(train)} training rows, {len(test)} test rows"]
+    assert found["scaling"] == ["standard"]
+    kernels = 2 * len(networks(("standard",)))
+    assert found["round 1"] == [f"{len(train)} rows, {kernels} kernels"]
+    assert found["note"] == list(data.notes)
+
+
+def test_rounds(run, tmp_path):
+    frame = regression_table(900)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    found = fields(run("explain", tmp_path / "t.csv").stdout)
+    assert found["round 1"][0].startswith("500 rows, ")
+    assert found["round 2"] == ["720 rows, 24 kernels"]
+
+
+def test_plan_of_a_fit(run, tables):
+    result = run("explain", "mlp(depth=3)", "--data", tables.prices, "--max-memory", "1GB")
+    assert result.exit_code == 0
+    found = fields(result.stdout)
+    assert found["model"] == ["KernelRegressor"]
+    assert found["data"] == ["40 rows, 4 features, 1 target(s)"]
+    assert found["dtype"] == ["float64"]
+    assert "1 GB allowed" in result.stdout
+    classes = run("explain", "mlp(depth=3)", "--data", tables.rings)
+    assert fields(classes.stdout)["model"] == ["KernelClassifier"]
+
+
+def test_the_plan_is_that_of_fit(run, tables, tmp_path, monkeypatch):
+    """``fit`` tries 17 ridges by default, for which another solver is better than for one."""
+    plan = fields(run("explain", "mlp(depth=3)", "--data", tables.prices).stdout)["plan"][0]
+    monkeypatch.undo()
+    assert run("fit", tables.prices, "--out", tmp_path / "m").exit_code == 0
+    from kernreg.baseline import TableModel
+
+    fitted = TableModel.load(tmp_path / "m").estimator.plan_
+    assert plan.split() == str(fitted).splitlines()[0].split()
+
+
+@pytest.mark.parametrize("max_memory", ["1", "1kB", "20kB"])
+def test_not_enough_memory(max_memory, run, refused, tables):
+    """A data set alone: the search cannot run; a network: the verdict is the explanation."""
+    assert "allow " in refused("explain", tables.prices, "--max-memory", max_memory)
+    result = run("explain", "mlp(depth=1)", "--data", tables.prices, "--max-memory", max_memory)
+    assert result.exit_code == 0
+    assert "plan      does not fit: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "no file 'nothing' and no scikit-learn set"),
+        (["Oracle()"], "Unknown layer 'Oracle'"),
+        (["Relu()"], "stands directly on the input"),
+        (["mlp(", "--data", "iris"], "is not a network"),
+        (["mlp(depth=1)", "--data", "nothing"], "no file 'nothing'"),
+        (["mlp(depth=1)", "--data", "iris", "--max-memory", "much"], "expected max_memory"),
+        (["iris", "--max-memory", "much"], "expected max_memory"),
+        (["iris", "--target", "x"], "has its own target"),
+    ],
+)
+def test_bad_arguments(arguments, message, refused):
+    assert message in refused("explain", *arguments)
+
+
+def test_bad_data(refused, tmp_path):
+    regression_table().assign(size=np.nan).to_csv(tmp_path / "t.csv", index=False)
+    assert "'size' (40)" in refused("explain", tmp_path / "t.csv")
+    assert "'size' (40)" in refused("explain", "mlp(depth=1)", "--data", tmp_path / "t.csv")

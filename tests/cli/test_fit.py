@@ -1,0 +1,107 @@
+"""``kernreg fit``."""
+
+import numpy as np
+import pytest
+
+from kernreg import KernelClassifier, KernelRegressor, nn
+from kernreg.baseline import TableModel
+from kernreg.baseline.grid import ALPHAS
+from kernreg.baseline.scaling import Scaler
+from kernreg.datasets import load
+from tests.baseline.problems import regression_table
+
+
+@pytest.mark.parametrize("kernel", ["ntk", "nngp"])
+@pytest.mark.parametrize("scaling", ["standard", "common"])
+def test_is_the_estimator_on_scaled_rows(kernel, scaling, run, tables, tmp_path):
+    options = ["--network", "mlp(depth=2, activation=Erf(), W_std=1.5)", "--kernel", kernel]
+    options += ["--alpha", "0.01", "--scaling", scaling]
+    result = run("fit", tables.prices, *options, "--out", tmp_path / "model")
+    assert result.exit_code == 0
+    data = load(tables.prices)
+    X = Scaler.fit(data.X, scaling).transform(data.X)
+    network = nn.mlp(depth=2, activation=nn.Erf(), W_std=1.5)
+    expected = KernelRegressor(network, kernel=kernel, alpha=0.01, dtype="float64").fit(X, data.y)
+    model = TableModel.load(tmp_path / "model")
+    assert np.array_equal(model.predict(data.X), expected.predict(X))
+    assert "leave-one-out" not in result.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_alpha_by_leave_one_out(run, tables, tmp_path):
+    result = run("fit", tables.prices, "--out", tmp_path / "model")
+    data = load(tables.prices)
+    X = Scaler.fit(data.X, "standard").transform(data.X)
+    expected = KernelRegressor(nn.mlp(depth=3), alpha=ALPHAS, dtype="float64").fit(X, data.y)
+    loo = expected.loo_
+    r2 = 1 - loo.squared_error[loo.best] / data.y.var()
+    assert f"alpha {loo.alphas[loo.best]:.3g}, leave-one-out R2 {r2:.4f}." in result.stdout
+    assert "Fitted 40 rows of prices" in result.stdout
+    model = TableModel.load(tmp_path / "model")
+    assert np.array_equal(model.predict(data.X), expected.predict(X))
+
+
+def test_classes(run, tables, tmp_path):
+    result = run("fit", tables.rings, "--out", tmp_path / "model")
+    data = load(tables.rings)
+    X = Scaler.fit(data.X, "standard").transform(data.X)
+    expected = KernelClassifier(nn.mlp(depth=3), alpha=ALPHAS, dtype="float64").fit(X, data.y)
+    accuracy = 100 * expected.loo_.accuracy.max()
+    assert f"leave-one-out accuracy {accuracy:.2f} %." in result.stdout
+    assert np.array_equal(TableModel.load(tmp_path / "model").predict(data.X), expected.predict(X))
+
+
+def test_network_as_json(run, tables, tmp_path):
+    network = nn.serial(nn.Dense(), nn.residual(nn.serial(nn.Gelu(), nn.Dense())))
+    (tmp_path / "net.json").write_text(nn.to_json(network))
+    for text in (nn.to_json(network), tmp_path / "net.json", repr(network)):
+        assert run("fit", tables.prices, "--network", text, "--out", tmp_path / "m").exit_code == 0
+        assert TableModel.load(tmp_path / "m").estimator.network == network
+
+
+def test_a_model_is_replaced(run, tables, tmp_path):
+    (tmp_path / "model").write_text("something old")
+    assert run("fit", tables.prices, "--out", tmp_path / "model").exit_code == 0
+    assert TableModel.load(tmp_path / "model").task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kernel", "rbf"], "--kernel is 'rbf'; expected ntk or nngp"),
+        (["--scaling", "log"], "--scaling is 'log'; expected standard or common"),
+        (["--alpha", "-1"], "--alpha is '-1'; expected auto or a number >= 0"),
+        (["--alpha", "nan"], "--alpha is 'nan'"),
+        (["--alpha", "inf"], "--alpha is 'inf'"),
+        (["--alpha", "small"], "--alpha is 'small'"),
+        (["--network", "Oracle()"], "Unknown layer 'Oracle'; known are ABRelu, Abs"),
+        (["--target", "prize"], "no target column 'prize'"),
+        (["--max-memory", "some"], "expected max_memory like '4GB'"),
+    ],
+)
+def test_bad_arguments(options, message, refused, tables, empty):
+    assert message in refused("fit", tables.prices, *options, "--out", empty / "model")
+
+
+def test_duplicate_rows_without_a_ridge(run, tmp_path):
+    """The targets of equal rows are averaged, which is what the limit of a small ridge gives."""
+    frame = regression_table(20)[["size", "weight", "price"]]
+    dearer = frame.assign(price=frame["price"] + 1)
+    np.save(tmp_path / "t.npy", np.concatenate([frame, dearer]))
+    assert run("fit", tmp_path / "t.npy", "--alpha", 0, "--out", tmp_path / "m").exit_code == 0
+    predicted, _ = TableModel.load(tmp_path / "m").predict_data(str(tmp_path / "t.npy"))
+    # Interpolation with a condition number below 1e7 or so, in float64.
+    assert np.abs(predicted[:20] - (frame["price"] + 0.5)).max() < 1e-6
+    assert np.array_equal(predicted[:20], predicted[20:])
+
+
+def test_zero_rows_and_constant_columns(run, tmp_path):
+    frame = regression_table(20)[["size", "weight", "price"]]
+    frame.insert(0, "always", 3.0)
+    frame.iloc[4:6, 1:3] = 0.0
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    result = run("fit", tmp_path / "t.csv", "--scaling", "common", "--out", tmp_path / "m")
+    assert result.exit_code == 0
+    predicted, truth = TableModel.load(tmp_path / "m").predict_data(str(tmp_path / "t.csv"))
+    assert np.isfinite(predicted).all()
+    assert np.mean((predicted - truth) ** 2) < np.var(truth)

@@ -1,0 +1,50 @@
+"""``--max-memory``: a clear error before any work, and nothing written."""
+
+import pytest
+
+from kernreg.baseline import TableModel
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    def fail(*args, **kwargs):
+        pytest.fail("a kernel was computed")
+
+    monkeypatch.setattr("kernreg.backends.registry.bind", fail)
+    monkeypatch.setattr("kernreg.linalg.eigh.Eigh.init", fail)
+    monkeypatch.setattr("kernreg.linalg.cholesky.Cholesky.init", fail)
+
+
+@pytest.mark.parametrize("max_memory", ["1", "1kB", "20kB", "0.00005GB"])
+@pytest.mark.parametrize("command", [["baseline", "--quick"], ["fit"], ["fit", "--alpha", "0.1"]])
+def test_too_little(command, max_memory, refused, no_work, tables, empty):
+    arguments = [command[0], tables.prices, *command[1:], "--max-memory", max_memory]
+    message = refused(*arguments, "--out", empty / "out")
+    assert "needs" in message
+    assert "Remedies: allow " in message
+
+
+@pytest.mark.parametrize("max_memory", ["0", "-1GB", "lots", "", "4XB", "nan", "inf", "4 G i"])
+@pytest.mark.parametrize("command", ["baseline", "fit"])
+def test_no_size(command, max_memory, refused, no_work, tables, empty):
+    message = refused(command, tables.prices, "--max-memory", max_memory, "--out", empty / "out")
+    assert "expected max_memory" in message
+    assert repr(max_memory) in message
+
+
+@pytest.mark.parametrize("command", [["baseline", "--quick"], ["fit", "--alpha", "0.1"]])
+def test_the_remedy_works(command, run, refused, tables, tmp_path):
+    arguments = [command[0], tables.prices, *command[1:], "--out", tmp_path / "out"]
+    message = refused(*arguments, "--max-memory", "20kB")
+    number, unit = message.split("Remedies: allow ")[1].split(" by max_memory")[0].split()
+    # The message has three digits, so the last may have been rounded down.
+    enough = f"{1.01 * float(number):.3f}{unit}"
+    assert run(*arguments, "--max-memory", enough).exit_code == 0
+    model = tmp_path / "out" / ("model.safetensors" if command[0] == "baseline" else "")
+    assert TableModel.load(model).task == "regression"
+
+
+def test_units(run, tables, tmp_path):
+    for size in ("1000000", "1MB", "1 mb", "0.001GB", "1MiB"):
+        arguments = ["fit", tables.prices, "--max-memory", size, "--out", tmp_path / "m"]
+        assert run(*arguments).exit_code == 0

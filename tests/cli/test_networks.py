@@ -1,0 +1,126 @@
+"""Networks typed on the command line: code, but only the code of networks."""
+
+import pytest
+
+from kernreg import nn
+from kernreg.cli.networks import looks_like_network, parse_network
+from kernreg.exceptions import NetworkError
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.mlp(depth=3, activation=nn.Erf(), W_std=1.5, b_std=0.1),
+        nn.serial(nn.Dense(2**0.5, 0.3), nn.LeakyRelu(0.1), nn.Dense()),
+        nn.serial(nn.Dense(), nn.residual(nn.serial(nn.Relu(), nn.Dense(1.2))), nn.LayerNorm()),
+        nn.serial(nn.Dense(), nn.Polynomial((0.0, 1.0, -0.5)), nn.Dense()),
+        nn.serial(
+            nn.Dense(),
+            nn.parallel(nn.serial(nn.Relu(), nn.Dense()), nn.Identity(), merge="concat"),
+            nn.Dense(),
+        ),
+        nn.serial(nn.Dense(), nn.repeat(nn.serial(nn.Gelu(), nn.Dense(1.4)), 7)),
+    ],
+    ids=repr,
+)
+def test_the_printed_form_is_read_back(network):
+    assert parse_network(repr(network)) == network
+    assert parse_network(f"  {nn.to_json(network)}\n") == network
+
+
+def test_prefix_and_arithmetic():
+    expected = nn.serial(nn.Dense(2**0.5), nn.Relu(), nn.Dense(0.25, b_std=3.0))
+    text = "nn.serial(nn.Dense(2**0.5), Relu(), Dense(1 / (2 + 2), b_std=-(-6) * 0.5))"
+    assert parse_network(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a network"),
+        ("mlp(", "is not a network: .*Write it as code"),
+        ("mlp(depth=)", "is not a network"),
+        ("3", "'3' is 3, not a network such as mlp"),
+        ("mlp", "'mlp' is not allowed in a network"),
+        ("Oracle()", "Unknown layer 'Oracle'; known are ABRelu, .*serial"),
+        ("mlp(width=3)", "width"),
+        ("mlp(depth=1.5)", "depth"),
+        ("mlp(depth=-1)", "depth"),
+        ("Dense(W_std='wide')", "W_std must be a finite number"),
+        ("Dense(W_std=1/0)", "cannot be computed"),
+        ("Dense(W_std=1e999)", "W_std must be a finite number"),
+        ("Dense(W_std=10.0**400)", "cannot be computed"),
+        ("Dense(W_std=1 if True else 2)", "not allowed"),
+        ("Dense(W_std='a' + 'b')", "is not a number"),
+        ("Dense(W_std=True)", "W_std|not a number"),
+        ("Elementwise(3)", "must be a callable"),
+        ("Elementwise('os.system')", "must be a callable"),
+        ("serial(1)", "must be a layer"),
+        ("serial(*[Dense()])", "not allowed"),
+        ("repeat(Dense(), 2, 3)", "repeat"),
+        ("from_json('{}')", "Unknown layer 'from_json'"),
+        ("Layer()", "Unknown layer 'Layer'"),
+        ("{", "Not the JSON text"),
+        ("{}", "Unknown layer None"),
+        ('{"layer": "Oracle"}', "Oracle"),
+    ],
+)
+def test_what_is_no_network(text, message):
+    with pytest.raises(NetworkError, match=message):
+        parse_network(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "nn.__class__()",
+        "Dense.__init__.__globals__()",
+        "(lambda: 1)()",
+        "[Dense() for _ in range(3)]",
+        "exec('raise SystemExit')",
+        "open('/etc/passwd')",
+        "serial(Dense(), (x := Relu()))",
+        "Dense(W_std=f'{1}')",
+    ],
+)
+def test_code_that_is_not_a_network_is_not_run(text):
+    with pytest.raises(NetworkError):
+        parse_network(text)
+
+
+@pytest.mark.parametrize("text", ["9**9**9**9", "Dense(9**9**9)", "(" * 3000, "-" * 5000 + "1"])
+def test_hostile_arithmetic_ends(text):
+    with pytest.raises(NetworkError):
+        parse_network(text)
+
+
+def test_arguments_are_never_dropped():
+    """A dictionary is not network code; to leave it out would fit another network."""
+    with pytest.raises(NetworkError, match="not allowed"):
+        parse_network("mlp(**{'depth': 1})")
+
+
+@pytest.mark.parametrize("depth", ["2**64", "10**7", "10000000", "1000 * 1000 * 1000"])
+def test_the_bound_holds_for_results_too(depth):
+    """Every layer is walked once in Python: a depth beyond the stated bound never ends."""
+    assert parse_network("mlp(depth=10**4)") == nn.mlp(depth=10_000)
+    with pytest.raises(NetworkError, match="1e6"):
+        parse_network(f"mlp(depth={depth})")
+
+
+def test_json_file(tmp_path):
+    network = nn.mlp(depth=2)
+    (tmp_path / "net.json").write_text(nn.to_json(network))
+    assert parse_network(str(tmp_path / "net.json")) == network
+    with pytest.raises(NetworkError):
+        parse_network(str(tmp_path / "other.json"))
+
+
+def test_files_and_sets_are_no_networks(tmp_path):
+    odd = tmp_path / "table (copy).csv"
+    odd.write_text("a,y\n1,2\n")
+    assert not looks_like_network(str(odd))
+    assert not looks_like_network("iris")
+    assert looks_like_network("mlp(depth=2)")
+    assert looks_like_network('{"layer": "Dense"}')

@@ -1,0 +1,178 @@
+"""``kernreg predict``."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+
+from kernreg.baseline import TableModel
+from kernreg.datasets import load
+from tests.baseline.problems import classification_table, predictions, regression_table
+
+
+@pytest.fixture(scope="session")
+def models(run, tables, tmp_path_factory):
+    """Of the prices and the rings."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("prices", "rings"):
+        assert run("fit", getattr(tables, name), "--out", folder / name).exit_code == 0
+    return folder
+
+
+def column(text):
+    rows = list(csv.reader(io.StringIO(text)))
+    return rows[0], [row[0] for row in rows[1:]]
+
+
+def test_stdout_has_the_predictions_and_nothing_else(run, models, tables):
+    result = run("predict", models / "prices", tables.prices)
+    assert result.exit_code == 0
+    header, values = column(result.stdout)
+    assert header == ["predicted_price"]
+    data = load(tables.prices)
+    expected = TableModel.load(models / "prices").predict(data.X)
+    assert [float(v) for v in values] == expected.tolist()
+    squared = np.mean((data.y - expected) ** 2)
+    r2, rmse = 1 - squared / data.y.var(), squared**0.5
+    assert result.stderr == f"R2 {r2:.4f}, RMSE {rmse:.4g} on 40 rows\n"
+
+
+def test_file(run, models, tables, tmp_path):
+    direct = run("predict", models / "prices", tables.prices)
+    result = run("predict", models / "prices", tables.prices, "--out", tmp_path / "p.csv")
+    assert result.stdout.replace("\n", "") == f"40 predictions are in {tmp_path / 'p.csv'}."
+    assert (tmp_path / "p.csv").read_text() == direct.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_folder_of_a_baseline(run, baseline_folder, tables):
+    result = run("predict", baseline_folder, tables.prices)
+    by_file = run("predict", baseline_folder / "model.safetensors", tables.prices)
+    assert result.stdout == by_file.stdout
+    table = predictions(baseline_folder)
+    values = np.array([float(v) for v in column(result.stdout)[1]])
+    assert np.array_equal(values[table["row"]], table["predicted"])
+
+
+def test_labels(run, models, tables):
+    result = run("predict", models / "rings", tables.rings)
+    values = column(result.stdout)[1]
+    assert set(values) <= {"inner", "middle", "outer"}
+    share = np.mean(np.array(values) == load(tables.rings).y)
+    assert result.stderr == f"accuracy {100 * share:.2f} % on 45 rows\n"
+
+
+def test_no_target_no_score(run, models, tmp_path):
+    regression_table()[["colour", "weight", "size"]].to_csv(tmp_path / "new.csv", index=False)
+    result = run("predict", models / "prices", tmp_path / "new.csv")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(column(result.stdout)[1]) == 40
+
+
+def test_labels_that_the_model_never_saw_are_wrong(run, models, tmp_path):
+    """Not cut to the length of the known ones: "inner ear" is not "inner"."""
+    frame = classification_table()
+    frame["kind"] = [f"{kind} ear, long enough" for kind in frame["kind"]]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    result = run("predict", models / "rings", tmp_path / "t.csv")
+    assert result.exit_code == 0
+    assert "accuracy 0.00 % on 45 rows" in result.stderr
+
+
+def test_fractions_are_no_classes(run, tmp_path):
+    """1.7 is not class 1."""
+    frame = classification_table(classes=2).assign(kind=np.arange(45) % 2)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert run("fit", tmp_path / "t.csv", "--out", tmp_path / "m").exit_code == 0
+    frame.assign(kind=frame["kind"] + 0.7).to_csv(tmp_path / "t.csv", index=False)
+    result = run("predict", tmp_path / "m", tmp_path / "t.csv")
+    assert "accuracy 100" not in result.stderr
+
+
+@pytest.mark.parametrize("model", ["prices", "numbers"])
+def test_a_target_of_another_kind(model, run, models, tmp_path):
+    """Words where numbers were: the predictions stand, a traceback is no score."""
+    if model == "prices":
+        path, frame = models / "prices", regression_table().assign(price="dear")
+    else:
+        path, frame = tmp_path / "m", classification_table(classes=2)
+        frame.assign(kind=np.arange(45) % 2).to_csv(tmp_path / "t.csv", index=False)
+        assert run("fit", tmp_path / "t.csv", "--out", path).exit_code == 0
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    result = run("predict", path, tmp_path / "t.csv")
+    assert result.exit_code in (0, 2)
+    assert not re.search("R2 [0-9-]|accuracy [1-9]", result.stderr)
+
+
+def test_rows_without_a_target_are_not_scored(run, models, tmp_path):
+    """A column that is filled in for some rows only."""
+    frame = regression_table()
+    frame.loc[5:, "price"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    result = run("predict", models / "prices", tmp_path / "t.csv")
+    assert result.exit_code == 0
+    assert len(column(result.stdout)[1]) == 40
+    assert "nan" not in result.stderr
+    frame["price"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert "nan" not in run("predict", models / "prices", tmp_path / "t.csv").stderr
+
+
+@pytest.mark.parametrize("target", ["0", "1", "2"])
+def test_npy_target_in_any_column(target, run, tables, tmp_path):
+    """The model must get the columns it was fitted on, wherever the target stands."""
+    fitted = run("fit", tables.npy, "--target", target, "--alpha", 1e-3, "--out", tmp_path / "m")
+    assert fitted.exit_code == 0
+    data = load(tables.npy, target)
+    expected = TableModel.load(tmp_path / "m").predict(data.X)
+    result = run("predict", tmp_path / "m", tables.npy)
+    assert [float(v) for v in column(result.stdout)[1]] == expected.tolist()
+    r2 = 1 - np.mean((data.y - expected) ** 2) / data.y.var()
+    assert f"R2 {r2:.4f}" in result.stderr
+
+
+def test_npz_target_of_another_name(run, tables, tmp_path):
+    with np.load(tables.npz) as arrays:
+        X, y = arrays["X"], arrays["y"]
+    np.savez(tmp_path / "t.npz", X=X, y=y + 1000, other=y)
+    fitted = run("fit", tmp_path / "t.npz", "--target", "other", "--out", tmp_path / "m")
+    assert fitted.exit_code == 0
+    predicted = TableModel.load(tmp_path / "m").predict(X)
+    r2 = 1 - np.mean((y - predicted) ** 2) / y.var()
+    assert f"R2 {r2:.4f}" in run("predict", tmp_path / "m", tmp_path / "t.npz").stderr
+
+
+def test_value_that_was_never_seen(run, models, tmp_path):
+    regression_table().assign(colour="green").to_csv(tmp_path / "t.csv", index=False)
+    result = run("predict", models / "prices", tmp_path / "t.csv")
+    assert result.exit_code == 0
+    assert "warning: Column 'colour' has values that the model never saw (green)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (regression_table().drop(columns="size"), "lack 1 of the columns that the model was fi"),
+        (regression_table().assign(size="large"), "'size' was numeric when the model was fitted"),
+        (regression_table().assign(size=np.nan), "Missing values in 1 columns: 'size' (40)"),
+        (regression_table().assign(size=-np.inf), "NaN or infinite values in 1 columns: 'size'"),
+        (regression_table(0), "0 rows"),
+    ],
+    ids=["column missing", "text", "nan", "inf", "no rows"],
+)
+def test_bad_data(frame, message, refused, models, tmp_path, empty):
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    arguments = ["predict", models / "prices", tmp_path / "t.csv"]
+    assert message in refused(*arguments)
+    assert message in refused(*arguments, "--out", empty / "p.csv")
+
+
+@pytest.mark.parametrize("columns", [1, 4, 6])
+def test_wrong_number_of_features(columns, refused, run, tables, tmp_path, empty):
+    """The model has two; three columns would be two features and the target."""
+    assert run("fit", tables.npy, "--out", tmp_path / "m").exit_code == 0
+    np.save(tmp_path / "t.npy", np.ones((3, columns)))
+    message = refused("predict", tmp_path / "m", tmp_path / "t.npy", "--out", empty / "p")
+    assert f"Expected 2 columns, as when the model was fitted, found {columns}" in message
