@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import setup
+from setuptools.command.build_clib import build_clib
+from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
 
 HERE = Path(__file__).parent.resolve()
 sys.path.insert(0, str(HERE))
@@ -56,6 +58,16 @@ def isa_library(name, flags):
                                 "obj_deps": {"": headers}})  # fmt: skip
 
 
+class BuildLibraries(build_clib):
+    """Goes on without a compiler: linking then fails, and the optional extension is left out."""
+
+    def run(self):
+        try:
+            super().run()
+        except (CCompilerError, CompileError, ExecError, PlatformError) as error:
+            self.warn(f"no C++ extension: {error}")
+
+
 class BuildExtension(build_ext):
     """Builds the libraries first, also for ``build_ext --inplace``."""
 
@@ -83,7 +95,7 @@ if os.environ.get("KERNREG_BUILD_EXT", "1") != "0":
     options = {
         "libraries": libraries,
         "ext_modules": [extension],
-        "cmdclass": {"build_ext": BuildExtension},
+        "cmdclass": {"build_clib": BuildLibraries, "build_ext": BuildExtension},
     }
 
 setup(**options)

@@ -21,6 +21,7 @@ from kernreg.ir.angle import AngleSeries, fit_angle_series
 from kernreg.ir.pair import Dual
 from kernreg.ir.profile import Profile, fit_profile
 from kernreg.ir.quadrature import series_length
+from kernreg.ir.torchmath import TorchMath
 
 __all__ = ["Analysis", "Segment", "analyze"]
 
@@ -162,6 +163,9 @@ class _Walker:
         # Kinked duals give the gap without cancellation; smooth ones form it by subtraction, and
         # a jump takes the root of the error that a gap comes with.
         exact_gap = not smooth and fn.homogeneous != 0
+        if not fn.closed_form:
+            # A series gives the gap of parallel rows only; these have one for opposite rows too.
+            exact_gap = exact_gap and not _even_or_odd(fn)
         value = _Value(row, x.growth * dot, exact_gap, x.layers + 1)
         return value, fn.homogeneous is not None or self.alike(x.row.s)
 
@@ -220,7 +224,14 @@ def analyze(
     # An error e in a correlation of gap g is one of e / sqrt(2 g) in the angle.
     per_layer, most = (1e-3, 0.02) if arithmetic == np.float32 else (1e-6, 1e-3)
     found.near = min(most, per_layer * max(1, value.layers))
+    if not exact:
+        found.segment = _segment(program, alike, [v.row for v in values], dtype, pairs)
+    replaced: set[int] = set()
+    if found.segment is not None:
+        replaced = _ids(program.ops[found.segment.start + 1 : found.segment.end + 1])
     for key, op in walker.apply.items():
+        if key in replaced:
+            continue
         fn = R.bound(op, program.params)
         low, high = walker.range[key]
         found.expansions[key] = _expand(fn, low, high, 1e-8 if single else 1e-13)
@@ -229,9 +240,19 @@ def analyze(
                 f"{fn!r} at standard deviations from {low:.3g} to {high:.3g} needs too long a "
                 "series; integrated numerically instead"
             )
-    if not exact:
-        found.segment = _segment(program, alike, [v.row for v in values], dtype, pairs)
     return found
+
+
+def _ids(ops: tuple[ir.Op, ...]) -> set[int]:
+    """Identities of operations, those inside loops too."""
+    inner = (_ids(op.body) for op in ops if isinstance(op, ir.Repeat))
+    return {id(op) for op in ops}.union(*inner)
+
+
+def _even_or_odd(fn: Dual) -> bool:
+    x = torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
+    plus, minus = fn.phi(TorchMath, x), fn.phi(TorchMath, -x)
+    return bool(torch.allclose(abs(plus), abs(minus)))
 
 
 def _expand(fn: Dual, low: float, high: float, tol: float) -> int | AngleSeries | None:

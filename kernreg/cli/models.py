@@ -164,10 +164,10 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _check_writable(path: Path) -> None:
     """Find out before the work that its result cannot be stored."""
+    if path.is_dir():
+        raise InvalidInputError(f"{path} is a folder; name a file with --out.")
     probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        if path.is_dir():
-            raise InvalidInputError(f"{path} is a folder; name a file with --out.")
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def looks_like_network(text: str) -> bool:
     >>> looks_like_network("mlp(depth=2)"), looks_like_network("table.csv")
     (True, False)
     """
-    return ("(" in text and not Path(text).exists()) or text.lstrip().startswith("{")
+    return ("(" in text and not os.path.exists(text)) or text.lstrip().startswith("{")
 
 
 def parse_network(text: str) -> nn.Layer:
@@ -58,7 +59,10 @@ def parse_network(text: str) -> nn.Layer:
     if text.lstrip().startswith("{"):
         return nn.from_json(text)
     if text.endswith(".json") and Path(text).is_file():
-        return nn.from_json(Path(text).read_text(encoding="utf-8"))
+        try:
+            return nn.from_json(Path(text).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise NetworkError(f"{text} is not UTF-8 text: {error}.") from error
     try:
         network = _value(ast.parse(text.strip(), mode="eval").body)
     except SyntaxError as error:

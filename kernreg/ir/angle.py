@@ -89,7 +89,7 @@ def fit_angle_series(fn: Dual, low: float, high: float, tol: float) -> AngleSeri
     """
     # Ranges on a grid, so that similar data share a series.
     low = math.sinh(math.floor(8.0 * math.asinh(low)) / 8.0)
-    high = math.sinh(math.ceil(8.0 * math.asinh(high)) / 8.0)
+    high = math.sinh(max(1, math.ceil(8.0 * math.asinh(high))) / 8.0)
     return _fit(fn, low, high, tol)
 
 

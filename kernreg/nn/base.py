@@ -49,6 +49,10 @@ class Layer:
     def _names(cls) -> tuple[str, ...]:
         return tuple(f.name for f in dataclasses.fields(cls) if f.init)  # type: ignore[arg-type]
 
+    def passes(self) -> bool:
+        """Whether the layer hands on its input, or a function of it, without weights of its own."""
+        return True
+
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append this layer's operations to the program that ``b`` builds.
 

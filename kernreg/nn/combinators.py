@@ -8,7 +8,7 @@ from typing import Any, Self
 from kernreg.exceptions import NetworkError
 from kernreg.ir.program import Builder, Kind, Ref
 from kernreg.nn.base import Layer, check_number
-from kernreg.nn.layers import Dense, Identity
+from kernreg.nn.layers import Identity
 
 __all__ = ["Parallel", "Repeat", "Residual", "Serial", "parallel", "repeat", "residual", "serial"]
 
@@ -68,6 +68,9 @@ class Serial(_Group):
         _check_layers("serial", self.layers)
         self.check()
 
+    def passes(self) -> bool:
+        return all(layer.passes() for layer in self.layers)
+
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append every layer in turn."""
         for layer in self.layers:
@@ -108,10 +111,13 @@ class Parallel(_Group):
                 check_number("parallel", "a weight", w, low=0.0, strict=True)
         self.check()
 
+    def passes(self) -> bool:
+        return any(layer.passes() for layer in self.layers)
+
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the branches and their merge."""
         outs = [layer.lower(b, x) for layer in self.layers]
-        bare = [layer for layer in self.layers if _passes(layer)]
+        bare = [layer for layer in self.layers if layer.passes()]
         if self.merge != "concat" and len(bare) > 1:
             raise NetworkError(
                 f"parallel: branches {bare[0]!r} and {bare[1]!r} have no weights of their own, but "
@@ -139,23 +145,6 @@ class Parallel(_Group):
         return f"parallel({', '.join(parts)})"
 
 
-def _passes(layer: Layer) -> bool:
-    """Whether the layer hands on its input, or a function of it, without weights of its own."""
-    match layer:
-        case Dense():
-            return False
-        case Serial():
-            return all(map(_passes, layer.layers))
-        case Parallel():
-            return any(map(_passes, layer.layers))
-        case Residual():
-            return _passes(layer.block) or _passes(layer.shortcut)
-        case Repeat():
-            return layer.n == 0 or _passes(layer.block)
-        case _:
-            return True
-
-
 @dataclass(frozen=True, repr=False)
 class Residual(Layer):
     """``shortcut(x) + block(x)``; made by :func:`residual`."""
@@ -166,6 +155,9 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         _check_layers("residual", (self.block, self.shortcut))
         self.check()
+
+    def passes(self) -> bool:
+        return self.block.passes() or self.shortcut.passes()
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append both branches and their sum."""
@@ -189,6 +181,9 @@ class Repeat(Layer):
         if self.n != int(self.n):
             raise NetworkError(f"repeat: n must be a whole number, found {self.n!r}.")
         self.check()
+
+    def passes(self) -> bool:
+        return self.n == 0 or self.block.passes()
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append a loop."""

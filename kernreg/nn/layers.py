@@ -67,6 +67,9 @@ class Dense(Layer):
             if self.fan_in != int(self.fan_in):
                 raise NetworkError(f"Dense: fan_in must be a whole number, found {self.fan_in!r}.")
 
+    def passes(self) -> bool:
+        return False
+
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the dense layer."""
         fan_in = self.fan_in if self.parameterization == "standard" else None

@@ -39,6 +39,9 @@ class Mlp(Layer):
         dense = Dense(self.W_std, self.b_std)
         return Serial((dense, Repeat(Serial((self.activation, dense)), self.depth)))
 
+    def passes(self) -> bool:
+        return False
+
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the network."""
         return self.layers().lower(b, x)

@@ -113,3 +113,15 @@ def test_overflow(dtype: str, depth: int) -> None:
     largest = 38 if dtype == "float32" else 308
     fits = nn.mlp(int(largest / 2.904) - 4, W_std=40.0, b_std=None)
     assert analysis(fits, dtype=dtype).layers == fits.depth
+
+
+def odd_with_a_kink(x: torch.Tensor) -> torch.Tensor:
+    return x * (1 + torch.abs(x))
+
+
+def test_opposite_rows_widen_the_arithmetic_behind_odd_kinked_functions() -> None:
+    """A series in the angle gives no gap there without a subtraction."""
+    kink = nn.Elementwise(odd_with_a_kink, smooth=False)
+    net = nn.serial(nn.Dense(), kink, nn.Dense(), nn.Relu(), nn.Dense())
+    assert analysis(net).dtype == np.float64
+    assert analysis(nn.mlp(2, nn.Elu())).dtype == np.float32

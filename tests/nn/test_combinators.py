@@ -7,6 +7,7 @@ import pytest
 
 import kernreg
 from kernreg import nn
+from kernreg.exceptions import NetworkError
 from tests.nn.kernels import KERNELS, State, assert_kernels, dense, erf, relu, rows, start
 
 ONE = nn.serial(nn.Relu(), nn.Dense(1.2, 0.3))
@@ -142,3 +143,19 @@ def test_standard_parameterization(b_std: float | None) -> None:
     x = relu(first())
     k = 1.44 * x.k + (b_std or 0.0) ** 2
     assert_kernels(net, State(k, 50 * x.k + (b_std is not None) + 1.44 * x.t))
+
+
+def test_whole_networks_are_branches_with_weights_of_their_own() -> None:
+    net = nn.residual(nn.mlp(depth=1), shortcut=nn.Dense())
+    pair = nn.parallel(nn.mlp(depth=1), nn.mlp(depth=2))
+    assert net.program().ops
+    assert pair.program().ops
+
+
+@pytest.mark.parametrize(
+    "block",
+    [nn.Identity(), nn.residual(nn.serial(nn.Relu(), nn.Dense())), nn.repeat(nn.Dense(), 0)],
+)
+def test_branches_that_depend_on_each_other_are_refused(block: nn.Layer) -> None:
+    with pytest.raises(NetworkError, match="have no weights of their own"):
+        nn.serial(nn.Dense(), nn.residual(block))
