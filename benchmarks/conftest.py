@@ -30,7 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
     machine_info["versions"] = {name: importlib.metadata.version(name) for name in PACKAGES}
-    machine_info["blas"] = threadpoolctl.threadpool_info()
+    # Without the paths of this machine, as results are published.
+    machine_info["blas"] = [
+        {key: value for key, value in library.items() if key != "filepath"}
+        for library in threadpoolctl.threadpool_info()
+    ]
     machine_info["torch_threads"] = torch.get_num_threads()
 
 
