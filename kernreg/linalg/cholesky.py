@@ -20,7 +20,7 @@ from kernreg.exceptions import (
     NotPositiveDefiniteError,
 )
 from kernreg.linalg.panels import Breakdown, Staircase, full_precision, panel_bounds
-from kernreg.linalg.refine import Refined, SymmetricProduct, product_rows, refine
+from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Cholesky", "CholeskyState"]
@@ -199,7 +199,8 @@ class Cholesky:
         factoring = 3 * block * block * size + block * n
         solving = 2 * block * block * size + n * n_outputs * (size + 2 * 8)
         if self.products(dtype):
-            solving += product_rows(n) * n * 8 + 8 * n * n_outputs * 8
+            rows, columns = product_tile(n)
+            solving += rows * columns * 8 + 8 * n * n_outputs * 8
         return held + max(factoring, solving)
 
     def init(

@@ -23,6 +23,10 @@ class DenseOperator:
         self.panels += 1
         out[...] = self.matrix[i0:i1, :i1]
 
+    def tile(self, rows, cols, out):
+        assert out.dtype == self.dtype
+        out[...] = self.matrix[rows, cols]
+
     def diagonal(self):
         return self.matrix.diagonal().astype(self.dtype)
 
@@ -47,8 +51,11 @@ class PointOperator(DenseOperator):
 
     def lower_panel(self, i0, i1, out):
         self.panels += 1
+        self.tile(slice(i0, i1), slice(0, i1), out)
+
+    def tile(self, rows, cols, out):
         X = self.X.astype(self.dtype, copy=False)
-        np.matmul(X[i0:i1], X[:i1].T, out=out)
+        np.matmul(X[rows], X[cols].T, out=out)
         out /= X.shape[1]
         out += 1
         np.multiply(out, out, out=out)

@@ -172,15 +172,15 @@ def test_refinement_uses_half_a_gram_per_product():
     served = []
 
     class Counting(DenseOperator):
-        def lower_panel(self, i0, i1, out):
-            served.append((i1 - i0) * i1)
-            super().lower_panel(i0, i1, out)
+        def tile(self, rows, cols, out):
+            served.append(out.size)
+            super().tile(rows, cols, out)
 
     operator.astype = lambda dtype: Counting(operator.matrix, dtype)
     solver = Cholesky()
     solution = solver.solve(solver.init(operator, 1.0), np.ones(200))
-    panels_of_64 = 64 * 64 + 64 * 128 + 64 * 192 + 8 * 200
-    assert sum(served) == solution.stats.iterations * panels_of_64
+    rows_of_64 = 64 * 64 + 64 * 128 + 64 * 192 + 8 * 200
+    assert sum(served) == solution.stats.iterations * rows_of_64
 
 
 def test_refinement_that_is_cut_short_says_so():
