@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -39,3 +39,12 @@ def poison_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (np, torch):
         for name in ("empty", "empty_like"):
             monkeypatch.setattr(module, name, _poisoned(getattr(module, name)))
+
+
+@pytest.fixture
+def torch_warns_always() -> Iterator[None]:
+    """Otherwise it warns of read-only arrays once in a process, perhaps in an earlier test."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)

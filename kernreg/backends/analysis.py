@@ -18,9 +18,9 @@ from kernreg.backends import rows as R
 from kernreg.backends.reference import PairState, evaluate
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries, fit_angle_series
+from kernreg.ir.hermite import series_length
 from kernreg.ir.pair import Dual
 from kernreg.ir.profile import Profile, fit_profile
-from kernreg.ir.quadrature import series_length
 from kernreg.ir.torchmath import TorchMath
 
 __all__ = ["Analysis", "Segment", "analyze"]
@@ -295,16 +295,10 @@ def _segment(
     return None if profile is None else Segment(start, end, profile, rows[end])
 
 
-def _inputs(op: ir.Op) -> tuple[int, ...]:
-    if isinstance(op, ir.Sum | ir.Product):
-        return op.xs
-    return (op.x,) if hasattr(op, "x") else ()
-
-
 def _cut(ops: tuple[ir.Op, ...], start: int, end: int) -> bool:
     """Whether values flow into (start, end] only from ``start``, and out only from ``end``."""
-    inside = all(x >= start for op in ops[start + 1 : end + 1] for x in _inputs(op))
-    return inside and all(x >= end for op in ops[end + 1 :] for x in _inputs(op))
+    inside = all(x >= start for op in ops[start + 1 : end + 1] for x in ir.inputs(op))
+    return inside and all(x >= end for op in ops[end + 1 :] for x in ir.inputs(op))
 
 
 def _kinks_behind(ops: tuple[ir.Op, ...], end: int) -> bool:

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis
+from kernreg.backends.liveness import Temporaries, dense_behind, last_uses
 from kernreg.exceptions import BackendError
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries
+from kernreg.ir.hermite import hermite_coefficients
 from kernreg.ir.pair import Dual
-from kernreg.ir.quadrature import hermite_coefficients
 from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.trace import PAIR, DualCode, Value, evaluate, trace_dual
 
@@ -113,16 +114,16 @@ class _Translator:
     def run(self, ops: tuple[ir.Op, ...], start: _State, first: int = 0) -> _State:
         """Translate ``ops`` from operation ``first`` on; ``start`` is the value before it."""
         values: dict[int, _State] = {first: start}
-        last = _last_uses(ops)
+        last = last_uses(ops)
         i = first + 1
         while i < len(ops):
             op = ops[i]
-            follower = _dense_behind(ops, i)
-            done = [x for x in _arguments(op) if last[x] <= i]
+            follower = dense_behind(ops, i)
+            done = [x for x in ir.inputs(op) if last[x] <= i]
             if isinstance(op, ir.Repeat):
                 result = self.repeat(op, values[op.x], keep=last[op.x] > i)
             else:
-                args = [values[x] for x in _arguments(op)]
+                args = [values[x] for x in ir.inputs(op)]
                 free = [values[x].slot for x in done]
                 result = self.step(op, args, free, follower)
             for x in done:
@@ -330,7 +331,7 @@ class _Translator:
         dst: int,
     ) -> None:
         """A dual that is not compiled in, one primitive at a time."""
-        temporaries = _Temporaries(range(3 * _STATES, self.machine.registers), code)
+        temporaries = Temporaries(range(3 * _STATES, self.machine.registers), code)
         where: dict[int, int] = {}
         slots = {id(v): k for k, v in enumerate(code.scalars)}
         sides = {id(v): (side, v) for side, vs in enumerate((code.rows1, code.rows2)) for v in vs}
@@ -369,35 +370,6 @@ class _Translator:
         self.emit("copy", 3 * dst + 1, gap)
 
 
-class _Temporaries:
-    """Registers for the values of one traced dual, freed after their last use."""
-
-    def __init__(self, registers: range, code: DualCode) -> None:
-        self.count = len(registers)
-        self.free = list(reversed(registers))
-        self.last: dict[int, int] = {}
-        for k, v in enumerate(code.pairs):
-            for a in v.args:
-                self.last[id(a)] = k
-        for v in code.outputs():
-            self.last[id(v)] = len(code.pairs)
-        self.step = {id(v): k for k, v in enumerate(code.pairs)}
-
-    def take(self) -> int:
-        if not self.free:
-            raise BackendError(
-                f"a dual needs more than the {self.count} registers there are; "
-                "use backend='reference'"
-            )
-        return self.free.pop()
-
-    def release(self, v: Value, where: dict[int, int]) -> None:
-        """Free the registers of arguments that ``v`` is the last to use."""
-        for a in {id(a): a for a in v.args}.values():
-            if self.last[id(a)] == self.step[id(v)] and id(a) in where:
-                self.free.append(where.pop(id(a)))
-
-
 _CODES: dict[tuple, DualCode] = {}
 
 
@@ -423,34 +395,6 @@ def _by_side(*states: _State) -> tuple[list[R.Row], list[R.Row]]:
 
 def _first(pair: tuple[T, Any]) -> T:
     return pair[0]
-
-
-def _arguments(op: ir.Op) -> tuple[int, ...]:
-    if isinstance(op, ir.Sum | ir.Product):
-        return op.xs
-    if isinstance(op, ir.Input | ir.Carry):
-        return ()
-    return (op.x,)
-
-
-def _last_uses(ops: tuple[ir.Op, ...]) -> dict[int, int]:
-    last = dict.fromkeys(range(len(ops)), -1)
-    for i, op in enumerate(ops):
-        for x in _arguments(op):
-            last[x] = i
-    last[len(ops) - 1] = len(ops)
-    return last
-
-
-def _dense_behind(ops: tuple[ir.Op, ...], i: int) -> ir.Dense | None:
-    """The dense layer that is the only one to read value ``i`` and comes right behind it."""
-    if i + 1 >= len(ops) or not isinstance(ops[i], ir.Apply):
-        return None
-    op = ops[i + 1]
-    users = [j for j, other in enumerate(ops) if i in _arguments(other)]
-    if isinstance(op, ir.Dense) and op.x == i and op.fan_in is None and users == [i + 1]:
-        return op
-    return None
 
 
 def _stack(tables: list[NDArray], n: int, dtype: np.dtype) -> NDArray:

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MAX_TERMS", "AngleSeries", "fit_angle_series"]
+__all__ = ["MAX_NODES", "MAX_TERMS", "AngleSeries", "fit_angle_series"]
 
 MAX_TERMS = 8192
 """Terms in the angle times nodes in the standard deviation; the C++ backend has room for these."""
 
-_MAX_NODES = 48
+MAX_NODES = 48
+"""Nodes in the standard deviation; the same."""
+
 # The terms grow with the root of the deviation, and the cost of one with its square.
 _MAX_DEVIATION = 64.0
 
@@ -161,7 +163,7 @@ def _node_count(fn: Dual, low: float, high: float, tol: float) -> int | None:
     """Nodes after which interpolation in the standard deviation is accurate."""
     import numpy as np
 
-    for count in range(2, _MAX_NODES + 1, 2):
+    for count in range(2, MAX_NODES + 1, 2):
         nodes = _nodes(low, high, count)
         tests = _nodes(low, high, 2 * count)
         s = np.concatenate([nodes, tests, [high, low] if low > 0 else [high]])

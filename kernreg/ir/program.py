@@ -28,6 +28,7 @@ __all__ = [
     "Ref",
     "Repeat",
     "Sum",
+    "inputs",
 ]
 
 
@@ -113,6 +114,14 @@ class Repeat:
 
 
 Op = Input | Carry | Dense | Apply | Sum | Product | Normalize | Dropout | Repeat
+
+
+def inputs(op: Op) -> tuple[int, ...]:
+    """Numbers of the values that an operation reads."""
+    if isinstance(op, Sum | Product):
+        return op.xs
+    return () if isinstance(op, Input | Carry) else (op.x,)
+
 
 # Floating-point operations per matrix entry, measured to about a factor of two: what a plan needs.
 _FLOPS = {Dense: 8, Sum: 8, Product: 6, Normalize: 0, Dropout: 4, Input: 4, Carry: 0}

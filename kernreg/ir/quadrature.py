@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kernreg.exceptions import NetworkError
@@ -21,13 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "HermiteTable",
-    "hermite_coefficients",
     "line_values",
     "moment_table",
     "pair_moments",
     "row_moments",
-    "series_length",
 ]
 
 _REACH = 14.0  # standard deviations: the weight beyond is below 1e-42
@@ -90,114 +86,6 @@ def line_values(fn: Dual, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     nodes, weights = _line(s)
     value, slope = _value_and_slope(fn, s[:, None] * nodes)
     return nodes, value, slope, weights
-
-
-@dataclass(frozen=True)
-class HermiteTable:
-    """Hermite coefficients of a nonlinearity at several standard deviations.
-
-    Parameters
-    ----------
-    coefficients : Tensor, shape (n, n_terms)
-        ``a_j(s) = E[phi(s z) h_j(z)]`` with normalised Hermite polynomials ``h_j``.
-    tail : Tensor, shape (n,)
-        ``E[phi(s z)^2] - sum_j a_j^2``: bounds the error of the series for ``kappa``.
-    slope_tail : Tensor, shape (n,)
-        ``s^2 E[phi'(s z)^2] - sum_j j a_j^2``, the same for ``s1 s2 kappa_dot``.
-    """
-
-    coefficients: Tensor
-    tail: Tensor
-    slope_tail: Tensor
-
-
-def hermite_coefficients(fn: Dual, s: Any, n_terms: int) -> HermiteTable:
-    """Coefficients of ``E[phi(u) phi(v)] = sum_j a_j(s1) a_j(s2) rho^j``.
-
-    Parameters
-    ----------
-    fn : Dual
-        The nonlinearity.
-    s : array_like, shape (n,)
-        Standard deviations.
-    n_terms : int
-        Length of the series.
-
-    Returns
-    -------
-    HermiteTable
-
-    Notes
-    -----
-    Time O(n n_terms) times about 2,000 nodes. The tails are differences, so they are known to
-    about 1e-14 of the whole sums and never below 0.
-
-    Examples
-    --------
-    >>> from kernreg import nn
-    >>> table = hermite_coefficients(nn.Hermite((0, 0, 1)), [1.0], 4)
-    >>> [round(abs(a), 12) for a in table.coefficients[0].tolist()]
-    [0.0, 0.0, 1.0, 0.0]
-    """
-    import torch
-
-    s = _as_tensor(s)
-    tables, sums = [], []
-    for block in s.split(max(1, _CHUNK // 4096)):
-        nodes, value, slope, weights = line_values(fn, block)
-        tables.append(value @ (_hermite(nodes, n_terms) * weights).T)
-        squares = (value * value) @ weights
-        sums.append((squares, block * block * ((slope * slope) @ weights)))
-    table = torch.cat(tables) if tables else s.new_zeros(0, n_terms)
-    order = torch.arange(n_terms, dtype=s.dtype, device=s.device)
-    return HermiteTable(
-        coefficients=table,
-        tail=(_cat(sums, 0, s) - (table * table).sum(1)).clamp(min=0.0),
-        slope_tail=(_cat(sums, 1, s) - (table * table) @ order).clamp(min=0.0),
-    )
-
-
-def series_length(fn: Dual, s: Any, tol: float, max_terms: int = 1024) -> int | None:
-    """Terms after which the Hermite series is accurate for both moments.
-
-    Parameters
-    ----------
-    fn : Dual
-        The nonlinearity.
-    s : array_like, shape (n,)
-        Standard deviations that occur.
-    tol : float
-        Largest tail allowed, relative to ``E[phi^2]`` and to ``E[phi'^2]``; what is below 1e-13
-        cannot be seen in float64 and counts as 1e-13.
-    max_terms : int
-        Longest series allowed.
-
-    Returns
-    -------
-    int or None
-        None if ``max_terms`` are not enough.
-
-    Examples
-    --------
-    >>> from kernreg import nn
-    >>> series_length(nn.Tanh(), [0.5], 1e-6), series_length(nn.Elu(), [1.0], 1e-12)
-    (14, None)
-    """
-    import torch
-
-    table = hermite_coefficients(fn, s, max_terms)
-    square = table.coefficients**2
-    order = torch.arange(max_terms, dtype=square.dtype, device=square.device)
-    longest = 1
-    for weighted, tail in ((square, table.tail), (square * order, table.slope_tail)):
-        whole = weighted.sum(1) + tail
-        # left[:, j]: what a series of j terms leaves out.
-        left = weighted.flip(1).cumsum(1).flip(1) + tail[:, None]
-        enough = left <= max(tol, 1e-13) * whole[:, None]
-        if not bool((tail <= max(tol, 1e-13) * whole).all()):
-            return None
-        longest = max([longest, *(~enough).sum(1).tolist()])
-    return longest
 
 
 def pair_moments(fn: Dual, rho: Any, gap: Any, s1: Any, s2: Any) -> Moments:
@@ -458,16 +346,6 @@ def _panels(breaks: list[float], like: Tensor) -> tuple[Tensor, Tensor]:
     nodes = (middle[:, None] + half[:, None] * x).reshape(-1)
     weights = (half[:, None] * w).reshape(-1)
     return torch.from_numpy(nodes).to(like), torch.from_numpy(weights).to(like)
-
-
-def _hermite(x: Tensor, n_terms: int) -> Tensor:
-    """Normalised Hermite polynomials, shape (n_terms, len(x))."""
-    import torch
-
-    rows = [torch.ones_like(x), x]
-    for j in range(1, n_terms - 1):
-        rows.append((x * rows[j] - math.sqrt(j) * rows[j - 1]) / math.sqrt(j + 1))
-    return torch.stack(rows[:n_terms])
 
 
 def _as_tensor(value: Any) -> Tensor:

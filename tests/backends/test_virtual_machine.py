@@ -17,6 +17,7 @@ import kernreg
 from kernreg import nn
 from kernreg.backends import cpu
 from kernreg.exceptions import BackendError
+from kernreg.ir.angle import MAX_NODES, MAX_TERMS
 from kernreg.ir.pair import Moments, Pair
 from tests.backends.compare import hard_rows, needs_cpu, relative_error, rows
 
@@ -162,3 +163,10 @@ def test_loops_in_loops(depth: int) -> None:
     command = [sys.executable, "-c", NESTED.format(depth=depth)]
     run = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2])
     assert run.returncode == 0, run.stderr.decode()[-1000:]
+
+
+def test_series_in_the_angle_have_room() -> None:
+    from kernreg import _core
+
+    assert _core.ANGLE_TERMS >= MAX_TERMS
+    assert _core.MAX_NODES >= MAX_NODES

@@ -1,6 +1,5 @@
 """Places that cannot be written to, and disks that fill up while the result is written."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.baseline.problems import regression_table
-
-NOBODY = 65534
+from tests.permissions import unprivileged
 
 
 def tree(folder):
@@ -68,19 +66,6 @@ def test_missing_folder(refused, run, no_work, tables, baseline_folder, tmp_path
         message = refused(*arguments, "--out", place)
         assert f"{place} cannot be written: No such file or directory" in message
     assert tree(tmp_path) == []
-
-
-@contextlib.contextmanager
-def unprivileged():
-    """Root may write everywhere, so these tests do without."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 @pytest.fixture

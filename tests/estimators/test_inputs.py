@@ -43,15 +43,6 @@ CONTAINERS = {
 }
 
 
-@pytest.fixture
-def torch_warns_always():
-    """Otherwise it warns of read-only arrays once in a process, perhaps in an earlier test."""
-    before = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)
-    yield
-    torch.set_warn_always(before)
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.usefixtures("torch_warns_always")
 @pytest.mark.parametrize("name", CONTAINERS)

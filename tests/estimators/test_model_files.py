@@ -1,6 +1,5 @@
 """Files that are no models, folders that cannot be written, and writes that fail half way."""
 
-import contextlib
 import json
 import os
 import pickle
@@ -18,9 +17,9 @@ import kernreg
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import persistence
 from kernreg.exceptions import KernregError, ModelFileError
+from tests.permissions import unprivileged
 
 X = np.random.default_rng(5).standard_normal((20, 3))
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -32,19 +31,6 @@ def model():
 def saved(model, tmp_path):
     model.save(tmp_path / "model.safetensors")
     return tmp_path / "model.safetensors"
-
-
-@contextlib.contextmanager
-def unprivileged():
-    """Root may do everything, so these tests do without."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 @pytest.fixture

@@ -10,12 +10,7 @@ import torch
 from kernreg import nn
 from kernreg.exceptions import NetworkError
 from kernreg.ir.pair import Pair
-from kernreg.ir.quadrature import (
-    hermite_coefficients,
-    pair_moments,
-    row_moments,
-    series_length,
-)
+from kernreg.ir.quadrature import moment_table, pair_moments, row_moments
 from kernreg.ir.torchmath import TorchMath
 
 # Moments are asked for at these standard deviations.
@@ -68,50 +63,29 @@ def test_pairs_broadcast() -> None:
             assert float(m.kappa[i, j]) == pytest.approx(float(one.kappa), rel=1e-12)
 
 
-@pytest.mark.parametrize("s", [0.5, 1.0, 3.0])
-def test_hermite_coefficients(s: float) -> None:
-    """``E[sin(s z) h_j(z)] = Im(i^j) s^j e^(-s^2/2) / sqrt(j!)``."""
-    table = hermite_coefficients(nn.Sin(), [s], 30)
-    for j, a in enumerate(table.coefficients[0].tolist()):
-        size = math.exp(j * math.log(s) - s * s / 2 - math.lgamma(j + 1) / 2)
-        want = size * (0.0, 1.0, 0.0, -1.0)[j % 4]
-        assert a == pytest.approx(want, abs=1e-14)
+def test_gap_keeps_its_digits_near_parallel_rows() -> None:
+    """Elu(0) is ReLU, whose dual has a gap without cancellation; a mean square has none either."""
+    gap = torch.tensor([0.0, 1e-14, 1e-10, 1e-4], dtype=torch.float64)
+    one = torch.ones_like(gap)
+    want = nn.Relu().dual(TorchMath, Pair(1.0 - gap, gap, one, one)).gap
+    got = pair_moments(nn.Elu(alpha=0.0), 1.0 - gap, gap, 1.0, 2.0).gap
+    # Values u, v of mean square 1, each rounded by e: E(u - v)^2 / 2 is off by E|u - v| |e| <=
+    # 4 eps sqrt(gap) (Cauchy-Schwarz, E(u - v)^2 = 2 gap) and by E e^2 <= 4 eps^2, while a
+    # subtraction from 1 would leave eps.
+    eps = torch.finfo(gap.dtype).eps
+    bound = 4.0 * eps * torch.sqrt(want) + 4.0 * eps**2 + 1e-12 * want
+    assert bool((abs(got - want) <= bound).all())
 
 
-def test_tails_are_what_the_series_leaves_out() -> None:
-    square, slope = row_moments(nn.Sin(), [1.0])
-    table = hermite_coefficients(nn.Sin(), [1.0], 4)
-    a1, a3 = math.exp(-0.5), math.exp(-0.5) / math.sqrt(6)
-    assert float(table.tail) == pytest.approx(float(square) - a1**2 - a3**2, rel=1e-12)
-    assert float(table.slope_tail) == pytest.approx(float(slope) - a1**2 - 3 * a3**2, rel=1e-12)
-
-
-@pytest.mark.parametrize("fn", [nn.Tanh(), nn.Softplus(), nn.Swish()], ids=repr)
-@pytest.mark.parametrize("tol", [1e-4, 1e-8])
-def test_series_length(fn: nn.Nonlinearity, tol: float) -> None:
-    """Long enough for the tolerance at every deviation, and no longer than needed."""
-    s = torch.tensor([0.4, 1.0], dtype=torch.float64)
-    terms = series_length(fn, s, tol)
-    assert terms is not None
-
-    def worst(n: int) -> float:
-        table = hermite_coefficients(fn, s, n)
-        square, slope = row_moments(fn, s)
-        parts = (table.tail / square).max(), (table.slope_tail / (s * s * slope)).max()
-        return float(max(parts))
-
-    assert worst(terms) <= tol * (1 + 1e-6)
-    assert worst(terms - 1) > tol * (1 - 1e-6)
-
-
-def test_series_that_do_not_end() -> None:
-    """A kink leaves a tail of about ``terms^(-1/2)`` in the slopes."""
-    assert series_length(nn.Elu(), [1.0], 1e-6) is None
-    assert series_length(nn.Tanh(), [30.0], 1e-8, max_terms=64) is None
-
-
-def test_a_finite_series_is_exact() -> None:
-    assert series_length(nn.Hermite((0.0, 1.0, 0.0, 2.0)), [1.0], 1e-13) == 4
+@pytest.mark.parametrize("fn", [nn.Tanh(), nn.Selu()], ids=repr)
+def test_table_is_the_pairs_one_by_one(fn: nn.Nonlinearity) -> None:
+    rho = torch.tensor([-0.8, 0.3, 1.0], dtype=torch.float64)
+    s = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    table = moment_table(fn, rho, 1.0 - abs(rho), s)
+    pairs = pair_moments(fn, rho[:, None, None], 1.0 - abs(rho)[:, None, None], s[:, None], s)
+    # Both are good to 1e-13 of the norms, which are below 10 here.
+    torch.testing.assert_close(table.kappa, pairs.kappa, rtol=0, atol=2e-12)
+    torch.testing.assert_close(table.kappa_dot, pairs.kappa_dot, rtol=0, atol=2e-12)
 
 
 @pytest.mark.parametrize("s", [5.0, 20.0, 30.0, 400.0])

@@ -265,7 +265,8 @@ def test_max_jitter_zero_turns_the_ladder_off():
 def test_no_warning_when_all_is_well():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Cholesky().init(DenseOperator(kernel_matrix(20), "float32"), 0.1)
+        state = Cholesky().init(DenseOperator(kernel_matrix(20), "float32"), 0.1)
+    assert state.jitter == 0.0
 
 
 def test_callback_sees_every_panel():

@@ -161,15 +161,6 @@ def test_container_of_the_rows_decides():
     assert isinstance(gram(NET, torch.from_numpy(X1), X2), torch.Tensor)
 
 
-@pytest.fixture
-def torch_warns_always():
-    """Otherwise it warns of read-only arrays once in a process, perhaps in an earlier test."""
-    before = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)
-    yield
-    torch.set_warn_always(before)
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.usefixtures("torch_warns_always")
 @pytest.mark.parametrize("backend", BACKENDS)
