@@ -55,8 +55,9 @@ class _CpuBound:
         if self.analysis.reason is not None:
             raise BackendError(self.analysis.reason)
         self.arithmetic = self.analysis.dtype
+        duals = {s: k for k, s in enumerate(_core.signatures())}
         machine = Machine(
-            _core.OPS, {s: k for k, s in enumerate(_core.signatures())}, _core.REGISTERS
+            _core.OPS, lambda _, code: duals.get(code.signature()), _core.REGISTERS
         )
         self._tiles = translate(request.program, rows, machine, self.analysis, self.arithmetic)
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64

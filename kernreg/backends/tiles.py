@@ -41,10 +41,13 @@ _STATES = 8
 
 @dataclass(frozen=True)
 class Machine:
-    """What the compiled extension offers: operation codes and generated duals."""
+    """What a backend offers: operation codes, and duals that it has compiled.
+
+    ``number`` is that of a nonlinearity with the given code, or None.
+    """
 
     ops: dict[str, int]
-    duals: dict[str, int]
+    number: Callable[[Dual, DualCode], int | None]
     registers: int
 
 
@@ -179,7 +182,7 @@ class _Translator:
         return isinstance(op, ir.Apply) and op.fn.closed_form and self._number(op.fn) is not None
 
     def _number(self, fn: Dual) -> int | None:
-        return self.machine.duals.get(_code(fn).signature())
+        return self.machine.number(fn, _code(fn))
 
     def apply(self, op: ir.Apply, x: _State, free: list[int], follower: ir.Dense | None) -> _State:
         """A nonlinearity, with the dense layer behind it where one instruction does both."""

@@ -1,0 +1,1 @@
+"""Kernel matrices on GPUs: hand-written Triton tiles around a generated kernel program."""

@@ -1,0 +1,215 @@
+"""What the instructions of a kernel program do to a tile of pairs, in Triton.
+
+The state of a pair is its correlation ``rho``, ``gap = 1 - |rho|`` and ``tau = ntk / (standard
+deviations)``. Numbers of rows come as columns ``(BM, 1)``, those of columns as ``(1, BN)``. The
+formulas are those of :mod:`kernreg.backends.reference`.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = [
+    "angles",
+    "angles_gap",
+    "column",
+    "dense",
+    "dense_bias",
+    "dense_bias_positive",
+    "dropout",
+    "gap_of",
+    "product",
+    "profile",
+    "row",
+    "series",
+    "sides",
+    "slots",
+    "standard",
+    "weighted_sum",
+]
+
+
+@triton.jit
+def slots(table, slot, ld):
+    """Where a table's slots from number ``slot`` on begin."""
+    return table + slot * ld.to(tl.int64)
+
+
+@triton.jit
+def row(table, slot, ld, i):
+    """Slot of a table for the rows of a tile."""
+    return tl.load(slots(table, slot, ld) + i)[:, None]
+
+
+@triton.jit
+def column(table, slot, ld, j):
+    """Slot of a table for the columns of a tile."""
+    return tl.load(slots(table, slot, ld) + j)[None, :]
+
+
+@triton.jit
+def gap_of(rho):
+    """``1 - |rho|``."""
+    return tl.maximum(1.0 - tl.abs(rho), 0.0)
+
+
+@triton.jit
+def _from_sides(below, above):
+    """Correlation and gap from ``1 - rho`` and ``1 + rho``, of which the smaller is exact."""
+    gap = tl.minimum(below, above)
+    return tl.where(below < above, 1.0 - below, above - 1.0), gap
+
+
+@triton.jit
+def sides(rho, gap):
+    """``1 - rho`` and ``1 + rho``."""
+    far = 2.0 - gap
+    return tl.where(rho > 0, gap, far), tl.where(rho > 0, far, gap)
+
+
+@triton.jit
+def dense(rho, gap, tau, ui, uj):
+    """A dense layer without bias."""
+    return rho, gap, rho + ui * uj * tau
+
+
+@triton.jit
+def dense_bias(rho, gap, tau, ui, uj, vi, vj):
+    """A dense layer with bias."""
+    below, above = sides(rho, gap)
+    uu = ui * uj
+    du, dv, sv = ui - uj, vi - vj, vi + vj
+    below = uu * below + 0.5 * (du * du + dv * dv)
+    above = uu * above + 0.5 * (du * du + sv * sv)
+    rho, gap = _from_sides(below, above)
+    return rho, gap, rho + uu * tau
+
+
+@triton.jit
+def dense_bias_positive(rho, gap, tau, ui, uj, vi, vj):
+    """A dense layer with bias, where no correlation is negative."""
+    uu = ui * uj
+    du, dv = ui - uj, vi - vj
+    gap = uu * gap + 0.5 * (du * du + dv * dv)
+    rho = 1.0 - gap
+    return rho, gap, rho + uu * tau
+
+
+@triton.jit
+def standard(before, trained, ui, uj, gi, gj, hi, hj):
+    """Tangent kernel behind a dense layer in the "standard" parameterization."""
+    return ui * uj * trained + gi * gj * before + hi * hj
+
+
+@triton.jit
+def weighted_sum(rho, gap, tau, rho2, gap2, tau2, ui, uj, vi, vj):
+    """A sum of two branches."""
+    uu, vv, du, dv = ui * uj, vi * vj, ui - uj, vi - vj
+    apart = 0.5 * (du * du + dv * dv)
+    below1, above1 = sides(rho, gap)
+    below2, above2 = sides(rho2, gap2)
+    out, gap_out = _from_sides(
+        uu * below1 + vv * below2 + apart, uu * above1 + vv * above2 + apart
+    )
+    return out, gap_out, uu * tau + vv * tau2
+
+
+@triton.jit
+def product(rho, gap, tau, rho2, gap2, tau2):
+    """A product of two branches."""
+    return rho * rho2, gap + gap2 - gap * gap2, tau * rho2 + rho * tau2
+
+
+@triton.jit
+def dropout(rho, gap, tau, keep):
+    """Dropout between different rows."""
+    return keep * rho, (1.0 - keep) + keep * gap, keep * tau
+
+
+@triton.jit
+def series(rho, gap, tau, px, py, ldx, ldy, i, j, terms):
+    """A nonlinearity by the Hermite coefficients of each row."""
+    value = tl.zeros_like(rho)
+    slope = tl.zeros_like(rho)
+    for k in range(terms):
+        m = terms - 1 - k
+        slope = slope * rho + value
+        value = value * rho + row(px, m, ldx, i) * column(py, m, ldy, j)
+    return value, gap_of(value), slope * tau
+
+
+@triton.jit
+def _clenshaw(at, consts, terms):
+    """A Chebyshev series at ``at / 2``."""
+    p1 = tl.zeros_like(at)
+    p2 = tl.zeros_like(at)
+    for k in range(terms - 1):
+        p = at * p1 + (tl.load(consts + (terms - 1 - k)) - p2)
+        p2 = p1
+        p1 = p
+    return 0.5 * at * p1 + (tl.load(consts) - p2)
+
+
+@triton.jit
+def profile(rho, angle, consts, terms):
+    """Many layers as two Chebyshev series in the angle."""
+    at = _chebyshev_argument(rho, angle)
+    out = _clenshaw(at, consts, terms)
+    return out, gap_of(out), _clenshaw(at, consts + terms, terms)
+
+
+@triton.jit
+def _chebyshev_argument(rho, angle):
+    """``2 (1 - 2 theta / pi)``; ``angle`` is theta or pi - theta, whichever is smaller."""
+    x = 2.0 - angle * 1.2732395447351628
+    return tl.where(rho > 0, x, -x)
+
+
+@triton.jit
+def _bilinear_clenshaw(at, consts, px, py, ldx, ldy, i, j, terms, nodes):
+    """A Chebyshev series whose coefficients are bilinear in the weights of both rows."""
+    p1 = tl.zeros_like(at)
+    p2 = tl.zeros_like(at)
+    for k in range(terms):
+        m = terms - 1 - k
+        c = tl.zeros_like(at)
+        for b in range(nodes):
+            mixed = tl.zeros_like(row(px, 0, ldx, i))
+            for a in range(nodes):
+                weight = tl.load(consts + (m * nodes + a) * nodes + b)
+                mixed += row(px, a, ldx, i) * weight
+            c += mixed * column(py, b, ldy, j)
+        half = tl.where(m > 0, 1.0, 0.5).to(at.dtype)
+        p = half * at * p1 + (c - p2)
+        p2 = p1
+        p1 = p
+    return p1
+
+
+@triton.jit
+def angles(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes):
+    """A nonlinearity by a series in the angle."""
+    at = _chebyshev_argument(rho, angle)
+    size = terms * nodes * nodes
+    out = _bilinear_clenshaw(at, consts, px, py, ldx, ldy, i, j, terms, nodes)
+    dot = _bilinear_clenshaw(at, consts + size, px, py, ldx, ldy, i, j, terms, nodes)
+    return out, gap_of(out), dot * tau
+
+
+@triton.jit
+def angles_gap(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes):
+    """The same where rows that are nearly parallel keep all digits of their gap."""
+    at = _chebyshev_argument(rho, angle)
+    size = terms * nodes * nodes
+    out, gap_out, tau_out = angles(
+        rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes
+    )
+    slope = _bilinear_clenshaw(at, consts + 2 * size, px, py, ldx, ldy, i, j, terms, nodes)
+    apart = tl.zeros_like(rho)
+    for b in range(nodes, 2 * nodes):
+        distance = row(px, b, ldx, i) - column(py, b, ldy, j)
+        apart += 0.5 * distance * distance
+    below = apart + tl.maximum(slope, 0.0) * gap
+    positive = (rho > 0) & (out > 0)
+    return tl.where(positive, 1.0 - below, out), tl.where(positive, below, gap_out), tau_out
