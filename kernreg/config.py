@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["data_dir", "isa", "num_threads"]
+__all__ = ["backend", "cache_dir", "data_dir", "isa", "num_threads", "triton_interpreter"]
 
 
 def num_threads() -> int:
@@ -36,3 +36,19 @@ def data_dir() -> Path:
 def isa() -> str | None:
     """Instruction set asked for by ``KERNREG_ISA``: "avx512", "avx2" or "baseline"."""
     return os.environ.get("KERNREG_ISA")
+
+
+def backend() -> str:
+    """Backend to take where none is named: ``KERNREG_BACKEND``, default "auto"."""
+    return os.environ.get("KERNREG_BACKEND", "auto")
+
+
+def cache_dir() -> Path:
+    """Folder for generated code: ``KERNREG_CACHE``, default ``kernreg`` in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("KERNREG_CACHE") or Path(home) / "kernreg")
+
+
+def triton_interpreter() -> bool:
+    """Whether Triton interprets its kernels on the CPU (``TRITON_INTERPRET=1``)."""
+    return os.environ.get("TRITON_INTERPRET", "") in ("1", "true", "on", "yes")

@@ -192,7 +192,7 @@ def plot_spectrum(eigenvalues: np.ndarray, alpha: float | None = None) -> Figure
         above = int(np.sum(eigenvalues > alpha))
         axes.axhline(alpha, color=_COLOURS[1], linewidth=1.2, linestyle="--")
         axes.annotate(
-            f"alpha = {alpha:.2g}: {above} of {len(eigenvalues)} eigenvalues above",
+            f"alpha = {alpha:.2g}: {above:,} of {len(eigenvalues):,} eigenvalues above",
             (0.02, alpha),
             xycoords=("axes fraction", "data"),
             xytext=(0, 4),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kernreg.ir.program import Program
 
-__all__ = ["Backend", "Bound", "Part", "Request"]
+__all__ = ["CPU", "Backend", "Bound", "Fused", "Part", "Request"]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -32,24 +36,32 @@ class Request:
     ----------
     program : Program
         The network.
-    X1, X2 : ndarray of shapes (n1, d) and (n2, d)
-        Rows; ``X2=None`` asks for the symmetric matrix of ``X1``.
+    X1, X2 : Tensor of shapes (n1, d) and (n2, d)
+        Rows, on one device; ``X2=None`` asks for the symmetric matrix of ``X1``.
     dtype : dtype
         Of the entries.
     exact : bool
         Run every layer, no profile pass.
+    precision : str
+        Of float32 products on the matrix units of a GPU.
     """
 
     program: Program
-    X1: NDArray[Any]
-    X2: NDArray[Any] | None
+    X1: Tensor
+    X2: Tensor | None
     dtype: np.dtype
     exact: bool = False
+    precision: str = "tf32x3"
 
     @property
     def symmetric(self) -> bool:
         """Whether rows and columns are the same points."""
         return self.X2 is None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are, and the result."""
+        return self.X1.device
 
 
 class Bound(Protocol):
@@ -57,12 +69,21 @@ class Bound(Protocol):
 
     arithmetic: np.dtype
 
-    def fill(self, part: Part, out: Mapping[str, NDArray[Any]]) -> None:
-        """Write a part for each kernel named in ``out`` ("nngp", "ntk")."""
+    def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
+        """Write a part for each kernel named in ``out`` ("nngp", "ntk"), on the rows' device."""
         ...
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         """The kernel of each row of ``X1`` with itself."""
+        ...
+
+
+@runtime_checkable
+class Fused(Bound, Protocol):
+    """A bound program that also multiplies without storing the matrix, not even in parts."""
+
+    def multiply(self, kernel: str, V: Tensor) -> Tensor:
+        """The matrix times V of shape (n2, t), in the type of the arithmetic."""
         ...
 
 
@@ -71,8 +92,8 @@ class Backend(Protocol):
 
     name: str
 
-    def supports(self, program: Program) -> str | None:
-        """None if the backend can run ``program``, otherwise the reason why not."""
+    def supports(self, program: Program, device: torch.device = CPU) -> str | None:
+        """None if the backend can run ``program`` on ``device``, otherwise the reason why not."""
         ...
 
     def bind(self, request: Request) -> Bound:

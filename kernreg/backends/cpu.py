@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kernreg import config
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
-from kernreg.backends.base import Part, Request
+from kernreg.backends.base import CPU, Part, Request
 from kernreg.backends.tiles import Machine, translate
 from kernreg.exceptions import BackendError
 from kernreg.ir.program import Program
@@ -45,9 +45,7 @@ def instruction_set() -> str:
 
 class _CpuBound:
     def __init__(self, request: Request, exact: bool) -> None:
-        data = [torch.from_numpy(np.asarray(request.X1))]
-        if request.X2 is not None:
-            data.append(torch.from_numpy(np.asarray(request.X2)))
+        data = [request.X1] if request.X2 is None else [request.X1, request.X2]
         first, *second = (R.input_row(X) for X in data)
         rows = (first, second[0] if second else first)
         pairs = len(rows[0].s) * len(rows[1].s)
@@ -56,9 +54,7 @@ class _CpuBound:
             raise BackendError(self.analysis.reason)
         self.arithmetic = self.analysis.dtype
         duals = {s: k for k, s in enumerate(_core.signatures())}
-        machine = Machine(
-            _core.OPS, lambda _, code: duals.get(code.signature()), _core.REGISTERS
-        )
+        machine = Machine(_core.OPS, lambda _, code: duals.get(code.signature()), _core.REGISTERS)
         self._tiles = translate(request.program, rows, machine, self.analysis, self.arithmetic)
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
         units = [R.unit_rows(X, kind).numpy() for X in data]
@@ -71,10 +67,11 @@ class _CpuBound:
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         return self._diagonals[kernel]
 
-    def fill(self, part: Part, out: Mapping[str, NDArray[Any]]) -> None:
+    def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
         # Half the work where every entry above the diagonal has its mirror image in the part.
         mirrored = self._symmetric and part.j0 <= part.i0 and part.j1 <= part.i1
         t = self._tiles
+        arrays = {kernel: target.numpy() for kernel, target in out.items()}
         _core.fill(
             instruction_set(),
             self._units[0],
@@ -87,8 +84,8 @@ class _CpuBound:
             self.analysis.near,
             t.code,
             t.consts,
-            out.get("nngp"),
-            out.get("ntk"),
+            arrays.get("nngp"),
+            arrays.get("ntk"),
             self._diagonals["nngp"],
             self._diagonals["ntk"],
             [part.i0, part.i1, part.j0, part.j1],
@@ -97,7 +94,7 @@ class _CpuBound:
         if self._symmetric and not mirrored:
             low, high = max(part.i0, part.j0), min(part.i1, part.j1)
             k = np.arange(low, high)
-            for kernel, target in out.items():
+            for kernel, target in arrays.items():
                 target[k - part.i0, k - part.j0] = self._diagonals[kernel][low:high]
 
 
@@ -106,9 +103,9 @@ class CpuBackend:
 
     name = "cpu"
 
-    def supports(self, program: Program) -> str | None:
+    def supports(self, program: Program, device: torch.device = CPU) -> str | None:
         """The extension must be there; what else may fail depends on the data."""
-        return _MISSING
+        return _MISSING if device == CPU else "it computes on the CPU only"
 
     def bind(self, request: Request) -> _CpuBound:
         """Prepare a request."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from kernreg.backends.base import Backend, Bound, Request
+import torch
+
+from kernreg import config
+from kernreg.backends.base import CPU, Backend, Bound, Request
 from kernreg.backends.cpu import CpuBackend
 from kernreg.backends.torch_backend import ReferenceBackend
+from kernreg.backends.triton.backend import TritonBackend
 from kernreg.exceptions import BackendError, InvalidInputError
 from kernreg.ir.program import Program
 
@@ -14,12 +18,14 @@ __all__ = ["BACKENDS", "bind", "explain"]
 
 log = logging.getLogger("kernreg.backends")
 
-BACKENDS: dict[str, Backend] = {b.name: b for b in (CpuBackend(), ReferenceBackend())}
+_ALL: tuple[Backend, ...] = (CpuBackend(), TritonBackend(), ReferenceBackend())
+
+BACKENDS: dict[str, Backend] = {b.name: b for b in _ALL}
 """Backends by name, best first."""
 
 
-def explain(program: Program) -> list[tuple[str, str | None]]:
-    """Every backend with the reason why it cannot run ``program``, or None.
+def explain(program: Program, device: torch.device = CPU) -> list[tuple[str, str | None]]:
+    """Every backend with the reason why it cannot run ``program`` on ``device``, or None.
 
     Examples
     --------
@@ -27,7 +33,7 @@ def explain(program: Program) -> list[tuple[str, str | None]]:
     >>> explain(nn.mlp(depth=1).program())[-1]
     ('reference', None)
     """
-    return [(name, backend.supports(program)) for name, backend in BACKENDS.items()]
+    return [(name, backend.supports(program, device)) for name, backend in BACKENDS.items()]
 
 
 def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
@@ -38,7 +44,7 @@ def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
     request : Request
         What is wanted.
     backend : str
-        A name, or "auto" for the first that can.
+        A name, or "auto" for the first that can; ``KERNREG_BACKEND`` says otherwise.
 
     Returns
     -------
@@ -52,14 +58,18 @@ def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
     BackendError
         If the backend that was asked for cannot run the program.
     """
+    if backend == "auto":
+        backend = config.backend()
     if backend != "auto" and backend not in BACKENDS:
         raise InvalidInputError(
             f"backend must be 'auto' or one of {', '.join(BACKENDS)}, found {backend!r}."
         )
+    on_cpu = request.device == CPU
     for name, candidate in BACKENDS.items():
-        if backend not in ("auto", name):
+        # On the CPU Triton is an interpreter, for checks.
+        if backend not in ("auto", name) or (backend == "auto" and name == "triton" and on_cpu):
             continue
-        reason = candidate.supports(request.program)
+        reason = candidate.supports(request.program, request.device)
         if reason is None:
             try:
                 return name, candidate.bind(request)

@@ -201,7 +201,7 @@ def input_row(X: Tensor) -> Row:
 
 def unit_rows(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """The rows at unit length, rounded once to ``dtype``; rows of zeros stay."""
-    out, start = torch.empty(X.shape, dtype=dtype), 0
+    out, start = torch.empty(X.shape, dtype=dtype, device=X.device), 0
     for scaled, _, norm in _scaled_blocks(X):
         out[start : start + len(norm)] = scaled / torch.where(norm == 0, 1.0, norm)
         start += len(norm)

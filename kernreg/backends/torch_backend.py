@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kernreg.backends import rows as R
-from kernreg.backends.base import Part, Request
+from kernreg.backends.base import CPU, Part, Request
 from kernreg.backends.reference import evaluate, input_pairs
 from kernreg.ir.program import Program
 
@@ -25,12 +24,10 @@ class _ReferenceBound:
     def __init__(self, request: Request) -> None:
         self._program = request.program
         self._symmetric = request.symmetric
-        X1 = torch.from_numpy(np.asarray(request.X1))
-        self._row1, self._unit1 = R.input_row(X1), R.unit_rows(X1)
+        self._row1, self._unit1 = R.input_row(request.X1), R.unit_rows(request.X1)
         self._row2, self._unit2 = self._row1, self._unit1
         if request.X2 is not None:
-            X2 = torch.from_numpy(np.asarray(request.X2))
-            self._row2, self._unit2 = R.input_row(X2), R.unit_rows(X2)
+            self._row2, self._unit2 = R.input_row(request.X2), R.unit_rows(request.X2)
         self._out = R.walk(request.program.ops, request.program.params, self._row1)
         R.check_range(self._out, request.dtype)
         if request.X2 is not None:
@@ -38,15 +35,15 @@ class _ReferenceBound:
             R.check_range(out, request.dtype)
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
-        return R.diagonal(self._out, kernel).numpy()
+        return R.diagonal(self._out, kernel).cpu().numpy()
 
-    def fill(self, part: Part, out: Mapping[str, NDArray[Any]]) -> None:
+    def fill(self, part: Part, out: Mapping[str, torch.Tensor]) -> None:
         for i0, i1 in _cuts(part.i0, part.i1):
             for j0, j1 in _cuts(part.j0, part.j1):
                 for kernel, values in self._tile(i0, i1, j0, j1).items():
                     if kernel in out:
                         target = out[kernel][i0 - part.i0 : i1 - part.i0]
-                        target[:, j0 - part.j0 : j1 - part.j0] = values.numpy()
+                        target[:, j0 - part.j0 : j1 - part.j0] = values
 
     def _tile(self, i0: int, i1: int, j0: int, j1: int) -> dict[str, torch.Tensor]:
         """A tile; of a symmetric matrix always worked out on or below the diagonal."""
@@ -81,7 +78,7 @@ class ReferenceBackend:
 
     name = "reference"
 
-    def supports(self, program: Program) -> str | None:
+    def supports(self, program: Program, device: torch.device = CPU) -> str | None:
         """Runs every program."""
         return None
 

@@ -53,12 +53,22 @@ class TableModel:
         """Predict from features, shape (n, d), as a :class:`~kernreg.datasets.Dataset` has them."""
         return np.asarray(self.estimator.predict(self.scaler.transform(X)))
 
-    def predict_data(self, data: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Predictions for a set's name or a file, and the true targets if it has them."""
+    def read(self, data: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features, shape (n, d), of a set's name or a file, and the targets if it has them."""
         X, y = features_for(self.encoder, data, self.target_name)
         if len(X) == 0:
             raise InvalidInputError(f"{data} has no rows.")
+        return X, y
+
+    def predict_data(self, data: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Predictions for a set's name or a file, and the true targets if it has them."""
+        X, y = self.read(data)
         return self.predict(X), y
+
+    def count_known(self, X: np.ndarray) -> int:
+        """How many rows have exactly the features of a row that the model was fitted to."""
+        known = {row.tobytes() for row in self.estimator.X_fit_ + 0.0}  # -0.0 is 0.0
+        return sum(row.tobytes() in known for row in self.scaler.transform(X) + 0.0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file, which :func:`kernreg.load` reads as well.

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from kernreg._wording import counted
 from kernreg.baseline.compare import Score, constant, evaluate, gaussian_ridge, ridge
 from kernreg.baseline.grid import gaussians, networks
 from kernreg.baseline.model import TableModel, fit_model
@@ -120,20 +121,24 @@ def splits(data: Dataset, settings: Settings) -> list[tuple[np.ndarray, np.ndarr
 
     n = len(data.X)
     if n < MIN_ROWS:
-        raise InvalidInputError(f"{data.name} has {n} rows; a baseline needs at least {MIN_ROWS}.")
+        raise InvalidInputError(
+            f"{data.name} has {counted(n, 'row')}; a baseline needs at least {MIN_ROWS}."
+        )
     if settings.folds < 1:
         raise InvalidInputError(f"Expected at least 1 fold, found {settings.folds}.")
     if data.test_mask is not None:
         if settings.folds > data.test_mask.shape[1]:
             raise InvalidInputError(
-                f"{data.name} prescribes {data.test_mask.shape[1]} test splits; found "
+                f"{data.name} prescribes {counted(data.test_mask.shape[1], 'test split')}; found "
                 f"--folds {settings.folds}."
             )
         masks = data.test_mask.T[: settings.folds]
         pairs = [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in masks]
     else:
         if settings.folds > n // 2:
-            raise InvalidInputError(f"{settings.folds} folds are too many for {n} rows.")
+            raise InvalidInputError(
+                f"{counted(settings.folds, 'fold')} are too many for {counted(n, 'row')}."
+            )
         equal_shares = False
         if data.classes is not None:
             smallest = int(np.unique(data.y, return_counts=True)[1].min())
@@ -199,7 +204,7 @@ def plan_search(data: Dataset, settings: Settings, n: int) -> tuple[tuple[Stage,
     """
     budget = memory_budget(settings.max_memory)
     outputs = 1 if data.classes is None or len(data.classes) == 2 else len(data.classes)
-    fit = plan(n, data.X.shape[1], outputs, "float64", "cholesky", budget)
+    fit = plan(n, data.X.shape[1], outputs, "float64", max_memory=budget)
     return _stages(n, outputs, budget, settings.quick), fit
 
 
@@ -237,18 +242,17 @@ def _fold(
         lambda done, total, what: report(done, total, f"networks: {what}"),
     )
     searched = time.perf_counter()
-    few = tuple(Stage(stage.rows, 2) for stage in stages)
     gaussian = search(
         gaussians(scalings, settings.quick),
         X,
         y,
         data.classes,
-        few,
+        stages,
         np.random.default_rng(settings.seed),
         lambda done, total, what: report(done, total, f"comparison: {what}"),
     )
     compared = time.perf_counter()
-    report(0, 1, f"fitting the chosen network to {len(train)} rows")
+    report(0, 1, f"fitting the chosen network to {counted(len(train), 'row')}")
     best = rounds[-1][0]
     model = fit_model(
         data,

@@ -9,9 +9,15 @@ import numpy as np
 
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["Kind", "Scaler", "scalings_for", "share_a_unit"]
+__all__ = ["IN_WORDS", "Kind", "Scaler", "scalings_for", "share_a_unit"]
 
 Kind = Literal["standard", "common"]
+
+IN_WORDS: dict[Kind, str] = {
+    "standard": "each column is scaled to mean 0 and variance 1",
+    "common": "one factor scales all columns, so that the mean square entry is 1",
+}
+"""What a scaling does."""
 
 
 @dataclass(frozen=True, eq=False)

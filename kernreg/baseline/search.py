@@ -262,7 +262,7 @@ def search(
             kind = candidate.scaling
             if kind not in scaled:
                 scaled[kind] = Scaler.fit(X[rows], kind).transform(X[rows])
-            what = f"round {number} of {len(stages)}, {stage.rows} rows, {candidate.family}"
+            what = f"round {number} of {len(stages)}, {stage.rows:,} rows, {candidate.family}"
             progress(index, len(entrants), what)
             started = time.perf_counter()
             grams = list(candidate.grams(scaled[kind]))

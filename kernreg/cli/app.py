@@ -10,7 +10,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from kernreg.cli import baseline, doctor, explain, models
-from kernreg.cli.console import stderr
+from kernreg.cli.console import as_option, stderr
 from kernreg.exceptions import KernregError
 
 __all__ = ["app", "main"]
@@ -33,7 +33,8 @@ class _Group(TyperGroup):
             try:
                 return super().invoke(ctx)
             except (KernregError, OSError) as error:
-                stderr.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}")
+                text = as_option(" ".join(str(error).split()))
+                stderr.print(f"[bold red]error:[/] {escape(text)}")
             except MemoryError as error:
                 stderr.print(f"[bold red]error:[/] Out of memory: {escape(str(error))}")
             raise typer.Exit(2)

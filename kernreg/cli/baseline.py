@@ -73,7 +73,7 @@ def baseline(
             escape(row["description"]),
             format_score(row["test"], name) + spread,
             format_score(row["leave_one_out"], name),
-            str(row["rows"]),
+            f"{row['rows']:,}",
             duration(row["seconds"]),
             style="bold" if index == 0 else "",
         )

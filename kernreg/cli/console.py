@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["progress", "stderr", "stdout"]
+__all__ = ["as_option", "progress", "stderr", "stdout"]
 
 stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def as_option(text: str) -> str:
+    """A message of the library as the command line says it: max_memory is ``--max-memory``.
+
+    Examples
+    --------
+    >>> as_option("allow 6 MB by max_memory"), as_option("raise --max-memory")
+    ('allow 6 MB by --max-memory', 'raise --max-memory')
+    """
+    return re.sub(r"(?<![\w'\"/-])max_memory\b", "--max-memory", text)
 
 
 @contextlib.contextmanager

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import numpy as np
 import typer
 
-from kernreg.cli.console import stdout
+from kernreg import nn
+from kernreg.cli.console import as_option, stdout
 from kernreg.cli.models import _alpha
 from kernreg.cli.options import MaxMemory, Target, Task, TaskOption
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 
 __all__ = ["explain"]
 
@@ -34,20 +36,44 @@ def explain(
     ] = "auto",
 ) -> None:
     """Say what would be computed, by what, and at what cost; compute nothing."""
-    from kernreg.cli.networks import looks_like_network, parse_network
+    from kernreg._wording import did_you_mean
+    from kernreg.cli.networks import NAMES, looks_like_network, parse_network
+    from kernreg.datasets.readers import BUILTIN
+    from kernreg.estimators._explain import labelled
 
     ridges = _alpha(alpha)
     kind = cast(Literal["auto"], task.value)
     if looks_like_network(what):
-        text = _network(parse_network(what), data, target, kind, max_memory, ridges)
+        network = parse_network(what)
+        if data is None:
+            text = labelled(_network(network))
+        else:
+            text = _fit(network, data, target, kind, max_memory, ridges)
+    elif what in BUILTIN or Path(what).exists():
+        text = labelled(_baseline(what, target, kind, max_memory))
     else:
-        text = _data(what, target, kind, max_memory)
-    stdout.print(text, markup=False, soft_wrap=True)
+        raise InvalidInputError(
+            f"{what!r} is no network such as mlp(depth=2), no file and no scikit-learn set; the "
+            f"sets are {', '.join(BUILTIN)}.{did_you_mean(what, (*BUILTIN, *NAMES))}"
+        )
+    stdout.print(as_option(text), markup=False, soft_wrap=True)
 
 
-def _network(
-    network: object,
-    data: str | None,
+def _network(network: nn.Layer) -> list[tuple[str, str]]:
+    from kernreg import backends
+
+    program = network.program()
+    return [
+        ("network", repr(network)),
+        ("program", str(program)),
+        ("cost", f"about {program.flops()} operations per kernel entry"),
+        *(("backend", f"{name}: {reason or 'yes'}") for name, reason in backends.explain(program)),
+    ]
+
+
+def _fit(
+    network: nn.Layer,
+    data: str,
     target: str | None,
     task: Literal["auto"],
     max_memory: str,
@@ -56,22 +82,16 @@ def _network(
     from kernreg import KernelClassifier, KernelRegressor
     from kernreg.datasets import load
 
-    if data is None:
-        from kernreg import backends
-
-        program = network.program()  # type: ignore[attr-defined]
-        rows = [f"network   {network!r}", f"program   {program}"]
-        rows.append(f"cost      about {program.flops()} operations per kernel entry")
-        for name, reason in backends.explain(program):
-            rows.append(f"backend   {name}: {reason or 'yes'}")
-        return "\n".join(rows)
     loaded = load(data, target, task)
     kind = KernelRegressor if loaded.task == "regression" else KernelClassifier
     model = kind(network, alpha=alpha, dtype="float64", max_memory=max_memory)
     return str(model.explain(loaded.X, loaded.y))
 
 
-def _data(data: str, target: str | None, task: Literal["auto"], max_memory: str) -> str:
+def _baseline(
+    data: str, target: str | None, task: Literal["auto"], max_memory: str
+) -> list[tuple[str, str]]:
+    from kernreg._wording import counted, listed
     from kernreg.baseline import Settings, splits
     from kernreg.baseline.grid import networks
     from kernreg.baseline.run import plan_search
@@ -81,21 +101,29 @@ def _data(data: str, target: str | None, task: Literal["auto"], max_memory: str)
     loaded = load(data, target, task)
     settings = Settings(max_memory=max_memory)
     train, test = splits(loaded, settings)[0]
-    stages, fit = plan_search(loaded, settings, len(train))
     kinds = scalings_for("auto", loaded.X[train])
-    count = 2 * len(networks(kinds))
-    rounds = [f"{stages[0].rows} rows, {count} kernels"]
-    for before, stage in itertools.pairwise(stages):
-        rounds.append(f"{stage.rows} rows, {before.keep} kernels")
     names = loaded.feature_names
     rows = [
-        f"data      {loaded.name}: {len(loaded.X)} rows, {len(names)} features "
-        f"({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})",
-        f"task      {loaded.task} of {loaded.target_name}",
-        f"split     {len(train)} training rows, {len(test)} test rows",
-        f"scaling   {' and '.join(kinds)}",
-        *(f"round {i}   {text}" for i, text in enumerate(rounds, start=1)),
-        *(f"fit       {line}" for line in str(fit).splitlines()),
-        *(f"note      {note}" for note in loaded.notes),
+        (
+            "data",
+            f"{loaded.name}: {counted(len(loaded.X), 'row')}, {counted(len(names), 'feature')} "
+            f"({listed(names, most=6)})",
+        ),
+        ("task", f"{loaded.task} of {loaded.target_name}"),
+        (
+            "split",
+            f"{counted(len(train), 'training row')}, {counted(len(test), 'test row')}",
+        ),
+        ("scaling", " and ".join(kinds)),
     ]
-    return "\n".join(rows)
+    try:
+        stages, fit = plan_search(loaded, settings, len(train))
+    except MemoryBudgetError as error:
+        rows.append(("plan", f"does not fit: {error}"))
+    else:
+        kernels = [2 * len(networks(kinds)), *(stage.keep for stage in stages)]
+        for number, (stage, count) in enumerate(zip(stages, kernels, strict=False), start=1):
+            text = f"{counted(stage.rows, 'row')}, {counted(count, 'kernel')}"
+            rows.append((f"round {number}", text))
+        rows.append(("fit", str(fit)))
+    return rows + [("note", note) for note in loaded.notes]

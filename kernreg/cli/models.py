@@ -7,15 +7,19 @@ import io
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 import typer
 from rich.markup import escape
 
+from kernreg._wording import counted
 from kernreg.cli.console import stderr, stdout
 from kernreg.cli.options import DataArgument, MaxMemory, Target, Task, TaskOption
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, KernregError, ModelFileError
+
+if TYPE_CHECKING:
+    from kernreg.baseline import TableModel
 
 __all__ = ["fit", "predict"]
 
@@ -29,7 +33,9 @@ def fit(
     out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
     network: Annotated[
         str,
-        typer.Option(help="The network as code or JSON, e.g. 'mlp(depth=2, activation=Erf())'."),
+        typer.Option(
+            help="Code as in Python, e.g. 'mlp(depth=2, activation=Erf())', JSON or a JSON file."
+        ),
     ] = "mlp(depth=3)",
     kernel: Annotated[str, typer.Option(help="ntk or nngp.")] = "ntk",
     alpha: Annotated[
@@ -65,7 +71,8 @@ def fit(
     )
     model.save(out)
     stdout.print(
-        f"Fitted {len(loaded.X)} rows of {loaded.name}; the model is in {out}.", markup=False
+        f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
+        markup=False,
     )
     loo = getattr(model.estimator, "loo_", None)
     if loo is not None:
@@ -84,15 +91,23 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="CSV file to write; default stdout.")
     ] = None,
 ) -> None:
-    """Predict the target of each row; the score too, if the data hold the target."""
-    from kernreg.baseline import TableModel
-    from kernreg.baseline.results import MODEL_FILE
+    """Predict the target of each row; the score too, if the data hold the target.
 
+    The score counts rows that the model was fitted to as well; a note says how many these are.
+    """
     if out is not None:
         _check_writable(out)
-    path = model / MODEL_FILE if model.is_dir() else model
-    loaded = TableModel.load(path)
-    predicted, truth = loaded.predict_data(data)
+    try:
+        loaded = _load(model)
+    except (ModelFileError, FileNotFoundError) as error:
+        if not _is_model(Path(data)):
+            raise
+        raise InvalidInputError(
+            f"{model} is no model, but {data} is one: the model comes first, kernreg predict "
+            f"{data} {model}."
+        ) from error
+    X, truth = loaded.read(data)
+    predicted = loaded.predict(X)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([f"predicted_{loaded.target_name}"])
@@ -101,9 +116,31 @@ def predict(
         typer.echo(text.getvalue(), nl=False)
     else:
         _write(out, text.getvalue())
-        stdout.print(f"{len(predicted)} predictions are in {out}.", markup=False)
+        stdout.print(f"{counted(len(predicted), 'prediction')} written to {out}.", markup=False)
     if truth is not None:
         stderr.print(_score(loaded.task, predicted, truth), markup=False)
+        known = loaded.count_known(X)
+        if known:
+            stderr.print(
+                f"note: The model was fitted to {known:,} of these {counted(len(X), 'row')}: the "
+                "score says little about new ones.",
+                markup=False,
+            )
+
+
+def _load(model: Path) -> TableModel:
+    from kernreg.baseline import TableModel
+    from kernreg.baseline.results import MODEL_FILE
+
+    return TableModel.load(model / MODEL_FILE if model.is_dir() else model)
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        _load(path)
+    except (KernregError, OSError):
+        return False
+    return True
 
 
 def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:
@@ -111,7 +148,7 @@ def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:
     import pandas as pd
 
     known = ~pd.isna(truth)
-    rows = f"{len(truth)} rows" if known.all() else f"the {known.sum()} rows with a target"
+    rows = counted(int(known.sum()), "row") + ("" if known.all() else " with a target")
     if not known.any():
         return "note: No row has a target, so there is no score."
     predicted, truth = predicted[known], truth[known]

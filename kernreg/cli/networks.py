@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import operator
 import os
 from collections.abc import Callable
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from kernreg import nn
+from kernreg._wording import did_you_mean, listed
 from kernreg.exceptions import NetworkError
 
-__all__ = ["looks_like_network", "parse_network"]
+__all__ = ["NAMES", "looks_like_network", "parse_network"]
+
+NAMES = tuple(sorted(set(nn.__all__) - {"Layer", "Nonlinearity", "from_json", "to_json"}))
+"""What a network is written with."""
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -72,7 +77,7 @@ def parse_network(text: str) -> nn.Layer:
         ) from error
     except (RecursionError, MemoryError) as error:
         # The parser says MemoryError as well when its own stack is full.
-        raise NetworkError(f"{text[:60]!r}... is nested too deeply for a network.") from error
+        raise NetworkError(f"{text[:60]!r} ... is nested too deeply for a network.") from error
     if not isinstance(network, nn.Layer):
         raise NetworkError(f"{text!r} is {network!r}, not a network such as mlp(depth=3).")
     return network
@@ -93,6 +98,10 @@ def _value(node: ast.AST) -> Any:
             return _bounded(node, _OPERATORS[type(node.op)](*operands))
     except (KeyError, ArithmeticError) as error:
         raise NetworkError(f"{ast.unparse(node)!r} cannot be computed.") from error
+    if isinstance(node, ast.Name) and node.id in NAMES:
+        raise NetworkError(f"{node.id!r} lacks its parentheses: write {node.id}(...).")
+    if isinstance(node, ast.Name):
+        raise _unknown(node.id)
     raise NetworkError(
         f"{ast.unparse(node)!r} is not allowed in a network; expected layers and numbers."
     )
@@ -119,15 +128,29 @@ def _call(node: ast.Call) -> Any:
         name = function.attr if inside else ast.unparse(function)
     else:
         name = ast.unparse(function)
-    maker = getattr(nn, name, None) if name in nn.__all__ else None
-    if maker is None or name in ("from_json", "to_json", "Layer", "Nonlinearity"):
-        known = ", ".join(sorted(set(nn.__all__) - {"from_json", "to_json"}))
-        raise NetworkError(f"Unknown layer {name!r}; known are {known}.")
+    if name not in NAMES:
+        raise _unknown(name)
+    maker = getattr(nn, name)
     positional = [_value(argument) for argument in node.args]
     if any(keyword.arg is None for keyword in node.keywords):
         raise NetworkError(f"** is not allowed in a network: {ast.unparse(node)!r}.")
     named = {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
+    expected = inspect.signature(maker)
+    try:
+        expected.bind(*positional, **named)
+    except TypeError as error:
+        known = list(expected.parameters)
+        hints = "".join(did_you_mean(key, known) for key in named if key not in known)
+        raise NetworkError(
+            f"{ast.unparse(node)}: {error}; {name} takes {listed(known) or 'no arguments'}.{hints}"
+        ) from error
     try:
         return maker(*positional, **named)
     except TypeError as error:
         raise NetworkError(f"{ast.unparse(node)}: {error}.") from error
+
+
+def _unknown(name: str) -> NetworkError:
+    return NetworkError(
+        f"Unknown layer {name!r}; known are {', '.join(NAMES)}.{did_you_mean(name, NAMES)}"
+    )

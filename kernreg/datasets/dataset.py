@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from kernreg._wording import counted, listed
 from kernreg.datasets.encoding import Encoder, kind_of
 from kernreg.datasets.readers import Source, read
 from kernreg.exceptions import InvalidInputError
@@ -101,7 +102,7 @@ def load(
     source = read(str(name_or_path), target)
     rows = len(source.features)
     if rows < 2:
-        raise InvalidInputError(f"{source.name} has {rows} rows; at least 2 are needed.")
+        raise InvalidInputError(f"{source.name} has {counted(rows, 'row')}; at least 2 are needed.")
     encoder = Encoder.fit(source.features)
     X = encoder.transform(source.features)
     y, found, task_note = _target(source, task)
@@ -158,7 +159,7 @@ def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...
     missing = int(pd.isna(y).sum()) if y.dtype.kind in "Ofc" else 0
     if missing:
         raise InvalidInputError(
-            f"The target {name!r} is missing or NaN in {missing} rows; drop these rows."
+            f"The target {name!r} is missing or NaN in {counted(missing, 'row')}; drop such rows."
         )
     text = y.dtype.kind in "US" or (y.dtype.kind == "O" and _is_text(y))
     if not text and y.dtype.kind not in "biuf":
@@ -173,12 +174,12 @@ def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...
                 f"The target {name!r} holds bytes that are no ASCII text; store it as text."
             ) from None
     if not text and not np.isfinite(y).all():
-        raise InvalidInputError(f"The target {name!r} has infinite values; drop these rows.")
+        raise InvalidInputError(f"The target {name!r} has infinite values; drop such rows.")
     values = np.unique(y)
     if len(values) == 1:
         raise InvalidInputError(
-            f"The target {name!r} has the same value, {values[0]}, in all {len(y)} rows: there is "
-            "nothing to learn."
+            f"The target {name!r} has the same value, {values[0]}, in all {len(y):,} rows: there "
+            "is nothing to learn."
         )
     whole = text or y.dtype.kind == "b" or bool((y == np.round(y)).all())
     wanted = task if task != "auto" else source.task
@@ -187,7 +188,7 @@ def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...
         few = len(values) <= min(MAX_AUTO_CLASSES, max(2, len(y) // 2))
         classes = text or y.dtype.kind == "b" or (whole and few)
         wanted = "classification" if classes else "regression"
-        notes = (f"The task is {wanted}: the target has {len(values)} values; see --task.",)
+        notes = (f"The task is {wanted}: the target has {len(values):,} values; see --task.",)
     if wanted == "regression":
         if text:
             raise InvalidInputError(
@@ -217,11 +218,11 @@ def _oddities(X: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
     notes: list[str] = []
     constant = np.flatnonzero(X.max(axis=0) == X.min(axis=0))
     if len(constant):
-        shown = ", ".join(names[j] for j in constant[:5]) + (", ..." if len(constant) > 5 else "")
-        notes.append(f"Constant columns, harmless: {len(constant)} ({shown}).")
+        shown = listed([names[j] for j in constant], most=5)
+        notes.append(f"Constant columns, harmless: {len(constant):,} ({shown}).")
     copies = len(X) - len(_unique_rows(X))
     if copies:
-        notes.append(f"Rows whose features repeat an earlier row: {copies}.")
+        notes.append(f"Rows whose features repeat an earlier row: {copies:,}.")
     return tuple(notes)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from kernreg._wording import counted, listed
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["MAX_CATEGORIES", "Column", "Encoder", "kind_of"]
@@ -124,7 +125,7 @@ class Encoder:
         if absent:
             raise InvalidInputError(
                 f"The data lack {len(absent)} of the columns that the model was fitted on: "
-                f"{_listed(absent)}. They have: {_listed(list(frame.columns))}."
+                f"{listed(absent)}. They have: {listed(frame.columns)}."
             )
         frame = frame[[c.name for c in self.columns]]
         _check_missing(frame)
@@ -137,13 +138,13 @@ class Encoder:
         text = [c.name for c in self.columns if c.categories is not None]
         if text:
             raise InvalidInputError(
-                f"The model was fitted on a table with text in {_listed(text)} and cannot use an "
+                f"The model was fitted on a table with text in {listed(text)} and cannot use an "
                 "array of numbers; expected a table with these columns."
             )
         if array.shape[1] != len(self.columns):
             raise InvalidInputError(
-                f"Expected {len(self.columns)} columns, as when the model was fitted, found "
-                f"{array.shape[1]}."
+                f"Expected {counted(len(self.columns), 'column')}, as when the model was fitted, "
+                f"found {array.shape[1]}."
             )
         exact = array.dtype.kind in "biu" and array.dtype.itemsize <= 2
         single = exact or array.dtype == np.float32
@@ -229,7 +230,7 @@ def _encode(column: Column, values: pd.Series) -> np.ndarray:
     unknown = sorted(set(text) - set(column.categories))
     if unknown:
         warnings.warn(
-            f"Column {column.name!r} has values that the model never saw ({_listed(unknown)}); "
+            f"Column {column.name!r} has values that the model never saw ({listed(unknown)}); "
             "all their indicators are 0.",
             stacklevel=2,
         )
@@ -242,8 +243,8 @@ def _check_missing(frame: pd.DataFrame) -> None:
     if len(counts):
         shown = [f"{name!r} ({count})" for name, count in counts.items()]
         raise InvalidInputError(
-            f"Missing values in {len(counts)} columns: {_listed(shown)}. Fill them in, or drop "
-            "these rows or columns."
+            f"Missing values in {counted(len(counts), 'column')}: {listed(shown)}. Fill them in, "
+            "or drop these rows or columns."
         )
 
 
@@ -257,10 +258,6 @@ def _check_finite(X: np.ndarray, names: tuple[str, ...]) -> None:
         counts = bad.sum(axis=0)
         shown = [f"{names[j]!r} ({counts[j]})" for j in np.flatnonzero(counts)]
         raise InvalidInputError(
-            f"NaN or infinite values in {len(shown)} columns: {_listed(shown)}. Replace them, or "
-            "drop these rows or columns."
+            f"NaN or infinite values in {counted(len(shown), 'column')}: {listed(shown)}. "
+            "Replace them, or drop these rows or columns."
         )
-
-
-def _listed(names: list[Any]) -> str:
-    return ", ".join(str(n) for n in names[:8]) + (", ..." if len(names) > 8 else "")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
+import csv
 import math
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kernreg._wording import counted, did_you_mean, listed
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["BUILTIN", "Source", "read"]
@@ -77,11 +79,9 @@ def read(data: str, target: str | None = None, *, need_target: bool = True) -> S
         return _builtin(data, target if need_target else None)
     path = Path(data)
     if not path.exists():
-        near = difflib.get_close_matches(data, BUILTIN, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InvalidInputError(
             f"There is no file {data!r} and no scikit-learn set of that name; the sets are "
-            f"{', '.join(BUILTIN)}.{hint}"
+            f"{', '.join(BUILTIN)}.{did_you_mean(data, BUILTIN)}"
         )
     if path.is_dir():
         raise InvalidInputError(f"{data} is a folder; expected a CSV, Parquet, NPZ or NPY file.")
@@ -118,7 +118,8 @@ def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> So
     frame.columns = [str(c).strip() for c in frame.columns]
     _check_names(path, frame.columns)
     if frame.shape[1] == 0 or len(frame) == 0:
-        raise InvalidInputError(f"{path} has {len(frame)} rows and {frame.shape[1]} columns.")
+        rows, columns = counted(len(frame), "row"), counted(frame.shape[1], "column")
+        raise InvalidInputError(f"{path} has {rows} and {columns}.")
     name = path.name.split(".")[0]
     notes: tuple[str, ...] = ()
     if target is None and not need_target:
@@ -138,13 +139,26 @@ def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> So
 def _frame(path: Path, suffix: str) -> pd.DataFrame:
     if suffix in (".parquet", ".pq"):
         return pd.read_parquet(path)
-    if suffix == ".tsv":
-        return pd.read_csv(path, sep="\t")
-    frame = pd.read_csv(path)
-    for separator in (";", "\t"):
-        if frame.shape[1] == 1 and separator in str(frame.columns[0]):
-            return pd.read_csv(path, sep=separator)
+    separator = "\t" if suffix == ".tsv" else _separator(path)
+    frame = pd.read_csv(path, sep=separator)
+    if separator != "," and any(_decimal_commas(frame[name]) for name in frame.columns):
+        return pd.read_csv(path, sep=separator, decimal=",")
     return frame
+
+
+def _separator(path: Path) -> str:
+    """What stands between the column names; the comma if nothing does."""
+    whole = {"sep": "\x01", "header": None, "nrows": 1, "quoting": csv.QUOTE_NONE, "dtype": str}
+    header = re.sub('"[^"]*"', "", str(pd.read_csv(path, **whole).iloc[0, 0]))
+    return max(",;\t|", key=header.count)
+
+
+def _decimal_commas(column: pd.Series) -> bool:
+    """Whether a column of text holds numbers such as 1,5 only."""
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    text = column.dropna().astype(str)
+    return bool(text.str.fullmatch(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?").all()) and len(text) > 0
 
 
 def _column(column: pd.Series) -> np.ndarray:
@@ -178,7 +192,9 @@ def _npz(path: Path, target: str | None, need_target: bool) -> Source:
     if y is not None:
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         if y.shape != (len(X),):
-            raise InvalidInputError(f"{path}: X has {len(X)} rows, {target} has shape {y.shape}.")
+            raise InvalidInputError(
+                f"{path}: X has {counted(len(X), 'row')}, {target} has shape {y.shape}."
+            )
     names = arrays.get("feature_names")
     features = X
     if names is not None and names.shape == (X.shape[1],) and X.dtype.kind != "V":
@@ -273,10 +289,8 @@ def _check_names(path: Path, names: pd.Index) -> None:
 
 
 def _no_column(path: Path, target: str, columns: list[str]) -> str:
-    near = difflib.get_close_matches(target, columns, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    shown = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
-    return f"{path} has no target column {target!r}; its columns are {shown}.{hint}"
+    hint = did_you_mean(target, columns)
+    return f"{path} has no target column {target!r}; its columns are {listed(columns, 12)}.{hint}"
 
 
 def _guarded(path: Path, load: Callable[[], Any]) -> Any:

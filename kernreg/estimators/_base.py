@@ -24,6 +24,7 @@ from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
 from kernreg.estimators._progress import progress
 from kernreg.estimators._solve import chosen_solver, solve_alphas
+from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
@@ -37,7 +38,7 @@ _BLOCK_BYTES = 2**26
 
 
 class KernelModel(BaseEstimator):
-    """Base of the estimators: kernel ridge regression of centred targets.
+    """Base of the estimators: kernel ridge regression, of centred targets by default.
 
     Subclasses turn labels into targets and predictions into labels.
     """
@@ -47,6 +48,7 @@ class KernelModel(BaseEstimator):
         "kernel": [StrOptions({"ntk", "nngp"})],
         "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
         "alpha_scale": [StrOptions({"mean_diag", "absolute"})],
+        "fit_intercept": ["boolean"],
         "solver": [StrOptions({"auto", "cholesky", "eigh"}), Cholesky, Eigh],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
         "device": [str],
@@ -61,6 +63,7 @@ class KernelModel(BaseEstimator):
         kernel: str = "ntk",
         alpha: Any = 1e-3,
         alpha_scale: str = "mean_diag",
+        fit_intercept: bool = True,
         solver: Any = "auto",
         dtype: Any = None,
         device: str = "cpu",
@@ -72,6 +75,7 @@ class KernelModel(BaseEstimator):
         self.kernel = kernel
         self.alpha = alpha
         self.alpha_scale = alpha_scale
+        self.fit_intercept = fit_intercept
         self.solver = solver
         self.dtype = dtype
         self.device = device
@@ -130,7 +134,8 @@ class KernelModel(BaseEstimator):
 
         self._validate_params()
         self._check_device()
-        X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
+        with naming_text(X):
+            X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
         program = self._network().program()
         n_targets = 1 if y is None else self._count_targets(y)
         found: Plan | MemoryBudgetError
@@ -255,7 +260,11 @@ class KernelModel(BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, **y_options: bool
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
         """Data, targets and weights of the rows whose weight is positive."""
-        X, y = validate_data(self, X, y, dtype=self._dtypes(), order="C", copy=True, **y_options)
+        with naming_text(X, y):
+            options = {"dtype": self._dtypes(), "order": "C", "copy": True, **y_options}
+            X, y = validate_data(self, X, y, **options)
+            if y_options.get("y_numeric"):
+                y = y.astype(np.float64, copy=False)
         if sample_weight is None:
             return X, y, np.ones(len(X))
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -277,7 +286,7 @@ class KernelModel(BaseEstimator):
             network, X, kernel=self.kernel, dtype=X.dtype, backend=self.backend
         )
         with progress(f"{type(self).__name__}: {planned.solver}", bool(self.verbose)) as bar:
-            mean = np.average(columns, axis=0, weights=weights)
+            mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
             choice = solve_alphas(
                 chosen_solver(self.solver, planned),
                 operator,
@@ -285,6 +294,7 @@ class KernelModel(BaseEstimator):
                 ridges=alphas * self._ridge_unit(operator, weights),
                 targets=columns,
                 mean=mean,
+                fit_intercept=self.fit_intercept,
                 weights=weights,
                 correct=self._correct,
                 leave_one_out=self._wants_loo(len(X)),
@@ -318,7 +328,8 @@ class KernelModel(BaseEstimator):
     def _predict_targets(self, X: Any) -> NDArray[Any]:
         """Predictions of shape (n,) or (n, t), made in blocks of rows of bounded size."""
         check_is_fitted(self, "dual_coef_")
-        X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
+        with naming_text(X):
+            X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
         operator = KernelOperator(
             self.network_,
             X,

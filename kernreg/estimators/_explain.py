@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kernreg._wording import counted
 from kernreg.exceptions import MemoryBudgetError
 from kernreg.linalg.plan import Plan
 
-__all__ = ["Explanation"]
+__all__ = ["Explanation", "labelled"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +60,7 @@ class Explanation:
 
     def __str__(self) -> str:
         n = self.n_samples
+        sizes = ((n, "row"), (self.n_features, "feature"), (self.n_targets, "target"))
         entries = n * (n + 1) // 2
         usable = "yes"
         backends = [f"{name}: {reason or usable}" for name, reason in self.backends]
@@ -67,7 +70,7 @@ class Explanation:
             ("network", self.network),
             ("kernel", self.kernel),
             ("program", self.program),
-            ("data", f"{n} rows, {self.n_features} features, {self.n_targets} target(s)"),
+            ("data", ", ".join(counted(size, noun) for size, noun in sizes)),
             ("dtype", self.dtype),
             ("alpha", ", ".join(f"{alpha:g}" for alpha in self.alphas)),
             (
@@ -79,11 +82,23 @@ class Explanation:
             ("backends", "\n".join(backends)),
             ("plan", verdict),
         ]
-        return "\n".join(_row(label, text) for label, text in rows)
+        return labelled(rows)
 
     __repr__ = __str__
 
 
-def _row(label: str, text: str) -> str:
-    first, *rest = text.splitlines() or [""]
-    return "\n".join([f"{label:<10}{first}", *(f"{'':<10}{line}" for line in rest)])
+def labelled(rows: Iterable[tuple[str, str]]) -> str:
+    """Lines of text behind a label each; further lines of a text stand below its first.
+
+    Examples
+    --------
+    >>> print(labelled([("data", "3 rows"), ("plan", "first\\nsecond")]))
+    data      3 rows
+    plan      first
+              second
+    """
+    return "\n".join(
+        f"{label if number == 0 else '':<10}{line}"
+        for label, text in rows
+        for number, line in enumerate(text.splitlines() or [""])
+    )

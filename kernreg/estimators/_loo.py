@@ -50,7 +50,7 @@ def held_out_residuals(
     dual : ndarray of shape (n_samples, n_targets)
         ``inv(A) @ centered`` with ``A`` the kernel matrix plus ridge.
     dual_of_ones : ndarray of shape (n_samples,)
-        ``inv(A) @ 1``.
+        ``inv(A) @ 1``; zeros if the mean is not an estimate.
     inverse_diagonal : ndarray of shape (n_samples,)
         Diagonal of ``inv(A)``.
     centered : ndarray of shape (n_samples, n_targets)

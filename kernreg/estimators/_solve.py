@@ -45,6 +45,7 @@ def solve_alphas(
     ridges: Floats,
     targets: Floats,
     mean: Floats,
+    fit_intercept: bool,
     weights: Floats,
     correct: Callable[[Floats, Floats], NDArray[np.bool_] | None],
     leave_one_out: bool,
@@ -63,7 +64,9 @@ def solve_alphas(
     targets : ndarray of shape (n, t)
         What to predict.
     mean : ndarray of shape (t,)
-        Their weighted mean.
+        Their weighted mean, or zeros.
+    fit_intercept : bool
+        Whether leave-one-out re-estimates the mean.
     weights : ndarray of shape (n,)
         Positive.
     correct : callable
@@ -95,7 +98,8 @@ def solve_alphas(
     best, labels = -1, False
     for i, (solution, diagonal) in enumerate(solutions):
         dual = np.asarray(solution.value, dtype=np.float64)
-        residuals = held_out_residuals(dual[:, :t], dual[:, t], diagonal, centered, weights)
+        drift = dual[:, t] * fit_intercept
+        residuals = held_out_residuals(dual[:, :t], drift, diagonal, centered, weights)
         errors[i] = np.average(np.mean(residuals**2, axis=1), weights=weights)
         right = correct(targets, targets - residuals)
         if right is not None:

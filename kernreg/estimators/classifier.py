@@ -36,6 +36,9 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     alpha_scale : {"mean_diag", "absolute"}, default="mean_diag"
         Whether ``alpha`` is relative to the (sample-weighted) mean of the kernel's diagonal over
         the training rows, or is added to the diagonal as it is.
+    fit_intercept : bool, default=True
+        Whether to subtract the weighted mean of the coded targets before the fit and to add it to
+        every decision value.
     solver : {"auto", "cholesky", "eigh"}, Cholesky or Eigh, default="auto"
         How the system is solved; ``explain`` tells what "auto" chooses.
     dtype : {"float32", "float64"} or dtype, optional
@@ -59,7 +62,8 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     X_fit_ : ndarray of shape (n_samples, n_features)
         Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_classes,)
-        Weighted mean of the coded targets, which every decision value starts from.
+        Weighted mean of the coded targets, which every decision value starts from; 0 without
+        intercept.
     alpha_ : float
         The value of ``alpha`` that was used.
     loo_ : LeaveOneOut or None

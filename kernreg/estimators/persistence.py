@@ -166,9 +166,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             _check_header(path, header)
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ModelFileError(
-            f"{path} is not a kernreg model, or it is truncated: {error}."
-        ) from error
+        raise ModelFileError(f"{path} is not a kernreg model, or it is truncated.") from error
     except json.JSONDecodeError as error:
         raise ModelFileError(f"{path} has a damaged header: {error}.") from error
 

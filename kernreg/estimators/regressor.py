@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 
@@ -33,6 +32,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     alpha_scale : {"mean_diag", "absolute"}, default="mean_diag"
         Whether ``alpha`` is relative to the (sample-weighted) mean of the kernel's diagonal over
         the training rows, or is added to the diagonal as it is.
+    fit_intercept : bool, default=True
+        Whether to subtract the weighted mean of the targets before the fit and to add it to every
+        prediction. neural-tangents does not: ``False`` gives its predictions.
     solver : {"auto", "cholesky", "eigh"}, Cholesky or Eigh, default="auto"
         How the system is solved; ``explain`` tells what "auto" chooses.
     dtype : {"float32", "float64"} or dtype, optional
@@ -54,7 +56,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     X_fit_ : ndarray of shape (n_samples, n_features)
         Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_targets,)
-        Weighted mean of the targets, which every prediction starts from.
+        Weighted mean of the targets, which every prediction starts from; 0 without intercept.
     alpha_ : float
         The value of ``alpha`` that was used.
     loo_ : LeaveOneOut or None
@@ -132,7 +134,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
             If the ridge had to be raised, for instance for nearly equal rows with ``alpha=0``.
         """
         X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
-        self._fit_targets(X, y.astype(np.float64, copy=False), weights)
+        self._fit_targets(X, y, weights)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

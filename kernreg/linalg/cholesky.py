@@ -19,6 +19,7 @@ from kernreg.exceptions import (
     JitterWarning,
     NotPositiveDefiniteError,
 )
+from kernreg.linalg.inputs import KINDS
 from kernreg.linalg.panels import Breakdown, Staircase, full_precision, panel_bounds
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
@@ -114,18 +115,17 @@ class CholeskyState:
     def half_solve(self, V: NDArray[Any]) -> NDArray[Any]:
         """``L^-1 V`` in the factor's dtype, for V of shape (n,) or (n, t): n^2 t operations."""
         with full_precision():
-            work = self._work(V)
-            return self.factor.forward(torch.from_numpy(work)).numpy().reshape(V.shape)
+            return self.factor.forward(self._work(V)).cpu().numpy().reshape(V.shape)
 
     def inverse_times(self, V: NDArray[Any]) -> NDArray[Any]:
         """``(L L^T)^-1 V`` in the factor's dtype, without refinement: 2 n^2 t operations."""
         with full_precision():
-            work = torch.from_numpy(self._work(V))
-            return self.factor.backward(self.factor.forward(work)).numpy().reshape(V.shape)
+            work = self._work(V)
+            return self.factor.backward(self.factor.forward(work)).cpu().numpy().reshape(V.shape)
 
-    def _work(self, V: NDArray[Any]) -> NDArray[Any]:
-        columns = V.reshape(len(V), -1)
-        return np.array(columns, dtype=self.factor.dtype, order="C")
+    def _work(self, V: NDArray[Any]) -> torch.Tensor:
+        columns = np.array(V.reshape(len(V), -1), dtype=self.factor.dtype, order="C")
+        return torch.from_numpy(columns).to(self.factor.panels[0].device)
 
     def precondition(self, residual: NDArray[np.float64]) -> NDArray[np.float64]:
         """:meth:`inverse_times` on float64 columns, scaled so that float32 cannot underflow."""
@@ -148,6 +148,9 @@ class Cholesky:
     refine : "auto", bool or int, default="auto"
         Refine solutions to the residual of a float64 solve, with kernel tiles evaluated again in
         float64. ``"auto"``: if the operator is float32. An int limits the number of products.
+    precision : {"full", "mixed"}, default="full"
+        ``"mixed"`` rounds the products of a float32 factorisation to tf32, on a GPU that has
+        matrix units for it; the factor then is a rougher preconditioner of the refinement.
 
     Notes
     -----
@@ -168,10 +171,15 @@ class Cholesky:
     block: int = 512
     max_jitter: float | None = None
     refine: Literal["auto"] | bool | int = "auto"
+    precision: Literal["full", "mixed"] = "full"
 
     def __post_init__(self) -> None:
         if self.block < 1:
             raise InvalidInputError(f"expected block >= 1, found {self.block}")
+        if self.precision not in ("full", "mixed"):
+            raise InvalidInputError(
+                f"expected precision 'full' or 'mixed', found {self.precision!r}"
+            )
         if self.max_jitter is not None and not 0 <= self.max_jitter < np.inf:
             raise InvalidInputError(f"expected a finite max_jitter >= 0, found {self.max_jitter}")
         if isinstance(self.refine, str) and self.refine != "auto":
@@ -245,7 +253,7 @@ class Cholesky:
         row = 0
         for jitter in self._ladder(mean, np.dtype(operator.dtype)):
             try:
-                with full_precision():
+                with full_precision(self.precision == "mixed"):
                     factor = self._attempt(operator, shift + jitter, callback)
             except Breakdown as failure:
                 row = failure.row
@@ -264,13 +272,18 @@ class Cholesky:
             return CholeskyState(operator, factor, shift, jitter, seconds)
         raise NotPositiveDefiniteError(self._failure(row, mean, np.dtype(operator.dtype)))
 
+    def _eps(self, dtype: np.dtype[Any]) -> float:
+        """Rounding of the factorisation."""
+        rough = self.precision == "mixed" and dtype == np.float32 and torch.cuda.is_available()
+        return 2.0**-11 if rough else float(np.finfo(dtype).eps)
+
     def _limit(self, dtype: np.dtype[Any]) -> float:
-        eps = float(np.finfo(dtype).eps)
+        eps = self._eps(dtype)
         return eps**0.5 if self.max_jitter is None else self.max_jitter
 
     def _ladder(self, mean: float, dtype: np.dtype[Any]) -> Iterator[float]:
         yield 0.0
-        relative = float(np.finfo(dtype).eps)
+        relative = self._eps(dtype)
         while mean > 0 and relative <= self._limit(dtype):
             yield relative * mean
             relative *= 10
@@ -302,13 +315,14 @@ class Cholesky:
         n = len(shift)
         block = min(self.block, n)
         factor = Staircase(n, block, operator.dtype)
+        device = getattr(operator, "device", "cpu")
         bounds = panel_bounds(n, block)
         for step, (i0, i1) in enumerate(bounds, start=1):
-            panel = np.empty((i1 - i0, i1), dtype=factor.dtype)
-            operator.lower_panel(i0, i1, panel)
+            panel = torch.empty((i1 - i0, i1), dtype=KINDS[factor.dtype.name], device=device)
+            operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
             _require_finite(panel, i0)
-            corner = panel[:, i0:]
-            corner[np.diag_indices(i1 - i0)] += shift[i0:i1]
+            diagonal = panel[:, i0:].diagonal()
+            diagonal.copy_(diagonal.double() + torch.from_numpy(shift[i0:i1]).to(device))
             factor.append(panel)
             if callback is not None:
                 callback(step, len(bounds))
@@ -390,12 +404,11 @@ class Cholesky:
             return refined, spent + product.count, status
 
 
-def _require_finite(panel: NDArray[Any], i0: int) -> None:
+def _require_finite(panel: torch.Tensor, i0: int) -> None:
     # The sum is one pass without a mask; it can overflow, so only the slow test may raise.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(panel.sum()):
-            return
-    bad = np.argwhere(~np.isfinite(panel))
+    if torch.isfinite(panel.sum()):
+        return
+    bad = torch.nonzero(~torch.isfinite(panel))
     if len(bad):
         row, column = int(bad[0, 0]) + i0, int(bad[0, 1])
         raise InvalidInputError(

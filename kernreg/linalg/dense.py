@@ -6,16 +6,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
+from torch import Tensor
 
 from kernreg.backends import bind
 from kernreg.backends.base import Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import (
+    as_output,
     as_rows,
-    check_device,
     check_network,
+    check_precision,
     common_dtype,
+    deliver,
     kernel_names,
 )
 from kernreg.nn import Layer
@@ -41,6 +44,7 @@ def gram(
     backend: str = "auto",
     out: Any = None,
     exact: bool = False,
+    precision: str = "tf32x3",
 ) -> Any:
     """Kernel matrix of an infinitely wide network.
 
@@ -56,14 +60,18 @@ def gram(
         Which kernel; both come from one pass.
     dtype : dtype, optional
         float32 or float64; that of the data if left out.
-    device : str, optional
-        Only "cpu".
+    device : device, optional
+        "cpu" or "cuda"; where the data are if left out.
     backend : str
-        "auto", "cpu" or "reference".
+        "auto", "cpu", "triton" or "reference".
     out : array of shape (n1, n2), optional
         Where to write (a tuple of arrays for two kernels).
     exact : bool
         Run every layer; no profile pass.
+    precision : {"tf32x3", "ieee", "tf32", "bf16x3"}
+        Of float32 products on the matrix units of a GPU: three tf32 products (the accuracy of
+        float32), none of the matrix units, one tf32 product (relative error 5e-4), three bf16
+        products (1e-5). Rows that are nearly parallel keep float32 accuracy under all of them.
 
     Returns
     -------
@@ -96,19 +104,23 @@ def gram(
            [0.0796, 0.5   ]])
     """
     check_network(net)
-    check_device(device)
     names = kernel_names(kernel)
-    A = as_rows(X1, "X1")
-    B = None if X2 is None else as_rows(X2, "X2", like=A)
+    A = as_rows(X1, "X1", device=device)
+    B = None if X2 is None else as_rows(X2, "X2", like=A, device=A.device)
     kind = common_dtype(dtype, A, B)
     shape = (len(A), len(A if B is None else B))
-    outs = _outputs(out, names, shape, kind)
-    _, bound = bind(Request(net.program(), A, B, kind, exact), backend)
+    outs = _outputs(out, names, shape, kind, A.device)
+    request = Request(net.program(), A, B, kind, exact, check_precision(precision))
+    _, bound = bind(request, backend)
     bound.fill(Part(0, shape[0], 0, shape[1]), outs)
     if out is not None:
+        for target, given in zip(
+            outs.values(), out if isinstance(out, tuple) else (out,), strict=True
+        ):
+            deliver(target, given)
         return out
-    tensors = isinstance(X1, torch.Tensor)
-    results: dict[str, Any] = {k: torch.from_numpy(v) if tensors else v for k, v in outs.items()}
+    tensors = isinstance(X1, Tensor)
+    results = {k: v if tensors else v.cpu().numpy() for k, v in outs.items()}
     return results[kernel] if isinstance(kernel, str) else _named(results, names)
 
 
@@ -152,27 +164,18 @@ def diag(net: Layer, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = N
     kind = common_dtype(dtype, rows)
     _, bound = bind(Request(net.program(), rows, None, kind), "reference")
     values = bound.diagonal(name).astype(kind)
-    return torch.from_numpy(values) if isinstance(X, torch.Tensor) else values
+    return torch.from_numpy(values).to(X.device) if isinstance(X, Tensor) else values
 
 
 def _outputs(
-    out: Any, names: tuple[str, ...], shape: tuple[int, int], kind: np.dtype
-) -> dict[str, NDArray[Any]]:
+    out: Any, names: tuple[str, ...], shape: tuple[int, int], kind: np.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    given = out if isinstance(out, tuple) else (out,)
     if out is None:
-        return {name: np.empty(shape, kind) for name in names}
-    given = (out,) if len(names) == 1 and not isinstance(out, tuple) else tuple(out)
-    arrays = [o.numpy() if isinstance(o, torch.Tensor) else o for o in given]
-    for a in arrays:
-        fits = isinstance(a, np.ndarray) and a.shape == shape and a.dtype == kind
-        if not fits or a.strides[1] != a.itemsize or not a.flags.writeable:
-            found = f"{getattr(a, 'dtype', type(a).__name__)} of shape {getattr(a, 'shape', None)}"
-            raise InvalidInputError(
-                f"out must be a writeable {kind.name} array of shape {shape} with contiguous "
-                f"rows, found {found}."
-            )
-    if len(arrays) != len(names):
-        raise InvalidInputError(f"out must hold {len(names)} arrays, found {len(arrays)}.")
-    return dict(zip(names, arrays, strict=True))
+        given = (None,) * len(names)
+    if len(given) != len(names):
+        raise InvalidInputError(f"out must hold {len(names)} arrays, found {len(given)}.")
+    return {name: as_output(o, shape, kind, device) for name, o in zip(names, given, strict=True)}
 
 
 def _named(results: dict[str, Any], names: tuple[str, ...]) -> Any:

@@ -8,15 +8,30 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import issparse
+from torch import Tensor
 
+from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
 
-__all__ = ["as_rows", "check_device", "check_network", "common_dtype", "kernel_names"]
+__all__ = [
+    "KINDS",
+    "as_output",
+    "as_rows",
+    "check_device",
+    "check_network",
+    "check_precision",
+    "common_dtype",
+    "deliver",
+    "kernel_names",
+]
+
+KINDS = {"float32": torch.float32, "float64": torch.float64}
+"""Types of torch by their names in NumPy."""
 
 
-def as_rows(X: Any, name: str, like: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Data as a float array of shape (n, d), checked.
+def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -> Tensor:
+    """Data as a float tensor of shape (n, d), checked.
 
     Parameters
     ----------
@@ -24,40 +39,66 @@ def as_rows(X: Any, name: str, like: NDArray[Any] | None = None) -> NDArray[Any]
         NumPy, torch or nested lists.
     name : str
         What to call it in errors.
-    like : ndarray, optional
+    like : Tensor, optional
         Must have as many columns as this.
+    device : device, optional
+        Where to put it; where it is if left out.
 
     Returns
     -------
-    ndarray of shape (n, d), float32 or float64
+    Tensor of shape (n, d), float32 or float64
+        Shares the memory of ``X`` where nothing has to change.
 
     Raises
     ------
     InvalidInputError
-        If it is not a finite, real, non-empty matrix.
+        If it is not a finite, real, non-empty matrix, or the device is not there.
 
     Examples
     --------
     >>> as_rows([[1, 2]], "X").dtype
-    dtype('float64')
+    torch.float64
     """
-    if isinstance(X, torch.Tensor):
-        check_device(str(X.device.type))
+    if isinstance(X, Tensor):
         if X.layout is not torch.strided:
             raise InvalidInputError(f"{name} is sparse; make it dense with X.to_dense().")
         X = X.detach()
-        X = (X if X.dtype != torch.bfloat16 else X.to(torch.float64)).numpy()
+        check_device(X.device)
+    else:
+        X = _from_numpy(X, name)
+    if X.ndim != 2:
+        raise InvalidInputError(
+            f"{name} must be a matrix of shape (n, d), found shape {tuple(X.shape)}; "
+            "reshape a single row with X.reshape(1, -1)."
+        )
+    if X.is_complex():
+        raise InvalidInputError(
+            f"{name} must hold real numbers, found dtype {X.dtype}; split complex numbers first."
+        )
+    if X.dtype not in (torch.float32, torch.float64):
+        X = X.to(torch.float64)
+    if X.shape[0] == 0 or X.shape[1] == 0:
+        raise InvalidInputError(f"{name} is empty: shape {tuple(X.shape)}.")
+    if like is not None and X.shape[1] != like.shape[1]:
+        raise InvalidInputError(
+            f"{name} must have {like.shape[1]} columns, as X1 has, found {X.shape[1]}."
+        )
+    finite = torch.isfinite(X).all(dim=1)
+    if not finite.all():
+        row = int(torch.nonzero(~finite)[0])
+        raise InvalidInputError(
+            f"{name} contains NaN or infinity (first in row {row}); drop or impute them."
+        )
+    return X if device is None else X.to(check_device(device))
+
+
+def _from_numpy(X: Any, name: str) -> Tensor:
     if issparse(X):
         raise InvalidInputError(f"{name} is sparse; make it dense with X.toarray().")
     try:
         X = np.asarray(X)
     except ValueError as error:
         raise InvalidInputError(f"{name} is not a rectangular array: {error}") from error
-    if X.ndim != 2:
-        raise InvalidInputError(
-            f"{name} must be a matrix of shape (n, d), found shape {X.shape}; "
-            "reshape a single row with X.reshape(1, -1)."
-        )
     if X.dtype.kind not in "fiub":
         raise InvalidInputError(
             f"{name} must hold real numbers, found dtype {X.dtype}; encode text and split "
@@ -65,22 +106,12 @@ def as_rows(X: Any, name: str, like: NDArray[Any] | None = None) -> NDArray[Any]
         )
     if X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float64)
-    if X.shape[0] == 0 or X.shape[1] == 0:
-        raise InvalidInputError(f"{name} is empty: shape {X.shape}.")
-    if like is not None and X.shape[1] != like.shape[1]:
-        raise InvalidInputError(
-            f"{name} must have {like.shape[1]} columns, as X1 has, found {X.shape[1]}."
-        )
-    if not np.isfinite(X).all():
-        row = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
-        raise InvalidInputError(
-            f"{name} contains NaN or infinity (first in row {row}); drop or impute them."
-        )
     # Torch knows no negative strides, and warns of memory that is read-only.
-    return X if X.flags.writeable and min(X.strides) >= 0 else X.copy()
+    usable = X.flags.writeable and not _backwards(X)
+    return torch.from_numpy(X if usable else X.copy())
 
 
-def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: NDArray[Any] | None) -> np.dtype:
+def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: Tensor | None) -> np.dtype:
     """The dtype asked for, or float32 if all data are, else float64.
 
     Raises
@@ -89,7 +120,8 @@ def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: NDArray[Any] | 
         If it is neither float32 nor float64.
     """
     if dtype is None:
-        return np.dtype(np.result_type(*(a for a in arrays if a is not None)))
+        single = all(a is None or a.dtype == torch.float32 for a in arrays)
+        return np.dtype(np.float32 if single else np.float64)
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
     try:
@@ -119,10 +151,85 @@ def kernel_names(kernel: Any, *, single: bool = False) -> tuple[str, ...]:
     return names
 
 
-def check_device(device: Any) -> None:
-    """Raise InvalidInputError for any device but the CPU."""
-    if device is not None and str(device) != "cpu":
-        raise InvalidInputError(f"device must be 'cpu', found {str(device)!r}.")
+def as_output(out: Any, shape: tuple[int, int], dtype: np.dtype, device: torch.device) -> Tensor:
+    """``out`` as a tensor to write to, or a new one if it is None.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another shape, dtype or device, is read-only, or its rows are not contiguous.
+    """
+    kind = KINDS[dtype.name]
+    if out is None:
+        return torch.empty(shape, dtype=kind, device=device)
+    target = out
+    if isinstance(out, np.ndarray) and out.dtype == dtype and out.flags.writeable:
+        # Torch knows no negative strides: the result is copied by `deliver`.
+        target = torch.from_numpy(out.copy() if _backwards(out) else out)
+    fits = isinstance(target, Tensor) and (target.shape, target.dtype) == (shape, kind)
+    if not fits or target.stride(1) != 1 or target.device != device:
+        found = getattr(out, "dtype", type(out).__name__), getattr(out, "shape", None)
+        raise InvalidInputError(
+            f"out must be a writeable {dtype.name} array of shape {shape} with contiguous rows on "
+            f"{device}, found {found[0]} of shape {found[1]}."
+        )
+    return target
+
+
+def deliver(target: Tensor, out: Any) -> None:
+    """Bring a result to ``out`` if :func:`as_output` could not write there directly."""
+    if isinstance(out, np.ndarray) and _backwards(out):
+        out[...] = target.numpy()
+
+
+def _backwards(array: NDArray[Any]) -> bool:
+    return any(step < 0 for step in array.strides)
+
+
+def check_device(device: Any) -> torch.device:
+    """A device by name, the CPU or a GPU that is there.
+
+    Parameters
+    ----------
+    device : str or torch.device or None
+        None is the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither.
+
+    Examples
+    --------
+    >>> check_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        found = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidInputError(f"device must be 'cpu' or 'cuda', found {device!r}.") from error
+    if found.type not in ("cpu", "cuda"):
+        raise InvalidInputError(f"device must be 'cpu' or 'cuda', found {str(found)!r}.")
+    count = torch.cuda.device_count() if found.type == "cuda" else 1
+    if (found.index or 0) >= count:
+        raise InvalidInputError(
+            f"device {str(found)!r} is not there: torch {torch.__version__} sees {count} CUDA "
+            "GPUs. Use device='cpu', or a build of torch for CUDA on a machine with a GPU."
+        )
+    return found
+
+
+def check_precision(precision: str) -> str:
+    """Raise InvalidInputError for an unknown precision."""
+    if precision not in PRECISIONS:
+        raise InvalidInputError(
+            f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}."
+        )
+    return precision
 
 
 def check_network(net: Any) -> None:

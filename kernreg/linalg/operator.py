@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
 
 from kernreg.backends import bind
-from kernreg.backends.base import Part, Request
+from kernreg.backends.base import Fused, Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import (
+    KINDS,
+    as_output,
     as_rows,
-    check_device,
     check_network,
+    check_precision,
     common_dtype,
+    deliver,
     kernel_names,
 )
 from kernreg.nn import Layer
@@ -42,12 +47,14 @@ class KernelOperator:
         Which kernel.
     dtype : dtype, optional
         float32 or float64; that of the data if left out.
-    device : str, optional
-        Only "cpu".
+    device : device, optional
+        "cpu" or "cuda"; where the data are if left out.
     backend : str
-        "auto", "cpu" or "reference".
+        "auto", "cpu", "triton" or "reference".
     exact : bool
         Run every layer; no profile pass.
+    precision : {"tf32x3", "ieee", "tf32", "bf16x3"}
+        Of float32 products on the matrix units of a GPU; see :func:`kernreg.gram`.
 
     Attributes
     ----------
@@ -59,6 +66,10 @@ class KernelOperator:
         Whether ``X2`` was left out.
     backend : str
         The backend that was taken.
+    device : torch.device
+        Where the entries are made.
+    fused : bool
+        Whether products multiply tiles as they are made and store none.
 
     Raises
     ------
@@ -92,16 +103,22 @@ class KernelOperator:
         device: str | None = None,
         backend: str = "auto",
         exact: bool = False,
+        precision: str = "tf32x3",
     ) -> None:
         check_network(net)
-        check_device(device)
         (self.kernel,) = kernel_names(kernel, single=True)
-        self.net, self._asked, self._exact = net, backend, exact
-        self._X1 = as_rows(X1, "X1")
-        self._X2 = None if X2 is None else as_rows(X2, "X2", like=self._X1)
+        self.net = net
+        self._options = {"backend": backend, "exact": exact, "precision": precision}
+        self._tensors = isinstance(X1, Tensor)
+        self._X1 = as_rows(X1, "X1", device=device)
+        self.device = self._X1.device
+        self._X2 = None if X2 is None else as_rows(X2, "X2", like=self._X1, device=self.device)
         self.dtype = common_dtype(dtype, self._X1, self._X2)
-        request = Request(net.program(), self._X1, self._X2, self.dtype, exact)
+        request = Request(
+            net.program(), self._X1, self._X2, self.dtype, exact, check_precision(precision)
+        )
         self.backend, self._bound = bind(request, backend)
+        self.fused = isinstance(self._bound, Fused)
         self.symmetric = self._X2 is None
         self.shape = (len(self._X1), len(self._X1 if self._X2 is None else self._X2))
 
@@ -111,21 +128,19 @@ class KernelOperator:
             f"{self.dtype.name} on {self.backend}>"
         )
 
-    def tile(
-        self, rows: slice, cols: slice, out: NDArray[Any] | None = None
-    ) -> NDArray[np.floating]:
+    def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix.
 
         Parameters
         ----------
         rows, cols : slice
             Without a step.
-        out : ndarray, optional
+        out : array, optional
             Where to write; its rows must be contiguous.
 
         Returns
         -------
-        ndarray
+        array
 
         Raises
         ------
@@ -133,14 +148,15 @@ class KernelOperator:
             If a slice has a step, or ``out`` has the wrong shape or dtype.
         """
         (i0, i1), (j0, j1) = self._bounds(rows, 0), self._bounds(cols, 1)
-        out = self._target(out, (i1 - i0, j1 - j0))
-        if out.size:
-            self._bound.fill(Part(i0, i1, j0, j1), {self.kernel: out})
+        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
+        if target.numel():
+            self._bound.fill(Part(i0, i1, j0, j1), {self.kernel: target})
+        if out is None:
+            return self._outward(target)
+        deliver(target, out)
         return out
 
-    def lower_panel(
-        self, i0: int, i1: int, out: NDArray[Any] | None = None
-    ) -> NDArray[np.floating]:
+    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal.
 
         Parameters
@@ -158,7 +174,7 @@ class KernelOperator:
             raise InvalidInputError("lower_panel is for symmetric operators; use tile.")
         return self.tile(slice(i0, i1), slice(0, i1), out)
 
-    def rows(self, index: ArrayLike) -> NDArray[np.floating]:
+    def rows(self, index: ArrayLike) -> Any:
         """Whole rows by number.
 
         Parameters
@@ -176,25 +192,19 @@ class KernelOperator:
                 f"index must hold row numbers, found dtype {numbers.dtype}; for a mask use "
                 "np.flatnonzero(mask)."
             )
-        index = numbers.astype(np.intp).reshape(-1)
-        if not len(index):
-            return np.empty((0, self.shape[1]), self.dtype)
+        chosen = torch.from_numpy(numbers.astype(np.int64).reshape(-1)).to(self.device)
+        if not len(chosen):
+            return self._outward(torch.empty((0, self.shape[1]), dtype=KINDS[self.dtype.name]))
         columns = self._X1 if self._X2 is None else self._X2
-        block = KernelOperator(
-            self.net,
-            self._X1[index],
-            columns,
-            self.kernel,
-            dtype=self.dtype,
-            backend=self._asked,
-            exact=self._exact,
-        ).to_dense()
+        block = as_output(None, (len(chosen), self.shape[1]), self.dtype, self.device)
+        self._like(self._X1[chosen], columns).to_dense(block)
         if self.symmetric:
             # A row meets itself: dropout and rounding make that entry the diagonal's.
-            block[np.arange(len(index)), index] = self.diagonal()[index]
-        return block
+            exact = torch.from_numpy(self.diagonal()).to(self.device)[chosen]
+            block[torch.arange(len(chosen)), chosen] = exact
+        return self._outward(block)
 
-    def diagonal(self) -> NDArray[np.floating]:
+    def diagonal(self) -> Any:
         """The kernel of each row with itself, O(n).
 
         Returns
@@ -205,7 +215,7 @@ class KernelOperator:
             raise InvalidInputError("diagonal is for symmetric operators.")
         return self._bound.diagonal(self.kernel).astype(self.dtype)
 
-    def to_dense(self, out: NDArray[Any] | None = None) -> NDArray[np.floating]:
+    def to_dense(self, out: Any = None) -> Any:
         """The whole matrix.
 
         Parameters
@@ -219,7 +229,7 @@ class KernelOperator:
         """
         return self.tile(slice(None), slice(None), out)
 
-    def astype(self, dtype: DTypeLike) -> Self:
+    def astype(self, dtype: DTypeLike) -> KernelOperator:
         """The same operator with entries of another floating type.
 
         Parameters
@@ -231,36 +241,50 @@ class KernelOperator:
         -------
         KernelOperator
         """
-        return type(self)(
-            self.net,
-            self._X1,
-            self._X2,
-            self.kernel,
-            dtype=dtype,
-            backend=self._asked,
-            exact=self._exact,
-        )
+        return self._like(self._X1, self._X2, dtype)
 
-    def __matmul__(self, V: ArrayLike) -> NDArray[np.floating]:
-        """Product with a vector or a matrix of shape (n2, t), panel by panel."""
-        V = np.asarray(V)
-        if V.ndim not in (1, 2) or V.shape[0] != self.shape[1]:
+    def _like(
+        self, X1: Tensor, X2: Tensor | None, dtype: DTypeLike | None = None
+    ) -> KernelOperator:
+        """The same kernel on other rows, or of another type."""
+        options: dict[str, Any] = {"dtype": dtype or self.dtype, **self._options}
+        made = KernelOperator(self.net, X1, X2, self.kernel, **options)
+        made._tensors = self._tensors
+        return made
+
+    def __matmul__(self, V: Any) -> Any:
+        """Product with a vector or a matrix of shape (n2, t); NumPy in, NumPy out.
+
+        On a GPU tiles are multiplied as they are made; on the CPU panels are.
+        """
+        right = V if isinstance(V, Tensor) else torch.from_numpy(np.ascontiguousarray(V))
+        if right.ndim not in (1, 2) or right.shape[0] != self.shape[1]:
             raise InvalidInputError(
                 f"operands do not fit: {self.shape[0]} x {self.shape[1]} operator and an array "
-                f"of shape {V.shape}."
+                f"of shape {tuple(right.shape)}."
             )
-        dtype = np.result_type(self.dtype, V.dtype)
-        out = np.zeros((self.shape[0], *V.shape[1:]), dtype)
+        kind = torch.promote_types(KINDS[self.dtype.name], right.dtype)
+        columns = right.to(self.device, kind).reshape(len(right), -1)
+        if isinstance(self._bound, Fused):
+            product = self._bound.multiply(self.kernel, columns)
+        else:
+            product = self._by_panels(columns)
+        product = product.to(kind).reshape(self.shape[0], *right.shape[1:])
+        return product if isinstance(V, Tensor) else product.cpu().numpy()
+
+    def _by_panels(self, V: Tensor) -> Tensor:
         n = self.shape[0]
+        out = torch.zeros((n, V.shape[1]), dtype=V.dtype, device=self.device)
         step = max(1, _PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1])))
         for i0 in range(0, n, step):
             i1 = min(n, i0 + step)
-            if not self.symmetric:
-                out[i0:i1] = self.tile(slice(i0, i1), slice(None)) @ V
-                continue
-            panel = self.lower_panel(i0, i1)
-            out[i0:i1] += panel @ V[:i1]
-            out[:i0] += panel[:, :i0].T @ V[i0:i1]
+            width = i1 if self.symmetric else self.shape[1]
+            panel = torch.empty((i1 - i0, width), dtype=KINDS[self.dtype.name], device=self.device)
+            self._bound.fill(Part(i0, i1, 0, width), {self.kernel: panel})
+            panel = panel.to(V.dtype)
+            out[i0:i1] += panel @ V[:width]
+            if self.symmetric:
+                out[:i0] += panel[:, :i0].T @ V[i0:i1]
         return out
 
     def as_scipy(self) -> LinearOperator:
@@ -272,15 +296,12 @@ class KernelOperator:
         """
         from scipy.sparse.linalg import LinearOperator
 
-        transposed = self if self.symmetric else None
+        other = self._X2
 
-        def rmatmat(V: NDArray[Any]) -> NDArray[Any]:
-            if transposed is not None:
-                return transposed @ V
-            swapped = KernelOperator(
-                self.net, self._X2, self._X1, self.kernel, dtype=self.dtype, backend=self._asked
-            )
-            return swapped @ V
+        def rmatmat(V: NDArray[Any]) -> Any:
+            if other is None:
+                return self @ V
+            return self._like(other, self._X1) @ V
 
         return LinearOperator(
             dtype=self.dtype,
@@ -299,14 +320,6 @@ class KernelOperator:
             raise InvalidInputError(f"slices must have no step, found {part}.")
         return start, max(start, stop)
 
-    def _target(self, out: NDArray[Any] | None, shape: tuple[int, int]) -> NDArray[Any]:
-        if out is None:
-            return np.empty(shape, self.dtype)
-        fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == self.dtype
-        if not fits or out.strides[1] != out.itemsize or not out.flags.writeable:
-            found = f"{type(out).__name__} of shape {getattr(out, 'shape', None)} and dtype "
-            raise InvalidInputError(
-                f"out must be a writeable array of shape {shape} and dtype {self.dtype.name} with "
-                f"contiguous rows, found {found}{getattr(out, 'dtype', None)}."
-            )
-        return out
+    def _outward(self, values: Tensor) -> Any:
+        """A result in the kind that the data came in."""
+        return values if self._tensors else values.cpu().numpy()

@@ -35,10 +35,13 @@ class Breakdown(Exception):
 
 
 @contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Keep float32 products in float32: a caller may have allowed bfloat16 for a network."""
+def full_precision(mixed: bool = False) -> Iterator[None]:
+    """Keep float32 products in float32: a caller may have allowed bfloat16 for a network.
+
+    With ``mixed`` they may be rounded to tf32 on the matrix units of a GPU.
+    """
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("high" if mixed else "highest")
     try:
         yield
     finally:
@@ -72,7 +75,7 @@ class Staircase:
     block : int
         Rows of a panel.
     dtype : float32 or float64
-        Precision of the factor.
+        Precision of the factor; its panels may be on any device.
 
     Notes
     -----
@@ -84,7 +87,7 @@ class Staircase:
         self.n = n
         self.dtype = np.dtype(dtype)
         self.bounds = panel_bounds(n, block)
-        self.panels: list[NDArray[Any]] = []
+        self.panels: list[torch.Tensor] = []
 
     @staticmethod
     def numbers(n: int, block: int) -> int:
@@ -98,14 +101,14 @@ class Staircase:
 
     def _views(self) -> list[tuple[int, int, torch.Tensor]]:
         ranges = self.bounds[: len(self.panels)]
-        return [(*r, torch.from_numpy(p)) for r, p in zip(ranges, self.panels, strict=True)]
+        return [(*r, p) for r, p in zip(ranges, self.panels, strict=True)]
 
-    def append(self, panel: NDArray[Any]) -> None:
+    def append(self, new: torch.Tensor) -> None:
         """Factor the next panel in place and keep it.
 
         Parameters
         ----------
-        panel : ndarray of shape (i1 - i0, i1)
+        new : Tensor of shape (i1 - i0, i1)
             The next rows of the matrix; entries above the diagonal are ignored.
 
         Raises
@@ -114,7 +117,6 @@ class Staircase:
             If a pivot is not positive beyond rounding.
         """
         i0, i1 = self.bounds[len(self.panels)]
-        new = torch.from_numpy(panel)
         for j0, j1, above in self._views():
             target = new[:, j0:j1]
             if j0:
@@ -135,7 +137,7 @@ class Staircase:
         if len(weak) or failed:
             raise Breakdown(i0 + (int(weak[0]) if len(weak) else failed - 1))
         corner.copy_(lower)
-        self.panels.append(panel)
+        self.panels.append(new)
 
     def forward(self, V: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Overwrite V of shape (n, t) with L^-1 V; rows before panel ``start`` must be zero."""
@@ -158,9 +160,8 @@ class Staircase:
 
     def diagonal(self) -> NDArray[np.float64]:
         """Diagonal of L, shape (n,)."""
-        pairs = zip(self.bounds, self.panels, strict=True)
-        parts = [panel[:, i0:].diagonal() for (i0, _), panel in pairs]
-        return np.concatenate(parts).astype(np.float64)
+        parts = [panel[:, i0:].diagonal() for i0, _, panel in self._views()]
+        return torch.cat(parts).to("cpu", torch.float64).numpy()
 
     def inverse_diagonal(self) -> NDArray[np.float64]:
         """Diagonal of (L L^T)^-1, shape (n,), at n^3/3 operations and n*block numbers of memory.
@@ -168,11 +169,10 @@ class Staircase:
         Column i of L^-1 starts at row i, and its squared norm is entry i.
         """
         result = np.empty(self.n)
-        dtype = torch.float32 if self.dtype == np.float32 else torch.float64
-        for index, (i0, i1) in enumerate(self.bounds):
-            columns = torch.zeros((self.n, i1 - i0), dtype=dtype)
+        for index, (i0, i1, panel) in enumerate(self._views()):
+            columns = panel.new_zeros((self.n, i1 - i0))
             columns[i0:i1].fill_diagonal_(1)
             self.forward(columns, start=index)
             norms = torch.linalg.vector_norm(columns[i0:], dim=0, dtype=torch.float64)
-            result[i0:i1] = norms.numpy() ** 2
+            result[i0:i1] = norms.cpu().numpy() ** 2
         return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,10 +89,22 @@ def _readable(count: float) -> str:
     ('1.5 MB', '12 B')
     """
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def _enough(count: int) -> str:
+    """Bytes as :func:`_readable`, but never fewer.
+
+    Examples
+    --------
+    >>> _enough(6_141_000), _readable(6_141_000), _enough(12)
+    ('6.15 MB', '6.14 MB', '12 B')
+    """
+    step = 10 ** max(0, len(str(count)) - 3)
+    return _readable(-(-count // step) * step)
 
 
 def memory_budget(max_memory: str | float | None = None) -> int:
@@ -120,14 +132,14 @@ def memory_budget(max_memory: str | float | None = None) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", max_memory.lower())
         if not match or (match[3] and not match[2]):
             raise InvalidInputError(
-                f"expected max_memory like '4GB', '512MiB' or a number of bytes, "
-                f"found {max_memory!r}"
+                f"Expected max_memory like '4GB', '512MiB' or a number of bytes, "
+                f"found {max_memory!r}."
             )
         count = float(match[1]) * (_BINARY if match[3] else _UNITS)[match[2]]
     else:
         count = float(max_memory)
     if not 1 <= count < np.inf:
-        raise InvalidInputError(f"expected max_memory of at least one byte, found {max_memory!r}")
+        raise InvalidInputError(f"Expected max_memory of at least one byte, found {max_memory!r}.")
     return int(count)
 
 
@@ -177,10 +189,10 @@ def plan(
     """
     size = np.dtype(dtype)
     if size not in (np.float32, np.float64):
-        raise InvalidInputError(f"expected dtype float32 or float64, found {size}")
+        raise InvalidInputError(f"Expected dtype float32 or float64, found {size}.")
     for name, value in (("n", n), ("d", d), ("n_outputs", n_outputs), ("n_alphas", n_alphas)):
         if value < 1:
-            raise InvalidInputError(f"expected {name} >= 1, found {value}")
+            raise InvalidInputError(f"Expected {name} >= 1, found {value}.")
     budget = memory_budget(max_memory)
     direct = solver if isinstance(solver, Cholesky) else Cholesky()
 
@@ -193,9 +205,11 @@ def plan(
     chosen, reason = _choose(solver, peaks, budget, n_alphas)
     storage = {"cholesky": "packed", "eigh": "dense"}
     if peaks[chosen] > budget:
+        tried = peaks if solver == "auto" else {chosen: peaks[chosen]}
+        needs = " and ".join(f"{name} needs {_readable(peak)}" for name, peak in tried.items())
         raise MemoryBudgetError(
-            f"{chosen} needs {_readable(peaks[chosen])} for n={n} in {size}, allowed are "
-            f"{_readable(budget)}. {_remedies(chosen, n, size, predict, budget)}"
+            f"{needs} for n={n} in {size}, allowed are {_readable(budget)}. "
+            f"{_remedies(tried, n, size, predict, budget)}"
         )
     others = tuple(
         Candidate(
@@ -228,30 +242,38 @@ def _choose(
     if name in peaks:
         return name, "asked for"
     if name != "auto":
-        raise InvalidInputError(f"expected solver 'auto', 'cholesky' or 'eigh', found {name!r}")
-    if n_alphas < _EIGH_PAYS:
-        return "cholesky", f"exact, least memory ({n_alphas} ridge{'s' * (n_alphas > 1)})"
-    if peaks["eigh"] <= budget:
-        return "eigh", f"one decomposition serves {n_alphas} ridges"
-    return "cholesky", "exact, least memory; an eigendecomposition does not fit"
+        raise InvalidInputError(f"Expected solver 'auto', 'cholesky' or 'eigh', found {name!r}.")
+    reasons = {
+        "cholesky": f"one factorisation for each ridge ({n_alphas})",
+        "eigh": f"one decomposition serves all ridges ({n_alphas})",
+    }
+    best, other = ("eigh", "cholesky") if n_alphas >= _EIGH_PAYS else ("cholesky", "eigh")
+    if peaks[best] <= budget:
+        return best, reasons[best]
+    if peaks[other] <= budget:
+        return other, f"{reasons[other]}; {best} does not fit"
+    return min(peaks, key=lambda name: peaks[name]), "least memory"
 
 
 def _remedies(
-    chosen: str,
+    tried: Mapping[str, int],
     n: int,
     dtype: np.dtype[Any],
     predict: Callable[[str, int, np.dtype[Any]], int],
     budget: int,
 ) -> str:
-    remedies = [f"allow {_readable(predict(chosen, n, dtype))} by max_memory"]
-    packed = predict("cholesky", n, dtype)
+    remedies = [f"allow {_enough(min(tried.values()))} by max_memory"]
+    others = {name: predict(name, n, dtype) for name in ("cholesky", "eigh") if name not in tried}
     single = predict("cholesky", n, np.dtype(np.float32))
-    if chosen == "eigh" and packed <= budget:
-        remedies.append(f"use solver='cholesky' ({_readable(packed)})")
-    elif dtype == np.float64 and single <= budget:
-        remedies.append(f"use solver='cholesky' with dtype='float32' ({_readable(single)})")
+    remedies += [
+        f"use solver={name!r} ({_readable(peak)})"
+        for name, peak in others.items()
+        if peak <= budget
+    ]
+    if len(remedies) == 1 and dtype == np.float64 and single <= budget:
+        remedies.append(f"in Python use solver='cholesky', dtype='float32' ({_readable(single)})")
     fitting = bisect.bisect_right(
-        range(1, n), budget, key=lambda rows: predict(chosen, rows, dtype)
+        range(1, n), budget, key=lambda rows: min(predict(name, rows, dtype) for name in tried)
     )
     if fitting:
         remedies.append(f"use at most {fitting} row{'s' * (fitting > 1)}")

@@ -48,7 +48,8 @@ class SymmetricProduct:
     -----
     Cost of a product: half a Gram matrix and 2 n^2 t operations. Memory: one tile of
     about n^2/160 numbers. The first product also sets ``norm``, a lower bound of
-    ||A||_2 that is sharp where few eigenvalues dominate: sum(lambda^2) / sum(lambda).
+    ||A||_2 that is sharp where few eigenvalues dominate: sum(lambda^2) / sum(lambda), or
+    ||A 1|| / ||1|| where the operator multiplies without tiles.
     """
 
     def __init__(self, operator: Any, shift: float | NDArray[np.float64]) -> None:
@@ -61,6 +62,8 @@ class SymmetricProduct:
         self._buffer = np.empty(self._rows * self._columns)
 
     def __call__(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        if getattr(self.operator, "fused", False):
+            return self._fused(V)
         source = torch.from_numpy(V)
         result = self.shift[:, None] * V
         target = torch.from_numpy(result)
@@ -82,6 +85,18 @@ class SymmetricProduct:
                 trace += float(corner.trace())
         if trace > 0:
             self.norm = squares / trace
+        self.count += 1
+        return result
+
+    def _fused(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The product by an operator that stores no tiles."""
+        if not self.count:
+            # A vector of ones beside V: its Rayleigh quotient bounds ||A|| from below.
+            V = np.column_stack([V, np.ones(self.n)])
+        result = np.asarray(self.operator @ V) + self.shift[:, None] * V
+        if not self.count:
+            self.norm = float(np.linalg.norm(result[:, -1])) / self.n**0.5
+            result = result[:, :-1]
         self.count += 1
         return result
 

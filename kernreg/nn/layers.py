@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
+from typing import Any
 
 from kernreg.exceptions import NetworkError
 from kernreg.ir.program import Builder, Kind, Ref
@@ -49,6 +51,13 @@ class Dense(Layer):
     fan_in: int | None = None
 
     def __post_init__(self) -> None:
+        third: Any = self.parameterization
+        if isinstance(third, numbers.Real):
+            raise NetworkError(
+                f"Dense has no width argument, the width is infinite: expected at most W_std and "
+                f"b_std by position, found {self.W_std!r}, {self.b_std!r}, "
+                f"{third!r}. Write Dense(W_std={self.b_std!r}, b_std={third!r})."
+            )
         check_number("Dense", "W_std", self.W_std, low=0.0, strict=True)
         if self.b_std is not None:
             check_number("Dense", "b_std", self.b_std, low=0.0)

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from kernreg._wording import did_you_mean, listed
 from kernreg.exceptions import NetworkError
 from kernreg.nn.base import LAYERS, Layer
 
@@ -111,8 +112,20 @@ def _decode(value: Any) -> Any:
             )
         return function
     if isinstance(value, dict):
-        name = value.get("layer")
-        if name not in LAYERS or name == "Nonlinearity":
-            raise NetworkError(f"Unknown layer {name!r}; known are {', '.join(sorted(LAYERS))}.")
-        return LAYERS[name](**{k: _decode(v) for k, v in value.items() if k != "layer"})
+        return _layer(value)
     return value
+
+
+def _layer(entries: dict[str, Any]) -> Layer:
+    """The layer that a JSON object stands for."""
+    if "layer" not in entries:
+        raise NetworkError(
+            "A layer in JSON names its class in the entry 'layer', as in "
+            f'{{"layer": "Mlp", "depth": 2}}; found {listed(entries) or "no entries"}.'
+        )
+    name = entries["layer"]
+    known = sorted(set(LAYERS) - {"Nonlinearity"})
+    if name not in known:
+        hint = did_you_mean(str(name), known)
+        raise NetworkError(f"Unknown layer {name!r}; known are {', '.join(known)}.{hint}")
+    return LAYERS[name](**{k: _decode(v) for k, v in entries.items() if k != "layer"})

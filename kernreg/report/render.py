@@ -9,6 +9,7 @@ import numpy as np
 from kernreg import plotting
 from kernreg.baseline.results import code, comparison, environment, metric
 from kernreg.baseline.run import Fold, Outcome
+from kernreg.baseline.scaling import IN_WORDS
 from kernreg.baseline.search import Trial
 
 __all__ = ["render"]
@@ -45,6 +46,7 @@ def render(outcome: Outcome) -> str:
         data=outcome.data,
         fold=first,
         best=first.winner,
+        scaling=IN_WORDS[first.winner.candidate.scaling],
         metric=metric(outcome),
         rows=_with_bars(comparison(outcome)),
         code=code(first),
@@ -89,9 +91,10 @@ def _with_bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Bars show the error that is left, on a scale from none to the worst model but a constant."""
     errors = [max(1 - row["test"], 0.0) if np.isfinite(row["test"]) else 0.0 for row in rows]
     longest = max((e for e, r in zip(errors, rows, strict=True) if r["model"] != "constant"))
+    shares = [error / longest if longest > 0 else 0.0 for error in errors]
     return [
-        row | {"bar": round(100 * min(error / longest, 1.0), 1) if longest > 0 else 0.0}
-        for row, error in zip(rows, errors, strict=True)
+        row | {"bar": round(100 * min(share, 1.0), 1), "cut": share > 1}
+        for row, share in zip(rows, shares, strict=True)
     ]
 
 
@@ -112,18 +115,18 @@ def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:
             plotting.plot_depths(
                 depths(fold.rounds[0]), f"leave-one-out {name}", fold.gaussian[0][0].score
             ),
-            f"Best leave-one-out {name} at each depth on {fold.rounds[0][0].rows} training rows, "
+            f"Best leave-one-out {name} at each depth on {fold.rounds[0][0].rows:,} training rows, "
             "the first round of the search.",
         ),
         (
             "Leave-one-out error against the ridge",
             plotting.plot_ridge_path(best.alphas, curves, f"leave-one-out {error}", best.alpha),
-            f"The finalists on {best.rows} training rows; the dotted line is the chosen ridge.",
+            f"The finalists on {best.rows:,} training rows; the dotted line is the chosen ridge.",
         ),
         (
             "Spectrum of the kernel matrix",
             plotting.plot_spectrum(best.spectrum, best.alpha),
-            f"Eigenvalues of the chosen kernel on {best.rows} training rows. The fit keeps the "
+            f"Eigenvalues of the chosen kernel on {best.rows:,} training rows. The fit keeps the "
             "directions above the ridge.",
         ),
         ("Predictions", last, last_text),

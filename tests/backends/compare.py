@@ -15,7 +15,17 @@ KERNELS = ("nngp", "ntk")
 needs_cpu = pytest.mark.skipif(
     importlib.util.find_spec("kernreg._core") is None, reason="built with KERNREG_BUILD_EXT=0"
 )
-backends = pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=needs_cpu)])
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
+)
+backends = pytest.mark.parametrize(
+    "backend",
+    [
+        "reference",
+        pytest.param("cpu", marks=needs_cpu),
+        pytest.param("triton", marks=needs_triton),
+    ],
+)
 
 
 def rows(n: int = 9, d: int = 5, seed: int = 0) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 import kernreg
 from kernreg import nn
@@ -16,10 +17,11 @@ from kernreg.exceptions import BackendError, InvalidInputError
 from tests.backends.compare import needs_cpu, rows
 
 net = nn.mlp(depth=2)
+NO_GPU = BACKENDS["triton"].supports(net.program())
 
 
 def request_for(net: nn.Layer) -> Request:
-    return Request(net.program(), rows(), None, np.dtype(np.float64))
+    return Request(net.program(), torch.from_numpy(rows()), None, np.dtype(np.float64))
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_names() -> None:
     assert BACKENDS["reference"].supports(net.program()) is None
 
 
-@pytest.mark.parametrize("name", ["cuda", "CPU", ""])
+@pytest.mark.parametrize("name", ["abacus", "CPU", ""])
 def test_unknown_name(name: str) -> None:
     with pytest.raises(InvalidInputError, match=r"must be 'auto' or one of .*reference, found"):
         kernreg.gram(net, rows(), backend=name)
@@ -44,14 +46,14 @@ def test_unknown_name(name: str) -> None:
 @needs_cpu
 def test_auto_takes_the_first_that_can() -> None:
     assert bind(request_for(net))[0] == "cpu"
-    assert explain(net.program()) == [("cpu", None), ("reference", None)]
+    assert explain(net.program()) == [("cpu", None), ("triton", NO_GPU), ("reference", None)]
 
 
 @pytest.mark.usefixtures("no_extension")
 def test_without_extension() -> None:
     """Never an error by itself, unless it was asked for by name."""
     reason = "the C++ extension is not there"
-    assert explain(net.program()) == [("cpu", reason), ("reference", None)]
+    assert explain(net.program()) == [("cpu", reason), ("triton", NO_GPU), ("reference", None)]
     assert bind(request_for(net))[0] == "reference"
     with pytest.raises(BackendError, match=r"backend='cpu' cannot run this: the C\+\+ extension"):
         bind(request_for(net), "cpu")

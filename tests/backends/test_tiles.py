@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 import kernreg
 from kernreg import nn
@@ -97,15 +98,17 @@ def test_an_instruction_set_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_parts_make_the_whole(symmetric: bool) -> None:
     """Cuts inside tiles and across the diagonal; entries move by rounding at most."""
-    X, Y = rows(150), None if symmetric else rows(290, seed=1)
+    X = torch.from_numpy(rows(150))
+    Y = None if symmetric else torch.from_numpy(rows(290, seed=1))
     _, bound = bind(Request(net.program(), X, Y, np.dtype(np.float64)), "cpu")
     cuts1, cuts2 = [0, 1, 50, 97, 150], [0, 49, 97, 98, 150 if symmetric else 290]
     whole = {k: np.empty((150, cuts2[-1])) for k in KERNELS}
     parts = {k: np.full((150, cuts2[-1]), np.nan) for k in KERNELS}
-    bound.fill(Part(0, 150, 0, cuts2[-1]), whole)
+    bound.fill(Part(0, 150, 0, cuts2[-1]), {k: torch.from_numpy(v) for k, v in whole.items()})
     for i0, i1 in pairwise(cuts1):
         for j0, j1 in pairwise(cuts2):
-            bound.fill(Part(i0, i1, j0, j1), {k: v[i0:i1, j0:j1] for k, v in parts.items()})
+            pieces = {k: torch.from_numpy(v[i0:i1, j0:j1]) for k, v in parts.items()}
+            bound.fill(Part(i0, i1, j0, j1), pieces)
     for kernel in KERNELS:
         scale = np.abs(whole[kernel]).max()
         np.testing.assert_allclose(parts[kernel], whole[kernel], rtol=0, atol=200 * EPS * scale)

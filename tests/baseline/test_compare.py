@@ -66,6 +66,15 @@ def test_network_on_the_rows_of_its_fold(outcome):
         assert fold.scores[0].leave_one_out == best.scores.max()
 
 
+def test_gaussian_kernels_are_searched_like_networks(tmp_path):
+    """No bandwidth is given up on few rows that the networks would have kept."""
+    (fold,) = quick(saved(regression_table(450), tmp_path, "t")).folds
+    assert [trials[0].rows for trials in fold.gaussian] == [300, 360]
+    assert [trials[0].rows for trials in fold.rounds] == [300, 360]
+    bandwidths = [{trial.candidate.gamma for trial in trials} for trials in fold.gaussian]
+    assert bandwidths == [{0.1, 0.4, 1.6}, {0.1, 0.4, 1.6}]
+
+
 def test_gaussian_kernel_ridge_on_the_same_rows(outcome):
     data = outcome.data
     for fold in outcome.folds:

@@ -29,7 +29,7 @@ def test_too_little(max_memory, regression, forbidden):
 
 @pytest.mark.parametrize("max_memory", ["lots", "0", "-1GB", "", "4XB"])
 def test_no_size(max_memory, regression, forbidden):
-    with pytest.raises(InvalidInputError, match="expected max_memory"):
+    with pytest.raises(InvalidInputError, match="Expected max_memory"):
         run(regression.data, Settings(max_memory=max_memory, quick=True))
 
 

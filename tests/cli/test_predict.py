@@ -36,13 +36,17 @@ def test_stdout_has_the_predictions_and_nothing_else(run, models, tables):
     assert [float(v) for v in values] == expected.tolist()
     squared = np.mean((data.y - expected) ** 2)
     r2, rmse = 1 - squared / data.y.var(), squared**0.5
-    assert result.stderr == f"R2 {r2:.4f}, RMSE {rmse:.4g} on 40 rows\n"
+    assert result.stderr == (
+        f"R2 {r2:.4f}, RMSE {rmse:.4g} on 40 rows\n"
+        "note: The model was fitted to 40 of these 40 rows: the score says little about new ones.\n"
+    )
 
 
 def test_file(run, models, tables, tmp_path):
     direct = run("predict", models / "prices", tables.prices)
     result = run("predict", models / "prices", tables.prices, "--out", tmp_path / "p.csv")
-    assert result.stdout.replace("\n", "") == f"40 predictions are in {tmp_path / 'p.csv'}."
+    written = f"40 predictions written to {tmp_path / 'p.csv'}."
+    assert result.stdout.replace("\n", "") == written.replace("\n", "")
     assert (tmp_path / "p.csv").read_text() == direct.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["p.csv"]
 
@@ -61,7 +65,19 @@ def test_labels(run, models, tables):
     values = column(result.stdout)[1]
     assert set(values) <= {"inner", "middle", "outer"}
     share = np.mean(np.array(values) == load(tables.rings).y)
-    assert result.stderr == f"accuracy {100 * share:.2f} % on 45 rows\n"
+    assert result.stderr.splitlines()[0] == f"accuracy {100 * share:.2f} % on 45 rows"
+
+
+def test_rows_that_the_model_was_fitted_to_are_counted(run, baseline_folder, tables, tmp_path):
+    """32 of the 40 rows are for training; scaled anew, they are the same numbers."""
+    assert "fitted to 32 of these 40 rows" in run("predict", baseline_folder, tables.prices).stderr
+    test_rows = regression_table().iloc[predictions(baseline_folder)["row"].astype(int)]
+    test_rows.to_csv(tmp_path / "new.csv", index=False)
+    result = run("predict", baseline_folder, tmp_path / "new.csv")
+    assert re.fullmatch(r"R2 [\d.]+, RMSE [\d.e-]+ on 8 rows\n", result.stderr)
+    regression_table()[:1].to_csv(tmp_path / "one.csv", index=False)
+    text = run("predict", baseline_folder, tmp_path / "one.csv").stderr
+    assert " on 1 row\n" in text
 
 
 def test_no_target_no_score(run, models, tmp_path):
@@ -156,8 +172,8 @@ def test_value_that_was_never_seen(run, models, tmp_path):
     [
         (regression_table().drop(columns="size"), "lack 1 of the columns that the model was fi"),
         (regression_table().assign(size="large"), "'size' was numeric when the model was fitted"),
-        (regression_table().assign(size=np.nan), "Missing values in 1 columns: 'size' (40)"),
-        (regression_table().assign(size=-np.inf), "NaN or infinite values in 1 columns: 'size'"),
+        (regression_table().assign(size=np.nan), "Missing values in 1 column: 'size' (40)"),
+        (regression_table().assign(size=-np.inf), "NaN or infinite values in 1 column: 'size'"),
         (regression_table(0), "0 rows"),
     ],
     ids=["column missing", "text", "nan", "inf", "no rows"],

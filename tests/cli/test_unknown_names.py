@@ -26,18 +26,20 @@ def arguments(request, baseline_folder, empty):
 
 
 def test_set(arguments, refused):
-    message = refused(*arguments("iriss"))
-    assert message == (
-        "There is no file 'iriss' and no scikit-learn set of that name; the sets are "
-        f"{', '.join(BUILTIN)}. Did you mean 'iris'?"
-    )
+    command = arguments("iriss")
+    sets = f"; the sets are {', '.join(BUILTIN)}. Did you mean 'iris'?"
+    if command == ["explain", "iriss"]:
+        expected = "'iriss' is no network such as mlp(depth=2), no file and no scikit-learn set"
+    else:
+        expected = "There is no file 'iriss' and no scikit-learn set of that name"
+    assert refused(*command) == expected + sets
 
 
 def test_file(arguments, refused, tmp_path):
     """No guess where nothing is near, and one line however long the path is."""
     path = tmp_path / "a folder that is not there" / ("long_" * 30 + ".csv")
     message = refused(*arguments(path))
-    assert f"There is no file '{path}'" in message
+    assert f"There is no file '{path}'" in message or f"'{path}' is no network" in message
     assert "Did you mean" not in message
 
 

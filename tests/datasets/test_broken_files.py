@@ -96,7 +96,7 @@ def test_plain_text_with_the_name_of_a_compressed_file(module, suffix, tmp_path)
 def test_truncated_text(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b,y\n1,2,3\n2,3,4\n3,4\n")
-    with pytest.raises(InvalidInputError, match="'y' is missing or NaN in 1 rows"):
+    with pytest.raises(InvalidInputError, match="'y' is missing or NaN in 1 row;"):
         load(path)
 
 

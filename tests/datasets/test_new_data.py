@@ -46,7 +46,7 @@ def test_bad_rows(tmp_path):
     path, frame = table(tmp_path)
     data = load(path)
     frame.assign(b=np.nan).to_csv(path, index=False)
-    with pytest.raises(InvalidInputError, match=r"Missing values in 1 columns: 'b' \(20\)"):
+    with pytest.raises(InvalidInputError, match=r"Missing values in 1 column: 'b' \(20\)"):
         features_for(data.encoder, path, "price")
     frame.drop(columns="b").to_csv(path, index=False)
     with pytest.raises(InvalidInputError, match="lack 1 of the columns"):

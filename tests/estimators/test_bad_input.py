@@ -29,7 +29,7 @@ MATRICES = [
     (changed(-np.inf), ValueError, "Input X contains infinity"),
     (changed(np.nan, "float32"), ValueError, "Input X contains NaN"),
     (changed(None, object), ValueError, "Input X contains NaN"),
-    (changed("red", object), ValueError, "could not convert string to float: 'red'"),
+    (changed("red", object), InvalidInputError, "Column 1 of X holds text such as 'red'; expected"),
     (changed({}, object), TypeError, "must be a string or a real number, not 'dict'"),
     (X + 1j, ValueError, "Complex data not supported"),
     (scipy.sparse.csr_array(X), TypeError, r"Sparse data was passed for X.*toarray"),
@@ -38,7 +38,11 @@ MATRICES = [
     (X[:0], ValueError, r"Found array with 0 sample\(s\)"),
     (X[:, :0], ValueError, r"Found array with 0 feature\(s\)"),
     ([[1.0, 2.0], [3.0]], ValueError, "inhomogeneous shape"),
-    (TABLE.assign(colour="red"), ValueError, "could not convert string to float: 'red'"),
+    (
+        TABLE.assign(colour="red", width="1.5"),
+        InvalidInputError,
+        r"Column 'colour' of X holds text such as 'red'; expected numbers.*OneHotEncoder, or drop",
+    ),
     (TABLE.assign(width=np.nan), ValueError, "Input X contains NaN"),
 ]
 
@@ -62,6 +66,16 @@ def test_features_at_prediction(data, error, message):
         model.predict(data)
 
 
+def test_text_in_a_table_is_named_everywhere():
+    text = TABLE.assign(depth="deep")
+    model = KernelRegressor(NET).fit(TABLE, Y)
+    for call in (model.predict, model.explain, lambda data: model.fit(data, Y)):
+        with pytest.raises(
+            InvalidInputError, match="Column 'depth' of X holds text such as 'deep'"
+        ):
+            call(text)
+
+
 @pytest.mark.parametrize("columns", [1, 2, 4])
 def test_number_of_features(columns):
     data = np.ones((5, columns))
@@ -77,7 +91,8 @@ def test_number_of_features(columns):
         (np.where(Y > 0, np.nan, Y), ValueError, "Input y contains NaN"),
         (np.where(Y > 0, np.inf, Y), ValueError, "Input y contains infinity"),
         (Y + 1j, ValueError, "Complex data not supported"),
-        (LABELS, ValueError, "could not convert string to float"),
+        (LABELS, InvalidInputError, r"y holds text such as '[ab]'; .* with KernelClassifier"),
+        (LABELS.astype(object), InvalidInputError, r"y holds text such as '[ab]'; expected"),
         (Y[:-1], ValueError, r"inconsistent numbers of samples: \[20, 19\]"),
         (np.ones((20, 0)), ValueError, "0 feature"),
         (np.ones((20, 2, 2)), ValueError, "dim"),

@@ -27,13 +27,14 @@ def refits(model, X, y, w):
     return np.array(rows)
 
 
+@pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("column", [0, slice(None)])
 @pytest.mark.parametrize("solver", ["cholesky", "eigh"])
-def test_predictions_are_those_of_refits(solver, column, weighted):
+def test_predictions_are_those_of_refits(solver, column, weighted, fit_intercept):
     X, Y, w = problem()
     y, w = Y[:, column], w if weighted else None
-    settings = {"alpha_scale": "absolute", "solver": solver}
+    settings = {"alpha_scale": "absolute", "solver": solver, "fit_intercept": fit_intercept}
     model = KernelRegressor(NET, alpha=ALPHAS, **settings).fit(X, y, sample_weight=w)
     errors = []
     for alpha in ALPHAS:
@@ -65,12 +66,12 @@ def test_eigh_gives_leave_one_out_for_one_alpha():
     np.testing.assert_allclose(scalar.loo_.predictions, path.loo_.predictions, rtol=1e-11)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_classifier_chooses_by_accuracy_then_by_error(n_classes):
+@pytest.mark.parametrize(("n_classes", "fit_intercept"), [(2, True), (3, True), (3, False)])
+def test_classifier_chooses_by_accuracy_then_by_error(n_classes, fit_intercept):
     X, Y, w = problem(40)
     labels = np.digitize(Y[:, 0], np.quantile(Y[:, 0], np.arange(1, n_classes) / n_classes))
     alphas = [1e-3, 0.03, 0.3, 10.0]
-    settings = {"alpha_scale": "absolute", "solver": "eigh"}
+    settings = {"alpha_scale": "absolute", "solver": "eigh", "fit_intercept": fit_intercept}
     model = KernelClassifier(NET, alpha=alphas, **settings).fit(X, labels, sample_weight=w)
     accuracy = []
     for alpha in alphas:

@@ -36,7 +36,7 @@ Y = RNG.standard_normal(15)
         ({"dtype": np.dtype("int64")}, "float32, float64 or None, found int64"),
         ({"dtype": complex}, "found complex128"),
         ({"device": "cuda"}, "device='cuda' is not supported.*Use device='cpu'"),
-        ({"backend": "abacus"}, "'auto' or one of cpu, reference, found 'abacus'"),
+        ({"backend": "abacus"}, "'auto' or one of cpu, .*reference, found 'abacus'"),
         ({"max_memory": 0}, "'max_memory' parameter"),
         ({"max_memory": "plenty"}, "like '4GB'.*found 'plenty'"),
         ({"verbose": "loudly"}, "'verbose' parameter"),

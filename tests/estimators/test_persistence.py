@@ -115,6 +115,7 @@ def test_classifier(way, labels, tmp_path):
         {"solver": Cholesky(block=16, refine=3), "max_memory": "1GB", "verbose": 0},
         {"solver": Eigh(), "max_memory": 1e9, "backend": "reference"},
         {"dtype": np.float32, "device": "cpu"},
+        {"fit_intercept": False},
         {"alpha": np.logspace(-3, 0, 4)},
     ],
 )

@@ -19,10 +19,10 @@ def data(n=40, d=5, t=None, seed=0):
     return X, y, rng.standard_normal((25, d))
 
 
-def by_hand(X, y, Xt, ridge, w=None, kernel="ntk", network=NET):
+def by_hand(X, y, Xt, ridge, w=None, kernel="ntk", network=NET, fit_intercept=True):
     """Prediction from the dense formula."""
     w = np.ones(len(X)) if w is None else w
-    mean = np.average(y, axis=0, weights=w)
+    mean = np.average(y, axis=0, weights=w) if fit_intercept else 0.0
     K = kernreg.gram(network, X, kernel=kernel, dtype="float64")
     dual = np.linalg.solve(K + np.diag(ridge / w), y - mean)
     return mean + kernreg.gram(network, Xt, X, kernel=kernel, dtype="float64") @ dual
@@ -49,6 +49,20 @@ def test_relative_alpha_is_relative_to_the_mean_diagonal():
     np.testing.assert_allclose(
         model.predict(Xt), by_hand(X, y, Xt, 1e-2 * mean), rtol=bound(40, 1e-2)
     )
+
+
+@pytest.mark.parametrize("t", [None, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_without_intercept_the_targets_are_not_centred(t, weighted):
+    X, y, Xt = data(t=t)
+    w = np.linspace(0.5, 2.0, 40) if weighted else None
+    model = KernelRegressor(NET, alpha=0.3, alpha_scale="absolute", fit_intercept=False)
+    found = model.fit(X, y, sample_weight=w).predict(Xt)
+    expected = by_hand(X, y, Xt, 0.3, w, fit_intercept=False)
+    np.testing.assert_allclose(found, expected, rtol=bound(40, 1e-2))
+    assert not np.any(model.y_mean_)
+    centred = model.set_params(fit_intercept=True).fit(X, y, sample_weight=w).predict(Xt)
+    assert np.abs(centred - found).max() > 0.1
 
 
 def test_relative_alpha_does_not_see_the_scale_of_a_bias_free_kernel():

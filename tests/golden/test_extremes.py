@@ -7,7 +7,7 @@ import pytest
 
 import kernreg
 from kernreg import nn
-from tests.golden.test_golden import backends
+from tests.backends.compare import backends
 
 KERNELS = ("nngp", "ntk")
 

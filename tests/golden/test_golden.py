@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 import kernreg
 from kernreg.exceptions import BackendError
+from tests.backends.compare import backends
 from tests.golden import build, exact, quadrature
 
 KERNELS = ("nngp", "ntk")
@@ -23,24 +22,10 @@ CLOSED = [case for case in build.index() if case not in NUMERICAL]
 # Standard deviations from 0.1 to 38 side by side: no series is short enough.
 STEEP = ["special_num_tanh_L1", "special_num_tanh_L3"]
 
-backends = pytest.mark.parametrize(
-    "backend",
-    [
-        "reference",
-        pytest.param(
-            "cpu",
-            marks=pytest.mark.skipif(
-                importlib.util.find_spec("kernreg._core") is None,
-                reason="built with KERNREG_BUILD_EXT=0",
-            ),
-        ),
-    ],
-)
-
 
 def backend_for(case: str, backend: str) -> str:
-    """What runs where ``backend`` is asked for: cpu refuses two cases, and auto goes on."""
-    return "auto" if backend == "cpu" and case in STEEP else backend
+    """What runs where ``backend`` is asked for: tiles refuse two cases, and auto goes on."""
+    return "auto" if backend != "reference" and case in STEEP else backend
 
 
 class Case:

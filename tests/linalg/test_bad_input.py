@@ -32,7 +32,7 @@ ROWS = [
     (X.astype(str), "real numbers, found dtype <U"),
     (X.astype("datetime64[s]"), "real numbers, found dtype datetime64"),
     ([[1.0, 2.0], [3.0]], "not a rectangular array"),
-    (torch.ones(3, 4, device="meta"), "device must be 'cpu', found 'meta'"),
+    (torch.ones(3, 4, device="meta"), "device must be 'cpu' or 'cuda', found 'meta'"),
     (scipy.sparse.csr_array(X), "(?i)sparse"),
     (torch.from_numpy(X).to_sparse(), "(?i)sparse"),
 ]
@@ -85,8 +85,10 @@ def test_dtype(dtype):
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("device", "cuda", "device must be 'cpu', found 'cuda'"),
-        ("backend", "abacus", "'auto' or one of cpu, reference, found 'abacus'"),
+        ("device", "abacus", "device must be 'cpu' or 'cuda', found 'abacus'"),
+        ("device", "cuda:99", "device 'cuda:99' is not there: torch .* sees .* GPUs. Use device="),
+        ("precision", "fp8", "precision must be one of ieee, tf32x3, tf32, bf16x3, found 'fp8'"),
+        ("backend", "abacus", "'auto' or one of cpu, triton, reference, found 'abacus'"),
     ],
 )
 def test_device_and_backend(argument, value, message):

@@ -57,7 +57,7 @@ class TestAlwaysRefined(SolverContract):
 def staircase(A, block, dtype="float64"):
     factor = Staircase(len(A), block, np.dtype(dtype))
     for i0, i1 in factor.bounds:
-        factor.append(np.array(A[i0:i1, :i1], dtype=dtype, order="C"))
+        factor.append(torch.from_numpy(np.array(A[i0:i1, :i1], dtype=dtype, order="C")))
     return factor
 
 
@@ -69,7 +69,7 @@ def test_factor_is_the_one_of_lapack(block, dtype):
     expected = scipy.linalg.cholesky(A, lower=True)
     bound = SLACK * np.sqrt(300) * np.finfo(dtype).eps * np.linalg.cond(A)
     for (i0, i1), panel in zip(factor.bounds, factor.panels, strict=True):
-        error = np.linalg.norm(panel - expected[i0:i1, :i1])
+        error = np.linalg.norm(panel.numpy() - expected[i0:i1, :i1])
         assert error < bound * np.linalg.norm(expected, 2)
 
 
@@ -87,7 +87,7 @@ def test_staircase_holds_half_the_matrix_and_nothing_is_copied():
     n, block = 100, 10
     A = kernel_matrix(n) + np.eye(n)
     factor = Staircase(n, block, np.dtype("float64"))
-    given = [A[i0:i1, :i1].copy() for i0, i1 in factor.bounds]
+    given = [torch.from_numpy(A[i0:i1, :i1].copy()) for i0, i1 in factor.bounds]
     for panel in given:
         factor.append(panel)
     assert all(kept is panel for kept, panel in zip(factor.panels, given, strict=True))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg import Cholesky, Eigh, memory_budget
-from kernreg.linalg.plan import plan
+from kernreg.linalg.plan import _enough, plan
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,36 @@ def test_rows_named_in_the_error_are_the_most_that_fit(n, budget):
         assert plan(rows, 10, max_memory=budget).peak_bytes <= budget
         with pytest.raises(MemoryBudgetError):
             plan(rows + 1, 10, max_memory=budget)
+
+
+def test_auto_takes_the_solver_that_fits():
+    """Panels make Cholesky the larger one for few rows."""
+    for n_alphas, why in ((1, "; cholesky does not fit"), (17, "")):
+        chosen = plan(500, 8, dtype="float64", n_alphas=n_alphas, max_memory="6MB")
+        assert (chosen.solver, chosen.alternatives[0].reason) == ("eigh", "does not fit")
+        assert chosen.reason == f"one decomposition serves all ridges ({n_alphas}){why}"
+
+
+@pytest.mark.parametrize("n", [40, 500, 3000])
+@pytest.mark.parametrize("n_alphas", [1, 17])
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "eigh"])
+def test_the_memory_named_in_the_error_is_enough_and_the_least(solver, n_alphas, n):
+    def attempt(budget):
+        return plan(n, 8, dtype="float64", solver=solver, n_alphas=n_alphas, max_memory=budget)
+
+    with pytest.raises(MemoryBudgetError) as caught:
+        attempt("20kB")
+    for name in ("cholesky", "eigh"):
+        assert (f"{name} needs" in str(caught.value)) == (solver in ("auto", name))
+    enough = re.search(r"allow (\S+ \wB) by max_memory", str(caught.value))[1]
+    assert attempt(enough).peak_bytes <= memory_budget(enough)
+    with pytest.raises(MemoryBudgetError):
+        attempt(0.99 * memory_budget(enough))
+
+
+@pytest.mark.parametrize("count", [999_600, 1_000_000, 6_141_234, 12, 999, 1001])
+def test_rounded_up_to_a_size_that_can_be_typed(count):
+    assert count <= memory_budget(_enough(count)) <= 1.01 * count + 1
 
 
 def test_table():

@@ -56,6 +56,15 @@ def test_parameterizations_by_name() -> None:
         nn.Dense(parameterization="mean field")
 
 
+@pytest.mark.parametrize("last", [0.1, 0, 1.5])
+def test_dense_has_no_width(last: float) -> None:
+    """A line pasted from neural-tangents: the message holds the line to write."""
+    with pytest.raises(NetworkError, match="Dense has no width argument") as caught:
+        nn.Dense(512, 1.5, last)  # type: ignore[arg-type]
+    assert "found 512, 1.5, " in str(caught.value)
+    assert str(caught.value).endswith(f"Write Dense(W_std=1.5, b_std={last}).")
+
+
 def test_numpy_numbers_are_numbers() -> None:
     assert nn.Dense(np.float32(1.5), np.float64(0.5)) == nn.Dense(1.5, 0.5)
     assert nn.mlp(depth=np.int64(2)) == nn.mlp(depth=2)

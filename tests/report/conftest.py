@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,3 +28,22 @@ def browser() -> Iterator[Any]:
         yield opened
     finally:
         opened.quit()
+
+
+@pytest.fixture
+def look(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """``look(text, width)`` gives the browser with a page in a window of that width."""
+
+    def opened(text: str, width: int = 1200) -> Any:
+        (tmp_path / "page.html").write_text(text, encoding="utf-8")
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get_log("browser")  # reading empties it
+        browser.get((tmp_path / "page.html").as_uri())
+        assert browser.execute_script("return innerWidth") == width
+        return browser
+
+    yield opened
+    # Other tests use the same browser.
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -91,7 +91,7 @@ def test_axes_say_what_they_show(page, outcome, name):
     assert "ridge alpha, relative to the mean diagonal" in texts[1]
     best = outcome.folds[0].winner
     above = np.sum(best.spectrum > best.alpha)
-    line = f"alpha = {best.alpha:.2g}: {above} of {best.rows} eigenvalues above"
+    line = f"alpha = {best.alpha:.2g}: {above:,} of {best.rows:,} eigenvalues above"
     assert {"rank", line} <= texts[2]
     last = {"regression": {"true price", "predicted price"}}
     assert last.get(name, {"true", "predicted", "inner", "middle", "outer"}) <= texts[3]
@@ -121,13 +121,28 @@ def test_comparison(page, outcome, name):
 
 def test_bars_are_in_proportion_to_the_errors(page, outcome):
     """On a scale that ends at the worst model but the constant, which may be far off."""
-    bars = [e for e in page.all("div") if e.attributes.get("class") == "bar"]
+    bars = [e for e in page.all("div") if e.attributes.get("class") in ("bar", "bar cut")]
     widths = [float(re.fullmatch(r"width: ([\d.]+)%", b.attributes["style"])[1]) for b in bars]
     errors = np.array([1 - row["test"] for row in comparison(outcome)])
     assert [row["model"] for row in comparison(outcome)][-1] == "constant"
     expected = np.minimum(100 * errors / errors[:-1].max(), 100)
     assert widths == pytest.approx(expected.tolist(), abs=0.051)  # one decimal
     assert max(widths[:-1]) == 100
+    cut = [b.attributes["class"] == "bar cut" for b in bars]
+    assert cut == (errors > errors[:-1].max()).tolist()
+    assert cut[-1]
+
+
+def test_terms_are_explained(page, outcome, name):
+    text = page.text
+    measure = {"regression": "1 - R2", "classification": "1 - accuracy"}[name]
+    assert f"Error left is {measure}, a full bar that of the worst model besides" in text
+    best = outcome.folds[0].winner.candidate
+    words = {
+        "standard": "Standard inputs: each column is scaled to mean 0 and variance 1.",
+        "common": "Common inputs: one factor scales all columns, so that the mean square entry is",
+    }
+    assert words[best.scaling] in text
 
 
 def test_finalists(page, outcome):

@@ -1,12 +1,10 @@
 """The report in a real browser is readable at 1200 pixels."""
 
-import numpy as np
 import pytest
 
-from kernreg.report import render
-from tests.baseline.problems import classification_table, quick, regression_table, saved
+from tests.report.pages_of_tables import page_of
 
-WIDTH, HEIGHT = 1200, 900
+WIDTH = 1200
 
 # Text nodes with the size of their letters on the screen, in SVG scaled with the drawing.
 SIZES = """
@@ -75,45 +73,16 @@ return [found, document.querySelectorAll('[id*="tick"] text').length];
 """
 
 
-@pytest.fixture
-def window(browser):
-    """The browser, 1200 pixels wide: its own frame and its smallest size do not count."""
-    size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    yield browser
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+@pytest.fixture(params=["regression", "classification", "long names", "many classes"])
+def page(request, look):
+    """The browser with a report of each task, and of names and classes that need room."""
+    return look(page_of(request.param), WIDTH)
 
 
-@pytest.fixture(
-    scope="module", params=["regression", "classification", "long names", "many classes"]
-)
-def report(request, tmp_path_factory):
-    """A report of each task, and one with names as long as they come."""
-    folder = tmp_path_factory.mktemp("report")
-    long = {"price": "average sale price in thousands of dollars (adjusted for inflation)"}
-    kinds = np.array([f"class number {i} with a long name" for i in range(12)])
-    tables = {
-        "regression": regression_table(),
-        "classification": classification_table(),
-        "long names": regression_table().rename(columns=long),
-        "many classes": classification_table(96).assign(kind=np.resize(kinds, 96)),
-    }
-    outcome = quick(saved(tables[request.param], folder, "a_data_set_with_a_rather_long_name"))
-    (folder / "report.html").write_text(render(outcome), encoding="utf-8")
-    return folder / "report.html"
-
-
-@pytest.fixture
-def page(report, window):
-    """The browser with a report in it."""
-    window.get(report.as_uri())
-    return window
-
-
-def test_the_console_is_listened_to(window):
+def test_the_console_is_listened_to(look):
     """So that tests without messages can fail."""
-    window.get("data:text/html,<script>console.error('heard')</script><img src='file:///no.png'>")
-    assert any("heard" in entry["message"] for entry in window.get_log("browser"))
+    seen = look("<script>console.error('heard')</script><img src='file:///no.png'>")
+    assert any("heard" in entry["message"] for entry in seen.get_log("browser"))
 
 
 def test_fits_the_window(page):

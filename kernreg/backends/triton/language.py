@@ -109,9 +109,7 @@ def weighted_sum(rho, gap, tau, rho2, gap2, tau2, ui, uj, vi, vj):
     apart = 0.5 * (du * du + dv * dv)
     below1, above1 = sides(rho, gap)
     below2, above2 = sides(rho2, gap2)
-    out, gap_out = _from_sides(
-        uu * below1 + vv * below2 + apart, uu * above1 + vv * above2 + apart
-    )
+    out, gap_out = _from_sides(uu * below1 + vv * below2 + apart, uu * above1 + vv * above2 + apart)
     return out, gap_out, uu * tau + vv * tau2
 
 
@@ -167,19 +165,18 @@ def _chebyshev_argument(rho, angle):
 
 
 @triton.jit
-def _bilinear_clenshaw(at, consts, px, py, ldx, ldy, i, j, terms, nodes):
+def _bilinear_clenshaw(at, consts, wi, wj, terms, nodes, WIDTH: tl.constexpr):
     """A Chebyshev series whose coefficients are bilinear in the weights of both rows."""
+    a = tl.arange(0, WIDTH)
+    inside = (a < nodes)[:, None] & (a < nodes)[None, :]
+    square = (a * nodes)[:, None] + a[None, :]
     p1 = tl.zeros_like(at)
     p2 = tl.zeros_like(at)
     for k in range(terms):
         m = terms - 1 - k
-        c = tl.zeros_like(at)
-        for b in range(nodes):
-            mixed = tl.zeros_like(row(px, 0, ldx, i))
-            for a in range(nodes):
-                weight = tl.load(consts + (m * nodes + a) * nodes + b)
-                mixed += row(px, a, ldx, i) * weight
-            c += mixed * column(py, b, ldy, j)
+        C = tl.load(consts + m * nodes * nodes + square, mask=inside, other=0.0)
+        mixed = tl.dot(wi, C, input_precision="ieee", out_dtype=at.dtype)
+        c = tl.dot(mixed, wj, input_precision="ieee", out_dtype=at.dtype)
         half = tl.where(m > 0, 1.0, 0.5).to(at.dtype)
         p = half * at * p1 + (c - p2)
         p2 = p1
@@ -188,24 +185,39 @@ def _bilinear_clenshaw(at, consts, px, py, ldx, ldy, i, j, terms, nodes):
 
 
 @triton.jit
-def angles(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes):
-    """A nonlinearity by a series in the angle."""
-    at = _chebyshev_argument(rho, angle)
-    size = terms * nodes * nodes
-    out = _bilinear_clenshaw(at, consts, px, py, ldx, ldy, i, j, terms, nodes)
-    dot = _bilinear_clenshaw(at, consts + size, px, py, ldx, ldy, i, j, terms, nodes)
-    return out, gap_of(out), dot * tau
+def _weights(px, py, ldx, ldy, i, j, nodes, WIDTH: tl.constexpr):
+    """Weights of the nodes for the rows and columns of a tile, padded by zeros."""
+    a = tl.arange(0, WIDTH)
+    left = px + a[None, :] * ldx.to(tl.int64) + i[:, None]
+    right = py + a[:, None] * ldy.to(tl.int64) + j[None, :]
+    return (
+        tl.load(left, mask=(a < nodes)[None, :], other=0.0),
+        tl.load(right, mask=(a < nodes)[:, None], other=0.0),
+    )
 
 
 @triton.jit
-def angles_gap(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes):
-    """The same where rows that are nearly parallel keep all digits of their gap."""
+def angles(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, WIDTH: tl.constexpr):
+    """A nonlinearity by a series in the angle."""
     at = _chebyshev_argument(rho, angle)
-    size = terms * nodes * nodes
+    wi, wj = _weights(px, py, ldx, ldy, i, j, nodes, WIDTH)
+    out = _bilinear_clenshaw(at, consts, wi, wj, terms, nodes, WIDTH)
+    slopes = consts + terms * nodes * nodes
+    return out, gap_of(out), _bilinear_clenshaw(at, slopes, wi, wj, terms, nodes, WIDTH) * tau
+
+
+@triton.jit
+def angles_gap(
+    rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, WIDTH: tl.constexpr
+):
+    """The same where rows that are nearly parallel keep all digits of their gap."""
     out, gap_out, tau_out = angles(
-        rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes
+        rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, WIDTH
     )
-    slope = _bilinear_clenshaw(at, consts + 2 * size, px, py, ldx, ldy, i, j, terms, nodes)
+    wi, wj = _weights(px, py, ldx, ldy, i, j, nodes, WIDTH)
+    at = _chebyshev_argument(rho, angle)
+    opening = consts + 2 * terms * nodes * nodes
+    slope = _bilinear_clenshaw(at, opening, wi, wj, terms, nodes, WIDTH)
     apart = tl.zeros_like(rho)
     for b in range(nodes, 2 * nodes):
         distance = row(px, b, ldx, i) - column(py, b, ldy, j)

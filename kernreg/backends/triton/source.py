@@ -10,7 +10,8 @@ from kernreg.ir.trace import DualCode
 
 __all__ = ["OPS", "module_text"]
 
-_ORDER = "loop next dense sum product dropout series angles angles_gap profile copy".split()
+_ORDER = ["loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "angles_gap"]
+_ORDER += ["profile", "copy"]
 
 OPS = {name: k for k, name in enumerate(_ORDER)} | {"dual": 1000}
 """Operation codes; a dual's number is added to ``dual``."""
@@ -155,8 +156,9 @@ class _Writer:
         self, name: str, dst: int, a: int, b: int, c: int, x: int, y: int, n: int
     ) -> None:
         self.line("# Nonlinearity by a series in the angle")
-        args = [_state(a), f"arc(gap{a})", f"consts + {c}", *self.tables(x, y), f"{n}", f"{b}"]
-        self.call(dst, name, args)
+        args = [_state(a), f"arc(gap{a})", f"consts + {c}", *self.tables(x, y)]
+        width = max(16, 1 << (b - 1).bit_length())
+        self.call(dst, name, [*args, f"{n}", f"{b}", f"{width}"])
 
     def profile(self, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
         self.line("# Many layers as a series in the angle")

@@ -17,14 +17,7 @@ _SIZES = ["n", "m", "d", "shift", "ldx", "ldy", "ld0", "ld1", "columns"]
 
 @triton.jit
 def _dot(a, b, total, PRECISION: tl.constexpr):
-    """``total + a @ b``; bf16x3 is written out, as not every version of Triton has it."""
-    if PRECISION == "bf16x3":
-        a_high, b_high = a.to(tl.bfloat16), b.to(tl.bfloat16)
-        a_low = (a - a_high.to(tl.float32)).to(tl.bfloat16)
-        b_low = (b - b_high.to(tl.float32)).to(tl.bfloat16)
-        total = tl.dot(a_low, b_high, total)
-        total = tl.dot(a_high, b_low, total)
-        return tl.dot(a_high, b_high, total)
+    """``total + a @ b``."""
     return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=total.dtype)
 
 
@@ -62,13 +55,14 @@ def _entries(
 
 
 @triton.jit
-def _triangle(tile):
-    """Row and column of a tile of the lower triangle, counted row by row."""
-    row = ((tl.sqrt(8.0 * tile.to(tl.float64) + 1.0) - 1.0) * 0.5).to(tl.int64)
+def _triangle(tile, PER_ROW: tl.constexpr):
+    """Row and column of a tile of the lower triangle; row i has ``(i + 1) * PER_ROW`` tiles."""
+    square = tile // PER_ROW
+    row = ((tl.sqrt(8.0 * square.to(tl.float64) + 1.0) - 1.0) * 0.5).to(tl.int64)
     # The root may be off by one where it is close to a whole number.
-    row = tl.where(row * (row + 1) // 2 > tile, row - 1, row)
-    row = tl.where((row + 1) * (row + 2) // 2 <= tile, row + 1, row)
-    return row, tile - row * (row + 1) // 2
+    row = tl.where(row * (row + 1) // 2 > square, row - 1, row)
+    row = tl.where((row + 1) * (row + 2) // 2 <= square, row + 1, row)
+    return row, tile - PER_ROW * (row * (row + 1) // 2)
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -87,7 +81,9 @@ def gram(
     """
     tile = tl.program_id(0).to(tl.int64)
     if HALF:
-        tile_row, tile_column = _triangle(tile)
+        tile_row, tile_column = _triangle(tile, BM // BN)
+        if tile_column * BN >= m:
+            return
     else:
         tile_row, tile_column = tile // tl.cdiv(m, BN), tile % tl.cdiv(m, BN)
     row, column = tl.arange(0, BM), tl.arange(0, BN)
