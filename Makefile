@@ -1,6 +1,7 @@
 # make demo    real data to a report, from nothing        make bench         timings against the limits of the machine
 # make test    the test suite                             make bench-peers   timings beside neural-tangents and torch.compile
-# make lint    style, types, import floors                make clean         removes what the targets made
+# make lint    style, types, import floors                make compile       GPU kernels for sm_80 and sm_90, no GPU needed
+# make clean   removes what the targets made
 #
 # Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
 
@@ -18,7 +19,7 @@ BENCH_DATE := $(shell date -u +%Y%m%dT%H%M%SZ)
 BENCH_ARGS ?=
 BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
 
-.PHONY: demo test lint bench bench-peers clean
+.PHONY: demo test lint compile bench bench-peers clean
 
 demo: demo-report/report.html
 	@echo 'The report is in $<'
@@ -34,6 +35,9 @@ lint: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+compile: $(VENV)/core.stamp $(VENV)/test.stamp
+	PYTHONPATH=. $(BIN)/python benchmarks/compile.py
 
 bench: $(VENV)/core.stamp $(VENV)/test.stamp
 	mkdir -p benchmarks/results

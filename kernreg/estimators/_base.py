@@ -28,6 +28,7 @@ from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.inputs import check_device
 from kernreg.linalg.operator import KernelOperator
 from kernreg.linalg.plan import Plan, memory_budget, plan
 
@@ -133,7 +134,7 @@ class KernelModel(BaseEstimator):
         from kernreg import backends
 
         self._validate_params()
-        self._check_device()
+        check_device(self.device)
         with naming_text(X):
             X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
         program = self._network().program()
@@ -154,7 +155,7 @@ class KernelModel(BaseEstimator):
             dtype=X.dtype.name,
             alphas=tuple(self._alphas().tolist()),
             flops_per_entry=program.flops(),
-            backends=tuple(backends.explain(program)),
+            backends=tuple(backends.explain(program, check_device(self.device))),
             plan=found,
         )
 
@@ -205,13 +206,6 @@ class KernelModel(BaseEstimator):
             raise InvalidInputError(f"dtype must be float32, float64 or None, found {name}.")
         return np.dtype(name)
 
-    def _check_device(self) -> None:
-        if self.device != "cpu":
-            raise InvalidInputError(
-                f"device={self.device!r} is not supported: this version of kernreg computes on "
-                "the CPU. Use device='cpu'."
-            )
-
     def _alphas(self) -> NDArray[np.float64]:
         """All values of ``alpha``, of shape (n_alphas,)."""
         alphas = np.atleast_1d(np.asarray(self.alpha))
@@ -250,6 +244,7 @@ class KernelModel(BaseEstimator):
             solver=self.solver,
             max_memory=self.max_memory,
             n_alphas=len(self._alphas()),
+            device=self.device,
         )
 
     def _count_targets(self, y: Any) -> int:
@@ -275,7 +270,7 @@ class KernelModel(BaseEstimator):
         self, X: NDArray[Any], targets: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> None:
         """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
-        self._check_device()
+        check_device(self.device)
         alphas = self._alphas()
         columns = targets.reshape(len(X), -1)
         if not alphas.all():
@@ -283,7 +278,12 @@ class KernelModel(BaseEstimator):
         network = self._network()
         planned = self._plan(X, columns.shape[1])
         operator = KernelOperator(
-            network, X, kernel=self.kernel, dtype=X.dtype, backend=self.backend
+            network,
+            X,
+            kernel=self.kernel,
+            dtype=X.dtype,
+            device=self.device,
+            backend=self.backend,
         )
         with progress(f"{type(self).__name__}: {planned.solver}", bool(self.verbose)) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
@@ -336,17 +336,23 @@ class KernelModel(BaseEstimator):
             self.X_fit_,
             kernel=self.kernel,
             dtype=X.dtype,
+            device=self.device,
             backend=self.backend,
         )
+        result = operator @ self.dual_coef_ if operator.fused else self._by_blocks(operator)
+        result += np.asarray(self.y_mean_, dtype=X.dtype)
+        return result
+
+    def _by_blocks(self, operator: KernelOperator) -> NDArray[Any]:
+        """The kernel between new and training rows times the coefficients."""
         n, m = operator.shape
-        result = np.empty((n, *self.dual_coef_.shape[1:]), dtype=X.dtype)
+        result = np.empty((n, *self.dual_coef_.shape[1:]), dtype=operator.dtype)
         step = min(self._rows_per_block(), n)
-        block = np.empty((step, m), dtype=X.dtype)
+        block = np.empty((step, m), dtype=operator.dtype)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
             part = operator.tile(rows, slice(0, m), out=block[: rows.stop - start])
             result[rows] = part @ self.dual_coef_
-        result += np.asarray(self.y_mean_, dtype=X.dtype)
         return result
 
     def _rows_per_block(self) -> int:

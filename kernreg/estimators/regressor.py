@@ -40,12 +40,13 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     dtype : {"float32", "float64"} or dtype, optional
         Precision of kernel and predictions. If left out, float32 data stay float32 and all other
         data become float64.
-    device : {"cpu"}, default="cpu"
-        Where to compute.
+    device : str, default="cpu"
+        Where to compute: "cpu", or "cuda" for a GPU, which then holds the factor.
     backend : str, default="auto"
         Which implementation of the kernel to use; ``explain`` lists them.
     max_memory : int or str, optional
-        Memory budget in bytes or as text such as "4GB"; 90 % of the free memory if left out.
+        Memory budget in bytes or as text such as "4GB"; 90 % of the free memory of the device if
+        left out.
     verbose : bool or int, default=0
         Show a progress bar.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
@@ -209,7 +210,7 @@ class Eigh:
             weights = weights * given
         root = None if np.ndim(ridge) == 0 and sample_weight is None else np.sqrt(weights)
         matrix = np.empty((n, n))
-        operator.astype("float64").to_dense(out=matrix)
+        _fill(operator.astype("float64"), matrix)
         if not np.isfinite(matrix.sum()) and not np.isfinite(matrix).all():
             raise InvalidInputError(
                 "the kernel matrix contains NaN or infinity: check the input for NaN and huge "
@@ -318,3 +319,13 @@ def _warn_jitter(jitter: float) -> None:
             JitterWarning,
             stacklevel=3,
         )
+
+
+def _fill(operator: Any, matrix: NDArray[np.float64]) -> None:
+    """Bring the kernel to ``matrix``; from a GPU by rows, which decomposes on the CPU."""
+    if str(getattr(operator, "device", "cpu")) == "cpu":
+        operator.to_dense(out=matrix)
+        return
+    for start in range(0, len(matrix), _ROWS):
+        rows = slice(start, start + _ROWS)
+        matrix[rows] = torch.as_tensor(operator.tile(rows, slice(None))).cpu().numpy()

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.inputs import check_device
 
 __all__ = ["Candidate", "Plan", "memory_budget", "plan"]
 
@@ -107,7 +109,7 @@ def _enough(count: int) -> str:
     return _readable(-(-count // step) * step)
 
 
-def memory_budget(max_memory: str | float | None = None) -> int:
+def memory_budget(max_memory: str | float | None = None, device: Any = None) -> int:
     """Bytes that may be used.
 
     Parameters
@@ -115,6 +117,8 @@ def memory_budget(max_memory: str | float | None = None) -> int:
     max_memory : str, number or None
         ``"4GB"`` (10^9), ``"4GiB"`` (2^30), a number of bytes, or None for 90 % of the memory
         that is available now.
+    device : device, optional
+        Whose memory; that of the CPU if left out.
 
     Raises
     ------
@@ -127,7 +131,10 @@ def memory_budget(max_memory: str | float | None = None) -> int:
     (1500000000, 2048, 1000000)
     """
     if max_memory is None:
-        return int(0.9 * psutil.virtual_memory().available)
+        where = check_device(device)
+        on_cpu = where.type == "cpu"
+        free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(where)[0]
+        return int(0.9 * free)
     if isinstance(max_memory, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", max_memory.lower())
         if not match or (match[3] and not match[2]):
@@ -151,6 +158,7 @@ def plan(
     solver: str | Cholesky | Eigh = "auto",
     max_memory: str | float | None = None,
     n_alphas: int = 1,
+    device: Any = None,
 ) -> Plan:
     """Choose between the direct solvers, or check the one asked for.
 
@@ -168,6 +176,8 @@ def plan(
         See :func:`memory_budget`.
     n_alphas : int, default=1
         Ridges that will be tried; from eight on, one eigendecomposition is cheaper.
+    device : device, optional
+        Where the matrix will be; the CPU if left out.
 
     Returns
     -------
@@ -193,7 +203,7 @@ def plan(
     for name, value in (("n", n), ("d", d), ("n_outputs", n_outputs), ("n_alphas", n_alphas)):
         if value < 1:
             raise InvalidInputError(f"Expected {name} >= 1, found {value}.")
-    budget = memory_budget(max_memory)
+    budget = memory_budget(max_memory, device)
     direct = solver if isinstance(solver, Cholesky) else Cholesky()
 
     def predict(name: str, rows: int, size: np.dtype[Any]) -> int:

@@ -18,13 +18,12 @@ needs_cpu = pytest.mark.skipif(
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
 )
+_native = ["reference", pytest.param("cpu", marks=needs_cpu)]
+native = pytest.mark.parametrize("backend", _native)
+"""Backends that run as fast here as anywhere, for work that takes an interpreter too long."""
+
 backends = pytest.mark.parametrize(
-    "backend",
-    [
-        "reference",
-        pytest.param("cpu", marks=needs_cpu),
-        pytest.param("triton", marks=needs_triton),
-    ],
+    "backend", [*_native, pytest.param("triton", marks=needs_triton)]
 )
 
 

@@ -132,7 +132,7 @@ def test_parameters_are_checked():
     with pytest.raises(ValueError, match="'alpha' parameter"):
         KernelRegressor(NET, alpha=-1.0).explain(X)
     with pytest.raises(InvalidInputError, match="device"):
-        KernelRegressor(NET, device="cuda").explain(X)
+        KernelRegressor(NET, device="cuda:9").explain(X)
     with pytest.raises(NetworkError, match="Dense layer before it"):
         KernelRegressor(nn.Relu()).explain(X)
     with pytest.raises(InvalidInputError, match="at least two rows"):

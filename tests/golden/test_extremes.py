@@ -7,7 +7,7 @@ import pytest
 
 import kernreg
 from kernreg import nn
-from tests.backends.compare import backends
+from tests.backends.compare import native
 
 KERNELS = ("nngp", "ntk")
 
@@ -39,7 +39,7 @@ def relative_error(net: nn.Layer, kernel: str, backend: str) -> float:
     return float(np.max(error[scale > 0] / scale[scale > 0]))
 
 
-@backends
+@native
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("b_std", [0.0, 0.1])
 def test_depth_10_000(b_std: float, kernel: str, backend: str) -> None:
@@ -47,7 +47,7 @@ def test_depth_10_000(b_std: float, kernel: str, backend: str) -> None:
     assert relative_error(net, kernel, backend) <= 1e-4
 
 
-@backends
+@native
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("b_std", [None, 0.1])
 def test_W_std_16_over_15_layers(b_std: float | None, kernel: str, backend: str) -> None:

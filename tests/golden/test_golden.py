@@ -7,7 +7,7 @@ import pytest
 
 import kernreg
 from kernreg.exceptions import BackendError
-from tests.backends.compare import backends
+from tests.backends.compare import backends, needs_cpu
 from tests.golden import build, exact, quadrature
 
 KERNELS = ("nngp", "ntk")
@@ -115,9 +115,7 @@ def test_float64(case: str, backend: str) -> None:
             assert_within(got, want, error * size)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("kernreg._core") is None, reason="built with KERNREG_BUILD_EXT=0"
-)
+@needs_cpu
 @pytest.mark.parametrize("case", STEEP)
 def test_refused_rather_than_less_exact(case: str) -> None:
     c = Case(case)
