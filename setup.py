@@ -12,6 +12,7 @@ from pathlib import Path
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import setup
 from setuptools.command.build_clib import build_clib
+from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
 
 HERE = Path(__file__).parent.resolve()
@@ -58,6 +59,21 @@ def isa_library(name, flags):
                                 "obj_deps": {"": headers}})  # fmt: skip
 
 
+class BuildPackage(build_py):
+    """Adds the C++ that is compiled at run time, for the GPU at hand."""
+
+    RUN_TIME = ("csrc/pair.inl", "csrc/vmath.inl", "csrc/cuda/*.cuh")
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        for source in sorted(p for pattern in self.RUN_TIME for p in HERE.glob(pattern)):
+            target = Path(self.build_lib, "kernreg", source.relative_to(HERE))
+            self.mkpath(str(target.parent))
+            self.copy_file(str(source), str(target))
+
+
 class BuildLibraries(build_clib):
     """Goes on without a compiler: linking then fails, and the optional extension is left out."""
 
@@ -76,7 +92,7 @@ class BuildExtension(build_ext):
         super().run()
 
 
-options = {}
+options = {"cmdclass": {"build_py": BuildPackage}}
 if os.environ.get("KERNREG_BUILD_EXT", "1") != "0":
     generate_duals()
     sets = SETS if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
@@ -92,10 +108,7 @@ if os.environ.get("KERNREG_BUILD_EXT", "1") != "0":
     )
     # A machine without a compiler still gets the package; `kernreg doctor` says what is missing.
     extension.optional = True
-    options = {
-        "libraries": libraries,
-        "ext_modules": [extension],
-        "cmdclass": {"build_clib": BuildLibraries, "build_ext": BuildExtension},
-    }
+    options |= {"libraries": libraries, "ext_modules": [extension]}
+    options["cmdclass"] |= {"build_clib": BuildLibraries, "build_ext": BuildExtension}
 
 setup(**options)

@@ -13,7 +13,11 @@
 
 namespace kr {
 namespace KR_ISA {
+KR_INLINE float root(float x) { return __builtin_sqrtf(x); }
+KR_INLINE double root(double x) { return __builtin_sqrt(x); }
+#include "generated/polynomials.inl"
 #include "vmath.inl"
+#include "pair.inl"
 #include "gemm.inl"
 #include "vm.inl"
 #include "tile.inl"

@@ -4,32 +4,6 @@
 // (3 s + 1) and tau = ntk / (standard deviations) (3 s + 2). Every instruction is one loop over
 // the block, which stays in L1.
 
-template <class T> struct State { T rho, gap, tau; };
-
-// k' = W^2 k + b^2 in correlations: (u, v) of a row is the unit vector of its weight and bias part.
-template <bool NONNEGATIVE, bool BIAS, class T>
-inline void mix(State<T> &s, T ui, T uj, T vi, T vj) {
-  T uu = ui * uj, du = ui - uj;
-  if (!BIAS) {
-    s.tau = s.rho + uu * s.tau;
-    return;
-  }
-  T half = T(0.5), dv = vi - vj;
-  T apart = half * du * du;
-  if (NONNEGATIVE) {
-    s.gap = uu * s.gap + (apart + half * dv * dv);
-    s.rho = T(1) - s.gap;
-  } else {
-    T far = T(2) - s.gap, sv = vi + vj;
-    bool positive = s.rho > T(0);
-    T below = uu * (positive ? s.gap : far) + (apart + half * dv * dv);
-    T above = uu * (positive ? far : s.gap) + (apart + half * sv * sv);
-    s.gap = min_(below, above);
-    s.rho = below < above ? T(1) - below : above - T(1);
-  }
-  s.tau = s.rho + uu * s.tau;
-}
-
 template <class T> struct Block {
   T *rho, *gap, *tau;
   State<T> load(int j) const { return {rho[j], gap[j], tau[j]}; }
@@ -38,8 +12,8 @@ template <class T> struct Block {
 
 #include "generated/duals.inl"
 
-// A generated dual, with the dense layer behind it in the same pass (DENSE: 0 none, 1 without
-// bias, 2 with bias). Slots of the dense layer follow those of the dual.
+// A generated dual, with the dense layer behind it in the same pass. Slots of the dense layer follow
+// those of the dual.
 template <class D, int DENSE, bool NONNEGATIVE, class T>
 void dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, int64_t ldy,
                const T *c, int n) {
@@ -52,13 +26,8 @@ void dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, i
     T ys[D::rows2 + 1];
 #pragma GCC unroll 16
     for (int k = 0; k < D::rows2; ++k) ys[k] = y[k * ldy + j];
-    State<T> s = in.load(j), t;
-    T dot;
-    D::eval(s.rho, s.gap, c, xs, ys, t.rho, t.gap, dot);
-    t.tau = dot * s.tau;
-    if (DENSE == 1) mix<NONNEGATIVE, false>(t, ui, u[j], T(0), T(0));
-    if (DENSE == 2) mix<NONNEGATIVE, true>(t, ui, u[j], vi, v[j]);
-    out.store(j, t);
+    T uj = DENSE ? u[j] : T(0), vj = DENSE == 2 ? v[j] : T(0);
+    out.store(j, dual_pair<D, DENSE, NONNEGATIVE>(in.load(j), c, xs, ys, ui, uj, vi, vj));
   }
 }
 
@@ -95,7 +64,7 @@ template <class T> struct Machine {
       T trained = s.tau, before = s.rho;
       if (I.b) mix<false, true>(s, ui, u[j], vi, v[j]);
       else mix<false, false>(s, ui, u[j], T(0), T(0));
-      if (I.n) s.tau = ui * u[j] * trained + gi * g[j] * before + hi * h[j];
+      if (I.n) s.tau = standard(before, trained, ui, u[j], gi, g[j], hi, h[j]);
       out.store(j, s);
     }
   }
@@ -105,41 +74,21 @@ template <class T> struct Machine {
     const T *u = y, *v = y + ldy;
     T ui = x[0], vi = x[ldx];
 #pragma GCC ivdep
-    for (int j = 0; j < n; ++j) {
-      State<T> a = p.load(j), b = q.load(j);
-      T uu = ui * u[j], vv = vi * v[j], du = ui - u[j], dv = vi - v[j];
-      T apart = T(0.5) * (du * du + dv * dv), two = T(2);
-      bool pa = a.rho > T(0), pb = b.rho > T(0);
-      T below = uu * (pa ? a.gap : two - a.gap) + vv * (pb ? b.gap : two - b.gap) + apart;
-      T above = uu * (pa ? two - a.gap : a.gap) + vv * (pb ? two - b.gap : b.gap) + apart;
-      State<T> s;
-      s.gap = min_(below, above);
-      s.rho = below < above ? T(1) - below : above - T(1);
-      s.tau = uu * a.tau + vv * b.tau;
-      out.store(j, s);
-    }
+    for (int j = 0; j < n; ++j)
+      out.store(j, sum_pair(p.load(j), q.load(j), ui, u[j], vi, v[j]));
   }
 
   void product(const Instr &I, int n) const {
     Block<T> p = state(I.a), q = state(I.b), out = state(I.dst);
 #pragma GCC ivdep
-    for (int j = 0; j < n; ++j) {
-      State<T> a = p.load(j), b = q.load(j), s;
-      s.rho = a.rho * b.rho;
-      s.gap = a.gap + b.gap - a.gap * b.gap;
-      s.tau = a.tau * b.rho + a.rho * b.tau;
-      out.store(j, s);
-    }
+    for (int j = 0; j < n; ++j) out.store(j, product_pair(p.load(j), q.load(j)));
   }
 
   void dropout(const Instr &I, int n) const {
     Block<T> in = state(I.a), out = state(I.dst);
     T keep = consts[I.c];
 #pragma GCC ivdep
-    for (int j = 0; j < n; ++j) {
-      State<T> s = in.load(j);
-      out.store(j, {keep * s.rho, (T(1) - keep) + keep * s.gap, keep * s.tau});
-    }
+    for (int j = 0; j < n; ++j) out.store(j, dropout_pair(in.load(j), keep));
   }
 
   // rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row.
@@ -157,8 +106,7 @@ template <class T> struct Machine {
       }
     }
 #pragma GCC ivdep
-    for (int j = 0; j < n; ++j)
-      out.store(j, {value[j], max_(T(0), T(1) - abs_(value[j])), slope[j] * in.tau[j]});
+    for (int j = 0; j < n; ++j) out.store(j, series_pair(in.load(j), value[j], slope[j]));
   }
 
   // A Chebyshev series in the angle whose coefficients are bilinear in the weights that both rows
@@ -192,17 +140,9 @@ template <class T> struct Machine {
     }
 #pragma GCC ivdep
     for (int j = 0; j < n; ++j) {
-      State<T> s = in.load(j), t;
-      t.rho = moments[0][j];
-      t.gap = max_(T(0), T(1) - abs_(t.rho));
-      if (GAP) {
-        T below = apart[j] + max_(T(0), moments[2][j]) * s.gap;
-        bool positive = s.rho > T(0) && t.rho > T(0);
-        t.gap = positive ? below : t.gap;
-        t.rho = positive ? T(1) - below : t.rho;
-      }
-      t.tau = moments[1][j] * s.tau;
-      out.store(j, t);
+      State<T> s = in.load(j);
+      out.store(j, GAP ? series_gap_pair(s, moments[0][j], moments[1][j], moments[2][j], apart[j])
+                       : series_pair(s, moments[0][j], moments[1][j]));
     }
   }
 
@@ -236,15 +176,9 @@ template <class T> struct Machine {
     }
   }
 
-  // 2 (1 - 2 theta / pi), of the angle between two rows.
   static void chebyshev_argument(const T *rho, const T *gap, T *x, int n) {
-    T pi = T(3.14159265358979323846), four_by_pi = T(1.27323954473516268615);
 #pragma GCC ivdep
-    for (int j = 0; j < n; ++j) {
-      T angle = arc_(gap[j]);
-      angle = rho[j] > T(0) ? angle : pi - angle;
-      x[j] = T(2) - angle * four_by_pi;
-    }
+    for (int j = 0; j < n; ++j) x[j] = chebyshev_at(rho[j], gap[j]);
   }
 
   // A Chebyshev series at 2 x, by Clenshaw's recurrence in registers.
@@ -282,7 +216,7 @@ template <class T> struct Machine {
 #pragma GCC ivdep
       for (int j = 0; j < W; ++j) {
         out.rho[j0 + j] = rho[j];
-        out.gap[j0 + j] = max_(T(0), T(1) - abs_(rho[j]));
+        out.gap[j0 + j] = gap_of(rho[j]);
       }
     }
   }
@@ -314,7 +248,7 @@ template <class T> struct Machine {
       case kAbs: each(n, [=](int j) { o[j] = abs_(a[j]); }); break;
       case kArc: each(n, [=](int j) { o[j] = arc_(a[j]); }); break;
       case kLune: each(n, [=](int j) { o[j] = lune_(a[j]); }); break;
-      case kGapOf: each(n, [=](int j) { o[j] = max_(T(0), T(1) - abs_(a[j])); }); break;
+      case kGapOf: each(n, [=](int j) { o[j] = gap_of(a[j]); }); break;
       case kCopy: each(n, [=](int j) { o[j] = a[j]; }); break;
     }
   }

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kernreg.ir.pair import Dual
+from kernreg.ir.polynomials import POLYNOMIALS
 from kernreg.ir.trace import DualCode, Value, trace_dual
 
-__all__ = ["dual_struct", "write"]
+__all__ = ["dual_struct", "polynomials", "write"]
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "ge": ">="}
 _CALL = {
@@ -90,8 +91,30 @@ def dual_struct(number: int, title: str, code: DualCode) -> str:
     )
 
 
+def polynomials() -> str:
+    """The polynomials of elementary functions, as C++ functions ``<name>_poly``.
+
+    Examples
+    --------
+    >>> polynomials().splitlines()[0]
+    'KR_INLINE float arc_poly(float z) {'
+    """
+    return "\n".join(
+        f"KR_INLINE {kind} {name}_poly({kind} z) {{\n  return {_horner(choices[dtype], end)};\n}}\n"
+        for name, choices in POLYNOMIALS.items()
+        for dtype, kind, end in (("float32", "float", "f"), ("float64", "double", ""))
+    )
+
+
+def _horner(coefficients: tuple[float, ...], end: str) -> str:
+    text = f"{coefficients[-1]!r}{end}"
+    for c in reversed(coefficients[:-1]):
+        text = f"({text}) * z + {c!r}{end}"
+    return text
+
+
 def write(folder: Path, duals: Iterable[Dual]) -> int:
-    """Write ``duals.inl`` and ``signatures.inl`` for the given nonlinearities.
+    """Write ``duals.inl``, ``signatures.inl`` and ``polynomials.inl``.
 
     Parameters
     ----------
@@ -115,6 +138,7 @@ def write(folder: Path, duals: Iterable[Dual]) -> int:
     strings = "".join(f'  "{signature}",\n' for signature in codes)
     folder.mkdir(parents=True, exist_ok=True)
     _update(folder / "duals.inl", "\n".join([*structs, f"#define KR_DUALS {calls}", ""]))
+    _update(folder / "polynomials.inl", polynomials())
     _update(
         folder / "signatures.inl",
         f"static const char *const kSignatures[] = {{\n{strings}}};\n",

@@ -1,0 +1,1 @@
+"""Kernel matrices in float64 on NVIDIA GPUs: CUDA C++ tiles, compiled at run time."""
