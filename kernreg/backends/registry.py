@@ -9,6 +9,7 @@ import torch
 from kernreg import config
 from kernreg.backends.base import CPU, Backend, Bound, Request
 from kernreg.backends.cpu import CpuBackend
+from kernreg.backends.cuda.backend import CudaBackend
 from kernreg.backends.torch_backend import ReferenceBackend
 from kernreg.backends.triton.backend import TritonBackend
 from kernreg.exceptions import BackendError, InvalidInputError
@@ -18,7 +19,12 @@ __all__ = ["BACKENDS", "bind", "explain"]
 
 log = logging.getLogger("kernreg.backends")
 
-_ALL: tuple[Backend, ...] = (CpuBackend(), TritonBackend(), ReferenceBackend())
+_ALL: tuple[Backend, ...] = (
+    CpuBackend(),
+    TritonBackend(),
+    CudaBackend(),
+    ReferenceBackend(),
+)
 
 BACKENDS: dict[str, Backend] = {b.name: b for b in _ALL}
 """Backends by name, best first."""

@@ -318,7 +318,7 @@ class Cholesky:
         device = getattr(operator, "device", "cpu")
         bounds = panel_bounds(n, block)
         for step, (i0, i1) in enumerate(bounds, start=1):
-            panel = torch.empty((i1 - i0, i1), dtype=KINDS[factor.dtype.name], device=device)
+            panel = _new_panel((i1 - i0, i1), factor.dtype, device)
             operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
             _require_finite(panel, i0)
             diagonal = panel[:, i0:].diagonal()
@@ -402,6 +402,13 @@ class Cholesky:
             refined = refine(product, state.precondition, rhs, max_products=limit)
             status = Status.JITTERED if refined.converged.all() else Status.NOT_CONVERGED
             return refined, spent + product.count, status
+
+
+def _new_panel(shape: tuple[int, int], dtype: np.dtype[Any], device: Any) -> torch.Tensor:
+    """Memory for a panel; on the CPU NumPy's, so that what traces memory sees it."""
+    if str(device) == "cpu":
+        return torch.from_numpy(np.empty(shape, dtype=dtype))
+    return torch.empty(shape, dtype=KINDS[dtype.name], device=device)
 
 
 def _require_finite(panel: torch.Tensor, i0: int) -> None:

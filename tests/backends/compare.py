@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kernreg
-from kernreg import nn
+from kernreg import config, nn
 
 KERNELS = ("nngp", "ntk")
 
@@ -17,6 +17,9 @@ needs_cpu = pytest.mark.skipif(
 )
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
+)
+chosen_freely = pytest.mark.skipif(
+    config.backend() != "auto", reason="about the backend that auto takes, KERNREG_BACKEND is set"
 )
 _native = ["reference", pytest.param("cpu", marks=needs_cpu)]
 native = pytest.mark.parametrize("backend", _native)

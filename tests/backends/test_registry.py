@@ -17,7 +17,7 @@ from kernreg.exceptions import BackendError, InvalidInputError
 from tests.backends.compare import needs_cpu, rows
 
 net = nn.mlp(depth=2)
-NO_GPU = BACKENDS["triton"].supports(net.program())
+NO_GPU = [(name, BACKENDS[name].supports(net.program())) for name in ("triton", "cuda")]
 
 
 def request_for(net: nn.Layer) -> Request:
@@ -46,14 +46,14 @@ def test_unknown_name(name: str) -> None:
 @needs_cpu
 def test_auto_takes_the_first_that_can() -> None:
     assert bind(request_for(net))[0] == "cpu"
-    assert explain(net.program()) == [("cpu", None), ("triton", NO_GPU), ("reference", None)]
+    assert explain(net.program()) == [("cpu", None), *NO_GPU, ("reference", None)]
 
 
 @pytest.mark.usefixtures("no_extension")
 def test_without_extension() -> None:
     """Never an error by itself, unless it was asked for by name."""
     reason = "the C++ extension is not there"
-    assert explain(net.program()) == [("cpu", reason), ("triton", NO_GPU), ("reference", None)]
+    assert explain(net.program()) == [("cpu", reason), *NO_GPU, ("reference", None)]
     assert bind(request_for(net))[0] == "reference"
     with pytest.raises(BackendError, match=r"backend='cpu' cannot run this: the C\+\+ extension"):
         bind(request_for(net), "cpu")

@@ -11,6 +11,7 @@ from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import _base
 from kernreg.exceptions import KernregError, MemoryBudgetError
 from kernreg.linalg import Cholesky
+from tests.backends.compare import chosen_freely
 
 NET = nn.mlp(depth=1)
 
@@ -64,6 +65,7 @@ def test_the_remedies_work():
         KernelRegressor(NET, max_memory="500kB").fit(X[: rows + 1], y[: rows + 1])
 
 
+@chosen_freely
 def test_prediction_is_refused_before_work_starts():
     X, y = data(200)
     model = KernelRegressor(NET).fit(X, y).set_params(max_memory=1000)
@@ -71,6 +73,7 @@ def test_prediction_is_refused_before_work_starts():
         model.predict(X)
 
 
+@chosen_freely
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_cholesky_keeps_to_its_plan(dtype):
     X, y = data(800)
@@ -108,6 +111,7 @@ def test_one_factor_at_a_time(dtype, monkeypatch):
     assert alive == [0, 0, 0, 0]
 
 
+@chosen_freely
 def test_prediction_holds_one_block():
     X, y = data(1000)
     model = KernelRegressor(NET).fit(X, y).set_params(max_memory="800kB")

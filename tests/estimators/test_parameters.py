@@ -6,6 +6,7 @@ import pytest
 from kernreg import KernelClassifier, KernelRegressor, diag, nn
 from kernreg.backends import cpu
 from kernreg.exceptions import BackendError, NetworkError
+from tests.backends.compare import chosen_freely
 
 RNG = np.random.default_rng(9)
 X = RNG.standard_normal((15, 3))
@@ -102,6 +103,7 @@ def test_backends_agree():
     np.testing.assert_allclose(fast, slow, rtol=2e-8, atol=2e-8)
 
 
+@chosen_freely
 def test_backend_that_is_not_there(monkeypatch):
     monkeypatch.setattr(cpu, "_MISSING", "the C++ extension is not there")
     expected = KernelRegressor(backend="reference").fit(X, Y).predict(X)

@@ -7,6 +7,7 @@ import kernreg
 from kernreg import KernelRegressor, nn
 from kernreg.estimators import _base
 from kernreg.exceptions import JitterWarning
+from tests.backends.compare import chosen_freely
 
 NET = nn.mlp(depth=2, W_std=1.5, b_std=0.2)
 EPS = np.finfo(np.float64).eps
@@ -160,6 +161,7 @@ def test_blocks_do_not_change_predictions(monkeypatch):
     np.testing.assert_allclose(model.predict(Xt), whole, rtol=bound(40, 1e-3))
 
 
+@chosen_freely
 def test_max_memory_bounds_the_blocks(monkeypatch):
     X, y, Xt = data()
     model = KernelRegressor(NET).fit(X, y)

@@ -88,7 +88,7 @@ def test_dtype(dtype):
         ("device", "abacus", "device must be 'cpu' or 'cuda', found 'abacus'"),
         ("device", "cuda:99", "device 'cuda:99' is not there: torch .* sees .* GPUs. Use device="),
         ("precision", "fp8", "precision must be one of ieee, tf32x3, tf32, bf16x3, found 'fp8'"),
-        ("backend", "abacus", "'auto' or one of cpu, triton, reference, found 'abacus'"),
+        ("backend", "abacus", "'auto' or one of cpu, triton, cuda, reference, found 'abacus'"),
     ],
 )
 def test_device_and_backend(argument, value, message):

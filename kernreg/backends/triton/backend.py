@@ -16,13 +16,12 @@ from kernreg import config
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import CPU, Part, Request
+from kernreg.backends.generated import OPS, Duals
 from kernreg.backends.tiles import Machine, translate
-from kernreg.backends.triton.source import OPS, module_text
+from kernreg.backends.triton.source import module_text
 from kernreg.backends.triton.tuning import INTERPRETED, Tile, tile
 from kernreg.exceptions import BackendError
-from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
-from kernreg.ir.trace import DualCode
 
 __all__ = ["TritonBackend"]
 
@@ -31,19 +30,6 @@ _REGISTERS = 64
 _MAX_COLUMNS = 128
 # Programs that a product is cut into at least, so that a large GPU has work.
 _MIN_PROGRAMS = 1024
-
-
-class _Duals:
-    """Numbers for the duals of one program; equal code gets one number."""
-
-    def __init__(self) -> None:
-        self.found: dict[int, tuple[str, DualCode]] = {}
-        self._numbers: dict[str, int] = {}
-
-    def number(self, fn: Dual, code: DualCode) -> int:
-        number = self._numbers.setdefault(code.signature(), len(self._numbers))
-        self.found.setdefault(number, (type(fn).__name__, code))
-        return number
 
 
 @dataclass(frozen=True)
@@ -79,7 +65,7 @@ class _TritonBound:
         # The interpreter multiplies in the type of the operands, whatever the policy.
         plain = self.arithmetic == np.float64 or request.device == CPU
         self._precision = "ieee" if plain else request.precision
-        duals = _Duals()
+        duals = Duals()
         machine = Machine(OPS, duals.number, _REGISTERS)
         tiles = translate(request.program, rows, machine, analysis, self.arithmetic)
         self.text = module_text(tiles, duals.found, self.arithmetic.name)
