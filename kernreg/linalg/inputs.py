@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from kernreg.backends.triton.tuning import PRECISIONS
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.nn import Layer
 
 __all__ = [
@@ -161,7 +161,13 @@ def as_output(out: Any, shape: tuple[int, int], dtype: np.dtype, device: torch.d
     """
     kind = KINDS[dtype.name]
     if out is None:
-        return torch.empty(shape, dtype=kind, device=device)
+        try:
+            return torch.empty(shape, dtype=kind, device=device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryBudgetError(
+                f"A {dtype.name} matrix of shape {shape} does not fit the free memory of {device}: "
+                "use a KernelOperator, which stores none, float32, or device='cpu'."
+            ) from error
     target = out
     if isinstance(out, np.ndarray) and out.dtype == dtype and out.flags.writeable:
         # Torch knows no negative strides: the result is copied by `deliver`.
