@@ -56,6 +56,10 @@ TEMPLATES = {
     "K @ V": ("multiply", "multiply", {"HALF": False, "NTK": True, "BT": 16}),
     "K @ V, symmetric": ("multiply", "multiply_half", {"HALF": True, "NTK": True, "BT": 16}),
 }
+WIDEST = {
+    "K @ V, 128 columns": ("multiply", "multiply", {"HALF": False, "NTK": True, "BT": 128}),
+    "K @ V, symmetric, 32": ("multiply", "multiply_half", {"HALF": True, "NTK": True, "BT": 32}),
+}
 """Kernel, entry of tiles.json, and what is fixed when it is compiled."""
 
 
@@ -71,7 +75,7 @@ def compiled(network: str, template: str, capability: int, precision: str) -> di
     wide = precision == "float64"
     X = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 5)))
     request = Request(NETWORKS[network].program(), X, None, np.dtype("f8" if wide else "f4"), True)
-    name, sizes, fixed = TEMPLATES[template]
+    name, sizes, fixed = (TEMPLATES | WIDEST)[template]
     kernel, t = getattr(templates, name), tile(sizes, precision, capability)
     constants = {
         **fixed,
@@ -88,7 +92,7 @@ def compiled(network: str, template: str, capability: int, precision: str) -> di
     aligned = {
         (k,): [["tt.divisibility", 16]]
         for k, a in enumerate(kernel.arg_names)
-        if signature[a].startswith("*")
+        if signature[a].startswith("*") or a == "d"
     }
     source = ASTSource(kernel, signature, constants, aligned)
     options = {"num_warps": t.warps, "num_stages": t.stages, "enable_fp_fusion": True}
@@ -128,6 +132,9 @@ def _cases() -> Iterator[tuple[str, str, int, str]]:
             for network in NETWORKS:
                 yield network, template, capability, "tf32x3"
             for precision in ("ieee", "tf32", "bf16x3", "float64"):
+                yield "relu 3", template, capability, precision
+        for template in WIDEST:
+            for precision in ("tf32x3", "float64"):
                 yield "relu 3", template, capability, precision
 
 

@@ -3,7 +3,7 @@
 Needs a CUDA GPU, torch and triton, no network and nothing installed. Every template and precision
 is checked against float64 on the CPU first; what fails is not timed, and the exit code says so.
 Times stand beside the limit of the arithmetic at rates that are measured on the same GPU, and
-beside torch, torch.compile, KeOps and JAX where they can be imported. Writes JSON.
+beside torch, torch.compile and KeOps where they can be imported. Writes JSON after every stage.
 """
 
 from __future__ import annotations
@@ -56,6 +56,15 @@ def seconds(run: Callable[[], Any], repeat: int = 5) -> float:
     return statistics.median(times)
 
 
+def peer(run: Callable[[], Any]) -> float:
+    """Time of other code; NaN, and a line that says so, if it fails here."""
+    try:
+        return seconds(run, 3)
+    except Exception as error:
+        print(f"a peer failed: {error!r}")
+        return float("nan")
+
+
 def hostile(n: int, d: int) -> np.ndarray:
     """Duplicates, near-duplicates, parallel, anti-parallel, tiny, huge and zero rows."""
     X = np.random.default_rng(1).standard_normal((n, d)).astype(np.float32)
@@ -105,17 +114,31 @@ def checks(quick: bool) -> list[dict[str, Any]]:
             nn.Dense(b_std=0.1),
             nn.repeat(nn.residual(nn.serial(nn.Relu(), nn.Dense(b_std=0.1))), 3),
         ),
+        "dropout": nn.serial(nn.Dense(b_std=0.1), nn.Relu(), nn.Dropout(0.7), nn.Dense()),
         "normalised": nn.serial(nn.Dense(b_std=0.1), nn.LayerNorm(), nn.Relu(), nn.Dense()),
         "tanh 1": nn.mlp(1, nn.Tanh(), b_std=0.1),
     }
     found = []
     for name, net in networks.items():
-        small = 40 if name.startswith("tanh") else n
-        data = {"ordinary": rows(small, d), "hostile": hostile(small, d)}
-        for kind, X in data.items():
-            for precision in (*PRECISIONS, "float64"):
-                found += _check(name, net, kind, X, precision)
+        series = name.startswith("tanh")
+        kinds = {"ordinary": rows(40 if series else n, d)}
+        if not series:
+            kinds["hostile"] = hostile(n, d)
+        policies = (*PRECISIONS, "float64") if name == "relu 3" else ("tf32x3", "float64")
+        for kind, X in kinds.items():
+            for precision in policies:
+                found += _guarded(name, net, kind, X, precision)
     return found
+
+
+def _guarded(*case: Any) -> list[dict[str, Any]]:
+    """The checks of a case; an error is a check that failed."""
+    try:
+        return _check(*case)
+    except Exception as error:
+        name, _, kind, _, precision = case
+        what = {"network": name, "rows": kind, "precision": precision, "error": repr(error)}
+        return [what | {"passed": False}]
 
 
 def _check(name: str, net: nn.Layer, kind: str, X: np.ndarray, precision: str) -> list[dict]:
@@ -195,7 +218,7 @@ def _gram(
     if precision == "tf32x3":
         block = X[: min(n, 8192)]
         for name, run in (("torch", torch_relu_ntk), ("torch.compile", compiled)):
-            tile = seconds(lambda run=run: run(block, depth), 3)
+            tile = peer(lambda run=run: run(block, depth))
             found.append({**entry, "work": name, "seconds": tile * (n / len(block)) ** 2})
     return found
 
@@ -220,7 +243,7 @@ def _products(n: int, precision: str, rates: dict[str, float], compiled: Any) ->
     if precision == "tf32x3":
         block = min(n, 8192)
         for name, run in (("torch", torch_relu_ntk), ("torch.compile", compiled)):
-            tile = seconds(lambda run=run: run(X[:block], depth) @ V[:block], 3)
+            tile = peer(lambda run=run: run(X[:block], depth) @ V[:block])
             rows_done.append(
                 {**entry, "work": f"{name}, K @ V", "seconds": tile * (n / block) ** 2}
             )
@@ -292,7 +315,17 @@ def main() -> None:
         "versions": versions(),
         "quick": options.quick,
     }
+    folder = options.out or Path(os.environ.get("OUT") or Path(__file__).parent / "results")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = report["device"].replace(" ", "-").lower()
+    path = folder / f"{report['date']}-gpu-{name}{'-quick' if options.quick else ''}.json"
+
+    def keep() -> None:
+        report["seconds"] = time.perf_counter() - started
+        path.write_text(json.dumps(report, indent=1) + "\n")
+
     report["checks"] = checks(options.quick)
+    keep()
     failed = [c for c in report["checks"] if not c["passed"]]
     print(f"{len(report['checks']) - len(failed)} checks passed, {len(failed)} failed")
     for c in failed:
@@ -300,16 +333,13 @@ def main() -> None:
     unsound = {c["precision"] for c in failed}
     report["rates"] = ceilings(options.quick)
     print({k: f"{v:.3g}" for k, v in report["rates"].items()})
+    keep()
     report["times"] = times(options.quick, report["rates"], set(PRECISIONS) - unsound)
+    keep()
     report["solves"] = solves(options.quick) if not unsound & {"tf32x3", "float64"} else []
+    keep()
     for row in report["times"] + report["solves"]:
         print({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
-    report["seconds"] = time.perf_counter() - started
-    folder = options.out or Path(os.environ.get("OUT") or Path(__file__).parent / "results")
-    folder.mkdir(parents=True, exist_ok=True)
-    name = report["device"].replace(" ", "-").lower()
-    path = folder / f"{report['date']}-gpu-{name}{'-quick' if options.quick else ''}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{report['seconds']:.0f} s; written to {path}")
     sys.exit(bool(failed))
 

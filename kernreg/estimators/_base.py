@@ -339,7 +339,11 @@ class KernelModel(BaseEstimator):
             device=self.device,
             backend=self.backend,
         )
-        result = operator @ self.dual_coef_ if operator.fused else self._by_blocks(operator)
+        result = (
+            operator @ self.dual_coef_
+            if operator.fused or operator.device.type != "cpu"
+            else self._by_blocks(operator)
+        )
         result += np.asarray(self.y_mean_, dtype=X.dtype)
         return result
 

@@ -38,8 +38,8 @@ def lune(gap):
 @triton.jit
 def expm1(x):
     """exp(x) - 1 without cancellation."""
-    z = tl.minimum(tl.maximum(x, -0.35), 0.35)
-    return tl.where(tl.abs(x) < 0.35, z + z * z * ({exp}), tl.exp(x) - 1.0)
+    z = tl.minimum(tl.maximum(x, -0.34375), 0.34375)
+    return tl.where(tl.abs(x) < 0.34375, z + z * z * ({exp}), tl.exp(x) - 1.0)
 '''
 
 

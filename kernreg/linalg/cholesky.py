@@ -19,7 +19,7 @@ from kernreg.exceptions import (
     JitterWarning,
     NotPositiveDefiniteError,
 )
-from kernreg.linalg.inputs import KINDS
+from kernreg.linalg.inputs import as_output
 from kernreg.linalg.panels import Breakdown, Staircase, full_precision, panel_bounds
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
@@ -251,7 +251,7 @@ class Cholesky:
         diagonal = np.asarray(operator.diagonal(), dtype=np.float64)
         mean = float(np.mean(diagonal + shift))
         row = 0
-        for jitter in self._ladder(mean, np.dtype(operator.dtype)):
+        for jitter in self._ladder(mean, self._eps(operator)):
             try:
                 with full_precision(self.precision == "mixed"):
                     factor = self._attempt(operator, shift + jitter, callback)
@@ -270,26 +270,28 @@ class Cholesky:
                     stacklevel=2,
                 )
             return CholeskyState(operator, factor, shift, jitter, seconds)
-        raise NotPositiveDefiniteError(self._failure(row, mean, np.dtype(operator.dtype)))
+        raise NotPositiveDefiniteError(self._failure(row, mean, operator))
 
-    def _eps(self, dtype: np.dtype[Any]) -> float:
+    def _eps(self, operator: Any) -> float:
         """Rounding of the factorisation."""
-        rough = self.precision == "mixed" and dtype == np.float32 and torch.cuda.is_available()
+        dtype = np.dtype(operator.dtype)
+        on_gpu = str(getattr(operator, "device", "cpu")) != "cpu"
+        rough = self.precision == "mixed" and dtype == np.float32 and on_gpu
         return 2.0**-11 if rough else float(np.finfo(dtype).eps)
 
-    def _limit(self, dtype: np.dtype[Any]) -> float:
-        eps = self._eps(dtype)
+    def _limit(self, eps: float) -> float:
         return eps**0.5 if self.max_jitter is None else self.max_jitter
 
-    def _ladder(self, mean: float, dtype: np.dtype[Any]) -> Iterator[float]:
+    def _ladder(self, mean: float, eps: float) -> Iterator[float]:
         yield 0.0
-        relative = self._eps(dtype)
-        while mean > 0 and relative <= self._limit(dtype):
+        relative = eps
+        while mean > 0 and relative <= self._limit(eps):
             yield relative * mean
             relative *= 10
 
-    def _failure(self, row: int, mean: float, dtype: np.dtype[Any]) -> str:
-        limit = self._limit(dtype) * max(mean, 0.0)
+    def _failure(self, row: int, mean: float, operator: Any) -> str:
+        eps, dtype = self._eps(operator), np.dtype(operator.dtype)
+        limit = self._limit(eps) * max(mean, 0.0)
         text = (
             f"the kernel matrix has no Cholesky factor: no positive pivot in row {row}, even with "
             f"{limit:.3g} added to the diagonal. "
@@ -299,7 +301,7 @@ class Cholesky:
                 f"Its mean diagonal is {mean:.3g}, not positive: raise alpha, or check data and "
                 "network."
             )
-        ridge = 10 * max(limit, float(np.finfo(dtype).eps) ** 0.5 * mean)
+        ridge = 10 * max(limit, eps**0.5 * mean)
         remedies = [f"raise alpha so that the ridge is at least {ridge:.3g}"]
         if dtype == np.float32:
             remedies.append("use dtype float64")
@@ -408,7 +410,7 @@ def _new_panel(shape: tuple[int, int], dtype: np.dtype[Any], device: Any) -> tor
     """Memory for a panel; on the CPU NumPy's, so that what traces memory sees it."""
     if str(device) == "cpu":
         return torch.from_numpy(np.empty(shape, dtype=dtype))
-    return torch.empty(shape, dtype=KINDS[dtype.name], device=device)
+    return as_output(None, shape, dtype, torch.device(device))
 
 
 def _require_finite(panel: torch.Tensor, i0: int) -> None:

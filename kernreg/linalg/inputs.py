@@ -220,7 +220,9 @@ def check_device(device: Any) -> torch.device:
         raise InvalidInputError(f"device must be 'cpu' or 'cuda', found {device!r}.") from error
     if found.type not in ("cpu", "cuda"):
         raise InvalidInputError(f"device must be 'cpu' or 'cuda', found {str(found)!r}.")
-    count = torch.cuda.device_count() if found.type == "cuda" else 1
+    if found.type == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
     if (found.index or 0) >= count:
         raise InvalidInputError(
             f"device {str(found)!r} is not there: torch {torch.__version__} sees {count} CUDA "

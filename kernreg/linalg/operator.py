@@ -192,9 +192,15 @@ class KernelOperator:
                 f"index must hold row numbers, found dtype {numbers.dtype}; for a mask use "
                 "np.flatnonzero(mask)."
             )
+        n = self.shape[0]
+        if numbers.size and not -n <= numbers.min() <= numbers.max() < n:
+            raise IndexError(
+                f"row numbers out of bounds: expected them below {n}, found {numbers.min()} to "
+                f"{numbers.max()}"
+            )
         chosen = torch.from_numpy(numbers.astype(np.int64).reshape(-1)).to(self.device)
         if not len(chosen):
-            return self._outward(torch.empty((0, self.shape[1]), dtype=KINDS[self.dtype.name]))
+            return self._outward(as_output(None, (0, self.shape[1]), self.dtype, self.device))
         columns = self._X1 if self._X2 is None else self._X2
         block = as_output(None, (len(chosen), self.shape[1]), self.dtype, self.device)
         self._like(self._X1[chosen], columns).to_dense(block)
@@ -255,9 +261,10 @@ class KernelOperator:
     def __matmul__(self, V: Any) -> Any:
         """Product with a vector or a matrix of shape (n2, t); NumPy in, NumPy out.
 
-        On a GPU tiles are multiplied as they are made; on the CPU panels are.
+        On a GPU tiles are multiplied as they are made, in the precision of the entries; on the
+        CPU panels are, in the type of the operand if that is wider.
         """
-        right = V if isinstance(V, Tensor) else torch.from_numpy(np.ascontiguousarray(V))
+        right = V if isinstance(V, Tensor) else _as_tensor(V)
         if right.ndim not in (1, 2) or right.shape[0] != self.shape[1]:
             raise InvalidInputError(
                 f"operands do not fit: {self.shape[0]} x {self.shape[1]} operator and an array "
@@ -265,12 +272,18 @@ class KernelOperator:
             )
         kind = torch.promote_types(KINDS[self.dtype.name], right.dtype)
         columns = right.to(self.device, kind).reshape(len(right), -1)
-        if isinstance(self._bound, Fused):
-            product = self._bound.multiply(self.kernel, columns)
+        if columns.is_complex():
+            product = torch.complex(self._times(columns.real), self._times(columns.imag))
         else:
-            product = self._by_panels(columns)
-        product = product.to(kind).reshape(self.shape[0], *right.shape[1:])
-        return product if isinstance(V, Tensor) else product.cpu().numpy()
+            product = self._times(columns)
+        product = product.reshape(self.shape[0], *right.shape[1:])
+        return product.to(V.device) if isinstance(V, Tensor) else product.cpu().numpy()
+
+    def _times(self, V: Tensor) -> Tensor:
+        """The product with real columns, in their type."""
+        if isinstance(self._bound, Fused):
+            return self._bound.multiply(self.kernel, V).to(V.dtype)
+        return self._by_panels(V)
 
     def _by_panels(self, V: Tensor) -> Tensor:
         n = self.shape[0]
@@ -323,3 +336,12 @@ class KernelOperator:
     def _outward(self, values: Tensor) -> Any:
         """A result in the kind that the data came in."""
         return values if self._tensors else values.cpu().numpy()
+
+
+def _as_tensor(V: Any) -> Tensor:
+    """An array in a type that torch has, copied where torch would warn of read-only memory."""
+    array = np.asarray(V)
+    kinds = (np.float32, np.float64, np.complex64, np.complex128)
+    kind = next((k for k in kinds if array.dtype == k), np.float64)
+    array = np.ascontiguousarray(array, dtype=kind)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -132,9 +132,11 @@ def memory_budget(max_memory: str | float | None = None, device: Any = None) -> 
     """
     if max_memory is None:
         where = check_device(device)
-        on_cpu = where.type == "cpu"
-        free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(where)[0]
-        return int(0.9 * free)
+        if where.type == "cpu":
+            return int(0.9 * psutil.virtual_memory().available)
+        # What torch keeps for its next tensors counts as free.
+        kept = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
+        return int(0.9 * (torch.cuda.mem_get_info(where)[0] + kept))
     if isinstance(max_memory, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(i?)b?\s*", max_memory.lower())
         if not match or (match[3] and not match[2]):
@@ -212,7 +214,7 @@ def plan(
         return Eigh.peak_bytes(rows, n_outputs, n_alphas) + 8 * rows * (d + _TILE_ROWS)
 
     peaks = {name: predict(name, n, size) for name in ("cholesky", "eigh")}
-    chosen, reason = _choose(solver, peaks, budget, n_alphas)
+    chosen, reason = _choose(solver, peaks, budget, n_alphas, check_device(device).type)
     storage = {"cholesky": "packed", "eigh": "dense"}
     if peaks[chosen] > budget:
         tried = peaks if solver == "auto" else {chosen: peaks[chosen]}
@@ -246,7 +248,7 @@ def _why_not(name: str) -> str:
 
 
 def _choose(
-    solver: str | Cholesky | Eigh, peaks: dict[str, int], budget: int, n_alphas: int
+    solver: str | Cholesky | Eigh, peaks: dict[str, int], budget: int, n_alphas: int, where: str
 ) -> tuple[str, str]:
     name = solver if isinstance(solver, str) else type(solver).__name__.lower()
     if name in peaks:
@@ -257,7 +259,9 @@ def _choose(
         "cholesky": f"one factorisation for each ridge ({n_alphas})",
         "eigh": f"one decomposition serves all ridges ({n_alphas})",
     }
-    best, other = ("eigh", "cholesky") if n_alphas >= _EIGH_PAYS else ("cholesky", "eigh")
+    # Decompositions run on the CPU, wherever the kernel is.
+    pays = n_alphas >= _EIGH_PAYS and where == "cpu"
+    best, other = ("eigh", "cholesky") if pays else ("cholesky", "eigh")
     if peaks[best] <= budget:
         return best, reasons[best]
     if peaks[other] <= budget:

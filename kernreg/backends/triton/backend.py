@@ -20,7 +20,8 @@ from kernreg.ir.program import Program
 
 __all__ = ["TritonBackend"]
 
-_MAX_COLUMNS = 128
+# Columns of a product at once, without and with symmetry: more would spill registers.
+_MAX_COLUMNS = {False: 128, True: 32}
 # Programs that a product is cut into at least, so that a large GPU has work.
 _MIN_PROGRAMS = 1024
 
@@ -31,6 +32,9 @@ class _TritonBound(GeneratedBound):
         # The interpreter multiplies in the type of the operands, whatever the policy.
         plain = self.arithmetic == np.float64 or request.device == CPU
         self._precision = "ieee" if plain else request.precision
+        if self._precision == "tf32":
+            # Its errors of about 1e-3 would hide which pairs are close.
+            self.near = max(self.near, 0.02)
         self.text = module_text(self.tiles, self.duals.found, self.arithmetic.name)
 
     def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
@@ -70,9 +74,10 @@ class _TritonBound(GeneratedBound):
         down = -(-n // t.BM)
         splits = max(1, min(-(-_MIN_PROGRAMS // down), -(-m // t.BN)))
         results = []
-        for block in V.to(self.columns.units).split(_MAX_COLUMNS, dim=1):
+        for block in V.to(self.columns.units).split(_MAX_COLUMNS[self.symmetric], dim=1):
             width = block.shape[1]
-            result = block.new_zeros((n, width))
+            sums = 1 if self.symmetric else splits
+            result = block.new_zeros((sums, n, width))
             with _on(self.device):
                 multiply[(down, splits)](
                     *self._data(self.rows, self.columns),
@@ -92,7 +97,7 @@ class _TritonBound(GeneratedBound):
                     t.BK,
                     **_options(t),
                 )
-            results.append(result)
+            results.append(result.sum(dim=0))
         return torch.cat(results, dim=1)
 
     def _data(self, rows: Side, columns: Side) -> tuple[Tensor, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import hashlib
 import importlib.util
 import os
@@ -54,7 +53,7 @@ def load(text: str) -> ModuleType:
 
 
 def _written(name: str, text: str) -> Path:
-    temporary = Path(tempfile.gettempdir()) / f"kernreg-{getpass.getuser()}"
+    temporary = Path(tempfile.gettempdir()) / f"kernreg-{os.getuid()}"
     for folder in (config.cache_dir() / "triton", temporary):
         path = folder / name
         with contextlib.suppress(OSError):

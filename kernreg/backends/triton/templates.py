@@ -12,7 +12,7 @@ import triton.language as tl
 
 __all__ = ["gram", "multiply"]
 
-_SIZES = ["n", "m", "d", "shift", "ldx", "ldy", "ld0", "ld1", "columns"]
+_SIZES = ["n", "m", "shift", "ldx", "ldy", "ld0", "ld1", "columns"]
 
 
 @triton.jit
@@ -112,7 +112,7 @@ def _store(OUT, value, D, first_row, first_column, rows, columns, same, ld, HALF
     row, column = tl.arange(0, BM)[:, None], tl.arange(0, BN)[None, :]
     wanted = (row < rows) & (column < columns)
     value = value.to(OUT.dtype.element_ty)
-    if same > -BM and same < BN:
+    if same > -BN and same < BM:
         exact = tl.load(D + first_row + tl.minimum(row, rows - 1))
         value = tl.where(row - column == same, exact.to(value.dtype), value)
     if HALF:
@@ -129,10 +129,11 @@ def multiply(
     PROGRAM: tl.constexpr, PRECISION: tl.constexpr, HALF: tl.constexpr, NTK: tl.constexpr,
     BT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """Add ``K @ V`` to ``OUT`` without storing K; V has ``columns`` columns, at most ``BT``.
+    """``K @ V`` without storing K; V has ``columns`` columns, at most ``BT``.
 
-    Programs along the second axis share the columns of K. With ``HALF`` K is symmetric and a tile
-    below the diagonal serves ``K V`` and, by its mirror image, other rows of the same product.
+    Programs along the second axis share the columns of K, and each writes a sum of its own. With
+    ``HALF`` K is symmetric, and a tile below the diagonal serves ``K V`` and, by its mirror image,
+    other rows of the same product: all are added to one ``OUT``.
     """
     tile_row = tl.program_id(0)
     if HALF:
@@ -162,7 +163,7 @@ def multiply(
         )  # fmt: skip
         value = tau if NTK else rho
         value = value * si[:, None] * tl.load(SY + first_column + j)[None, :]
-        if same > -BM and same < BN:
+        if same > -BN and same < BM:
             exact = tl.load(D + i).to(value.dtype)[:, None]
             value = tl.where(row[:, None] - column[None, :] == same, exact, value)
         in_columns = (column < live)[:, None] & (t < columns)[None, :]
@@ -176,5 +177,9 @@ def multiply(
             value = tl.where(row[:, None] - column[None, :] >= same, value, 0.0)
         v = tl.load(V + first_column * columns + at, mask=in_columns, other=0.0)
         total = _dot(value, v, total, PRECISION)
-    at = (i * columns)[:, None] + t[None, :]
-    tl.atomic_add(OUT + first_row * columns + at, total, mask=in_rows)
+    at = first_row * columns + (i * columns)[:, None] + t[None, :]
+    if HALF:
+        tl.atomic_add(OUT + at, total, mask=in_rows)
+    else:
+        share = tl.program_id(1).to(tl.int64) * n * columns
+        tl.store(OUT + share + at, total, mask=in_rows)

@@ -9,8 +9,9 @@ import torch
 import kernreg
 from kernreg import KernelOperator, nn
 from kernreg.backends.base import Part, Request
+from kernreg.backends.triton import backend
 from kernreg.backends.triton.backend import TritonBackend
-from kernreg.backends.triton.tuning import PRECISIONS
+from kernreg.backends.triton.tuning import PRECISIONS, Tile
 from tests.backends.compare import KERNELS, hard_rows, needs_triton, relative_error, rows
 
 pytestmark = needs_triton
@@ -76,6 +77,30 @@ def test_edges(n: int, d: int) -> None:
     assert relative_error(RELU, X, None, backend="triton") <= (d + 200) * EPS
     assert relative_error(RELU, X, Y, backend="triton") <= (d + 200) * EPS
     assert relative_error(RELU, Y, X, backend="triton") <= (d + 200) * EPS
+
+
+@pytest.mark.parametrize("shape", [(128, 32), (64, 16), (16, 32), (64, 64)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiles_of_other_shapes(
+    shape: tuple[int, int], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout makes the diagonal differ from its neighbours, so no tile may miss a part of it."""
+    tall = Tile(*shape, 16, 4, 1)
+    monkeypatch.setattr(backend, "INTERPRETED", tall)
+    net = nn.serial(nn.Dense(b_std=0.1), nn.Relu(), nn.Dropout(0.7), nn.Dense())
+    X = rows(150)
+    operator = KernelOperator(net, X, dtype=dtype, backend="triton")
+    V = rows(150, 3, seed=2)
+    K = kernreg.gram(net, X, backend="reference")
+    bound = 5e-6 if dtype == "float32" else 1e-12
+    assert (np.abs(operator @ V - K @ V) <= bound * (np.abs(K) @ np.abs(V))).all()
+    if shape[0] % shape[1] == 0:
+        values = operator.to_dense()
+        np.testing.assert_array_equal(values, values.T)
+        np.testing.assert_array_equal(np.diag(values), operator.diagonal())
+        assert relative_error(net, X, None, backend="triton", dtype=dtype) <= bound
+    part = operator.tile(slice(10, 140), slice(0, 120))
+    assert np.abs(part - K[10:140, :120]).max() <= bound * K.max()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
