@@ -40,6 +40,8 @@ NEAR_BOUND = 2e-5
 # counted in the machine code (benchmarks/compile.py).
 PRODUCTS = {"ieee": 1, "tf32x3": 3, "tf32": 1, "bf16x3": 3}
 LAYER = 29
+# Rows of the block that peers without tiles get.
+BLOCK = 8192
 
 
 def seconds(run: Callable[[], Any], repeat: int = 5) -> float:
@@ -198,57 +200,67 @@ def times(quick: bool, rates: dict[str, float], sound: set[str]) -> list[dict[st
     return found
 
 
-def _gram(
-    n: int, d: int, depth: int, precision: str, rates: dict[str, float], compiled: Any
-) -> list[dict[str, Any]]:
-    net, X = network("relu", depth), torch.from_numpy(rows(n, d)).to(DEVICE)
+def _operators(
+    X: torch.Tensor, depth: int, precision: str
+) -> tuple[KernelOperator, KernelOperator]:
+    """The same matrix as a symmetric one and as a rectangular one."""
     options = {"dtype": "float32", "backend": "triton", "precision": precision, "exact": True}
-    half, full = KernelOperator(net, X, **options), KernelOperator(net, X, X, **options)
-    out = torch.empty(n, n, device=DEVICE)
-    spent, whole = seconds(lambda: half.to_dense(out)), seconds(lambda: full.to_dense(out), 3)
-    per_entry = limit(d, depth, precision, rates)
-    entry = {"n": n, "d": d, "depth": depth, "precision": precision}
-    found = [
-        {**entry, "work": "gram", "seconds": whole, "limit": n * n * per_entry},
-        {**entry, "work": "gram, symmetric", "seconds": spent, "limit": n * n / 2 * per_entry},
-    ]
+    net = network("relu", depth)
+    return KernelOperator(net, X, **options), KernelOperator(net, X, X, **options)
+
+
+def _measured(
+    entry: dict[str, Any],
+    run: Callable[[KernelOperator], Any],
+    operators: tuple[KernelOperator, KernelOperator],
+    per_entry: float,
+    tile: Callable[[Any], Any],
+    compiled: Any,
+) -> list[dict[str, Any]]:
+    """Work on half and on the whole matrix beside the limit, and peers on a block of it."""
+    n, work = entry["n"], entry["work"]
+    spent, whole = (seconds(lambda o=o: run(o), 3) for o in operators)
+    half = {**entry, "work": f"{work}, symmetric", "seconds": spent, "limit": n * n / 2 * per_entry}
+    found = [half, {**entry, "seconds": whole, "limit": n * n * per_entry}]
     for row in found:
         row["share"] = row["limit"] / row["seconds"]
-    found[1]["symmetric_gain"] = whole / spent
-    if precision == "tf32x3":
-        block = X[: min(n, 8192)]
-        for name, run in (("torch", torch_relu_ntk), ("torch.compile", compiled)):
-            tile = peer(lambda run=run: run(block, depth))
-            found.append({**entry, "work": name, "seconds": tile * (n / len(block)) ** 2})
+    half["symmetric_gain"] = whole / spent
+    if entry["precision"] == "tf32x3":
+        for name, kernel in (("torch", torch_relu_ntk), ("torch.compile", compiled)):
+            whole = peer(lambda kernel=kernel: tile(kernel)) * (n / min(n, BLOCK)) ** 2
+            found.append({**entry, "work": f"{name}, {work}", "seconds": whole})
     return found
 
 
-def _products(n: int, precision: str, rates: dict[str, float], compiled: Any) -> list[dict]:
+def _gram(
+    n: int, d: int, depth: int, precision: str, rates: dict[str, float], compiled: Any
+) -> list[dict[str, Any]]:
+    X, out = torch.from_numpy(rows(n, d)).to(DEVICE), torch.empty(n, n, device=DEVICE)
+    return _measured(
+        {"work": "gram", "n": n, "d": d, "depth": depth, "precision": precision},
+        lambda operator: operator.to_dense(out),
+        _operators(X, depth, precision),
+        limit(d, depth, precision, rates),
+        lambda kernel: kernel(X[:BLOCK], depth),
+        compiled,
+    )
+
+
+def _products(
+    n: int, precision: str, rates: dict[str, float], compiled: Any
+) -> list[dict[str, Any]]:
     d, depth, t = 100, 3, 10
-    net = network("relu", depth)
-    X = torch.from_numpy(rows(n, d)).to(DEVICE)
-    V = torch.randn(n, t, device=DEVICE)
-    options = {"dtype": "float32", "backend": "triton", "precision": precision, "exact": True}
-    half, full = KernelOperator(net, X, **options), KernelOperator(net, X, X, **options)
-    per_entry = limit(d, depth, precision, rates) + 2 * t / rates["float32"]
-    entry = {"n": n, "d": d, "depth": depth, "columns": t, "precision": precision}
-    spent, whole = seconds(lambda: half @ V, 3), seconds(lambda: full @ V, 3)
-    rows_done = [
-        {**entry, "work": "K @ V", "seconds": whole, "limit": n * n * per_entry},
-        {**entry, "work": "K @ V, symmetric", "seconds": spent, "limit": n * n / 2 * per_entry},
-    ]
-    for row in rows_done:
-        row["share"] = row["limit"] / row["seconds"]
-    rows_done[1]["symmetric_gain"] = whole / spent
-    if precision == "tf32x3":
-        block = min(n, 8192)
-        for name, run in (("torch", torch_relu_ntk), ("torch.compile", compiled)):
-            tile = peer(lambda run=run: run(X[:block], depth) @ V[:block])
-            rows_done.append(
-                {**entry, "work": f"{name}, K @ V", "seconds": tile * (n / block) ** 2}
-            )
-        rows_done += _keops(X, V, entry)
-    return rows_done
+    X, V = torch.from_numpy(rows(n, d)).to(DEVICE), torch.randn(n, t, device=DEVICE)
+    entry = {"work": "K @ V", "n": n, "d": d, "depth": depth, "precision": precision, "columns": t}
+    found = _measured(
+        entry,
+        lambda operator: operator @ V,
+        _operators(X, depth, precision),
+        limit(d, depth, precision, rates) + 2 * t / rates["float32"],
+        lambda kernel: kernel(X[:BLOCK], depth) @ V[:BLOCK],
+        compiled,
+    )
+    return found + (_keops(X, V, entry) if precision == "tf32x3" else [])
 
 
 def _keops(X: torch.Tensor, V: torch.Tensor, entry: dict[str, Any]) -> list[dict]:

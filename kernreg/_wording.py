@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["counted", "did_you_mean", "listed"]
+__all__ = ["counted", "did_you_mean", "is_number", "listed"]
 
 
 def counted(count: int, noun: str) -> str:
@@ -30,6 +30,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def is_number(text: str) -> bool:
+    """Whether text reads as a number.
+
+    Examples
+    --------
+    >>> is_number("1e3"), is_number("one")
+    (True, False)
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def listed(names: Iterable[Any], most: int = 8) -> str:

@@ -5,6 +5,8 @@ Instructions, numbers of duals, and a program with its rows, tables and diagonal
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +18,12 @@ from torch import Tensor
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import Request
-from kernreg.backends.tiles import Machine, translate
+from kernreg.backends.tiles import Machine, TileProgram, translate
 from kernreg.exceptions import BackendError, MemoryBudgetError
 from kernreg.ir.pair import Dual
 from kernreg.ir.trace import DualCode
 
-__all__ = ["KERNELS", "OPS", "Duals", "GeneratedBound", "Side"]
+__all__ = ["KERNELS", "OPS", "Duals", "GeneratedBound", "ProgramWriter", "Side", "used_duals"]
 
 KERNELS = ("nngp", "ntk")
 
@@ -35,6 +37,8 @@ _ORDER = (
 
 OPS = {name: k for k, name in enumerate(_ORDER)} | {"dual": 1000}
 """Operation codes; a dual's number is added to ``dual``."""
+
+_NAMES = {number: name for name, number in OPS.items()}
 
 
 class Duals:
@@ -58,6 +62,55 @@ class Duals:
         number = self._numbers.setdefault(code.signature(), len(self._numbers))
         self.found.setdefault(number, (type(fn).__name__, code))
         return number
+
+
+def used_duals(tiles: TileProgram) -> list[int]:
+    """Numbers of the duals that a program runs."""
+    return sorted({int(row[0]) - OPS["dual"] for row in tiles.code if row[0] >= OPS["dual"]})
+
+
+class ProgramWriter(ABC):
+    """Writes instructions as statements of some language; knows the loops it is in.
+
+    Parameters
+    ----------
+    duals : mapping
+        Title and code of every dual by its number.
+    """
+
+    indent: str
+
+    def __init__(self, duals: Mapping[int, tuple[str, DualCode]]) -> None:
+        self.duals = duals
+        self.lines: list[str] = []
+        # Slots by which the tables of rows and columns move on in every turn.
+        self.steps: list[tuple[int, int]] = []
+
+    def write(self, tiles: TileProgram) -> None:
+        """Append the statements of a program."""
+        for instruction in tiles.code:
+            op, *fields = (int(v) for v in instruction)
+            if op >= OPS["dual"]:
+                self.dual(op - OPS["dual"], *fields)
+            else:
+                self.step(_NAMES[op], *fields)
+
+    def line(self, text: str) -> None:
+        """Append a statement."""
+        self.lines.append(self.indent * (1 + len(self.steps)) + text)
+
+    def slot(self, first: int, side: int) -> str:
+        """Number of a slot of rows (side 0) or columns (1), in a loop depending on the turn."""
+        moves = [f" + {s[side]} * turn{k}" for k, s in enumerate(self.steps) if s[side]]
+        return str(first) + "".join(moves)
+
+    @abstractmethod
+    def step(self, op: str, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
+        """Write an instruction of :data:`OPS`."""
+
+    @abstractmethod
+    def dual(self, k: int, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
+        """Write a nonlinearity, with the dense layer behind it if there is one."""
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ from torch import Tensor
 
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis
-from kernreg.backends.liveness import Temporaries, dense_behind, last_uses
+from kernreg.backends.liveness import dense_behind, last_uses
+from kernreg.backends.primitives import write_primitives
 from kernreg.exceptions import BackendError
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries
 from kernreg.ir.hermite import hermite_coefficients
 from kernreg.ir.pair import Dual
 from kernreg.ir.torchmath import TorchMath
-from kernreg.ir.trace import PAIR, DualCode, Value, evaluate, trace_dual
+from kernreg.ir.trace import DualCode, evaluate, trace_dual
 
 __all__ = ["Machine", "TileProgram", "translate"]
 
@@ -197,7 +198,8 @@ class _Translator:
         scalars = evaluate(code.scalars, leaves[0], TorchMath)
         number = self._number(op.fn)
         if number is None:
-            self.interpret(code, scalars, leaves, x.slot, dst)
+            spare = range(3 * _STATES, self.machine.registers)
+            write_primitives(self, code, scalars, leaves, x.slot, dst, spare)
             return _State(dst, after)
         dense = 0 if follower is None else 1 + int(follower.b is not None)
         nonnegative = int(getattr(fn, "nonnegative", False))
@@ -324,53 +326,6 @@ class _Translator:
         """Copy a state."""
         for k in range(3):
             self.emit("copy", 3 * target + k, 3 * source + k)
-
-    def interpret(
-        self,
-        code: DualCode,
-        scalars: list[Tensor],
-        leaves: list[dict[str, Tensor]],
-        source: int,
-        dst: int,
-    ) -> None:
-        """A dual that is not compiled in, one primitive at a time."""
-        temporaries = Temporaries(range(3 * _STATES, self.machine.registers), code)
-        where: dict[int, int] = {}
-        slots = {id(v): k for k, v in enumerate(code.scalars)}
-        sides = {id(v): (side, v) for side, vs in enumerate((code.rows1, code.rows2)) for v in vs}
-
-        def operand(v: Value) -> int:
-            if v.op == "leaf" and v.level == PAIR:
-                return 3 * source + (0 if v.number == "rho" else 1)
-            if id(v) in where:
-                return where[id(v)]
-            register = where[id(v)] = temporaries.take()
-            if id(v) in sides:
-                side, _ = sides[id(v)]
-                self.emit("rowx" if side == 0 else "rowy", register)
-                self.table(side, evaluate((v,), leaves[side], TorchMath)[0])
-            else:
-                value = v.number if v.op == "const" else scalars[slots[id(v)]]
-                self.emit("scalar", register, n=self.constants([float(value)]))  # type: ignore[arg-type]
-            return register
-
-        for v in code.pairs:
-            inputs = [operand(a) for a in v.args]
-            temporaries.release(v, where)
-            register = where[id(v)] = temporaries.take()
-            self.emit(v.op, register, *[*inputs, 0, 0][:3])
-        rho, dot = operand(code.rho), operand(code.dot)
-        if code.gap is not None:
-            gap = operand(code.gap)
-        else:
-            self.emit("gap_of", gap := temporaries.take(), rho)
-        self.emit("mul", 3 * dst + 2, 3 * source + 2, dot)
-        if rho != (moved := 3 * dst):
-            # The gap may still be needed from the input's place, so it goes first.
-            self.emit("copy", spare := temporaries.take(), gap)
-            self.emit("copy", moved, rho)
-            gap = spare
-        self.emit("copy", 3 * dst + 1, gap)
 
 
 _CODES: dict[tuple, DualCode] = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from kernreg._wording import counted, listed
+from kernreg._wording import counted, is_number, listed
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["MAX_CATEGORIES", "Column", "Encoder", "kind_of"]
@@ -189,7 +189,7 @@ def _decide(name: str, column: pd.Series) -> Column:
             f"{type(strange).__name__}; expected numbers or text."
         )
     values = sorted(present.astype(str).unique())
-    wrong = [v for v in values if not _is_number(v)]
+    wrong = [v for v in values if not is_number(v)]
     if len(values) > 2 and len(wrong) <= len(values) / 2:
         count = int(present.astype(str).isin(wrong).sum())
         raise InvalidInputError(
@@ -205,14 +205,6 @@ def _decide(name: str, column: pd.Series) -> Column:
             "it by numbers."
         )
     return Column(name, tuple(values))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _encode(column: Column, values: pd.Series) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kernreg._wording import is_number
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["naming_text"]
@@ -63,14 +64,6 @@ def _first_text(data: Any) -> tuple[str, str] | None:
     names = getattr(data, "columns", range(values.shape[1]))
     for name, column in zip(names, values.T, strict=True):
         for value in column:
-            if isinstance(value, str) and not _is_number(value):
+            if isinstance(value, str) and not is_number(value):
                 return repr(name), value
     return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

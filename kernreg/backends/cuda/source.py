@@ -6,14 +6,12 @@ import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from kernreg.backends.generated import OPS
+from kernreg.backends.generated import OPS, ProgramWriter, used_duals
 from kernreg.backends.tiles import TileProgram
 from kernreg.ir.codegen_cpp import dual_struct, polynomials
 from kernreg.ir.trace import DualCode
 
 __all__ = ["csrc", "module_text"]
-
-_NAMES = {code: name for name, code in OPS.items()}
 
 _SIGNATURE = """\
 // State of a pair at the output of the network, from that at its input.
@@ -59,7 +57,6 @@ def module_text(
     str
         CUDA C++, equal for programs that differ in run-time parameters only.
     """
-    used = sorted({int(row[0]) - OPS["dual"] for row in tiles.code if row[0] >= OPS["dual"]})
     wanted = [str(name in kernels).lower() for name in ("nngp", "ntk")]
     parts = [
         csrc("cuda/device.cuh"),
@@ -67,7 +64,7 @@ def module_text(
         csrc("vmath.inl"),
         csrc("pair.inl"),
         csrc("cuda/steps.cuh"),
-        *(dual_struct(k, *duals[k]) for k in used),
+        *(dual_struct(k, *duals[k]) for k in used_duals(tiles)),
         _SIGNATURE + _Writer(duals).body(tiles),
         f"constexpr bool kNngp = {wanted[0]}, kNtk = {wanted[1]};\n"
         f"using Out = {'double' if out == 'float64' else 'float'};\n",
@@ -77,38 +74,20 @@ def module_text(
     return "\n".join(parts)
 
 
-class _Writer:
-    """Writes instructions as statements; knows the loops it is in."""
-
-    def __init__(self, duals: Mapping[int, tuple[str, DualCode]]) -> None:
-        self.duals = duals
-        self.lines: list[str] = []
-        # Slots by which the tables of rows and columns move on in every turn.
-        self.steps: list[tuple[int, int]] = []
+class _Writer(ProgramWriter):
+    indent = "  "
 
     def body(self, tiles: TileProgram) -> str:
         states = sorted({_written(row) for row in tiles.code.tolist()} - {0})
         if states:
             self.line(f"State<double> {', '.join(f's{k}' for k in states)};")
-        for instruction in tiles.code:
-            op, dst, a, b, c, x, y, n = (int(v) for v in instruction)
-            if op >= OPS["dual"]:
-                self.dual(op - OPS["dual"], dst, a, b, c, x, y, n)
-            else:
-                self.step(_NAMES[op], dst, a, b, c, x, y, n)
+        self.write(tiles)
         self.line("return s0;")
         return "\n".join([*self.lines, "}", ""])
 
-    def line(self, text: str) -> None:
-        self.lines.append("  " * (1 + len(self.steps)) + text)
-
     def slots(self, x: int, y: int) -> str:
         """Tables from the given slots on, which in a loop depend on the turn."""
-        first = []
-        for side, slot in enumerate((x, y)):
-            moves = [f" + {s[side]} * turn{k}" for k, s in enumerate(self.steps) if s[side]]
-            first.append(str(slot) + "".join(moves))
-        return f"t.at({', '.join(first)})"
+        return f"t.at({self.slot(x, 0)}, {self.slot(y, 1)})"
 
     def step(self, op: str, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
         match op:

@@ -39,3 +39,19 @@ def test_limit_counts_operations() -> None:
     assert gpu.limit(100, 3, "tf32x3", rates) == pytest.approx(600 / 2e12 + layers)
     assert gpu.limit(100, 3, "ieee", rates) == pytest.approx(200 / 1e12 + layers)
     assert gpu.limit(100, 3, "bf16x3", rates) == pytest.approx(600 / 4e12 + layers)
+
+
+def test_times_stand_beside_limit_and_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of the report is there, from small work on the CPU and a clock that says 2."""
+    done = []
+    monkeypatch.setattr(gpu, "seconds", lambda run, repeat=5: done.append(run()) or 2.0)
+    rates = {"float32": 1e12, "tf32": 2e12, "bf16": 4e12}
+    found = gpu._gram(20, 3, 1, "tf32x3", rates, gpu.torch_relu_ntk)
+    found += gpu._products(20, "tf32x3", rates, gpu.torch_relu_ntk)
+    for work in ("gram", "K @ V"):
+        names = {work, f"{work}, symmetric", f"torch, {work}", f"torch.compile, {work}"}
+        assert names <= {row["work"] for row in found}
+    assert len(done) >= 8
+    limits = [row for row in found if "limit" in row]
+    assert all(row["share"] == row["limit"] / 2.0 for row in limits)
+    assert [row["symmetric_gain"] for row in limits if "symmetric" in row["work"]] == [1.0, 1.0]

@@ -1,0 +1,96 @@
+"""Duals that no backend has compiled, as primitive instructions of the virtual machine."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from kernreg.backends.liveness import Temporaries
+from kernreg.ir.torchmath import TorchMath
+from kernreg.ir.trace import PAIR, DualCode, Value, evaluate
+
+__all__ = ["write_primitives"]
+
+
+class _Writer(Protocol):
+    """What takes the instructions: the translator of :mod:`kernreg.backends.tiles`."""
+
+    def emit(
+        self, op: str | int, dst: int = 0, a: int = 0, b: int = 0, c: int = 0, n: int = 0
+    ) -> Any:
+        """Append an instruction."""
+        ...
+
+    def constants(self, values: list[float]) -> int:
+        """Append constants and say where they begin."""
+        ...
+
+    def table(self, side: int, values: Tensor) -> None:
+        """Append a table of one side."""
+        ...
+
+
+def write_primitives(
+    writer: _Writer,
+    code: DualCode,
+    scalars: list[Tensor],
+    leaves: list[dict[str, Tensor]],
+    source: int,
+    dst: int,
+    spare: range,
+) -> None:
+    """Write a dual that is not compiled in, one primitive at a time.
+
+    Parameters
+    ----------
+    writer : translator
+        Takes instructions, constants and tables.
+    code : DualCode
+        The dual.
+    scalars : list of Tensor
+        Values of its scalar slots.
+    leaves : list of dict
+        Values of the leaves on both sides.
+    source, dst : int
+        States before and behind it.
+    spare : range
+        Registers for temporaries.
+    """
+    temporaries = Temporaries(spare, code)
+    where: dict[int, int] = {}
+    slots = {id(v): k for k, v in enumerate(code.scalars)}
+    sides = {id(v): (side, v) for side, vs in enumerate((code.rows1, code.rows2)) for v in vs}
+
+    def operand(v: Value) -> int:
+        if v.op == "leaf" and v.level == PAIR:
+            return 3 * source + (0 if v.number == "rho" else 1)
+        if id(v) in where:
+            return where[id(v)]
+        register = where[id(v)] = temporaries.take()
+        if id(v) in sides:
+            side, _ = sides[id(v)]
+            writer.emit("rowx" if side == 0 else "rowy", register)
+            writer.table(side, evaluate((v,), leaves[side], TorchMath)[0])
+        else:
+            value = v.number if v.op == "const" else scalars[slots[id(v)]]
+            writer.emit("scalar", register, n=writer.constants([float(value)]))  # type: ignore[arg-type]
+        return register
+
+    for v in code.pairs:
+        inputs = [operand(a) for a in v.args]
+        temporaries.release(v, where)
+        register = where[id(v)] = temporaries.take()
+        writer.emit(v.op, register, *[*inputs, 0, 0][:3])
+    rho, dot = operand(code.rho), operand(code.dot)
+    if code.gap is not None:
+        gap = operand(code.gap)
+    else:
+        writer.emit("gap_of", gap := temporaries.take(), rho)
+    writer.emit("mul", 3 * dst + 2, 3 * source + 2, dot)
+    if rho != (moved := 3 * dst):
+        # The gap may still be needed from the input's place, so it goes first.
+        writer.emit("copy", kept := temporaries.take(), gap)
+        writer.emit("copy", moved, rho)
+        gap = kept
+    writer.emit("copy", 3 * dst + 1, gap)
