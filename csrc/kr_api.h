@@ -21,6 +21,9 @@ enum Op : int32_t {
   kDual = 1000  // + number of a generated dual
 };
 
+// What is known of correlations around a dual: flags in `n` of its instruction.
+enum Sign : int32_t { kNonnegative = 1, kPositive = 2 };
+
 // Tables hold one row per slot: table[slot * ld + data row].
 struct Side {
   const void *X;         // normalised rows, (n, d)

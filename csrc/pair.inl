@@ -39,12 +39,13 @@ KR_INLINE T standard(T before, T trained, T ui, T uj, T gi, T gj, T hi, T hj) {
 }
 
 // A generated dual, with the dense layer behind it (DENSE: 0 none, 1 without bias, 2 with bias).
-template <class D, int DENSE, bool NONNEGATIVE, class T>
+// POSITIVE says that the correlation before it is not negative, NONNEGATIVE the same of its value.
+template <class D, int DENSE, bool NONNEGATIVE, bool POSITIVE, class T>
 KR_INLINE State<T> dual_pair(const State<T> &s, const T *c, const T *xs, const T *ys, T ui, T uj,
                              T vi, T vj) {
   State<T> t;
   T dot;
-  D::eval(s.rho, s.gap, c, xs, ys, t.rho, t.gap, dot);
+  D::template eval<POSITIVE>(s.rho, s.gap, c, xs, ys, t.rho, t.gap, dot);
   t.tau = dot * s.tau;
   if (DENSE == 1) mix<NONNEGATIVE, false>(t, ui, uj, T(0), T(0));
   if (DENSE == 2) mix<NONNEGATIVE, true>(t, ui, uj, vi, vj);

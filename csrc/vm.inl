@@ -14,10 +14,12 @@ template <class T> struct Block {
 
 // A generated dual, with the dense layer behind it in the same pass. Slots of the dense layer follow
 // those of the dual.
-template <class D, int DENSE, bool NONNEGATIVE, class T>
+template <class D, int DENSE, bool NONNEGATIVE, bool POSITIVE, class T>
 void dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, int64_t ldy,
-               const T *c, int n) {
-  T xs[D::rows1 + 1];
+               const T *constants, int n) {
+  // Copies, as what is written might be what they are read from.
+  T c[D::scalars + 1], xs[D::rows1 + 1];
+  for (int k = 0; k < D::scalars; ++k) c[k] = constants[k];
   for (int k = 0; k < D::rows1; ++k) xs[k] = x[k * ldx];
   T ui = DENSE ? x[D::rows1 * ldx] : T(0), vi = DENSE == 2 ? x[(D::rows1 + 1) * ldx] : T(0);
   const T *u = y + D::rows2 * ldy, *v = u + ldy;
@@ -27,17 +29,19 @@ void dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, i
 #pragma GCC unroll 16
     for (int k = 0; k < D::rows2; ++k) ys[k] = y[k * ldy + j];
     T uj = DENSE ? u[j] : T(0), vj = DENSE == 2 ? v[j] : T(0);
-    out.store(j, dual_pair<D, DENSE, NONNEGATIVE>(in.load(j), c, xs, ys, ui, uj, vi, vj));
+    out.store(j, dual_pair<D, DENSE, NONNEGATIVE, POSITIVE>(in.load(j), c, xs, ys, ui, uj, vi, vj));
   }
 }
 
 template <class D, class T>
 void run_dual(const Instr &I, Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y,
               int64_t ldy, const T *c, int n) {
-  if (I.b == 0) dual_loop<D, 0, false>(in, out, x, ldx, y, ldy, c, n);
-  if (I.b == 1) dual_loop<D, 1, false>(in, out, x, ldx, y, ldy, c, n);
-  if (I.b == 2 && I.n) dual_loop<D, 2, true>(in, out, x, ldx, y, ldy, c, n);
-  if (I.b == 2 && !I.n) dual_loop<D, 2, false>(in, out, x, ldx, y, ldy, c, n);
+  bool nonnegative = I.n & kNonnegative, positive = I.n & kPositive;
+  if (I.b == 0) dual_loop<D, 0, false, false>(in, out, x, ldx, y, ldy, c, n);
+  else if (I.b == 1) dual_loop<D, 1, false, false>(in, out, x, ldx, y, ldy, c, n);
+  else if (!nonnegative) dual_loop<D, 2, false, false>(in, out, x, ldx, y, ldy, c, n);
+  else if (!positive) dual_loop<D, 2, true, false>(in, out, x, ldx, y, ldy, c, n);
+  else dual_loop<D, 2, true, true>(in, out, x, ldx, y, ldy, c, n);
 }
 
 template <class T> struct Machine {

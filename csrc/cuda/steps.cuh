@@ -12,7 +12,7 @@ struct Slots {
   }
 };
 
-template <class D, int DENSE, bool NONNEGATIVE>
+template <class D, int DENSE, bool NONNEGATIVE, bool POSITIVE>
 KR_INLINE State<double> dual_step(const State<double> &s, const Slots &t, const double *c) {
   double xs[D::rows1 + 1], ys[D::rows2 + 1];
 #pragma unroll
@@ -22,7 +22,7 @@ KR_INLINE State<double> dual_step(const State<double> &s, const Slots &t, const 
   double ui = DENSE ? t.row(D::rows1) : 0.0, uj = DENSE ? t.column(D::rows2) : 0.0;
   double vi = DENSE == 2 ? t.row(D::rows1 + 1) : 0.0;
   double vj = DENSE == 2 ? t.column(D::rows2 + 1) : 0.0;
-  return dual_pair<D, DENSE, NONNEGATIVE>(s, c, xs, ys, ui, uj, vi, vj);
+  return dual_pair<D, DENSE, NONNEGATIVE, POSITIVE>(s, c, xs, ys, ui, uj, vi, vj);
 }
 
 template <bool BIAS, bool STANDARD>

@@ -46,7 +46,8 @@ def instruction_set() -> str:
 class _CpuBound:
     def __init__(self, request: Request, exact: bool) -> None:
         data = [request.X1] if request.X2 is None else [request.X1, request.X2]
-        first, *second = (R.input_row(X) for X in data)
+        lengths = [R.norms(X) for X in data]
+        first, *second = map(R.input_row, data, lengths)
         rows = (first, second[0] if second else first)
         pairs = len(rows[0].s) * len(rows[1].s)
         self.analysis = analyze(request.program, rows, request.dtype, pairs, exact)
@@ -54,10 +55,12 @@ class _CpuBound:
             raise BackendError(self.analysis.reason)
         self.arithmetic = self.analysis.dtype
         duals = {s: k for k, s in enumerate(_core.signatures())}
-        machine = Machine(_core.OPS, lambda _, code: duals.get(code.signature()), _core.REGISTERS)
+        machine = Machine(
+            _core.OPS, lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True
+        )
         self._tiles = translate(request.program, rows, machine, self.analysis, self.arithmetic)
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
-        units = [R.unit_rows(X, kind).numpy() for X in data]
+        units = [R.unit_rows(X, m, kind).numpy() for X, m in zip(data, lengths, strict=True)]
         self._units = (units[0], units[-1])
         self._symmetric = request.symmetric
         row1, row2 = self._tiles.rows

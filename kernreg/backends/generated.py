@@ -59,7 +59,7 @@ class Duals:
 
     def number(self, fn: Dual, code: DualCode) -> int:
         """The number of a dual, a new one for new code."""
-        number = self._numbers.setdefault(code.signature(), len(self._numbers))
+        number = self._numbers.setdefault(code.signature, len(self._numbers))
         self.found.setdefault(number, (type(fn).__name__, code))
         return number
 
@@ -151,7 +151,8 @@ class GeneratedBound:
 
     def __init__(self, request: Request) -> None:
         data = [request.X1] if request.X2 is None else [request.X1, request.X2]
-        first, *second = (_on_cpu(R.input_row(X)) for X in data)
+        lengths = [R.norms(X) for X in data]
+        first, *second = map(_on_cpu, map(R.input_row, data, lengths))
         rows = (first, second[0] if second else first)
         pairs = len(rows[0].s) * len(rows[1].s)
         analysis = analyze(request.program, rows, request.dtype, pairs, request.exact)
@@ -167,7 +168,7 @@ class GeneratedBound:
         constants = self.tiles.consts if len(self.tiles.consts) else np.zeros(1)
         self._diagonals = {k: R.diagonal(row1, k) for k in KERNELS}
         try:
-            units = [R.unit_rows(X, kind) for X in data]
+            units = [R.unit_rows(X, m, kind) for X, m in zip(data, lengths, strict=True)]
             # Columns have slots of their own, also where they are the same points as the rows.
             self.rows = Side.of(units[0], self.tiles.tables[0], row1)
             self.columns = Side.of(units[-1], self.tiles.tables[1], row2)

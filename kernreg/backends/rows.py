@@ -7,7 +7,6 @@ rule here is also the source of the per-row tables of the fast backends.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +27,7 @@ __all__ = [
     "dense_row",
     "diagonal",
     "input_row",
+    "norms",
     "unit_rows",
     "walk",
 ]
@@ -192,29 +192,39 @@ def sum_weights(op: ir.Sum, params: tuple[float, ...]) -> list[float]:
     return [params[s] for s in op.slots] if op.slots else [1.0] * len(op.xs)
 
 
-def input_row(X: Tensor) -> Row:
+def norms(X: Tensor) -> Tensor:
+    """Length of each row, in float64."""
+    return torch.cat([_norm(block.to(torch.float64), X.dtype) for block in _blocks(X)])
+
+
+def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
+    """Length of rows that came in ``dtype``."""
+    if dtype == torch.float32:  # whose squares neither overflow nor underflow
+        return torch.linalg.vector_norm(block, dim=1)
+    top = block.abs().amax(dim=1)
+    scaled = block / torch.where(top == 0, 1.0, top)[:, None]
+    return top * torch.linalg.vector_norm(scaled, dim=1)
+
+
+def input_row(X: Tensor, length: Tensor | None = None) -> Row:
     """State of the data: ``s = |x| / sqrt(d)``, ``tau = 0``."""
-    s = torch.cat([top * norm for _, top, norm in _scaled_blocks(X)]).squeeze(1)
-    s = s / X.shape[1] ** 0.5
+    s = (norms(X) if length is None else length) / X.shape[1] ** 0.5
     return Row(s, torch.zeros_like(s))
 
 
-def unit_rows(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """The rows at unit length, rounded once to ``dtype``; rows of zeros stay."""
+def unit_rows(X: Tensor, length: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The rows over their ``length``, rounded once to ``dtype``; rows of zeros stay."""
     out, start = torch.empty(X.shape, dtype=dtype, device=X.device), 0
-    for scaled, _, norm in _scaled_blocks(X):
-        out[start : start + len(norm)] = scaled / torch.where(norm == 0, 1.0, norm)
-        start += len(norm)
+    divisor = torch.where(length == 0, 1.0, length)[:, None]
+    for block in _blocks(X):
+        stop = start + len(block)
+        out[start:stop] = block.to(torch.float64) / divisor[start:stop]
+        start = stop
     return out
 
 
-def _scaled_blocks(X: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows over their largest entry, so that no square overflows, that entry, and the norm."""
-    for block in X.split(max(1, _BLOCK // max(1, X.shape[1]))):
-        block = block.to(torch.float64)
-        top = block.abs().amax(dim=1, keepdim=True)
-        scaled = block / torch.where(top == 0, 1.0, top)
-        yield scaled, top, torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+def _blocks(X: Tensor) -> tuple[Tensor, ...]:
+    return X.split(max(1, _BLOCK // max(1, X.shape[1])))
 
 
 def diagonal(row: Row, kernel: str) -> Tensor:

@@ -20,6 +20,7 @@ from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis
 from kernreg.backends.liveness import dense_behind, last_uses
 from kernreg.backends.primitives import write_primitives
+from kernreg.backends.signs import nonnegative
 from kernreg.exceptions import BackendError
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries
@@ -28,10 +29,13 @@ from kernreg.ir.pair import Dual
 from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.trace import DualCode, evaluate, trace_dual
 
-__all__ = ["Machine", "TileProgram", "translate"]
+__all__ = ["NONNEGATIVE", "POSITIVE", "Machine", "TileProgram", "translate"]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+NONNEGATIVE, POSITIVE = 1, 2
+"""Flags of a dual's instruction: no correlation behind it, or before it, is negative."""
 
 _LOOPS = 8
 """Loops inside loops that the virtual machine has room for."""
@@ -44,12 +48,14 @@ _STATES = 8
 class Machine:
     """What a backend offers: operation codes, and duals that it has compiled.
 
-    ``number`` is that of a nonlinearity with the given code, or None.
+    ``number`` is that of a nonlinearity with the given code, or None. With ``peels`` the first turn
+    of a loop is written on its own where it alone meets negative correlations.
     """
 
     ops: dict[str, int]
     number: Callable[[Dual, DualCode], int | None]
     registers: int
+    peels: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,14 @@ class _Translator:
             f"the network has more than {_STATES} branches alive at once; use backend='reference'"
         )
 
-    def run(self, ops: tuple[ir.Op, ...], start: _State, first: int = 0) -> _State:
-        """Translate ``ops`` from operation ``first`` on; ``start`` is the value before it."""
+    def run(
+        self, ops: tuple[ir.Op, ...], start: _State, first: int = 0, positive: bool = False
+    ) -> _State:
+        """Translate ``ops`` from operation ``first`` on; ``start`` is the value before it.
+
+        ``positive`` says that no correlation of value 0 is negative.
+        """
+        signs = nonnegative(ops, positive)
         values: dict[int, _State] = {first: start}
         last = last_uses(ops)
         i = first + 1
@@ -125,11 +137,11 @@ class _Translator:
             follower = dense_behind(ops, i)
             done = [x for x in ir.inputs(op) if last[x] <= i]
             if isinstance(op, ir.Repeat):
-                result = self.repeat(op, values[op.x], keep=last[op.x] > i)
+                result = self.repeat(op, values[op.x], last[op.x] > i, signs[op.x])
             else:
                 args = [values[x] for x in ir.inputs(op)]
                 free = [values[x].slot for x in done]
-                result = self.step(op, args, free, follower)
+                result = self.step(op, args, free, follower, signs[ir.inputs(op)[0]])
             for x in done:
                 if values[x].slot != result.slot:
                     self.used.discard(values[x].slot)
@@ -138,7 +150,12 @@ class _Translator:
         return values[len(ops) - 1]
 
     def step(
-        self, op: ir.Op, args: list[_State], free: list[int], follower: ir.Dense | None
+        self,
+        op: ir.Op,
+        args: list[_State],
+        free: list[int],
+        follower: ir.Dense | None,
+        positive: bool,
     ) -> _State:
         """Translate one operation."""
         match op:
@@ -157,7 +174,8 @@ class _Translator:
                 rows = _both(lambda r: R.Row(r.s / keep**0.5, r.tau), args[0].rows)
                 return _State(dst, rows)
             case ir.Apply():
-                return self.apply(op, args[0], free, follower if self._fuses(op) else None)
+                fused = follower if self._fuses(op) else None
+                return self.apply(op, args[0], free, fused, positive)
             case ir.Sum():
                 return self.sum(args, R.sum_weights(op, self.params))
             case ir.Product():
@@ -185,7 +203,14 @@ class _Translator:
     def _number(self, fn: Dual) -> int | None:
         return self.machine.number(fn, _code(fn))
 
-    def apply(self, op: ir.Apply, x: _State, free: list[int], follower: ir.Dense | None) -> _State:
+    def apply(
+        self,
+        op: ir.Apply,
+        x: _State,
+        free: list[int],
+        follower: ir.Dense | None,
+        positive: bool,
+    ) -> _State:
         """A nonlinearity, with the dense layer behind it where one instruction does both."""
         fn = R.bound(op, self.params)
         after = _both(lambda r: R.apply_row(r, fn)[0], x.rows)
@@ -202,10 +227,10 @@ class _Translator:
             write_primitives(self, code, scalars, leaves, x.slot, dst, spare)
             return _State(dst, after)
         dense = 0 if follower is None else 1 + int(follower.b is not None)
-        nonnegative = int(getattr(fn, "nonnegative", False))
+        signs = NONNEGATIVE * bool(getattr(fn, "nonnegative", False)) + POSITIVE * positive
         start = self.constants(scalars)
         kind = self.machine.ops["dual"] + number
-        self.emit(kind, dst, x.slot, b=dense, c=start, n=nonnegative)
+        self.emit(kind, dst, x.slot, b=dense, c=start, n=signs)
         for side, slots in enumerate((code.rows1, code.rows2)):
             for t in evaluate(slots, leaves[side], TorchMath):
                 self.table(side, t)
@@ -292,34 +317,44 @@ class _Translator:
             total = _State(dst, _both(R.product_row, _by_side(total, other)))
         return total
 
-    def repeat(self, op: ir.Repeat, x: _State, keep: bool) -> _State:
+    def repeat(self, op: ir.Repeat, x: _State, keep: bool, positive: bool) -> _State:
         """A loop: its body once as instructions, its tables for every turn."""
         slot = x.slot
         if keep:
             slot = self.new_state()
             self.copy(x.slot, slot)
+        state, count = _State(slot, x.rows), op.count
+        later = nonnegative(op.body, positive)[-1]
+        if self.machine.peels and later and not positive:
+            state, count, positive = self.turn(op, state, False), count - 1, True
+            if count == 0:
+                return state
         self.loops += 1
         if self.loops > _LOOPS:
             raise BackendError(
                 f"the network has loops more than {_LOOPS} deep; use backend='reference'"
             )
-        head = self.emit("loop", n=op.count)
+        head = self.emit("loop", n=count)
         before = [len(t) for t in self.tables]
-        state = _State(slot, x.rows)
         writing = self.writing
-        for turn in range(op.count):
-            state = self.run(op.body, state)
-            if state.slot != slot:
-                self.copy(state.slot, slot)
-                self.used.discard(state.slot)
-                self.used.add(slot)
-                state.slot = slot
+        for turn in range(count):
+            state = self.turn(op, state, positive and later)
             if turn == 0:
                 head[5:7] = [len(t) - k for t, k in zip(self.tables, before, strict=True)]
                 self.emit("next")
             self.writing = False
         self.writing = writing
         self.loops -= 1
+        return state
+
+    def turn(self, op: ir.Repeat, x: _State, positive: bool) -> _State:
+        """The body of a loop once; its result takes the place of its input."""
+        state = self.run(op.body, x, positive=positive)
+        if state.slot != x.slot:
+            self.copy(state.slot, x.slot)
+            self.used.discard(state.slot)
+            self.used.add(x.slot)
+            state.slot = x.slot
         return state
 
     def copy(self, source: int, target: int) -> None:

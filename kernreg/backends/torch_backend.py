@@ -18,16 +18,22 @@ __all__ = ["ReferenceBackend"]
 _TILE = 512
 
 
+def _input(X: torch.Tensor) -> tuple[R.Row, torch.Tensor]:
+    """State of the data, and its rows at unit length."""
+    length = R.norms(X)
+    return R.input_row(X, length), R.unit_rows(X, length)
+
+
 class _ReferenceBound:
     arithmetic = np.dtype(np.float64)
 
     def __init__(self, request: Request) -> None:
         self._program = request.program
         self._symmetric = request.symmetric
-        self._row1, self._unit1 = R.input_row(request.X1), R.unit_rows(request.X1)
+        self._row1, self._unit1 = _input(request.X1)
         self._row2, self._unit2 = self._row1, self._unit1
         if request.X2 is not None:
-            self._row2, self._unit2 = R.input_row(request.X2), R.unit_rows(request.X2)
+            self._row2, self._unit2 = _input(request.X2)
         self._out = R.walk(request.program.ops, request.program.params, self._row1)
         R.check_range(self._out, request.dtype)
         if request.X2 is not None:

@@ -35,7 +35,11 @@ def _operand(name: str) -> str:
 def _statement(v: Value, names: dict[int, str]) -> str:
     args = [_operand(names[id(a)]) for a in v.args]
     kind = "bool" if v.op in ("gt", "ge") else "T"
-    if v.op in _INFIX:
+    if v.op == "gt" and args == ["rho", "T(0.0)"]:
+        text = "POSITIVE || rho > T(0.0)"
+    elif v.op == "max" and args == ["rho", "T(0.0)"]:
+        text = "POSITIVE ? rho : max_(rho, T(0.0))"
+    elif v.op in _INFIX:
         text = f"{args[0]} {_INFIX[v.op]} {args[1]}"
     elif v.op == "where":
         text = f"{args[0]} ? {args[1]} : {args[2]}"
@@ -75,7 +79,10 @@ def dual_struct(number: int, title: str, code: DualCode) -> str:
         [
             f"// {title}",
             f"template <class T> struct Dual{number} {{",
-            f"  static constexpr int rows1 = {len(code.rows1)}, rows2 = {len(code.rows2)};",
+            f"  static constexpr int scalars = {len(code.scalars)}, rows1 = {len(code.rows1)}, "
+            f"rows2 = {len(code.rows2)};",
+            # POSITIVE: no correlation that comes in is negative.
+            "  template <bool POSITIVE>",
             "  KR_INLINE void eval(T rho, T gap, const T *c, const T *x, const T *y,",
             "                      T &rho_out, T &gap_out, T &dot_out) {",
             # Loaded here: a load behind a condition keeps the loop from being vectorised.
@@ -132,7 +139,7 @@ def write(folder: Path, duals: Iterable[Dual]) -> int:
     for fn in duals:
         if fn.closed_form:
             code = trace_dual(fn)
-            codes.setdefault(code.signature(), (repr(fn), code))
+            codes.setdefault(code.signature, (repr(fn), code))
     structs = [dual_struct(i, title, code) for i, (title, code) in enumerate(codes.values())]
     calls = " ".join(f"KR_DUAL({i})" for i in range(len(codes)))
     strings = "".join(f'  "{signature}",\n' for signature in codes)

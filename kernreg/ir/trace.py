@@ -8,6 +8,7 @@ the rest is worked out per matrix entry.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -250,6 +251,7 @@ class DualCode:
                 names[id(v)] = str(v.number)
         return names
 
+    @functools.cached_property
     def signature(self) -> str:
         """Text that is equal for duals that run the same code per entry."""
         names = self.names()

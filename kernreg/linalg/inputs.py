@@ -162,6 +162,9 @@ def as_output(out: Any, shape: tuple[int, int], dtype: np.dtype, device: torch.d
         If it has another shape, dtype or device, is read-only, or its rows are not contiguous.
     """
     kind = KINDS[dtype.name]
+    if out is None and device.type == "cpu":
+        # NumPy asks for huge pages, which are touched for the first time in half the time.
+        return torch.from_numpy(np.empty(shape, dtype))
     if out is None:
         try:
             return torch.empty(shape, dtype=kind, device=device)

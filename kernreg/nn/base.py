@@ -194,7 +194,7 @@ class Nonlinearity(Layer):
         Whether ``phi`` has derivatives of every order. Otherwise its only kink or jump must be
         at 0.
     nonnegative : bool
-        Whether ``phi >= 0`` everywhere, so that no correlation behind it is negative.
+        Whether ``phi`` has one sign everywhere, so that no correlation behind it is negative.
     """
 
     parameters: ClassVar[tuple[str, ...]] = ()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from kernreg.backends.generated import OPS, ProgramWriter, used_duals
-from kernreg.backends.tiles import TileProgram
+from kernreg.backends.tiles import NONNEGATIVE, POSITIVE, TileProgram
 from kernreg.ir.codegen_cpp import dual_struct, polynomials
 from kernreg.ir.trace import DualCode
 
@@ -123,10 +123,11 @@ class _Writer(ProgramWriter):
 
     def dual(self, k: int, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
         title, _ = self.duals[k]
-        nonnegative = str(b == 2 and n == 1).lower()
+        nonnegative = str(b == 2 and bool(n & NONNEGATIVE)).lower()
+        positive = str(bool(n & POSITIVE)).lower()
         self.line(f"// {title}" + (", Dense" if b else ""))
         self.line(
-            f"s{dst} = dual_step<Dual{k}<double>, {b}, {nonnegative}>"
+            f"s{dst} = dual_step<Dual{k}<double>, {b}, {nonnegative}, {positive}>"
             f"(s{a}, {self.slots(x, y)}, consts + {c});"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernreg.backends.generated import ProgramWriter, used_duals
-from kernreg.backends.tiles import TileProgram
+from kernreg.backends.tiles import NONNEGATIVE, TileProgram
 from kernreg.ir.codegen_triton import dual_function, prelude
 from kernreg.ir.trace import DualCode
 
@@ -144,7 +144,9 @@ class _Writer(ProgramWriter):
         )
         self.line(f"tau{dst} = dot * tau{a}")
         if b:
-            name = ("dense", "dense_bias", "dense_bias_positive")[b - 1 + (b == 2 and n)]
+            name = ("dense", "dense_bias", "dense_bias_positive")[
+                b - 1 + (b == 2 and n & NONNEGATIVE)
+            ]
             self.call(dst, name, [_state(dst), *self.pairs(x + rows1, y + rows2, b)])
 
     def tables(self, x: int, y: int) -> list[str]:

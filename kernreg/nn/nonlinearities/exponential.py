@@ -51,6 +51,7 @@ class Exp(Nonlinearity):
     b: float = 1.0
 
     parameters: ClassVar[tuple[str, ...]] = ("a", "b")
+    nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_factor("Exp", self.a)
@@ -105,6 +106,7 @@ class Gaussian(Nonlinearity):
     b: float = -1.0
 
     parameters: ClassVar[tuple[str, ...]] = ("a", "b")
+    nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_factor("Gaussian", self.a)
@@ -226,6 +228,7 @@ class ExpNormalized(Nonlinearity):
 
     parameters: ClassVar[tuple[str, ...]] = ("gamma", "shift")
     homogeneous: ClassVar[int | None] = 1
+    nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_number("ExpNormalized", "gamma", self.gamma, low=0.0)

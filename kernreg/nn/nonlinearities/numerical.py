@@ -61,6 +61,8 @@ class Softplus(Nonlinearity):
     Softplus()
     """
 
+    nonnegative: ClassVar[bool] = True
+
     def phi(self, xp: Any, x: Any) -> Any:
         """Smooth ramp, without overflow."""
         return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))

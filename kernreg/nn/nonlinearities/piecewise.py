@@ -146,6 +146,7 @@ class Relu(Nonlinearity):
 
     homogeneous: ClassVar[int | None] = 1
     smooth: ClassVar[bool] = False
+    nonnegative: ClassVar[bool] = True
 
     def phi(self, xp: Any, x: Any) -> Any:
         """Ramp."""
@@ -180,6 +181,7 @@ class Abs(Nonlinearity):
 
     homogeneous: ClassVar[int | None] = 1
     smooth: ClassVar[bool] = False
+    nonnegative: ClassVar[bool] = True
 
     def phi(self, xp: Any, x: Any) -> Any:
         """Absolute value."""
@@ -262,6 +264,7 @@ class RectifiedMonomial(Nonlinearity):
     degree: int
 
     smooth: ClassVar[bool] = False
+    nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_degree("RectifiedMonomial", self.degree)

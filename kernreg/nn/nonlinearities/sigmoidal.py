@@ -102,6 +102,8 @@ class SigmoidLike(Nonlinearity):
     SigmoidLike()
     """
 
+    nonnegative: ClassVar[bool] = True
+
     def phi(self, xp: Any, x: Any) -> Any:
         """Gaussian distribution function close to the logistic function."""
         return 0.5 + 0.5 * xp.erf(x * (1.0 / _LOGISTIC_SCALE))
