@@ -162,16 +162,16 @@ def as_output(out: Any, shape: tuple[int, int], dtype: np.dtype, device: torch.d
         If it has another shape, dtype or device, is read-only, or its rows are not contiguous.
     """
     kind = KINDS[dtype.name]
-    if out is None and device.type == "cpu":
-        # NumPy asks for huge pages, which are touched for the first time in half the time.
-        return torch.from_numpy(np.empty(shape, dtype))
     if out is None:
         try:
+            if device.type == "cpu":
+                # NumPy asks for huge pages, which are touched for the first time in half the time.
+                return torch.from_numpy(np.empty(shape, dtype))
             return torch.empty(shape, dtype=kind, device=device)
-        except torch.cuda.OutOfMemoryError as error:
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise MemoryBudgetError(
                 f"A {dtype.name} matrix of shape {shape} does not fit the free memory of {device}: "
-                "use a KernelOperator, which stores none, float32, or device='cpu'."
+                "use a KernelOperator, which stores none, or float32."
             ) from error
     target = out
     if isinstance(out, np.ndarray) and out.dtype == dtype and out.flags.writeable:
