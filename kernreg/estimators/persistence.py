@@ -172,9 +172,9 @@ def _move_to_what_is_there(model: KernelModel) -> None:
         # Backends of a GPU would refuse to.
         backend = "auto" if model.backend in ("triton", "cuda") else model.backend
         warnings.warn(
-            f"the model was saved with device={model.device!r}, which is not there: it will compute "
-            "on the CPU, with predictions that may differ in the last digits; set_params(device=...)"
-            " names another device",
+            f"the model was saved with device={model.device!r}, which is not there: it computes on "
+            "the CPU, where the last digits of predictions may differ; set_params(device=...) "
+            "names another device",
             UserWarning,
             stacklevel=3,
         )
