@@ -56,7 +56,7 @@ class _ReferenceBound:
         scale = row1.s[:, None] * row2.s[None, :]
         tiles = {"nngp": scale * pair.rho, "ntk": scale * pair.tau}
         if self._symmetric and i0 == j0:
-            for kernel, tile in tiles.items():
+            for tile in tiles.values():
                 # A square on the diagonal may be cut short on one side.
                 n = min(tile.shape)
                 low = torch.tril(tile[:n, :n], -1)
