@@ -16,7 +16,7 @@ from kernreg.backends import bind
 from kernreg.backends.base import CPU, Part, Request
 from kernreg.exceptions import MemoryBudgetError
 from kernreg.linalg import transfer
-from tests.backends.compare import KERNELS, needs_triton
+from tests.backends.compare import KERNELS, needs_triton, on
 
 NET = nn.mlp(depth=2, b_std=0.1)
 # Dropout makes the diagonal differ from what its neighbours tend to.
@@ -259,7 +259,9 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     def by_panels(bound: Any, part: Part, outs: Any, **options: Any) -> None:
         seen.append((part.i1 - part.i0, part.j1 - part.j0))
-        transfer.fill_host(bound, part, outs, queues=transfer.InOrder(), **options)
+        there = options["device"]
+        queues = transfer.InOrder() if there == CPU else transfer.GpuQueues(there)
+        transfer.fill_host(bound, part, outs, queues=queues, **options)
 
     for module in (kernreg.linalg.dense, kernreg.linalg.operator):
         monkeypatch.setattr(module, "fill", by_panels)
@@ -271,13 +273,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 def test_gram_and_operator(dtype: str, elsewhere: list[tuple[int, ...]]) -> None:
     X = rows(150).numpy()
     bound = 5e-6 if dtype == "float32" else 1e-10
-    K = kernreg.gram(NET, X, kernel=KERNELS, dtype=dtype, backend="triton")
+    K = kernreg.gram(NET, X, kernel=KERNELS, dtype=dtype, **on("triton"))
     for kernel in KERNELS:
         values = getattr(K, kernel)
         want = kernreg.gram(NET, torch.from_numpy(X), kernel=kernel, backend="reference").numpy()
         assert np.abs(values - want).max() <= bound * want.max()
         np.testing.assert_array_equal(values, values.T)
-    operator = KernelOperator(NET, X, dtype=dtype, backend="triton")
+    operator = KernelOperator(NET, X, dtype=dtype, **on("triton"))
     out = np.empty((150, 150), dtype=dtype)
     assert operator.to_dense(out) is out
     np.testing.assert_array_equal(out, K.ntk)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import gpu
-from tests.backends.compare import needs_triton
+from tests.backends.compare import TRITON_DEVICE, needs_triton
 
 pytestmark = needs_triton
 
 
 @pytest.fixture(autouse=True)
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "DEVICE", "cpu")
+def where_triton_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "DEVICE", TRITON_DEVICE)
 
 
 @pytest.mark.parametrize("precision", ["tf32x3", "float64"])
