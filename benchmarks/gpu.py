@@ -3,7 +3,8 @@
 Needs a CUDA GPU, torch and triton, no network and nothing installed. Every template and precision
 is checked against float64 on the CPU first; what fails is not timed, and the exit code says so.
 Times stand beside the limit of the arithmetic at rates that are measured on the same GPU, and
-beside torch, torch.compile and KeOps where they can be imported. Writes JSON after every stage.
+beside torch, torch.compile, KeOps, JAX and neural-tangents where they can be imported. Writes JSON
+after every stage.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import datetime
 import importlib.util
 import json
+import math
 import os
 import platform
 import statistics
@@ -30,7 +32,7 @@ from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.linalg.cholesky import Cholesky
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.problems import network, rows, torch_relu_ntk
+from benchmarks.problems import B_STD, W_STD, network, rows, torch_relu_ntk
 
 DEVICE = "cuda"
 # Error bounds relative to sqrt(K_ii K_jj): the contract, and what the rougher policies say.
@@ -58,13 +60,32 @@ def seconds(run: Callable[[], Any], repeat: int = 5) -> float:
     return statistics.median(times)
 
 
-def peer(run: Callable[[], Any]) -> float:
-    """Time of other code; NaN, and a line that says so, if it fails here."""
+def wall(run: Callable[[], Any], repeat: int = 3) -> float:
+    """Median time of a run that ends when its work does, after one that warms up."""
+    run()
+    times = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def peer(measure: Callable[[], float], scale: float = 1.0) -> dict[str, Any]:
+    """Time of other code, ``scale`` times what is measured; None and the reason if it fails."""
     try:
-        return seconds(run, 3)
+        return {"seconds": scale * measure()}
     except Exception as error:
-        print(f"a peer failed: {error!r}")
-        return float("nan")
+        return {"seconds": None, "failed": repr(error)}
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def hostile(n: int, d: int) -> np.ndarray:
@@ -226,9 +247,10 @@ def _measured(
         row["share"] = row["limit"] / row["seconds"]
     half["symmetric_gain"] = whole / spent
     if entry["precision"] == "tf32x3":
+        scale = (n / min(n, BLOCK)) ** 2
         for name, kernel in (("torch", torch_relu_ntk), ("torch.compile", compiled)):
-            whole = peer(lambda kernel=kernel: tile(kernel)) * (n / min(n, BLOCK)) ** 2
-            found.append({**entry, "work": f"{name}, {work}", "seconds": whole})
+            taken = peer(lambda kernel=kernel: seconds(lambda: tile(kernel), 3), scale)
+            found.append({**entry, "work": f"{name}, {work}", **taken})
     return found
 
 
@@ -236,14 +258,16 @@ def _gram(
     n: int, d: int, depth: int, precision: str, rates: dict[str, float], compiled: Any
 ) -> list[dict[str, Any]]:
     X, out = torch.from_numpy(rows(n, d)).to(DEVICE), torch.empty(n, n, device=DEVICE)
-    return _measured(
-        {"work": "gram", "n": n, "d": d, "depth": depth, "precision": precision},
+    entry = {"work": "gram", "n": n, "d": d, "depth": depth, "precision": precision}
+    found = _measured(
+        entry,
         lambda operator: operator.to_dense(out),
         _operators(X, depth, precision),
         limit(d, depth, precision, rates),
         lambda kernel: kernel(X[:BLOCK], depth),
         compiled,
     )
+    return found + (_jax(X[:BLOCK], entry) if precision == "tf32x3" else [])
 
 
 def _products(
@@ -273,9 +297,41 @@ def _keops(X: torch.Tensor, V: torch.Tensor, entry: dict[str, Any]) -> list[dict
     rho = (LazyTensor(U[:, None, :]) * LazyTensor(U[None, :, :])).sum(-1).clamp(-1.0, 1.0)
     angle = torch.pi - rho.acos()
     kernel = ((1 - rho * rho).sqrt() + 2 * angle * rho) / (2 * torch.pi)
-    return [
-        {**entry, "depth": 1, "work": "KeOps, K @ V", "seconds": seconds(lambda: kernel @ V, 3)}
-    ]
+    taken = peer(lambda: seconds(lambda: kernel @ V, 3))
+    return [{**entry, "depth": 1, "work": "KeOps, K @ V", **taken}]
+
+
+def _jax(X: torch.Tensor, entry: dict[str, Any]) -> list[dict]:
+    """The recursion compiled by JAX, and neural-tangents, on a block of a Gram matrix."""
+    # Otherwise JAX takes most of the memory of the GPU at its first use.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    depth, scale, found = entry["depth"], (entry["n"] / len(X)) ** 2, []
+
+    def measure(make: Callable[[Any], Callable[[Any], Any]]) -> float:
+        import jax
+
+        if DEVICE != "cpu" and jax.default_backend() != "gpu":
+            raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on a GPU")
+        data, run = jax.numpy.asarray(X.cpu().numpy()), make(jax)
+        return wall(lambda: jax.block_until_ready(run(data)))
+
+    def plain(jax: Any) -> Callable[[Any], Any]:
+        return jax.jit(lambda data: torch_relu_ntk(data, depth, jax.numpy))
+
+    def tangents(jax: Any) -> Callable[[Any], Any]:
+        from benchmarks.peers_worker import kernel_fn
+
+        kernel = kernel_fn("relu", depth, W_STD, B_STD)
+        return lambda data: kernel(data, None, get="ntk")
+
+    for name, module, make in (
+        ("JAX", "jax", plain),
+        ("neural-tangents", "neural_tangents", tangents),
+    ):
+        if importlib.util.find_spec(module):
+            taken = peer(lambda make=make: measure(make), scale)
+            found.append({**entry, "work": f"{name}, gram", **taken})
+    return found
 
 
 def solves(quick: bool) -> list[dict[str, Any]]:
@@ -306,7 +362,7 @@ def solves(quick: bool) -> list[dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("triton", "jax", "pykeops", "numpy"):
+    for name in ("triton", "jax", "neural_tangents", "pykeops", "numpy"):
         if importlib.util.find_spec(name):
             found[name] = str(getattr(__import__(name), "__version__", "?"))
     return found
@@ -334,7 +390,7 @@ def main() -> None:
 
     def keep() -> None:
         report["seconds"] = time.perf_counter() - started
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        path.write_text(json.dumps(finite(report), indent=1, allow_nan=False) + "\n")
 
     report["checks"] = checks(options.quick)
     keep()
