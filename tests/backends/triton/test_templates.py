@@ -152,6 +152,30 @@ def test_product(kernel: str, n: int, columns: int) -> None:
         assert (np.abs(operator @ right - K @ right) <= bound).all()
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_rows_of_an_output_that_are_far_apart(
+    symmetric: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than 32 bits inside a tile: the same numbers strip by strip."""
+    X, Y = rows(70), None if symmetric else rows(90, seed=1)
+    options = {**on("triton"), "kernel": KERNELS}
+    want = kernreg.gram(RELU, X, Y, **options)
+    strips = []
+    fill = backend._TritonBound.fill
+    monkeypatch.setattr(
+        backend._TritonBound,
+        "fill",
+        lambda self, part, out: strips.append(part.j1 - part.j0) or fill(self, part, out),
+    )
+    monkeypatch.setattr(backend, "_REACH", 64 * 41)
+    monkeypatch.setattr(backend, "_STRIP", 40)
+    got = kernreg.gram(RELU, X, Y, **options)
+    assert strips == [70, 40, 30] if symmetric else [90, 40, 40, 10]
+    for kernel in KERNELS:
+        error = np.abs(getattr(got, kernel) - getattr(want, kernel))
+        assert error.max() <= 400 * EPS * getattr(want, kernel).max()
+
+
 def test_product_in_float32_keeps_a_vector_and_the_kind_of_the_operand() -> None:
     X = rows(80)
     operator = KernelOperator(RELU, X, dtype="float32", **on("triton"))
