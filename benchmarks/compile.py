@@ -30,7 +30,7 @@ from rich.table import Table
 from kernreg import nn
 from kernreg.backends.base import Request
 from kernreg.backends.triton.backend import TritonBackend
-from kernreg.backends.triton.tuning import tile
+from kernreg.backends.triton.tuning import Tile, tile
 
 RESULT = Path(__file__).parent / "results" / "compile.json"
 # Bytes of shared memory that one block may have.
@@ -64,8 +64,10 @@ WIDEST = {
 """Kernel, entry of tiles.json, and what is fixed when it is compiled."""
 
 
-def compiled(network: str, template: str, capability: int, precision: str) -> dict[str, Any]:
-    """Compile one template around one network; what the machine code uses."""
+def compiled(
+    network: str, template: str, capability: int, precision: str, given: Tile | None = None
+) -> dict[str, Any]:
+    """Compile one template around one network, on its default tile; what the machine code uses."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -77,7 +79,7 @@ def compiled(network: str, template: str, capability: int, precision: str) -> di
     X = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 5)))
     request = Request(NETWORKS[network].program(), X, None, np.dtype("f8" if wide else "f4"), True)
     name, sizes, fixed = (TEMPLATES | WIDEST)[template]
-    kernel, t = getattr(templates, name), tile(sizes, precision, capability)
+    kernel, t = getattr(templates, name), given or tile(sizes, precision, capability)
     constants = {
         **fixed,
         "PROGRAM": TritonBackend().bind(request).program(),
@@ -164,14 +166,25 @@ def main(write: bool = False) -> None:
         versions = {"triton": triton.__version__, "torch": torch.__version__}
         report = {"versions": versions, "seconds": seconds, "kernels": made}
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
-    if bad := [str(row) for row in made if _faulty(row)]:
-        sys.exit("Spills, too much shared memory, fenced atomics or no wgmma:\n" + "\n".join(bad))
+    bad = [f"{reason}: {row}" for row in made if (reason := _fault_of_default(row))]
+    if bad:
+        sys.exit("\n".join(bad))
 
 
-def _faulty(row: dict[str, Any]) -> bool:
-    wgmma = row["sm"] < 90 or row["precision"] in ("ieee", "float64") or "HGMMA" in row["mix"]
-    fenced = "ATOMG" in row["mix"]
-    return bool(row["stack"] or row["shared"] > SHARED[row["sm"]] or not wgmma or fenced)
+def fault(row: dict[str, Any], shared: int) -> str | None:
+    """Why a compiled kernel should not be used where a block may have ``shared`` bytes, or None."""
+    if row["stack"]:
+        return f"{row['stack']} bytes of stack"
+    if row["shared"] > shared:
+        return f"{row['shared']} bytes of shared memory, {shared} are there"
+    return "atomics that order other memory" if "ATOMG" in row["mix"] else None
+
+
+def _fault_of_default(row: dict[str, Any]) -> str | None:
+    units = row["sm"] >= 90 and row["precision"] not in ("ieee", "float64")
+    if units and "HGMMA" not in row["mix"]:
+        return "no wgmma"
+    return fault(row, SHARED[row["sm"]])
 
 
 if __name__ == "__main__":

@@ -126,6 +126,35 @@ def scaled_error(got: np.ndarray, want: np.ndarray, s1: np.ndarray, s2: np.ndarr
     return float(np.max(error)) if np.isfinite(got).all() else float("inf")
 
 
+def product_error(
+    product: np.ndarray, exact: np.ndarray, V: np.ndarray, s1: np.ndarray, s2: np.ndarray
+) -> float:
+    """Of ``K @ V``, relative to what errors of the entries may add up to."""
+    scale = np.sqrt(s1)[:, None] * (np.sqrt(s2) @ np.abs(V))
+    error = float(np.max(np.abs(product - exact @ V) / np.where(scale > 0, scale, 1.0)))
+    return error if math.isfinite(error) else float("inf")
+
+
+def error_bound(kind: str, precision: str) -> float:
+    """What entries under a policy, or in float64, may be off by on ordinary or hostile rows."""
+    if precision == "float64":
+        return 1e-10
+    return max(BOUNDS[precision], NEAR_BOUND) if kind == "hostile" else BOUNDS[precision]
+
+
+def arithmetic(precision: str) -> dict[str, str]:
+    """Options of an operator for a policy in float32, or for float64."""
+    wide = precision == "float64"
+    return (
+        {"dtype": "float64", "precision": "tf32x3"}
+        if wide
+        else {
+            "dtype": "float32",
+            "precision": precision,
+        }
+    )
+
+
 def checks(quick: bool) -> list[dict[str, Any]]:
     """Every template and precision against float64, on ordinary and on hostile rows."""
     n, d = (150, 23) if quick else (421, 57)
@@ -165,12 +194,9 @@ def _guarded(*case: Any) -> list[dict[str, Any]]:
 
 
 def _check(name: str, net: nn.Layer, kind: str, X: np.ndarray, precision: str) -> list[dict]:
-    wide = precision == "float64"
-    dtype = "float64" if wide else "float32"
-    options = {"dtype": dtype, "precision": "tf32x3" if wide else precision}
+    options = arithmetic(precision)
     Y = X[: len(X) // 3] * np.float32(1.5)
-    bound = 1e-10 if wide else BOUNDS[precision]
-    bound = max(bound, NEAR_BOUND) if kind == "hostile" and not wide else bound
+    bound = error_bound(kind, precision)
     found = []
     for template, other in (("gram, symmetric", None), ("gram", Y)):
         right = X if other is None else other
@@ -190,9 +216,7 @@ def _check(name: str, net: nn.Layer, kind: str, X: np.ndarray, precision: str) -
             operator = KernelOperator(
                 net, X, other, kernel, device=DEVICE, backend="triton", **options
             )
-            product = operator @ V
-            scale = np.sqrt(s1)[:, None] * (np.sqrt(s2) @ np.abs(V))
-            error = float(np.max(np.abs(product - exact @ V) / np.where(scale > 0, scale, 1.0)))
+            error = product_error(operator @ V, exact, V, s1, s2)
             found.append((template.replace("gram", "K @ V"), kernel, error))
     return [
         {
