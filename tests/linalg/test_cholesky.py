@@ -284,11 +284,13 @@ def test_a_gpu_that_runs_out_of_memory(method, message, monkeypatch):
     def full(*args, **kwargs):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    operator = DenseOperator(kernel_matrix(gaussian_points(40)))
+    def run():
+        solver = Cholesky(block=16)
+        solver.solve(solver.init(DenseOperator(kernel_matrix(40)), 0.1), np.ones(40))
+
     monkeypatch.setattr(Staircase, method, full)
     with pytest.raises(MemoryBudgetError, match=message):
-        solver = Cholesky(block=16)
-        solver.solve(solver.init(operator, 0.1), np.ones(40))
+        run()
 
 
 def test_callback_sees_every_panel():
