@@ -3,7 +3,8 @@
 Needs a CUDA GPU, torch and triton, no network and nothing installed. Every template and precision
 is checked against float64 on the CPU first; what fails is not timed, and the exit code says so.
 Times stand beside the limit of the arithmetic at rates that are measured on the same GPU, and
-beside torch, torch.compile and KeOps where they can be imported. Writes JSON after every stage.
+beside torch, torch.compile, KeOps, JAX and neural-tangents where they can be imported. Writes JSON
+after every stage.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import datetime
 import importlib.util
 import json
+import math
 import os
 import platform
 import statistics
@@ -30,7 +32,7 @@ from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.linalg.cholesky import Cholesky
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.problems import network, rows, torch_relu_ntk
+from benchmarks.problems import B_STD, W_STD, network, rows, torch_relu_ntk
 
 DEVICE = "cuda"
 # Error bounds relative to sqrt(K_ii K_jj): the contract, and what the rougher policies say.
@@ -58,13 +60,32 @@ def seconds(run: Callable[[], Any], repeat: int = 5) -> float:
     return statistics.median(times)
 
 
-def peer(run: Callable[[], Any]) -> float:
-    """Time of other code; NaN, and a line that says so, if it fails here."""
+def wall(run: Callable[[], Any], repeat: int = 3) -> float:
+    """Median time of a run that ends when its work does, after one that warms up."""
+    run()
+    times = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def peer(measure: Callable[[], float], scale: float = 1.0) -> dict[str, Any]:
+    """Time of other code, ``scale`` times what is measured; None and the reason if it fails."""
     try:
-        return seconds(run, 3)
+        return {"seconds": scale * measure()}
     except Exception as error:
-        print(f"a peer failed: {error!r}")
-        return float("nan")
+        return {"seconds": None, "failed": repr(error)}
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def hostile(n: int, d: int) -> np.ndarray:
@@ -103,6 +124,35 @@ def scaled_error(got: np.ndarray, want: np.ndarray, s1: np.ndarray, s2: np.ndarr
     scale = np.sqrt(np.outer(s1, s2))
     error = np.abs(got - want) / np.where(scale > 0, scale, 1.0)
     return float(np.max(error)) if np.isfinite(got).all() else float("inf")
+
+
+def product_error(
+    product: np.ndarray, exact: np.ndarray, V: np.ndarray, s1: np.ndarray, s2: np.ndarray
+) -> float:
+    """Of ``K @ V``, relative to what errors of the entries may add up to."""
+    scale = np.sqrt(s1)[:, None] * (np.sqrt(s2) @ np.abs(V))
+    error = float(np.max(np.abs(product - exact @ V) / np.where(scale > 0, scale, 1.0)))
+    return error if math.isfinite(error) else float("inf")
+
+
+def error_bound(kind: str, precision: str) -> float:
+    """What entries under a policy, or in float64, may be off by on ordinary or hostile rows."""
+    if precision == "float64":
+        return 1e-10
+    return max(BOUNDS[precision], NEAR_BOUND) if kind == "hostile" else BOUNDS[precision]
+
+
+def arithmetic(precision: str) -> dict[str, str]:
+    """Options of an operator for a policy in float32, or for float64."""
+    wide = precision == "float64"
+    return (
+        {"dtype": "float64", "precision": "tf32x3"}
+        if wide
+        else {
+            "dtype": "float32",
+            "precision": precision,
+        }
+    )
 
 
 def checks(quick: bool) -> list[dict[str, Any]]:
@@ -144,12 +194,9 @@ def _guarded(*case: Any) -> list[dict[str, Any]]:
 
 
 def _check(name: str, net: nn.Layer, kind: str, X: np.ndarray, precision: str) -> list[dict]:
-    wide = precision == "float64"
-    dtype = "float64" if wide else "float32"
-    options = {"dtype": dtype, "precision": "tf32x3" if wide else precision}
+    options = arithmetic(precision)
     Y = X[: len(X) // 3] * np.float32(1.5)
-    bound = 1e-10 if wide else BOUNDS[precision]
-    bound = max(bound, NEAR_BOUND) if kind == "hostile" and not wide else bound
+    bound = error_bound(kind, precision)
     found = []
     for template, other in (("gram, symmetric", None), ("gram", Y)):
         right = X if other is None else other
@@ -169,9 +216,7 @@ def _check(name: str, net: nn.Layer, kind: str, X: np.ndarray, precision: str) -
             operator = KernelOperator(
                 net, X, other, kernel, device=DEVICE, backend="triton", **options
             )
-            product = operator @ V
-            scale = np.sqrt(s1)[:, None] * (np.sqrt(s2) @ np.abs(V))
-            error = float(np.max(np.abs(product - exact @ V) / np.where(scale > 0, scale, 1.0)))
+            error = product_error(operator @ V, exact, V, s1, s2)
             found.append((template.replace("gram", "K @ V"), kernel, error))
     return [
         {
@@ -226,9 +271,10 @@ def _measured(
         row["share"] = row["limit"] / row["seconds"]
     half["symmetric_gain"] = whole / spent
     if entry["precision"] == "tf32x3":
+        scale = (n / min(n, BLOCK)) ** 2
         for name, kernel in (("torch", torch_relu_ntk), ("torch.compile", compiled)):
-            whole = peer(lambda kernel=kernel: tile(kernel)) * (n / min(n, BLOCK)) ** 2
-            found.append({**entry, "work": f"{name}, {work}", "seconds": whole})
+            taken = peer(lambda kernel=kernel: seconds(lambda: tile(kernel), 3), scale)
+            found.append({**entry, "work": f"{name}, {work}", **taken})
     return found
 
 
@@ -236,14 +282,16 @@ def _gram(
     n: int, d: int, depth: int, precision: str, rates: dict[str, float], compiled: Any
 ) -> list[dict[str, Any]]:
     X, out = torch.from_numpy(rows(n, d)).to(DEVICE), torch.empty(n, n, device=DEVICE)
-    return _measured(
-        {"work": "gram", "n": n, "d": d, "depth": depth, "precision": precision},
+    entry = {"work": "gram", "n": n, "d": d, "depth": depth, "precision": precision}
+    found = _measured(
+        entry,
         lambda operator: operator.to_dense(out),
         _operators(X, depth, precision),
         limit(d, depth, precision, rates),
         lambda kernel: kernel(X[:BLOCK], depth),
         compiled,
     )
+    return found + (_jax(X[:BLOCK], entry) if precision == "tf32x3" else [])
 
 
 def _products(
@@ -273,9 +321,41 @@ def _keops(X: torch.Tensor, V: torch.Tensor, entry: dict[str, Any]) -> list[dict
     rho = (LazyTensor(U[:, None, :]) * LazyTensor(U[None, :, :])).sum(-1).clamp(-1.0, 1.0)
     angle = torch.pi - rho.acos()
     kernel = ((1 - rho * rho).sqrt() + 2 * angle * rho) / (2 * torch.pi)
-    return [
-        {**entry, "depth": 1, "work": "KeOps, K @ V", "seconds": seconds(lambda: kernel @ V, 3)}
-    ]
+    taken = peer(lambda: seconds(lambda: kernel @ V, 3))
+    return [{**entry, "depth": 1, "work": "KeOps, K @ V", **taken}]
+
+
+def _jax(X: torch.Tensor, entry: dict[str, Any]) -> list[dict]:
+    """The recursion compiled by JAX, and neural-tangents, on a block of a Gram matrix."""
+    # Otherwise JAX takes most of the memory of the GPU at its first use.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    depth, scale, found = entry["depth"], (entry["n"] / len(X)) ** 2, []
+
+    def measure(make: Callable[[Any], Callable[[Any], Any]]) -> float:
+        import jax
+
+        if DEVICE != "cpu" and jax.default_backend() != "gpu":
+            raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on a GPU")
+        data, run = jax.numpy.asarray(X.cpu().numpy()), make(jax)
+        return wall(lambda: jax.block_until_ready(run(data)))
+
+    def plain(jax: Any) -> Callable[[Any], Any]:
+        return jax.jit(lambda data: torch_relu_ntk(data, depth, jax.numpy))
+
+    def tangents(jax: Any) -> Callable[[Any], Any]:
+        from benchmarks.peers_worker import kernel_fn
+
+        kernel = kernel_fn("relu", depth, W_STD, B_STD)
+        return lambda data: kernel(data, None, get="ntk")
+
+    for name, module, make in (
+        ("JAX", "jax", plain),
+        ("neural-tangents", "neural_tangents", tangents),
+    ):
+        if importlib.util.find_spec(module):
+            taken = peer(lambda make=make: measure(make), scale)
+            found.append({**entry, "work": f"{name}, gram", **taken})
+    return found
 
 
 def solves(quick: bool) -> list[dict[str, Any]]:
@@ -306,7 +386,7 @@ def solves(quick: bool) -> list[dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("triton", "jax", "pykeops", "numpy"):
+    for name in ("triton", "jax", "neural_tangents", "pykeops", "numpy"):
         if importlib.util.find_spec(name):
             found[name] = str(getattr(__import__(name), "__version__", "?"))
     return found
@@ -334,7 +414,7 @@ def main() -> None:
 
     def keep() -> None:
         report["seconds"] = time.perf_counter() - started
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        path.write_text(json.dumps(finite(report), indent=1, allow_nan=False) + "\n")
 
     report["checks"] = checks(options.quick)
     keep()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -33,20 +35,21 @@ def float32_error(net: nn.Layer, X: np.ndarray, K: np.ndarray) -> float:
     return float(np.max(np.abs(K - exact) / np.outer(scale, scale)))
 
 
-def torch_relu_ntk(X: torch.Tensor, depth: int) -> torch.Tensor:
+def torch_relu_ntk(X: Any, depth: int, xp: Any = torch) -> Any:
     """The NTK of a ReLU network as one writes it by hand: full square, one recursion.
 
-    The variances have their own recursion, so that a compiler can fuse all layers.
+    The variances have their own recursion, so that a compiler can fuse all layers. ``xp`` is torch
+    or ``jax.numpy``, of which ``X`` is an array.
     """
     W, b = W_STD**2, B_STD**2
     q = W * (X * X).mean(1) + b
     K = W * (X @ X.T) / X.shape[1] + b
     T = K
     for _ in range(depth):
-        s = torch.sqrt(q[:, None] * q)
-        rho = torch.clamp(K / s, -1.0, 1.0)
-        angle = torch.pi - torch.acos(rho)
-        K = W * s * (torch.sqrt(1 - rho * rho) + angle * rho) / (2 * torch.pi) + b
-        T = K + W * T * angle / (2 * torch.pi)
+        s = xp.sqrt(q[:, None] * q)
+        rho = xp.clip(K / s, -1.0, 1.0)
+        angle = xp.pi - xp.arccos(rho)
+        K = W * s * (xp.sqrt(1 - rho * rho) + angle * rho) / (2 * xp.pi) + b
+        T = K + W * T * angle / (2 * xp.pi)
         q = W * q / 2 + b
     return T

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Triton kernels run on the CPU; it reads this when it is imported.
-os.environ.setdefault("TRITON_INTERPRET", "1")
+if not torch.cuda.is_available():
+    # Triton kernels run on the CPU then; it reads this when it is imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 hypothesis.settings.register_profile("kernreg", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("kernreg")

@@ -62,12 +62,16 @@ class _ReferenceBound:
         scale = row1.s[:, None] * row2.s[None, :]
         tiles = {"nngp": scale * pair.rho, "ntk": scale * pair.tau}
         if self._symmetric and i0 == j0:
-            for kernel, tile in tiles.items():
+            for tile in tiles.values():
                 # A square on the diagonal may be cut short on one side.
                 n = min(tile.shape)
                 low = torch.tril(tile[:n, :n], -1)
                 tile[:n, :n] = low + low.T
-                tile.diagonal().copy_(R.diagonal(self._out, kernel)[i0 : i0 + n])
+        if self._symmetric and max(i0, j0) < min(i1, j1):
+            first, last = max(i0, j0), min(i1, j1)
+            for kernel, tile in tiles.items():
+                crossed = tile[first - i0 : last - i0, first - j0 : last - j0]
+                crossed.diagonal().copy_(R.diagonal(self._out, kernel)[first:last])
         return tiles
 
 

@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 )
 
 from kernreg import nn
+from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.estimators import persistence
 from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
@@ -54,6 +55,7 @@ class KernelModel(BaseEstimator):
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
         "device": [str],
         "backend": [str],
+        "precision": [StrOptions(set(PRECISIONS))],
         "max_memory": [Interval(Real, 1, None, closed="left"), str, None],
         "verbose": ["verbose"],
     }
@@ -69,6 +71,7 @@ class KernelModel(BaseEstimator):
         dtype: Any = None,
         device: str = "cpu",
         backend: str = "auto",
+        precision: str = "tf32x3",
         max_memory: float | str | None = None,
         verbose: bool | int = 0,
     ) -> None:
@@ -81,6 +84,7 @@ class KernelModel(BaseEstimator):
         self.dtype = dtype
         self.device = device
         self.backend = backend
+        self.precision = precision
         self.max_memory = max_memory
         self.verbose = verbose
 
@@ -284,6 +288,7 @@ class KernelModel(BaseEstimator):
             dtype=X.dtype,
             device=self.device,
             backend=self.backend,
+            precision=self.precision,
         )
         with progress(f"{type(self).__name__}: {planned.solver}", bool(self.verbose)) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
@@ -338,6 +343,7 @@ class KernelModel(BaseEstimator):
             dtype=X.dtype,
             device=self.device,
             backend=self.backend,
+            precision=self.precision,
         )
         result = (
             operator @ self.dual_coef_

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 
 from kernreg.estimators import _state
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
+from kernreg.linalg.inputs import check_device
 
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel
@@ -99,7 +101,8 @@ def load(
     Returns
     -------
     KernelRegressor or KernelClassifier
-        The fitted model; its predictions are those of the saved one, bit for bit.
+        The fitted model; its predictions are those of the saved one, bit for bit, unless it must
+        compute elsewhere.
 
     Raises
     ------
@@ -108,6 +111,11 @@ def load(
     ModelFileError
         If the file is truncated, not a kernreg model, of another format version, holds another
         class than ``expected``, or names Python functions and is not ``trusted``.
+
+    Warns
+    -----
+    UserWarning
+        If the model computes on a GPU that is not there: it is given ``device="cpu"``.
 
     Examples
     --------
@@ -143,13 +151,34 @@ def load(
             "import. If you trust the file, load it with trusted=True."
         )
     try:
-        return _state.from_state(cls, arrays, header)
+        model = _state.from_state(cls, arrays, header)
     except NetworkError as error:
         if functions:
             raise ModelFileError(f"Cannot load {path}: {error}") from error
         raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
+    _move_to_what_is_there(model)
+    return model
+
+
+def _move_to_what_is_there(model: KernelModel) -> None:
+    """A model of a GPU that this machine lacks computes on the CPU."""
+    if not str(model.device).startswith("cuda"):
+        return
+    try:
+        check_device(model.device)
+    except InvalidInputError:
+        # Backends of a GPU would refuse to.
+        backend = "auto" if model.backend in ("triton", "cuda") else model.backend
+        warnings.warn(
+            f"the model was saved with device={model.device!r}, which is not there: it computes on "
+            "the CPU, where the last digits of predictions may differ; set_params(device=...) "
+            "names another device",
+            UserWarning,
+            stacklevel=3,
+        )
+        model.set_params(device="cpu", backend=backend)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -44,6 +44,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         Where to compute: "cpu", or "cuda" for a GPU, which then holds the factor.
     backend : str, default="auto"
         Which implementation of the kernel to use; ``explain`` lists them.
+    precision : {"tf32x3", "ieee", "tf32", "bf16x3"}, default="tf32x3"
+        Of float32 products on the matrix units of a GPU, see :func:`kernreg.gram`; without effect
+        on the CPU and in float64.
     max_memory : int or str, optional
         Memory budget in bytes or as text such as "4GB"; 90 % of the free memory of the device if
         left out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import warnings
@@ -19,7 +20,7 @@ from kernreg.exceptions import (
     JitterWarning,
     NotPositiveDefiniteError,
 )
-from kernreg.linalg.inputs import as_output
+from kernreg.linalg.inputs import as_output, within_memory
 from kernreg.linalg.panels import Breakdown, Staircase, full_precision, panel_bounds
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
@@ -93,7 +94,7 @@ class CholeskyState:
         workspace; the result is kept. Relative error about ``cond * eps`` of the factor's dtype.
         """
         if self._inverse_diagonal is None:
-            with full_precision():
+            with full_precision(), self._room():
                 self._inverse_diagonal = self.factor.inverse_diagonal()
         return self._inverse_diagonal
 
@@ -114,14 +115,20 @@ class CholeskyState:
 
     def half_solve(self, V: NDArray[Any]) -> NDArray[Any]:
         """``L^-1 V`` in the factor's dtype, for V of shape (n,) or (n, t): n^2 t operations."""
-        with full_precision():
+        with full_precision(), self._room():
             return self.factor.forward(self._work(V)).cpu().numpy().reshape(V.shape)
 
     def inverse_times(self, V: NDArray[Any]) -> NDArray[Any]:
         """``(L L^T)^-1 V`` in the factor's dtype, without refinement: 2 n^2 t operations."""
-        with full_precision():
+        with full_precision(), self._room():
             work = self._work(V)
             return self.factor.backward(self.factor.forward(work)).cpu().numpy().reshape(V.shape)
+
+    def _room(self) -> contextlib.AbstractContextManager[None]:
+        return within_memory(
+            "The right-hand sides do not fit the free memory of the GPU beside the factor: solve "
+            "for fewer at once, or use a smaller block or device='cpu'."
+        )
 
     def _work(self, V: NDArray[Any]) -> torch.Tensor:
         columns = np.array(V.reshape(len(V), -1), dtype=self.factor.dtype, order="C")
@@ -253,7 +260,7 @@ class Cholesky:
         row = 0
         for jitter in self._ladder(mean, self._eps(operator)):
             try:
-                with full_precision(self.precision == "mixed"):
+                with full_precision(self.precision == "mixed"), _room_for_factor(n, operator):
                     factor = self._attempt(operator, shift + jitter, callback)
             except Breakdown as failure:
                 row = failure.row
@@ -404,6 +411,13 @@ class Cholesky:
             refined = refine(product, state.precondition, rhs, max_products=limit)
             status = Status.JITTERED if refined.converged.all() else Status.NOT_CONVERGED
             return refined, spent + product.count, status
+
+
+def _room_for_factor(n: int, operator: Any) -> contextlib.AbstractContextManager[None]:
+    return within_memory(
+        f"The factor for n={n} in {np.dtype(operator.dtype)} does not fit the free memory of the "
+        "GPU: use fewer rows, dtype float32, a smaller block or device='cpu'."
+    )
 
 
 def _new_panel(shape: tuple[int, int], dtype: np.dtype[Any], device: Any) -> torch.Tensor:

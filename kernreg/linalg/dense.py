@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from kernreg.backends import bind
-from kernreg.backends.base import Part, Request
+from kernreg.backends.base import CPU, Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import (
     as_output,
@@ -21,6 +21,7 @@ from kernreg.linalg.inputs import (
     deliver,
     kernel_names,
 )
+from kernreg.linalg.transfer import fill
 from kernreg.nn import Layer
 
 __all__ = ["Kernels", "diag", "gram"]
@@ -65,7 +66,7 @@ def gram(
     backend : str
         "auto", "cpu", "triton" or "reference".
     out : array of shape (n1, n2), optional
-        Where to write (a tuple of arrays for two kernels).
+        Where to write, on the device or in host memory (a tuple of arrays for two kernels).
     exact : bool
         Run every layer; no profile pass.
     precision : {"tf32x3", "ieee", "tf32", "bf16x3"}
@@ -109,18 +110,20 @@ def gram(
     B = None if X2 is None else as_rows(X2, "X2", like=A, device=A.device)
     kind = common_dtype(dtype, A, B)
     shape = (len(A), len(A if B is None else B))
-    outs = _outputs(out, names, shape, kind, A.device)
+    tensors = isinstance(X1, Tensor)
+    # Results that become NumPy arrays are brought to host memory panel by panel.
+    outs = _outputs(out, names, shape, kind, A.device if tensors else CPU)
     request = Request(net.program(), A, B, kind, exact, check_precision(precision))
     _, bound = bind(request, backend)
-    bound.fill(Part(0, shape[0], 0, shape[1]), outs)
+    whole = Part(0, shape[0], 0, shape[1])
+    fill(bound, whole, outs, symmetric=B is None, device=A.device)
     if out is not None:
         for target, given in zip(
             outs.values(), out if isinstance(out, tuple) else (out,), strict=True
         ):
             deliver(target, given)
         return out
-    tensors = isinstance(X1, Tensor)
-    results = {k: v if tensors else v.cpu().numpy() for k, v in outs.items()}
+    results = {k: v if tensors else v.numpy() for k, v in outs.items()}
     return results[kernel] if isinstance(kernel, str) else _named(results, names)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
@@ -129,10 +128,10 @@ class Eigh:
 
     Notes
     -----
-    Always float64, whatever the dtype of the operator, and full: ``init`` costs a Gram matrix and
-    some 9 n^3 operations; memory 2 n^2 float64 numbers (matrix and eigenvectors) at the peak and
-    n^2 in the state. Each ridge then costs 2 n^2 (t + 1) operations. LAPACK's ``syevr`` is used:
-    as fast as ``syevd`` and without its n^2 workspace.
+    Always in float64 and on the CPU, whatever the dtype and device of the operator, and full:
+    ``init`` costs a Gram matrix and some 9 n^3 operations; memory 2 n^2 float64 numbers (matrix
+    and eigenvectors) at the peak and n^2 in the state. Each ridge then costs 2 n^2 (t + 1)
+    operations. LAPACK's ``syevr`` is used: as fast as ``syevd`` and without its n^2 workspace.
 
     With sample weights w the matrix is ``K + ridge diag(1/w)``, the dual form of
     ``min sum_i w_i (y_i - f(x_i))^2 + ridge ||f||^2``, decomposed as W^1/2 K W^1/2.
@@ -210,7 +209,7 @@ class Eigh:
             weights = weights * given
         root = None if np.ndim(ridge) == 0 and sample_weight is None else np.sqrt(weights)
         matrix = np.empty((n, n))
-        _fill(operator.astype("float64"), matrix)
+        operator.astype("float64").to_dense(out=matrix)
         if not np.isfinite(matrix.sum()) and not np.isfinite(matrix).all():
             raise InvalidInputError(
                 "the kernel matrix contains NaN or infinity: check the input for NaN and huge "
@@ -319,13 +318,3 @@ def _warn_jitter(jitter: float) -> None:
             JitterWarning,
             stacklevel=3,
         )
-
-
-def _fill(operator: Any, matrix: NDArray[np.float64]) -> None:
-    """Bring the kernel to ``matrix``; from a GPU by rows, which decomposes on the CPU."""
-    if str(getattr(operator, "device", "cpu")) == "cpu":
-        operator.to_dense(out=matrix)
-        return
-    for start in range(0, len(matrix), _ROWS):
-        rows = slice(start, start + _ROWS)
-        matrix[rows] = torch.as_tensor(operator.tile(rows, slice(None))).cpu().numpy()

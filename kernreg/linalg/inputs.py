@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import issparse
 from torch import Tensor
 
+from kernreg.backends.base import CPU
 from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.nn import Layer
@@ -24,6 +27,7 @@ __all__ = [
     "common_dtype",
     "deliver",
     "kernel_names",
+    "within_memory",
 ]
 
 KINDS = {"float32": torch.float32, "float64": torch.float64}
@@ -91,7 +95,14 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
             raise InvalidInputError(
                 f"{name} contains NaN or infinity (first in row {row}); drop or impute them."
             )
-    return X if device is None else X.to(check_device(device))
+    if device is None:
+        return X
+    where = check_device(device)
+    with within_memory(
+        f"{name} of shape {tuple(X.shape)} does not fit the free memory of {where}: use fewer "
+        "rows, float32 or device='cpu'."
+    ):
+        return X.to(where)
 
 
 def _from_numpy(X: Any, name: str) -> Tensor:
@@ -153,8 +164,27 @@ def kernel_names(kernel: Any, *, single: bool = False) -> tuple[str, ...]:
     return names
 
 
+@contextlib.contextmanager
+def within_memory(message: str) -> Iterator[None]:
+    """Raise MemoryBudgetError, with this message, where no memory is left.
+
+    Examples
+    --------
+    >>> with within_memory("too much"):
+    ...     raise torch.cuda.OutOfMemoryError
+    Traceback (most recent call last):
+    kernreg.exceptions.MemoryBudgetError: too much
+    """
+    try:
+        yield
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        raise MemoryBudgetError(message) from error
+
+
 def as_output(out: Any, shape: tuple[int, int], dtype: np.dtype, device: torch.device) -> Tensor:
-    """``out`` as a tensor to write to, or a new one if it is None.
+    """``out`` as a tensor to write to, or a new one on ``device`` if it is None.
+
+    Given ones may be in host memory, wherever the entries are made.
 
     Raises
     ------
@@ -163,26 +193,26 @@ def as_output(out: Any, shape: tuple[int, int], dtype: np.dtype, device: torch.d
     """
     kind = KINDS[dtype.name]
     if out is None:
-        try:
+        with within_memory(
+            f"A {dtype.name} matrix of shape {shape} does not fit the free memory of {device}: "
+            "write to host memory (out=, or rows in NumPy), use a KernelOperator, which stores "
+            "none, or float32."
+        ):
             if device.type == "cpu":
                 # NumPy asks for huge pages, which are touched for the first time in half the time.
                 return torch.from_numpy(np.empty(shape, dtype))
             return torch.empty(shape, dtype=kind, device=device)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise MemoryBudgetError(
-                f"A {dtype.name} matrix of shape {shape} does not fit the free memory of {device}: "
-                "use a KernelOperator, which stores none, or float32."
-            ) from error
     target = out
     if isinstance(out, np.ndarray) and out.dtype == dtype and out.flags.writeable:
         # Torch knows no negative strides: the result is copied by `deliver`.
         target = torch.from_numpy(out.copy() if _backwards(out) else out)
     fits = isinstance(target, Tensor) and (target.shape, target.dtype) == (shape, kind)
-    if not fits or target.stride(1) != 1 or target.device != device:
+    if not fits or target.stride(1) != 1 or target.device not in (device, CPU):
         found = getattr(out, "dtype", type(out).__name__), getattr(out, "shape", None)
         raise InvalidInputError(
             f"out must be a writeable {dtype.name} array of shape {shape} with contiguous rows on "
-            f"{device}, found {found[0]} of shape {found[1]}."
+            f"{device}{'' if device == CPU else ' or in host memory'}, found {found[0]} of shape "
+            f"{found[1]}."
         )
     return target
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from kernreg.backends import bind
-from kernreg.backends.base import Fused, Part, Request
+from kernreg.backends.base import CPU, Fused, Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import (
     KINDS,
@@ -21,7 +21,9 @@ from kernreg.linalg.inputs import (
     common_dtype,
     deliver,
     kernel_names,
+    within_memory,
 )
+from kernreg.linalg.transfer import fill
 from kernreg.nn import Layer
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ class KernelOperator:
         rows, cols : slice
             Without a step.
         out : array, optional
-            Where to write; its rows must be contiguous.
+            Where to write, on the device or in host memory; its rows must be contiguous.
 
         Returns
         -------
@@ -148,9 +150,11 @@ class KernelOperator:
             If a slice has a step, or ``out`` has the wrong shape or dtype.
         """
         (i0, i1), (j0, j1) = self._bounds(rows, 0), self._bounds(cols, 1)
-        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
+        # Results that become NumPy arrays are brought to host memory panel by panel.
+        where = self.device if self._tensors else CPU
+        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, where)
         if target.numel():
-            self._bound.fill(Part(i0, i1, j0, j1), {self.kernel: target})
+            self._fill(Part(i0, i1, j0, j1), target)
         if out is None:
             return self._outward(target)
         deliver(target, out)
@@ -279,26 +283,47 @@ class KernelOperator:
         product = product.reshape(self.shape[0], *right.shape[1:])
         return product.to(V.device) if isinstance(V, Tensor) else product.cpu().numpy()
 
+    def _fill(self, part: Part, target: Tensor) -> None:
+        outs = {self.kernel: target}
+        fill(self._bound, part, outs, symmetric=self.symmetric, device=self.device)
+
     def _times(self, V: Tensor) -> Tensor:
         """The product with real columns, in their type."""
-        if isinstance(self._bound, Fused):
-            return self._bound.multiply(self.kernel, V).to(V.dtype)
-        return self._by_panels(V)
+        with within_memory(
+            f"A product with {V.shape[1]} columns does not fit the free memory of {self.device}: "
+            "multiply fewer columns at once, or use device='cpu'."
+        ):
+            if isinstance(self._bound, Fused):
+                return self._bound.multiply(self.kernel, V).to(V.dtype)
+            return self._by_panels(V)
 
     def _by_panels(self, V: Tensor) -> Tensor:
         n = self.shape[0]
         out = torch.zeros((n, V.shape[1]), dtype=V.dtype, device=self.device)
         step = max(1, _PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1])))
-        for i0 in range(0, n, step):
+        i0 = 0
+        while i0 < n:
             i1 = min(n, i0 + step)
-            width = i1 if self.symmetric else self.shape[1]
-            panel = torch.empty((i1 - i0, width), dtype=KINDS[self.dtype.name], device=self.device)
-            self._bound.fill(Part(i0, i1, 0, width), {self.kernel: panel})
-            panel = panel.to(V.dtype)
-            out[i0:i1] += panel @ V[:width]
-            if self.symmetric:
-                out[:i0] += panel[:, :i0].T @ V[i0:i1]
+            try:
+                self._add_panel(i0, i1, V, out)
+            except torch.cuda.OutOfMemoryError:
+                if step == 1:
+                    raise
+                step = max(1, min(step, n) // 2)
+            else:
+                i0 = i1
         return out
+
+    def _add_panel(self, i0: int, i1: int, V: Tensor, out: Tensor) -> None:
+        """Add what rows ``[i0, i1)`` give to ``K @ V``; nothing if memory does not suffice."""
+        width = i1 if self.symmetric else self.shape[1]
+        panel = torch.empty((i1 - i0, width), dtype=KINDS[self.dtype.name], device=self.device)
+        self._bound.fill(Part(i0, i1, 0, width), {self.kernel: panel})
+        panel = panel.to(V.dtype)
+        below = panel @ V[:width]
+        if self.symmetric and i0:
+            out[:i0].addmm_(panel[:, :i0].T, V[i0:i1])
+        out[i0:i1] += below
 
     def as_scipy(self) -> LinearOperator:
         """The operator for ``scipy.sparse.linalg``.

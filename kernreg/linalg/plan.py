@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import torch
 
+from kernreg.backends.base import CPU
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
@@ -179,12 +180,13 @@ def plan(
     n_alphas : int, default=1
         Ridges that will be tried; from eight on, one eigendecomposition is cheaper.
     device : device, optional
-        Where the matrix will be; the CPU if left out.
+        Where the kernel is evaluated and factored; the CPU if left out.
 
     Returns
     -------
     Plan
-        Solver and predicted peak, the data itself not counted.
+        Solver and predicted peak where it keeps its matrix: Cholesky on the device, its copy of the
+        data included, Eigh on the CPU. The caller's data are not counted.
 
     Raises
     ------
@@ -205,36 +207,43 @@ def plan(
     for name, value in (("n", n), ("d", d), ("n_outputs", n_outputs), ("n_alphas", n_alphas)):
         if value < 1:
             raise InvalidInputError(f"Expected {name} >= 1, found {value}.")
-    budget = memory_budget(max_memory, device)
+    where = check_device(device)
+    # A decomposition runs on the CPU, wherever the kernel is.
+    homes = {"cholesky": where, "eigh": CPU}
+    budgets = {name: memory_budget(max_memory, home) for name, home in homes.items()}
     direct = solver if isinstance(solver, Cholesky) else Cholesky()
 
     def predict(name: str, rows: int, size: np.dtype[Any]) -> int:
         if name == "cholesky":
-            return _cholesky_bytes(direct, rows, d, n_outputs, size)
+            # The caller's copy of the data is in host memory; a GPU gets one of its own.
+            copied = 0 if where == CPU else rows * d * size.itemsize
+            return copied + _cholesky_bytes(direct, rows, d, n_outputs, size)
         return Eigh.peak_bytes(rows, n_outputs, n_alphas) + 8 * rows * (d + _TILE_ROWS)
 
     peaks = {name: predict(name, n, size) for name in ("cholesky", "eigh")}
-    chosen, reason = _choose(solver, peaks, budget, n_alphas, check_device(device).type)
+    chosen, reason = _choose(solver, peaks, budgets, n_alphas, where.type)
     storage = {"cholesky": "packed", "eigh": "dense"}
-    if peaks[chosen] > budget:
+    if peaks[chosen] > budgets[chosen]:
         tried = peaks if solver == "auto" else {chosen: peaks[chosen]}
         needs = " and ".join(f"{name} needs {_readable(peak)}" for name, peak in tried.items())
+        allowed = {_readable(budgets[name]): homes[name] for name in tried}
         raise MemoryBudgetError(
-            f"{needs} for n={n} in {size}, allowed are {_readable(budget)}. "
-            f"{_remedies(tried, n, size, predict, budget)}"
+            f"{needs} for n={n} in {size}, allowed are "
+            + " and ".join(b + f" on {h}" * (where != CPU) for b, h in allowed.items())
+            + f". {_remedies(tried, n, size, predict, budgets)}"
         )
     others = tuple(
         Candidate(
             name,
             storage[name],
             peak,
-            "does not fit" if peak > budget else _why_not(name),
+            "does not fit" if peak > budgets[name] else _why_not(name),
         )
         for name, peak in peaks.items()
         if name != chosen
     )
     block = min(direct.block, n) if chosen == "cholesky" else n
-    return Plan(chosen, storage[chosen], block, peaks[chosen], budget, reason, others)
+    return Plan(chosen, storage[chosen], block, peaks[chosen], budgets[chosen], reason, others)
 
 
 def _cholesky_bytes(solver: Cholesky, n: int, d: int, n_outputs: int, dtype: np.dtype[Any]) -> int:
@@ -248,7 +257,11 @@ def _why_not(name: str) -> str:
 
 
 def _choose(
-    solver: str | Cholesky | Eigh, peaks: dict[str, int], budget: int, n_alphas: int, where: str
+    solver: str | Cholesky | Eigh,
+    peaks: dict[str, int],
+    budgets: dict[str, int],
+    n_alphas: int,
+    where: str,
 ) -> tuple[str, str]:
     name = solver if isinstance(solver, str) else type(solver).__name__.lower()
     if name in peaks:
@@ -259,12 +272,11 @@ def _choose(
         "cholesky": f"one factorisation for each ridge ({n_alphas})",
         "eigh": f"one decomposition serves all ridges ({n_alphas})",
     }
-    # Decompositions run on the CPU, wherever the kernel is.
     pays = n_alphas >= _EIGH_PAYS and where == "cpu"
     best, other = ("eigh", "cholesky") if pays else ("cholesky", "eigh")
-    if peaks[best] <= budget:
+    if peaks[best] <= budgets[best]:
         return best, reasons[best]
-    if peaks[other] <= budget:
+    if peaks[other] <= budgets[other]:
         return other, f"{reasons[other]}; {best} does not fit"
     return min(peaks, key=lambda name: peaks[name]), "least memory"
 
@@ -274,7 +286,7 @@ def _remedies(
     n: int,
     dtype: np.dtype[Any],
     predict: Callable[[str, int, np.dtype[Any]], int],
-    budget: int,
+    budgets: Mapping[str, int],
 ) -> str:
     remedies = [f"allow {_enough(min(tried.values()))} by max_memory"]
     others = {name: predict(name, n, dtype) for name in ("cholesky", "eigh") if name not in tried}
@@ -282,12 +294,14 @@ def _remedies(
     remedies += [
         f"use solver={name!r} ({_readable(peak)})"
         for name, peak in others.items()
-        if peak <= budget
+        if peak <= budgets[name]
     ]
-    if len(remedies) == 1 and dtype == np.float64 and single <= budget:
+    if len(remedies) == 1 and dtype == np.float64 and single <= budgets["cholesky"]:
         remedies.append(f"in Python use solver='cholesky', dtype='float32' ({_readable(single)})")
-    fitting = bisect.bisect_right(
-        range(1, n), budget, key=lambda rows: min(predict(name, rows, dtype) for name in tried)
+    fitting = bisect.bisect_left(
+        range(1, n),
+        True,
+        key=lambda rows: all(predict(name, rows, dtype) > budgets[name] for name in tried),
     )
     if fitting:
         remedies.append(f"use at most {fitting} row{'s' * (fitting > 1)}")

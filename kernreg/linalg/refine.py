@@ -101,11 +101,8 @@ class SymmetricProduct:
         return result
 
     def _tile(self, i0: int, i1: int, j0: int, j1: int) -> torch.Tensor:
-        rows, columns = slice(i0, i1), slice(j0, j1)
-        if str(getattr(self.operator, "device", "cpu")) != "cpu":
-            return torch.as_tensor(self.operator.tile(rows, columns)).cpu()
         array = self._buffer[: (i1 - i0) * (j1 - j0)].reshape(i1 - i0, j1 - j0)
-        self.operator.tile(rows, columns, array)
+        self.operator.tile(slice(i0, i1), slice(j0, j1), array)
         return torch.from_numpy(array)
 
 

@@ -30,6 +30,15 @@ backends = pytest.mark.parametrize(
 )
 
 
+TRITON_DEVICE = "cpu" if config.triton_interpreter() else "cuda"
+"""Where Triton computes in tests: a GPU if there is one, otherwise its interpreter."""
+
+
+def on(backend: str) -> dict[str, str]:
+    """The options of ``gram`` for a backend, with a device where it needs one."""
+    return {"backend": backend, "device": TRITON_DEVICE if backend == "triton" else "cpu"}
+
+
 def rows(n: int = 9, d: int = 5, seed: int = 0) -> np.ndarray:
     """Ordinary rows: no two are close to parallel."""
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32).astype(float)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 import kernreg
 from kernreg import nn
-from tests.backends.compare import KERNELS, backends, hard_rows, needs_cpu, relative_error, rows
+from tests.backends.compare import KERNELS, backends, hard_rows, needs_cpu, on, relative_error, rows
 from tests.nn.strategies import GROWING, HOMOGENEOUS, JUMPS, NUMERICAL, SMOOTH, networks
 
 examples = settings(max_examples=50)
@@ -75,7 +75,7 @@ def test_series(net: nn.Layer) -> None:
 @given(net=ANY)
 def test_symmetric_bit_for_bit(net: nn.Layer, backend: str, dtype: str) -> None:
     X = hard_rows().astype(dtype)
-    K = kernreg.gram(net, X, kernel=KERNELS, backend=backend)
+    K = kernreg.gram(net, X, kernel=KERNELS, **on(backend))
     for kernel in KERNELS:
         matrix = getattr(K, kernel)
         assert matrix.dtype == dtype

@@ -13,7 +13,7 @@ from kernreg import nn
 from kernreg.ir.pair import Moments, Pair
 from kernreg.ir.trace import trace_dual
 from kernreg.nn.base import check_number
-from tests.backends.compare import KERNELS, backends, hard_rows, needs_cpu, relative_error, rows
+from tests.backends.compare import KERNELS, backends, hard_rows, needs_cpu, on, relative_error, rows
 from tests.contracts.nonlinearity import NonlinearityContract
 
 
@@ -94,9 +94,7 @@ def test_every_backend_runs_it(symmetric: bool, dtype: str, bound: float, backen
     """No compiler, no registration: one ``dual`` is enough. The bounds are the contract's."""
     X, Y = rows(5), rows(4, seed=1)
     want = gauss_hermite(X, X if symmetric else Y)
-    got = kernreg.gram(
-        NET, X, None if symmetric else Y, kernel=KERNELS, dtype=dtype, backend=backend
-    )
+    got = kernreg.gram(NET, X, None if symmetric else Y, kernel=KERNELS, dtype=dtype, **on(backend))
     for kernel in KERNELS:
         row, col = (kernreg.diag(NET, A, kernel) for A in (X, X if symmetric else Y))
         error = np.abs(getattr(got, kernel) - want[kernel]) / np.sqrt(np.outer(row, col))
@@ -109,8 +107,8 @@ def test_at_b_0_it_is_the_identity(backend: str) -> None:
     net = nn.serial(nn.Dense(1.5, 0.2), Wavelet(0.0), nn.Dense(1.3, 0.1))
     linear = nn.serial(nn.Dense(1.5, 0.2), nn.Dense(1.3, 0.1))
     for kernel in KERNELS:
-        got = kernreg.gram(net, rows(), kernel=kernel, backend=backend)
-        want = kernreg.gram(linear, rows(), kernel=kernel, backend=backend)
+        got = kernreg.gram(net, rows(), kernel=kernel, **on(backend))
+        want = kernreg.gram(linear, rows(), kernel=kernel, **on(backend))
         np.testing.assert_allclose(got, want, rtol=1e-13)
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from kernreg import KernelClassifier, KernelRegressor, diag, nn
+from kernreg import KernelClassifier, KernelOperator, KernelRegressor, diag, nn
 from kernreg.backends import cpu
+from kernreg.estimators import _base
 from kernreg.exceptions import BackendError, NetworkError
 from tests.backends.compare import chosen_freely
 
@@ -39,6 +40,7 @@ Y = RNG.standard_normal(15)
         ({"device": "cuda:9"}, "device 'cuda:9' is not there.*Use device='cpu'"),
         ({"device": "tpu"}, "'cpu' or 'cuda', found 'tpu'"),
         ({"backend": "abacus"}, "'auto' or one of cpu, .*reference, found 'abacus'"),
+        ({"precision": "half"}, "'precision' parameter .*'tf32x3'"),
         ({"max_memory": 0}, "'max_memory' parameter"),
         ({"max_memory": "plenty"}, "like '4GB'.*found 'plenty'"),
         ({"verbose": "loudly"}, "'verbose' parameter"),
@@ -101,6 +103,19 @@ def test_backends_agree():
     fast, slow = (model.fit(X, Y).predict(X) for model in models)
     # Entries within 1e-10, condition number at most 15 / 0.1 + 1.
     np.testing.assert_allclose(fast, slow, rtol=2e-8, atol=2e-8)
+
+
+def test_precision_reaches_every_operator(monkeypatch):
+    asked = []
+
+    class Recorder(KernelOperator):
+        def __init__(self, *args, **options):
+            asked.append(options["precision"])
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(_base, "KernelOperator", Recorder)
+    KernelRegressor(nn.mlp(depth=1), precision="ieee").fit(X, Y).predict(X)
+    assert asked == ["ieee", "ieee"]
 
 
 @chosen_freely

@@ -51,6 +51,12 @@ def data(n=40, t=2):
     return rng.standard_normal((n, 5)), rng.standard_normal((n, t)), rng.standard_normal((17, 5))
 
 
+def model_scale(model, X):
+    """Largest ``sqrt(K_ii K_jj)`` between each row of X and the training rows, as a column."""
+    train, new = (kernreg.diag(model.network_, rows) for rows in (model.X_fit_, X))
+    return np.sqrt(new.reshape(-1, 1) * train.max())
+
+
 def same_arrays(a, b):
     a, b = np.asarray(a), np.asarray(b)
     return a.dtype == b.dtype and np.array_equal(a, b)
@@ -114,7 +120,7 @@ def test_classifier(way, labels, tmp_path):
         {"alpha": 0.5, "alpha_scale": "absolute", "solver": "cholesky"},
         {"solver": Cholesky(block=16, refine=3), "max_memory": "1GB", "verbose": 0},
         {"solver": Eigh(), "max_memory": 1e9, "backend": "reference"},
-        {"dtype": np.float32, "device": "cpu"},
+        {"dtype": np.float32, "device": "cpu", "precision": "ieee"},
         {"fit_intercept": False},
         {"alpha": np.logspace(-3, 0, 4)},
     ],
@@ -131,6 +137,35 @@ def test_parameters_survive_a_file(parameters, tmp_path):
     # A loaded model is an ordinary one: it can be fitted again.
     refitted = again.fit(X, Y)
     assert same_arrays(refitted.predict(Xt), model.predict(Xt))
+
+
+@pytest.mark.parametrize(
+    ("backend", "found"), [("auto", "auto"), ("triton", "auto"), ("reference", "reference")]
+)
+def test_model_of_a_gpu_that_is_not_there(backend, found, tmp_path):
+    X, Y, Xt = data()
+    model = KernelRegressor(nn.mlp(depth=1), backend="reference").fit(X, Y)
+    expected = model.predict(Xt)
+    model.set_params(device="cuda:99", backend=backend).save(tmp_path / "model")
+    with pytest.warns(UserWarning, match="device='cuda:99', which is not there.*on the CPU"):
+        again = kernreg.load(tmp_path / "model")
+    assert (again.device, again.backend) == ("cpu", found)
+    # Both are within 1e-10 of sqrt(K_ii K_jj), entry by entry, of the exact kernel.
+    bound = 2e-10 * model_scale(model, Xt) * np.abs(model.dual_coef_).sum(axis=0)
+    assert (np.abs(again.predict(Xt) - expected) <= bound).all()
+
+
+def test_file_of_a_version_without_a_parameter(tmp_path, monkeypatch):
+    """It stands for the default."""
+    X, Y, Xt = data()
+    model = KernelRegressor(nn.mlp(depth=1)).fit(X, Y)
+    names = [name for name in model.get_params(deep=False) if name != "precision"]
+    with monkeypatch.context() as patch:
+        patch.setattr(KernelRegressor, "_get_param_names", classmethod(lambda cls: names))
+        model.save(tmp_path / "model")
+    again = kernreg.load(tmp_path / "model")
+    assert again.precision == "tf32x3"
+    assert same_arrays(again.predict(Xt), model.predict(Xt))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,7 +7,7 @@ import pytest
 
 import kernreg
 from kernreg.exceptions import BackendError
-from tests.backends.compare import backends, needs_cpu
+from tests.backends.compare import backends, needs_cpu, on
 from tests.golden import build, exact, quadrature
 
 KERNELS = ("nngp", "ntk")
@@ -105,8 +105,8 @@ def assert_within(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> None:
 def test_float64(case: str, backend: str) -> None:
     """1e-10 of ``sqrt(K_ii K_jj)``, and of the entry itself where that is not small beside it."""
     c = Case(case)
-    gram = kernreg.gram(c.net, c.X1, kernel=KERNELS, dtype="float64", backend=backend)
-    cross = kernreg.gram(c.net, c.X1, c.X2, kernel=KERNELS, dtype="float64", backend=backend)
+    gram = kernreg.gram(c.net, c.X1, kernel=KERNELS, dtype="float64", **on(backend))
+    cross = kernreg.gram(c.net, c.X1, c.X2, kernel=KERNELS, dtype="float64", **on(backend))
     for kernel in KERNELS:
         for got, is_cross in ((getattr(gram, kernel), False), (getattr(cross, kernel), True)):
             want, error = c.expected(case, kernel, is_cross)
@@ -133,8 +133,8 @@ def test_float32(case: str, backend: str) -> None:
     c, backend = Case(case), backend_for(case, backend)
     c.X1, c.X2 = (X.astype(np.float32).astype(np.float64) for X in (c.X1, c.X2))
     for X2, is_cross in ((None, False), (c.X2, True)):
-        double = kernreg.gram(c.net, c.X1, X2, kernel=KERNELS, dtype="float64", backend=backend)
-        single = kernreg.gram(c.net, c.X1, X2, kernel=KERNELS, dtype="float32", backend=backend)
+        double = kernreg.gram(c.net, c.X1, X2, kernel=KERNELS, dtype="float64", **on(backend))
+        single = kernreg.gram(c.net, c.X1, X2, kernel=KERNELS, dtype="float32", **on(backend))
         bound = np.where(c.near(is_cross), 2e-5, 5e-6)
         for kernel in KERNELS:
             got, want = getattr(single, kernel), getattr(double, kernel)
@@ -149,7 +149,7 @@ def test_bit_for_bit(case: str, dtype: str, backend: str) -> None:
     """A Gram matrix is its own transpose, and its diagonal is ``diag()``."""
     c, backend = Case(case), backend_for(case, backend)
     X = c.X1.astype(dtype)
-    gram = kernreg.gram(c.net, X, kernel=KERNELS, dtype=dtype, backend=backend)
+    gram = kernreg.gram(c.net, X, kernel=KERNELS, dtype=dtype, **on(backend))
     for kernel in KERNELS:
         K = getattr(gram, kernel)
         np.testing.assert_array_equal(K, K.T)
@@ -173,7 +173,7 @@ def test_numerical(case: str, backend: str) -> None:
     """kernreg has the integral, and is off the golden value by the error of the source's rule."""
     c, backend = Case(case), backend_for(case, backend)
     for X2, is_cross in ((None, False), (c.X2, True)):
-        got = kernreg.gram(c.net, c.X1, X2, kernel=KERNELS, dtype="float64", backend=backend)
+        got = kernreg.gram(c.net, c.X1, X2, kernel=KERNELS, dtype="float64", **on(backend))
         integral = quadrature.kernels(
             c.arch, c.X1, c.X1 if X2 is None else X2, quadrature.converged
         )

@@ -11,6 +11,7 @@ from kernreg.exceptions import (
     ConvergenceWarning,
     InvalidInputError,
     JitterWarning,
+    MemoryBudgetError,
     NotPositiveDefiniteError,
 )
 from kernreg.linalg import Cholesky, Status
@@ -267,6 +268,29 @@ def test_no_warning_when_all_is_well():
         warnings.simplefilter("error")
         state = Cholesky().init(DenseOperator(kernel_matrix(20), "float32"), 0.1)
     assert state.jitter == 0.0
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("append", "factor for n=40 in float64 does not fit the free memory"),
+        ("forward", "right-hand sides do not fit .* beside the factor"),
+        ("backward", "right-hand sides do not fit .* beside the factor"),
+    ],
+)
+def test_a_gpu_that_runs_out_of_memory(method, message, monkeypatch):
+    """The allocator's error becomes one that names the remedy."""
+
+    def full(*args, **kwargs):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    def run():
+        solver = Cholesky(block=16)
+        solver.solve(solver.init(DenseOperator(kernel_matrix(40)), 0.1), np.ones(40))
+
+    monkeypatch.setattr(Staircase, method, full)
+    with pytest.raises(MemoryBudgetError, match=message):
+        run()
 
 
 def test_callback_sees_every_panel():

@@ -9,7 +9,7 @@ from kernreg import KernelOperator, gram, nn
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.refine import SymmetricProduct
 from kernreg.linalg.solution import Status
-from tests.backends.compare import needs_triton
+from tests.backends.compare import needs_triton, on
 
 pytestmark = needs_triton
 
@@ -27,7 +27,7 @@ def test_refined_like_a_float64_solve(X: np.ndarray) -> None:
     """The residual is that of a backward stable solve, from a float32 factor."""
     ridge = 1e-4
     Y = np.random.default_rng(6).standard_normal((N, 3))
-    operator = KernelOperator(NET, X, dtype="float32", backend="triton")
+    operator = KernelOperator(NET, X, dtype="float32", **on("triton"))
     solver = Cholesky(block=64)
     solution = solver.solve(solver.init(operator, ridge), Y)
     assert solution.status is Status.OK
@@ -40,7 +40,7 @@ def test_refined_like_a_float64_solve(X: np.ndarray) -> None:
 
 def test_product_and_its_bound_of_the_norm(X: np.ndarray) -> None:
     shift = np.linspace(0.1, 0.2, N)
-    product = SymmetricProduct(KernelOperator(NET, X, backend="triton"), shift)
+    product = SymmetricProduct(KernelOperator(NET, X, **on("triton")), shift)
     A = gram(NET, X, backend="reference") + np.diag(shift)
     V = np.random.default_rng(7).standard_normal((N, 2))
     for count in (1, 2):

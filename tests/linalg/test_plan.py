@@ -4,6 +4,7 @@ import re
 
 import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,3 +126,52 @@ def test_settings_of_a_solver_count():
     large = plan(4000, 10, solver=Cholesky(block=2048), max_memory="1GB")
     assert small.block == 64
     assert small.peak_bytes < large.peak_bytes
+
+
+@pytest.fixture
+def gpu_of_one_gigabyte(monkeypatch):
+    """A GPU with 1 GB free, in a machine with 20 GB."""
+    free = 10**9
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda where: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda where: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (free, free))
+    memory = psutil.virtual_memory()._replace(available=20 * 10**9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+
+@pytest.mark.usefixtures("gpu_of_one_gigabyte")
+class TestGpu:
+    def test_the_factor_is_on_the_gpu(self):
+        chosen = plan(10_000, 10, device="cuda")
+        assert (chosen.solver, chosen.budget_bytes) == ("cholesky", 9 * 10**8)
+
+    def test_a_decomposition_needs_memory_of_the_cpu(self):
+        chosen = plan(20_000, 10, device="cuda", solver="eigh")
+        assert chosen.budget_bytes == 18 * 10**9
+        assert chosen.peak_bytes > 10**9
+        taken = plan(30_000, 10, device="cuda")
+        assert taken.solver == "eigh"
+        assert taken.reason.endswith("cholesky does not fit")
+
+    @pytest.mark.parametrize("d", [10, 5000])
+    def test_the_copy_of_the_data_counts(self, d):
+        n = 1000
+        on_cpu, on_gpu = (plan(n, d, device=where).peak_bytes for where in ("cpu", "cuda"))
+        assert on_gpu == on_cpu + 4 * n * d
+
+    def test_what_does_not_fit_says_where(self):
+        with pytest.raises(MemoryBudgetError, match=r"allowed are 900 MB on cuda\. Rem.*eigh"):
+            plan(30_000, 10, device="cuda", solver="cholesky")
+        both = r"allowed are 900 MB on cuda and 18 GB on cpu\. Remedies.*at most (\d+) rows"
+        with pytest.raises(MemoryBudgetError, match=both) as caught:
+            plan(300_000, 10, device="cuda")
+        rows = int(re.search(both, str(caught.value))[1])
+        assert plan(rows, 10, device="cuda").solver == "eigh"
+        with pytest.raises(MemoryBudgetError):
+            plan(rows + 1, 10, device="cuda")
+
+    def test_a_budget_that_is_named_holds_everywhere(self):
+        for solver in ("cholesky", "eigh"):
+            chosen = plan(1000, 10, device="cuda", solver=solver, max_memory="70MB")
+            assert chosen.budget_bytes == 7 * 10**7

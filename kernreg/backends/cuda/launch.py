@@ -41,7 +41,7 @@ def launch(
     BackendError
         If the kernel cannot be compiled.
     """
-    from cuda.core import Device, LaunchConfig
+    from cuda.core import Device, LaunchConfig, Stream
     from cuda.core import launch as launch_kernel
 
     with torch.cuda.device(device):
@@ -50,4 +50,6 @@ def launch(
         major, minor = torch.cuda.get_device_capability(current)
         kernel = _kernel(text, f"sm_{major}{minor}")
         config = LaunchConfig(grid=blocks, block=threads)
-        launch_kernel(torch.cuda.current_stream(), config, kernel, *args)
+        # By its handle: streams of torch before 2.8 do not know the protocol of the binding.
+        stream = Stream.from_handle(torch.cuda.current_stream().cuda_stream)
+        launch_kernel(stream, config, kernel, *args)

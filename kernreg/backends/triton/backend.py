@@ -20,8 +20,11 @@ from kernreg.ir.program import Program
 
 __all__ = ["TritonBackend"]
 
-# Columns of a product at once, without and with symmetry: more would spill registers.
+# Columns of a product at once, without and with symmetry: more would spill registers, as more than
+# half of the first do in float32 without matrix units.
 _MAX_COLUMNS = {False: 128, True: 32}
+# Addresses inside a tile have 32 bits; rows of an output that are further apart go by strips.
+_REACH, _STRIP = 2**31, 2**20
 # Programs that a product is cut into at least, so that a large GPU has work.
 _MIN_PROGRAMS = 1024
 
@@ -47,6 +50,9 @@ class _TritonBound(GeneratedBound):
         tiles = t.BM // t.BN * (down * (down + 1) // 2) if half else down * across
         some = next(iter(out.values()))
         outs = [out.get(kernel, some) for kernel in KERNELS]
+        if max(o.stride(0) for o in outs) * max(t.BM, t.BN) >= _REACH:
+            self._fill_strips(part, out)
+            return
         with _on(self.device):
             gram[(tiles,)](
                 *self._data(rows, columns),
@@ -66,6 +72,15 @@ class _TritonBound(GeneratedBound):
                 **_options(t),
             )
 
+    def _fill_strips(self, part: Part, out: Mapping[str, Tensor]) -> None:
+        """Fill a part whose rows are too far apart for a tile."""
+        for j0 in range(part.j0, part.j1, _STRIP):
+            j1 = min(part.j1, j0 + _STRIP)
+            strip = {k: o.new_empty((part.i1 - part.i0, j1 - j0)) for k, o in out.items()}
+            self.fill(Part(part.i0, part.i1, j0, j1), strip)
+            for kernel, values in strip.items():
+                out[kernel][:, j0 - part.j0 : j1 - part.j0] = values
+
     def multiply(self, kernel: str, V: Tensor) -> Tensor:
         from kernreg.backends.triton.templates import multiply
 
@@ -73,8 +88,10 @@ class _TritonBound(GeneratedBound):
         t = self._tile("multiply_half" if self.symmetric else "multiply")
         down = -(-n // t.BM)
         splits = max(1, min(-(-_MIN_PROGRAMS // down), -(-m // t.BN)))
+        scalar = self._precision == "ieee" and self.arithmetic == np.float32
+        most = min(_MAX_COLUMNS[self.symmetric], 64 if scalar else 128)
         results = []
-        for block in V.to(self.columns.units).split(_MAX_COLUMNS[self.symmetric], dim=1):
+        for block in V.to(self.columns.units).split(most, dim=1):
             width = block.shape[1]
             sums = 1 if self.symmetric else splits
             result = block.new_zeros((sums, n, width))

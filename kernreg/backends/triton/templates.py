@@ -173,13 +173,15 @@ def multiply(
             u = tl.load(V + first_row * columns + (i * columns)[:, None] + t[None, :],
                         mask=in_rows, other=0.0)  # fmt: skip
             mirrored = _dot(tl.trans(below), u, tl.zeros((BN, BT), value.dtype), PRECISION)
-            tl.atomic_add(OUT + first_column * columns + at, mirrored, mask=in_columns)
+            tl.atomic_add(
+                OUT + first_column * columns + at, mirrored, mask=in_columns, sem="relaxed"
+            )
             value = tl.where(row[:, None] - column[None, :] >= same, value, 0.0)
         v = tl.load(V + first_column * columns + at, mask=in_columns, other=0.0)
         total = _dot(value, v, total, PRECISION)
     at = first_row * columns + (i * columns)[:, None] + t[None, :]
     if HALF:
-        tl.atomic_add(OUT + at, total, mask=in_rows)
+        tl.atomic_add(OUT + at, total, mask=in_rows, sem="relaxed")
     else:
         share = tl.program_id(1).to(tl.int64) * n * columns
         tl.store(OUT + share + at, total, mask=in_rows)

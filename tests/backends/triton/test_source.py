@@ -15,13 +15,13 @@ from kernreg.backends.base import Request
 from kernreg.backends.triton import cache
 from kernreg.backends.triton.backend import TritonBackend
 from kernreg.backends.triton.tuning import PRECISIONS, tile
-from tests.backends.compare import needs_triton, rows
+from tests.backends.compare import TRITON_DEVICE, needs_triton, rows
 
 pytestmark = needs_triton
 
 
 def text_of(net: nn.Layer, dtype: str = "float32") -> str:
-    X = torch.from_numpy(rows())
+    X = torch.from_numpy(rows()).to(TRITON_DEVICE)
     return TritonBackend().bind(Request(net.program(), X, None, np.dtype(dtype), True)).text
 
 
@@ -91,6 +91,7 @@ def test_tiles(template: str, precision: str) -> None:
 
 def test_the_backend_says_why_it_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     program = nn.mlp(depth=1).program()
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert TritonBackend().supports(program) is None
     monkeypatch.delenv("TRITON_INTERPRET")
     assert "use device='cuda'" in str(TritonBackend().supports(program))

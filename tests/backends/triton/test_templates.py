@@ -1,4 +1,4 @@
-"""The templates around every kind of program, interpreted, beside the reference."""
+"""The templates around every kind of program, beside the reference: interpreted without a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from kernreg.backends.base import Part, Request
 from kernreg.backends.triton import backend
 from kernreg.backends.triton.backend import TritonBackend
 from kernreg.backends.triton.tuning import PRECISIONS, Tile
-from tests.backends.compare import KERNELS, hard_rows, needs_triton, relative_error, rows
+from tests.backends.compare import (
+    KERNELS,
+    TRITON_DEVICE,
+    hard_rows,
+    needs_triton,
+    on,
+    relative_error,
+    rows,
+)
 
 pytestmark = needs_triton
 
@@ -43,15 +51,15 @@ NETWORKS = [
 @pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-10), ("float32", 5e-6)])
 def test_nonlinearity(fn: nn.Nonlinearity, dtype: str, bound: float) -> None:
     net = nn.mlp(depth=1, activation=fn, b_std=0.1)
-    assert relative_error(net, rows(5), None, backend="triton", dtype=dtype) <= bound
-    assert relative_error(net, rows(3), rows(4, seed=1), backend="triton", dtype=dtype) <= bound
+    assert relative_error(net, rows(5), None, **on("triton"), dtype=dtype) <= bound
+    assert relative_error(net, rows(3), rows(4, seed=1), **on("triton"), dtype=dtype) <= bound
 
 
 @pytest.mark.parametrize("net", NETWORKS, ids=repr)
 @pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-10), ("float32", 5e-6)])
 def test_network(net: nn.Layer, dtype: str, bound: float) -> None:
-    assert relative_error(net, rows(70), None, backend="triton", dtype=dtype) <= bound
-    assert relative_error(net, rows(3), rows(70), backend="triton", dtype=dtype) <= bound
+    assert relative_error(net, rows(70), None, **on("triton"), dtype=dtype) <= bound
+    assert relative_error(net, rows(3), rows(70), **on("triton"), dtype=dtype) <= bound
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -60,7 +68,7 @@ def test_near_duplicates_under_every_policy(symmetric: bool, precision: str) -> 
     """Their gaps come from differences; what the policies round to shows on a GPU only."""
     X = hard_rows()
     other = None if symmetric else X
-    options = {"backend": "triton", "dtype": "float32", "precision": precision}
+    options = {**on("triton"), "dtype": "float32", "precision": precision}
     got = kernreg.gram(RELU, X, other, **options)
     want = kernreg.gram(RELU, X, other, backend="reference", exact=True)
     scale = np.sqrt(np.outer(kernreg.diag(RELU, X), kernreg.diag(RELU, X)))
@@ -74,9 +82,9 @@ def test_near_duplicates_under_every_policy(symmetric: bool, precision: str) -> 
 def test_edges(n: int, d: int) -> None:
     """Sizes beside multiples of the tile; no entry outside is touched (they would be NaN)."""
     X, Y = rows(n, d), rows(7, d, seed=1)
-    assert relative_error(RELU, X, None, backend="triton") <= (d + 200) * EPS
-    assert relative_error(RELU, X, Y, backend="triton") <= (d + 200) * EPS
-    assert relative_error(RELU, Y, X, backend="triton") <= (d + 200) * EPS
+    assert relative_error(RELU, X, None, **on("triton")) <= (d + 200) * EPS
+    assert relative_error(RELU, X, Y, **on("triton")) <= (d + 200) * EPS
+    assert relative_error(RELU, Y, X, **on("triton")) <= (d + 200) * EPS
 
 
 @pytest.mark.parametrize("shape", [(128, 32), (64, 16), (16, 32), (64, 64)])
@@ -87,9 +95,10 @@ def test_tiles_of_other_shapes(
     """Dropout makes the diagonal differ from its neighbours, so no tile may miss a part of it."""
     tall = Tile(*shape, 16, 4, 1)
     monkeypatch.setattr(backend, "INTERPRETED", tall)
+    monkeypatch.setattr(backend, "tile", lambda *args: tall)
     net = nn.serial(nn.Dense(b_std=0.1), nn.Relu(), nn.Dropout(0.7), nn.Dense())
     X = rows(150)
-    operator = KernelOperator(net, X, dtype=dtype, backend="triton")
+    operator = KernelOperator(net, X, dtype=dtype, **on("triton"))
     V = rows(150, 3, seed=2)
     K = kernreg.gram(net, X, backend="reference")
     bound = 5e-6 if dtype == "float32" else 1e-12
@@ -98,7 +107,7 @@ def test_tiles_of_other_shapes(
         values = operator.to_dense()
         np.testing.assert_array_equal(values, values.T)
         np.testing.assert_array_equal(np.diag(values), operator.diagonal())
-        assert relative_error(net, X, None, backend="triton", dtype=dtype) <= bound
+        assert relative_error(net, X, None, **on("triton"), dtype=dtype) <= bound
     part = operator.tile(slice(10, 140), slice(0, 120))
     assert np.abs(part - K[10:140, :120]).max() <= bound * K.max()
 
@@ -106,18 +115,18 @@ def test_tiles_of_other_shapes(
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_symmetric_bit_for_bit(dtype: str) -> None:
     X = rows(130).astype(dtype)
-    K = kernreg.gram(RELU, X, kernel=KERNELS, backend="triton")
+    K = kernreg.gram(RELU, X, kernel=KERNELS, **on("triton"))
     for kernel, values in zip(KERNELS, K, strict=True):
         np.testing.assert_array_equal(values, values.T)
         np.testing.assert_array_equal(np.diag(values), kernreg.diag(RELU, X, kernel))
 
 
 def test_parts_hold_the_diagonal_where_they_cross_it() -> None:
-    X = torch.from_numpy(rows(150))
+    X = torch.from_numpy(rows(150)).to(TRITON_DEVICE)
     bound = TritonBackend().bind(Request(RELU.program(), X, None, np.dtype(np.float64)))
     whole = kernreg.gram(RELU, X, backend="reference")
     for i0, i1, j0, j1 in ((0, 150, 0, 150), (40, 120, 0, 120), (70, 90, 80, 140), (0, 9, 90, 99)):
-        part = torch.full((i1 - i0, j1 - j0), torch.nan, dtype=torch.float64)
+        part = torch.full((i1 - i0, j1 - j0), torch.nan, dtype=X.dtype, device=X.device)
         bound.fill(Part(i0, i1, j0, j1), {"ntk": part})
         error = (part - whole[i0:i1, j0:j1]).abs().max()
         assert error <= 400 * EPS * whole.max()
@@ -133,8 +142,8 @@ def test_product(kernel: str, n: int, columns: int) -> None:
     X, Y = rows(n), rows(70, seed=1)
     V, U = rows(n, columns, seed=2), rows(70, columns, seed=3)
     for operator, right, net in (
-        (KernelOperator(RELU, X, kernel=kernel, backend="triton"), V, RELU),
-        (KernelOperator(RELU, X, Y, kernel=kernel, backend="triton"), U, RELU),
+        (KernelOperator(RELU, X, kernel=kernel, **on("triton")), V, RELU),
+        (KernelOperator(RELU, X, Y, kernel=kernel, **on("triton")), U, RELU),
     ):
         other = None if operator.symmetric else Y
         K = kernreg.gram(net, X, other, kernel=kernel, backend="reference")
@@ -143,9 +152,33 @@ def test_product(kernel: str, n: int, columns: int) -> None:
         assert (np.abs(operator @ right - K @ right) <= bound).all()
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_rows_of_an_output_that_are_far_apart(
+    symmetric: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than 32 bits inside a tile: the same numbers strip by strip."""
+    X, Y = rows(70), None if symmetric else rows(90, seed=1)
+    options = {**on("triton"), "kernel": KERNELS}
+    want = kernreg.gram(RELU, X, Y, **options)
+    strips = []
+    fill = backend._TritonBound.fill
+    monkeypatch.setattr(
+        backend._TritonBound,
+        "fill",
+        lambda self, part, out: strips.append(part.j1 - part.j0) or fill(self, part, out),
+    )
+    monkeypatch.setattr(backend, "_REACH", 64 * 41)
+    monkeypatch.setattr(backend, "_STRIP", 40)
+    got = kernreg.gram(RELU, X, Y, **options)
+    assert strips == [70, 40, 30] if symmetric else [90, 40, 40, 10]
+    for kernel in KERNELS:
+        error = np.abs(getattr(got, kernel) - getattr(want, kernel))
+        assert error.max() <= 400 * EPS * getattr(want, kernel).max()
+
+
 def test_product_in_float32_keeps_a_vector_and_the_kind_of_the_operand() -> None:
     X = rows(80)
-    operator = KernelOperator(RELU, X, dtype="float32", backend="triton")
+    operator = KernelOperator(RELU, X, dtype="float32", **on("triton"))
     v = rows(80, 1)[:, 0]
     K = kernreg.gram(RELU, X, backend="reference")
     product = operator @ v
