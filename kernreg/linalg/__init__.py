@@ -12,6 +12,8 @@ _HOME = {
     "EighState": "eigh",
     "KernelOperator": "operator",
     "Kernels": "dense",
+    "LowPrecisionCholesky": "preconditioners",
+    "Nystrom": "preconditioners",
     "PCG": "pcg",
     "PCGState": "pcg",
     "Plan": "plan",

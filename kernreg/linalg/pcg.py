@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 # Float32 entries err by about eps each, as a matrix by sqrt(n) eps: products in float32 serve a
 # ridge of at least this many times that, relative to the mean diagonal.
-_TRUSTED = 8.0
+_TRUSTED = 32.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ __all__ = ["check_rank", "rank_limit"]
 
 def check_rank(rank: int | Literal["auto"], max_bytes: int) -> None:
     """Raise InvalidInputError for what is no rank or limit."""
-    if rank != "auto" and (isinstance(rank, str) or rank < 1):
+    if rank != "auto" and not (isinstance(rank, int) and rank >= 1):
         raise InvalidInputError(f"expected rank 'auto' or a number >= 1, found {rank!r}")
     if max_bytes < 1:
         raise InvalidInputError(f"expected max_bytes >= 1, found {max_bytes}")
