@@ -67,6 +67,8 @@ class Iterates:
         Open columns that take part in products; the others wait for a true residual.
     solved : ndarray of bool, shape (t,)
         Columns whose true residual met the target.
+    finished : ndarray of int64, shape (t,)
+        Iteration in which a column last took part.
     norm : float
         Lower bound of ||A||, from the products so far.
     iteration, unchecked : int
@@ -88,6 +90,7 @@ class Iterates:
     open: NDArray[np.bool_]
     active: NDArray[np.bool_]
     solved: NDArray[np.bool_]
+    finished: NDArray[np.int64]
     norm: float
     iteration: int
     unchecked: int
@@ -119,6 +122,7 @@ def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
         open=live.copy(),
         active=live.copy(),
         solved=~live,
+        finished=np.zeros(len(sizes), dtype=np.int64),
         norm=0.0,
         iteration=0,
         unchecked=0,
@@ -198,6 +202,7 @@ def iterate(
         at.residual[:, c] -= image
         at.sizes[c] = _norms(at.residual[:, c])
         at.iteration += 1
+        at.finished[c] = at.iteration
         at.unchecked += 1
         at.history.append(_relative(at.sizes, norm_b))
         goal = _MARGIN * tol * norm_b

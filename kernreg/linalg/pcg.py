@@ -342,7 +342,7 @@ class PCG:
         levels = np.full(values.size // state.n, state.level)
         (solution,) = self._run(state, values, levels, 1, callback, validation)
         _warn([solution], self)
-        return solution
+        return replace(solution, value=solution.value.reshape(values.shape))
 
     def path(
         self,
@@ -435,24 +435,23 @@ class PCG:
             strict=strict,
             after=after,
         )
-        stats = Stats(
-            seconds=state.seconds + time.perf_counter() - started,
-            peak_bytes=self.peak_bytes(state.n, rhs.shape[1], "float64"),
-            residuals=tuple(at.history),
-            iterations=at.iteration,
-        )
+        seconds = state.seconds + time.perf_counter() - started
         width = rhs.shape[1] // parts if parts else 0
         solutions = []
         for part in range(parts):
             columns = slice(part * width, (part + 1) * width)
-            value = at.x[:, columns]
             status = Status.OK
             if at.open[columns].any():
                 status = Status.MAX_ITERATIONS
             elif not at.solved[columns].all():
                 status = Status.NOT_CONVERGED
-            shaped = value.reshape(values.shape) if parts == 1 else value.copy()
-            solutions.append(Solution(shaped, status, stats))
+            stats = Stats(
+                seconds=seconds,
+                peak_bytes=self.peak_bytes(state.n, rhs.shape[1], "float64"),
+                residuals=tuple(at.history),
+                iterations=int(at.finished[columns].max(initial=0)),
+            )
+            solutions.append(Solution(at.x[:, columns].copy(), status, stats))
         return solutions
 
 
