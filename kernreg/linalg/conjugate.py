@@ -190,7 +190,10 @@ def iterate(
             return
         c = np.flatnonzero(at.active)
         direction, energy = at.direction[:, c], at.energy[c]
-        image = system.product(direction, c, exact=False)
+        if at.norm:
+            image = system.product(direction, c, exact=False)
+        else:
+            image = _first_product(system, direction, c, at)
         curvature, length = _dots(direction, image), _norms(direction)
         at.norm = max(at.norm, float(np.max(_norms(image) / np.where(length > 0, length, 1.0))))
         usable = (curvature > 0) & (energy > 0)
@@ -216,6 +219,20 @@ def iterate(
             restart = _check(system, rhs, norm_b, at, tol, strict, broken)
         _turn(system, at, c, image, energy, restart)
         after(at)
+
+
+def _first_product(
+    system: System, direction: NDArray[np.float64], columns: NDArray[np.intp], at: Iterates
+) -> NDArray[np.float64]:
+    """A product with a vector of ones beside it, whose image bounds ||A|| from below.
+
+    Preconditioned directions alone may have almost no part in the large eigenvalues.
+    """
+    ones = np.ones((len(direction), 1))
+    beside = np.append(columns, columns[:1])
+    image = system.product(np.hstack([direction, ones]), beside, exact=False)
+    at.norm = float(np.linalg.norm(image[:, -1])) / len(direction) ** 0.5
+    return np.ascontiguousarray(image[:, :-1])
 
 
 def _turn(

@@ -63,16 +63,17 @@ class LowRank:
     rank : int
         Columns of F.
     residual : float
-        Mean of the remainder, relative to the profile: what the factor leaves for the shift.
+        Mean of the n - k eigenvalues that the remainder may have, relative to the profile.
     values : ndarray of shape (k,)
         Eigenvalues of the scaled ``F F^T``, not negative.
 
     Notes
     -----
-    The remainder E of a kernel of slow decay is close to a multiple of the identity, so its mean
-    joins the ridge: a rank that is too small then costs iterations but never spoils the small
-    eigenvalues, which ``F F^T + ridge`` alone would underestimate. The eigenvalues of
-    ``P^-1 (K + ridge)`` lie in ``[ridge / (ridge + residual), 1 + ||E|| / (ridge + residual)]``.
+    The remainder E of a kernel of slow decay is close to a multiple of the identity outside the
+    range of F, so its mean eigenvalue joins the ridge: a rank that is too small then costs
+    iterations but does not spoil the small eigenvalues, which ``F F^T + ridge`` alone would
+    underestimate. The eigenvalues of ``P^-1 (K + ridge)`` lie between
+    ``ridge / (ridge + residual)`` and ``1 + ||E|| / (ridge + residual)``.
 
     A QR factorisation and the eigenvectors of its small factor give an inverse that is exact for a
     matrix within ``eps ||K||`` of P; the Woodbury formula would lose ``||K|| / ridge`` digits.
@@ -91,7 +92,7 @@ class LowRank:
         self.level, profile = ridge_profile(ridge)
         profile = np.maximum(profile, _SMALLEST_PROFILE)
         self.rank = len(factor)
-        self.residual = float(np.mean(remainder / profile))
+        self.residual = float(np.sum(remainder / profile)) / max(1, len(profile) - self.rank)
         self._root = None if np.all(profile == 1.0) else np.sqrt(profile)[:, None]
         if self._root is not None:
             factor /= self._root.T
