@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.linalg.refine import backward_target
 
-__all__ = ["Iterates", "System", "iterate", "start"]
+__all__ = ["Iterates", "System", "iterate", "reopen", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,22 @@ def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
         low=system.low,
         history=[float(live.any())],
     )
+
+
+def reopen(
+    system: System, rhs: NDArray[np.float64], at: Iterates, *, tol: float, strict: bool
+) -> None:
+    """Take up all columns again, with residuals from their definition and new directions.
+
+    For iterates whose tolerance or preconditioner was another, or that had come to an end.
+    """
+    norm_b = _norms(rhs)
+    at.open, at.active, at.solved = norm_b > 0, norm_b > 0, norm_b == 0
+    _check(system, rhs, norm_b, at, tol, strict)
+    c = np.flatnonzero(at.open)
+    if len(c):
+        at.direction[:, c] = system.precondition(at.residual[:, c], c)
+        at.energy[c] = _dots(at.residual[:, c], at.direction[:, c])
 
 
 def iterate(

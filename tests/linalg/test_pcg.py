@@ -241,10 +241,10 @@ def test_kernel_that_is_not_finite(storage, preconditioner):
 
 def test_rpcholesky_needs_ten_times_fewer_iterations():
     """Gaussian kernel: eigenvalues decay beyond every power."""
-    X = gaussian_points(500, 2)
+    X = gaussian_points(300, 2)
     K = np.exp(-0.5 * ((X[:, None] - X) ** 2).sum(2))
-    y = gaussian_points(500, 1, seed=1)[:, 0]
-    for ridge in (1e-4, 1e-5, 1e-6):
+    y = gaussian_points(300, 1, seed=1)[:, 0]
+    for ridge in (1e-3, 1e-5):
         plain, _ = run(DenseOperator(K), ridge, y, preconditioner=None, max_iter=20_000)
         quick, _ = run(DenseOperator(K), ridge, y)
         assert plain.ok
