@@ -20,8 +20,15 @@ from kernreg.exceptions import (
     JitterWarning,
     NotPositiveDefiniteError,
 )
-from kernreg.linalg.inputs import as_output, within_memory
-from kernreg.linalg.panels import Breakdown, Staircase, full_precision, panel_bounds
+from kernreg.linalg.inputs import within_memory
+from kernreg.linalg.panels import (
+    Breakdown,
+    Staircase,
+    full_precision,
+    new_panel,
+    panel_bounds,
+    require_finite,
+)
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
@@ -327,9 +334,9 @@ class Cholesky:
         device = getattr(operator, "device", "cpu")
         bounds = panel_bounds(n, block)
         for step, (i0, i1) in enumerate(bounds, start=1):
-            panel = _new_panel((i1 - i0, i1), factor.dtype, device)
+            panel = new_panel((i1 - i0, i1), factor.dtype, device)
             operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
-            _require_finite(panel, i0)
+            require_finite(panel, i0)
             diagonal = panel[:, i0:].diagonal()
             diagonal.copy_(diagonal.double() + torch.from_numpy(shift[i0:i1]).to(device))
             factor.append(panel)
@@ -418,23 +425,3 @@ def _room_for_factor(n: int, operator: Any) -> contextlib.AbstractContextManager
         f"The factor for n={n} in {np.dtype(operator.dtype)} does not fit the free memory of the "
         "GPU: use fewer rows, dtype float32, a smaller block or device='cpu'."
     )
-
-
-def _new_panel(shape: tuple[int, int], dtype: np.dtype[Any], device: Any) -> torch.Tensor:
-    """Memory for a panel; on the CPU NumPy's, so that what traces memory sees it."""
-    if str(device) == "cpu":
-        return torch.from_numpy(np.empty(shape, dtype=dtype))
-    return as_output(None, shape, dtype, torch.device(device))
-
-
-def _require_finite(panel: torch.Tensor, i0: int) -> None:
-    # The sum is one pass without a mask; it can overflow, so only the slow test may raise.
-    if torch.isfinite(panel.sum()):
-        return
-    bad = torch.nonzero(~torch.isfinite(panel))
-    if len(bad):
-        row, column = int(bad[0, 0]) + i0, int(bad[0, 1])
-        raise InvalidInputError(
-            f"the kernel matrix contains NaN or infinity (first in row {row}, column {column}): "
-            "check the input for NaN and huge values, or use dtype float64"
-        )
