@@ -10,6 +10,7 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "ConvergenceWarning",
+    "DistributedError",
     "InvalidInputError",
     "JitterWarning",
     "KernregError",
@@ -50,6 +51,10 @@ class ModelFileError(KernregError, ValueError):
 
 class CheckpointError(KernregError, ValueError):
     """A checkpoint that is damaged, of another problem, or cannot be written."""
+
+
+class DistributedError(KernregError, RuntimeError):
+    """Another process of the job failed or was lost, or does something else."""
 
 
 class ConvergenceWarning(UserWarning):

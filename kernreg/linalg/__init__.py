@@ -8,6 +8,7 @@ from typing import Any
 _HOME = {
     "Cholesky": "cholesky",
     "CholeskyState": "cholesky",
+    "DistributedOperator": "distributed",
     "Eigh": "eigh",
     "EighState": "eigh",
     "Estimate": "spectrum",
@@ -28,6 +29,7 @@ _HOME = {
     "diag": "dense",
     "gram": "dense",
     "inverse_diagonal": "spectrum",
+    "led": "distributed",
     "log_determinant": "spectrum",
     "memory_budget": "plan",
     "top_eigenvalues": "spectrum",

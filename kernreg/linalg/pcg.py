@@ -21,7 +21,7 @@ from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
-from kernreg.linalg.stored import StoredOperator
+from kernreg.linalg.stored import StoredOperator, keep, kept_bytes
 
 __all__ = ["PCG", "Progress"]
 
@@ -170,11 +170,11 @@ class PCG:
         ):
             return operator
         n = operator.shape[0]
-        needed = StoredOperator.bytes_for(n, operator.dtype)
+        needed = kept_bytes(operator)
         if self.storage == "packed" and self.max_bytes is None:
-            return StoredOperator(operator)
+            return keep(operator)
         if needed <= self._limit(getattr(operator, "device", None)):
-            return StoredOperator(operator)
+            return keep(operator)
         if self.storage == "packed" and demanded:
             raise MemoryBudgetError(
                 f"tiles of {needed} bytes do not fit max_bytes={self.max_bytes} for n={n} in "
