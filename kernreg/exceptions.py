@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BackendError",
     "ConvergenceWarning",
+    "DiskSpaceError",
     "InvalidInputError",
     "JitterWarning",
     "KernregError",
@@ -16,6 +17,7 @@ __all__ = [
     "ModelFileError",
     "NetworkError",
     "NotPositiveDefiniteError",
+    "StoreError",
 ]
 
 
@@ -45,6 +47,14 @@ class NotPositiveDefiniteError(KernregError, ArithmeticError):
 
 class ModelFileError(KernregError, ValueError):
     """A saved model that is truncated, foreign or of another version."""
+
+
+class StoreError(KernregError, ValueError):
+    """A store or a factor on disk that is incomplete, damaged, or of another network or data."""
+
+
+class DiskSpaceError(KernregError, OSError):
+    """The work does not fit the disk; raised before it starts where that can be known."""
 
 
 class ConvergenceWarning(UserWarning):

@@ -12,6 +12,7 @@ _HOME = {
     "EighState": "eigh",
     "KernelOperator": "operator",
     "Kernels": "dense",
+    "OutOfCoreCholesky": "out_of_core",
     "Plan": "plan",
     "RidgePath": "eigh",
     "Solution": "solution",
