@@ -18,6 +18,8 @@ _HOME = {
     "Solution": "solution",
     "Stats": "solution",
     "Status": "solution",
+    "StoredOperator": "store_operator",
+    "TileStore": "store",
     "diag": "dense",
     "gram": "dense",
     "memory_budget": "plan",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from numpy.typing import NDArray
 from kernreg.exceptions import DiskSpaceError, StoreError
 
 __all__ = [
-    "aligned",
     "atomic",
     "checked_space",
     "file_bytes",
     "full_disk",
     "locked",
+    "pages",
     "read_rows",
     "remove_drafts",
+    "shared",
+    "writable_folder",
     "write_rows",
 ]
 
@@ -63,6 +66,30 @@ def remove_drafts(folder: Path) -> None:
     """Remove what a killed process left of :func:`atomic`; nobody else may be writing."""
     for draft in folder.glob(f".*{_DRAFT}"):
         draft.unlink(missing_ok=True)
+
+
+def writable_folder(folder: Path) -> None:
+    """Make a folder if it is missing, and raise StoreError if files cannot be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(6)}{_DRAFT}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}. Take another folder."
+        ) from error
+
+
+@contextlib.contextmanager
+def shared(folder: Path, alone: Callable[[], None]) -> Iterator[None]:
+    """Work in a folder beside other processes; ``alone`` runs first if there are none."""
+    with open(folder / "lock", "ab") as file:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone()
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 @contextlib.contextmanager
@@ -108,15 +135,14 @@ def full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Uninitialised numbers that start at a cache line.
+def pages(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros on memory pages of their own.
 
-    Libraries may sum in another order where memory starts elsewhere, and work that is done again
-    after a kill is to give the same bits.
+    They go back to the system at once when they are no longer used, and always start at a cache
+    line: libraries may sum in another order elsewhere, and work that is done again after a kill
+    is to give the same bits.
     """
-    raw = np.empty(count + 64 // dtype.itemsize, dtype=dtype)
-    skip = -raw.ctypes.data % 64 // dtype.itemsize
-    return raw[skip : skip + count]
+    return np.frombuffer(mmap.mmap(-1, max(1, count) * dtype.itemsize), dtype)[:count]
 
 
 def file_bytes(rows: int, columns: int, dtype: np.dtype[Any]) -> int:

@@ -47,14 +47,14 @@ def checked_ridge(ridge: Any, n: int) -> NDArray[np.float64]:
     return np.ascontiguousarray(np.broadcast_to(values, (n,)))
 
 
-def require_finite(panel: torch.Tensor, i0: int) -> None:
-    """Raise InvalidInputError for NaN or infinity in rows of the matrix from ``i0`` on."""
+def require_finite(panel: torch.Tensor, i0: int, j0: int = 0) -> None:
+    """Raise InvalidInputError for NaN or infinity in a part of the matrix from (i0, j0) on."""
     # The sum is one pass without a mask; it can overflow, so only the slow test may raise.
     if torch.isfinite(panel.sum()):
         return
     bad = torch.nonzero(~torch.isfinite(panel))
     if len(bad):
-        row, column = int(bad[0, 0]) + i0, int(bad[0, 1])
+        row, column = int(bad[0, 0]) + i0, int(bad[0, 1]) + j0
         raise InvalidInputError(
             f"the kernel matrix contains NaN or infinity (first in row {row}, column {column}): "
             "check the input for NaN and huge values, or use dtype float64"
