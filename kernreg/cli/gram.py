@@ -63,7 +63,7 @@ def gram(
     operator = KernelOperator(parsed, X, kernel=kernel, dtype=entries)
     if verify:
         store = TileStore.open(out)
-        store.require(operator, dtype)
+        store.require(operator, dtype, tile)
         count = store.verify(operator)
         stdout.print(f"{counted(count, 'tile')} of {out} checked: all are right.", markup=False)
         return

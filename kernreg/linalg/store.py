@@ -121,7 +121,7 @@ class TileStore(TileArray):
             "fingerprint": operator.fingerprint(),
             "operator": repr(operator),
         }
-        if not (folder / _HEADER).exists():
+        if not _has_header(folder):
             writable_folder(folder)
             names = sorted(entry.name for entry in folder.iterdir())
             foreign = [n for n in names if not n.startswith(".") and not n.endswith(".partial")]
@@ -156,16 +156,13 @@ class TileStore(TileArray):
             If it is damaged, not a kernreg store, or of another format version.
         """
         folder = Path(path)
-        if not (folder / _HEADER).is_file():
+        if not _has_header(folder):
             raise FileNotFoundError(f"There is no tile store {folder}.")
         zarr = _zarr()
         try:
             # Otherwise Zarr leaves tiles out that hold nothing but zeros.
-            array = zarr.open_array(
-                store=zarr.storage.LocalStore(folder),
-                mode="r+",
-                config={"write_empty_chunks": True},
-            )
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                array = zarr.open_array(store=zarr.storage.LocalStore(folder), mode="r+")
             header = dict(array.attrs.get("kernreg", {}))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{folder} has a damaged header: {error!r}.") from error
@@ -326,6 +323,13 @@ class TileStore(TileArray):
         from kernreg.linalg.store_operator import StoredOperator
 
         return StoredOperator(self, exact=exact)
+
+
+def _has_header(folder: Path) -> bool:
+    try:
+        return (folder / _HEADER).is_file()
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
 
 def _check_fingerprint(operator: Any) -> None:

@@ -18,6 +18,9 @@ class DenseOperator:
         self.dtype = np.dtype(dtype)
         self.panels = 0
 
+    def __repr__(self):
+        return f"{type(self).__name__} {self.shape}"
+
     def fingerprint(self):
         return hashlib.sha256(np.ascontiguousarray(self.matrix).data).hexdigest()
 
