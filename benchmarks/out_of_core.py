@@ -43,16 +43,19 @@ def measure(solver: Cholesky | OutOfCoreCholesky, n: int) -> tuple[dict[str, obj
     operator = KernelOperator(net, X, kernel=KERNEL)
     ridge = ALPHA * float(operator.diagonal().mean())
     before = psutil.Process().memory_info().rss
+    cpu = time.process_time()
     started = time.perf_counter()
     state = solver.init(operator, ridge)
     factored = time.perf_counter()
     solution = solver.solve(state, y)
     finished = time.perf_counter()
+    cpu = time.process_time() - cpu
     peak = high_water_mark()
     return {
         "n": n,
         "factor_seconds": factored - started,
         "solve_seconds": finished - factored,
+        "cpu_seconds": cpu,
         "refinement_products": solution.stats.iterations,
         "status": solution.status.name,
         "peak_bytes": peak,
@@ -94,7 +97,7 @@ def main() -> None:
             command += ["--rows", str(arguments.rows), "--worker", kind, folder]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found[kind] = json.loads(done.stdout)
-            print(kind, json.dumps(found[kind], indent=1))
+            print(kind, json.dumps(found[kind], indent=1), flush=True)
         values = [np.load(Path(folder) / f"{kind}.npy") for kind in found]
     seconds = [run["factor_seconds"] + run["solve_seconds"] for run in found.values()]
     report |= found

@@ -172,9 +172,13 @@ class Factoring:
         size = int(np.dtype(dtype).itemsize)
         count = n * n_outputs * (size + 2 * 8)
         if self.products(dtype):
-            rows, columns = product_tile(n)
+            rows, columns = self._product_tile(n, n_outputs)
             count += rows * columns * 8 + 8 * n * n_outputs * 8
         return count
+
+    def _product_tile(self, n: int, n_outputs: int) -> tuple[int, int]:
+        """Rows and columns of a tile of the refinement."""
+        return product_tile(n)
 
     def _factored(
         self,
@@ -249,8 +253,9 @@ class Factoring:
         self, state: CholeskyState, rhs: NDArray[np.float64], limit: int
     ) -> tuple[Refined, int, Status]:
         operator = state.operator.astype("float64")
+        tile = self._product_tile(*rhs.shape)
         with full_precision():
-            product = SymmetricProduct(operator, state.ridge)
+            product = SymmetricProduct(operator, state.ridge, tile)
             refined = refine(
                 product,
                 state.precondition,
@@ -263,7 +268,7 @@ class Factoring:
             if not state.jitter:
                 return refined, product.count, Status.NOT_CONVERGED
             spent = product.count
-            product = SymmetricProduct(operator, state.ridge + state.jitter)
+            product = SymmetricProduct(operator, state.ridge + state.jitter, tile)
             refined = refine(product, state.precondition, rhs, max_products=limit)
             status = Status.JITTERED if refined.converged.all() else Status.NOT_CONVERGED
             return refined, spent + product.count, status

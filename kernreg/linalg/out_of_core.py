@@ -28,6 +28,7 @@ from kernreg.linalg.disk import (
 from kernreg.linalg.factor_on_disk import FactorOnDisk
 from kernreg.linalg.factored import CholeskyState, Factoring, require_finite, symmetric_order
 from kernreg.linalg.panels import Breakdown, full_precision
+from kernreg.linalg.refine import product_tile
 
 __all__ = ["OutOfCoreCholesky"]
 
@@ -127,6 +128,12 @@ class OutOfCoreCholesky(Factoring):
     def _panels_bytes(self, n: int, size: int) -> int:
         return 2 * min(self.block, n) * n * size + 4 * 8 * n
 
+    def _product_tile(self, n: int, n_outputs: int) -> tuple[int, int]:
+        rows, columns = product_tile(n)
+        # Beside the panels that the preconditioner reads and the vectors of the recurrences.
+        room = self.max_bytes - self._panels_bytes(n, 8) - 88 * n * n_outputs
+        return rows, max(1, min(columns, room // (8 * rows)))
+
     def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
         """Bytes of memory held at once by rows, panels and vectors.
 
@@ -223,7 +230,7 @@ class _Run:
             "dtype": factor.dtype.name,
             "rows": factor.n,
             "block": factor.bounds[0][1],
-            "group": factor.group,
+            "group of rows (from max_bytes)": factor.group,
         }
 
     def finish(self, callback: Callable[[int, int], None] | None) -> None:

@@ -111,8 +111,6 @@ class TileStore(TileArray):
         _check_fingerprint(operator)
         zarr = _zarr()
         folder = Path(path)
-        if tile is not None:
-            tile = min(tile, max(operator.shape))
         header = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -133,7 +131,7 @@ class TileStore(TileArray):
             zarr.create_array(
                 store=zarr.storage.LocalStore(folder),
                 shape=operator.shape,
-                chunks=2 * (tile or min(_TILE, max(operator.shape)),),
+                chunks=2 * (min(tile or _TILE, max(operator.shape)),),
                 dtype=KINDS_ON_DISK[kind][0],
                 fill_value=0,
                 compressors=[zarr.codecs.Crc32cCodec()],
@@ -180,6 +178,8 @@ class TileStore(TileArray):
 
     def require(self, operator: Any, dtype: str | None = None, tile: int | None = None) -> None:
         """Raise StoreError unless the store is of this operator, and of this type and tile."""
+        if tile is not None:
+            tile = min(tile, max(self.shape))
         for name, wanted in (("dtype", dtype), ("tile", tile)):
             if wanted is not None and getattr(self, name) != wanted:
                 raise StoreError(
