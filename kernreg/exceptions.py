@@ -10,6 +10,7 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "ConvergenceWarning",
+    "DiskSpaceError",
     "InvalidInputError",
     "JitterWarning",
     "KernregError",
@@ -17,6 +18,7 @@ __all__ = [
     "ModelFileError",
     "NetworkError",
     "NotPositiveDefiniteError",
+    "StoreError",
 ]
 
 
@@ -50,6 +52,14 @@ class ModelFileError(KernregError, ValueError):
 
 class CheckpointError(KernregError, ValueError):
     """A checkpoint that is damaged, of another problem, or cannot be written."""
+
+
+class StoreError(KernregError, ValueError):
+    """A store or a factor on disk that is incomplete, damaged, or of another network or data."""
+
+
+class DiskSpaceError(KernregError, OSError):
+    """The work does not fit the disk; raised before it starts where that can be known."""
 
 
 class ConvergenceWarning(UserWarning):

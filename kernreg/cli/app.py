@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from kernreg.cli import baseline, doctor, explain, models
+from kernreg.cli import baseline, doctor, explain, gram, models
 from kernreg.cli.console import as_option, stderr
 from kernreg.exceptions import KernregError
 
@@ -82,6 +82,7 @@ def _options(
 app.command("baseline")(baseline.baseline)
 app.command("fit")(models.fit)
 app.command("predict")(models.predict)
+app.command("gram")(gram.gram)
 app.command("explain")(explain.explain)
 app.command("doctor")(doctor.doctor)
 

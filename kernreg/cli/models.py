@@ -15,7 +15,17 @@ from rich.markup import escape
 
 from kernreg._wording import counted
 from kernreg.cli.console import stderr, stdout
-from kernreg.cli.options import DataArgument, MaxMemory, Target, Task, TaskOption
+from kernreg.cli.options import (
+    DataArgument,
+    Kernel,
+    MaxMemory,
+    Network,
+    ScalingName,
+    Target,
+    Task,
+    TaskOption,
+    check_choice,
+)
 from kernreg.exceptions import InvalidInputError, KernregError, ModelFileError
 
 if TYPE_CHECKING:
@@ -31,19 +41,14 @@ ModelArgument = Annotated[
 def fit(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
-    network: Annotated[
-        str,
-        typer.Option(
-            help="Code as in Python, e.g. 'mlp(depth=2, activation=Erf())', JSON or a JSON file."
-        ),
-    ] = "mlp(depth=3)",
-    kernel: Annotated[str, typer.Option(help="ntk or nngp.")] = "ntk",
+    network: Network = "mlp(depth=3)",
+    kernel: Kernel = "ntk",
     alpha: Annotated[
         str, typer.Option(help="Ridge over the mean diagonal, or auto: by leave-one-out.")
     ] = "auto",
     target: Target = None,
     task: TaskOption = Task.auto,
-    scaling: Annotated[str, typer.Option(help="standard or common.")] = "standard",
+    scaling: ScalingName = "standard",
     max_memory: MaxMemory = "4GB",
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
@@ -52,8 +57,8 @@ def fit(
     from kernreg.datasets import load
     from kernreg.linalg.plan import memory_budget
 
-    _check_choice("--kernel", kernel, ("ntk", "nngp"))
-    _check_choice("--scaling", scaling, ("standard", "common"))
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    check_choice("--scaling", scaling, ("standard", "common"))
     parsed = parse_network(network)
     ridges = _alpha(alpha)
     _check_writable(out)
@@ -192,11 +197,6 @@ def _alpha(text: str) -> float | np.ndarray:
     if not 0 <= value < np.inf:
         raise InvalidInputError(f"--alpha is {text!r}; expected auto or a number >= 0.")
     return value
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidInputError(f"{option} is {value!r}; expected {' or '.join(choices)}.")
 
 
 def _check_writable(path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernreg.linalg.cholesky import symmetric_order
+from kernreg.linalg.factored import symmetric_order
 from kernreg.linalg.panels import (
     Staircase,
     full_precision,
@@ -18,14 +18,14 @@ from kernreg.linalg.panels import (
     require_finite,
 )
 
-__all__ = ["StoredOperator"]
+__all__ = ["PackedOperator"]
 
 _BLOCK = 512
 # Columns of a tile: it stays in the cache while both its products are taken.
 _COLUMNS = 1024
 
 
-class StoredOperator:
+class PackedOperator:
     """A symmetric operator whose entries are kept, each pair of rows once.
 
     Parameters
@@ -47,7 +47,7 @@ class StoredOperator:
     --------
     >>> import numpy as np
     >>> from kernreg import KernelOperator, nn
-    >>> K = StoredOperator(KernelOperator(nn.mlp(depth=1), np.eye(4)))
+    >>> K = PackedOperator(KernelOperator(nn.mlp(depth=1), np.eye(4)))
     >>> K.shape, (K @ np.ones(4)).shape
     ((4, 4), (4,))
     """
@@ -75,7 +75,7 @@ class StoredOperator:
 
         Examples
         --------
-        >>> StoredOperator.bytes_for(1024, "float32") == 4 * (512 * 512 + 512 * 1024)
+        >>> PackedOperator.bytes_for(1024, "float32") == 4 * (512 * 512 + 512 * 1024)
         True
         """
         return Staircase.numbers(n, min(_BLOCK, n)) * np.dtype(dtype).itemsize
