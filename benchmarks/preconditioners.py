@@ -23,7 +23,7 @@ from benchmarks.problems import network
 from kernreg import KernelOperator
 from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
-from kernreg.linalg import PCG, LowPrecisionCholesky, Nystrom, RPCholesky, StoredOperator
+from kernreg.linalg import PCG, LowPrecisionCholesky, Nystrom, PackedOperator, RPCholesky
 
 ROWS = {"kin40k": 10_000, "protein": 15_000, "pol": 15_000}
 ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7)
@@ -92,7 +92,7 @@ def main() -> None:
     X, y = standardised(arguments.data, n)
     net = network(arguments.activation, arguments.depth)
     started = time.perf_counter()
-    operator = StoredOperator(KernelOperator(net, X, dtype="float64"))
+    operator = PackedOperator(KernelOperator(net, X, dtype="float64"))
     print(f"{arguments.data}: n={n}, tiles in {time.perf_counter() - started:.1f} s", flush=True)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     key = f"{arguments.data} n={n} {arguments.activation} depth {arguments.depth}"

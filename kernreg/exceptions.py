@@ -10,6 +10,7 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "ConvergenceWarning",
+    "DiskSpaceError",
     "DistributedError",
     "InvalidInputError",
     "JitterWarning",
@@ -18,6 +19,7 @@ __all__ = [
     "ModelFileError",
     "NetworkError",
     "NotPositiveDefiniteError",
+    "StoreError",
 ]
 
 
@@ -55,6 +57,14 @@ class CheckpointError(KernregError, ValueError):
 
 class DistributedError(KernregError, RuntimeError):
     """Another process of the job failed or was lost, or does something else."""
+
+
+class StoreError(KernregError, ValueError):
+    """A store or a factor on disk that is incomplete, damaged, or of another network or data."""
+
+
+class DiskSpaceError(KernregError, OSError):
+    """The work does not fit the disk; raised before it starts where that can be known."""
 
 
 class ConvergenceWarning(UserWarning):

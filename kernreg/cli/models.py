@@ -14,8 +14,18 @@ import typer
 from rich.markup import escape
 
 from kernreg._wording import counted
-from kernreg.cli.console import stderr, stdout
-from kernreg.cli.options import DataArgument, MaxMemory, Target, Task, TaskOption
+from kernreg.cli.console import join_job, stderr, stdout
+from kernreg.cli.options import (
+    DataArgument,
+    Kernel,
+    MaxMemory,
+    Network,
+    ScalingName,
+    Target,
+    Task,
+    TaskOption,
+    check_choice,
+)
 from kernreg.exceptions import InvalidInputError, KernregError, ModelFileError
 
 if TYPE_CHECKING:
@@ -31,19 +41,14 @@ ModelArgument = Annotated[
 def fit(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
-    network: Annotated[
-        str,
-        typer.Option(
-            help="Code as in Python, e.g. 'mlp(depth=2, activation=Erf())', JSON or a JSON file."
-        ),
-    ] = "mlp(depth=3)",
-    kernel: Annotated[str, typer.Option(help="ntk or nngp.")] = "ntk",
+    network: Network = "mlp(depth=3)",
+    kernel: Kernel = "ntk",
     alpha: Annotated[
         str, typer.Option(help="Ridge over the mean diagonal, or auto: by leave-one-out.")
     ] = "auto",
     target: Target = None,
     task: TaskOption = Task.auto,
-    scaling: Annotated[str, typer.Option(help="standard or common.")] = "standard",
+    scaling: ScalingName = "standard",
     max_memory: MaxMemory = "4GB",
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
@@ -52,11 +57,13 @@ def fit(
     from kernreg.datasets import load
     from kernreg.linalg.plan import memory_budget
 
-    _check_choice("--kernel", kernel, ("ntk", "nngp"))
-    _check_choice("--scaling", scaling, ("standard", "common"))
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    check_choice("--scaling", scaling, ("standard", "common"))
     parsed = parse_network(network)
     ridges = _alpha(alpha)
-    _check_writable(out)
+    writes = join_job()
+    if writes:
+        _check_writable(out)
     loaded = load(data, target, cast(Literal["auto"], task.value))
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
@@ -69,7 +76,8 @@ def fit(
         cast(Literal["standard"], scaling),
         memory_budget(max_memory),
     )
-    model.save(out)
+    if writes:
+        model.save(out)
     stdout.print(
         f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
         markup=False,
@@ -95,7 +103,8 @@ def predict(
 
     The score counts rows that the model was fitted to as well; a note says how many these are.
     """
-    if out is not None:
+    writes = join_job()
+    if out is not None and writes:
         _check_writable(out)
     try:
         loaded = _load(model)
@@ -108,6 +117,8 @@ def predict(
         ) from error
     X, truth = loaded.read(data)
     predicted = loaded.predict(X)
+    if not writes:
+        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([f"predicted_{loaded.target_name}"])
@@ -192,11 +203,6 @@ def _alpha(text: str) -> float | np.ndarray:
     if not 0 <= value < np.inf:
         raise InvalidInputError(f"--alpha is {text!r}; expected auto or a number >= 0.")
     return value
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidInputError(f"{option} is {value!r}; expected {' or '.join(choices)}.")
 
 
 def _check_writable(path: Path) -> None:

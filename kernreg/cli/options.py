@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DataArgument", "MaxMemory", "Scaling", "Seed", "Target", "Task", "TaskOption"]
+from kernreg.exceptions import InvalidInputError
+
+__all__ = [
+    "DataArgument",
+    "Kernel",
+    "MaxMemory",
+    "Network",
+    "Scaling",
+    "ScalingName",
+    "Seed",
+    "Target",
+    "Task",
+    "TaskOption",
+    "check_choice",
+]
 
 
 class Task(StrEnum):
@@ -40,3 +54,17 @@ Target = Annotated[
 TaskOption = Annotated[Task, typer.Option(help="What the target asks for.")]
 MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Memory that may be used.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of splits and subsets.")]
+Network = Annotated[
+    str,
+    typer.Option(
+        help="Code as in Python, e.g. 'mlp(depth=2, activation=Erf())', JSON or a JSON file."
+    ),
+]
+Kernel = Annotated[str, typer.Option(help="ntk or nngp.")]
+ScalingName = Annotated[str, typer.Option("--scaling", help="standard or common.")]
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise InvalidInputError for a value that is not among the choices."""
+    if value not in choices:
+        raise InvalidInputError(f"{option} is {value!r}; expected {' or '.join(choices)}.")

@@ -18,6 +18,8 @@ _HOME = {
     "Nystrom": "preconditioners",
     "PCG": "pcg",
     "PCGState": "shifted",
+    "OutOfCoreCholesky": "out_of_core",
+    "PackedOperator": "packed",
     "Plan": "plan",
     "Progress": "pcg",
     "RPCholesky": "preconditioners",
@@ -25,7 +27,8 @@ _HOME = {
     "Solution": "solution",
     "Stats": "solution",
     "Status": "solution",
-    "StoredOperator": "stored",
+    "StoredOperator": "store_operator",
+    "TileStore": "store",
     "diag": "dense",
     "gram": "dense",
     "inverse_diagonal": "spectrum",
@@ -33,6 +36,7 @@ _HOME = {
     "log_determinant": "spectrum",
     "memory_budget": "plan",
     "top_eigenvalues": "spectrum",
+    "write_store": "distributed",
 }
 
 __all__ = sorted(_HOME)

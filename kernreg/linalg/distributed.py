@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,15 +17,21 @@ from torch import Tensor
 
 from kernreg import distributed as job
 from kernreg.exceptions import DistributedError
+from kernreg.linalg.factored import symmetric_order
 from kernreg.linalg.inputs import KINDS
+from kernreg.linalg.packed import PackedPanels
 from kernreg.linalg.panels import add_panel, full_precision, new_panel
-from kernreg.linalg.stored import StoredPanels
+from kernreg.linalg.preconditioners.lowrank import as_array
+from kernreg.linalg.store import TileStore
 
-__all__ = ["DistributedOperator", "led"]
+__all__ = ["DistributedOperator", "led", "write_store"]
 
 Result = TypeVar("Result")
 
 _PANEL_BYTES = 64 * 2**20
+# Rows that stand for all of the matrix, and how far their float32 entries may be apart between
+# processors, of the largest.
+_PROBES, _SAME = 4, 1e-3
 
 
 class _Member:
@@ -35,8 +43,8 @@ class _Member:
     def __init__(self, operator: Any) -> None:
         self.operators = {np.dtype(operator.dtype): operator}
         # Whether all processes have left, each with an error.
-        self.over = False
-        self.kept: StoredPanels | None = None
+        self.over = self.warned = False
+        self.kept: PackedPanels | None = None
         n, size = operator.shape[0], job.processes()
         ends = [round(n * math.sqrt(k / size)) for k in range(size + 1)]
         self.bounds = list(itertools.pairwise(ends))
@@ -90,7 +98,7 @@ class _Member:
     def keep(self, operator: Any, _: None) -> None:
         """Keep the own part of the entries, in the place of what was kept before."""
         self.kept = None
-        self.kept = StoredPanels(operator, self.rows_of)
+        self.kept = PackedPanels(operator, self.rows_of)
 
     def rows(self, operator: Any, index: NDArray[Any]) -> Tensor:
         """Whole rows by number; the own share of them is filled."""
@@ -163,7 +171,7 @@ class DistributedOperator:
 
     def kept_bytes(self) -> int:
         """Bytes that :meth:`keep` takes in the process that keeps most."""
-        return self.dtype.itemsize * max(map(StoredPanels.numbers, self._member.bounds))
+        return self.dtype.itemsize * max(map(PackedPanels.numbers, self._member.bounds))
 
     def _ask(self, name: str, operand: Any) -> Any:
         job.tell((name, self.dtype, operand))
@@ -179,6 +187,7 @@ class DistributedOperator:
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal, by rank 0."""
+        self._warn()
         return self._own.lower_panel(i0, i1, out)
 
     def diagonal(self) -> Any:
@@ -187,11 +196,35 @@ class DistributedOperator:
 
     def to_dense(self, out: Any = None) -> Any:
         """The whole matrix, by rank 0."""
+        self._warn()
         return self._own.to_dense(out)
+
+    def _warn(self) -> None:
+        if not self._member.warned:
+            self._member.warned = True
+            warnings.warn(
+                "Panels and whole matrices are evaluated on rank 0 alone, while "
+                f"{job.processes() - 1} others wait: of the solvers PCG uses all processes.",
+                stacklevel=4,
+            )
 
     def fingerprint(self) -> str:
         """That of the operator of one process."""
         return str(self._own.fingerprint())
+
+
+def _require_same(operator: Any) -> None:
+    """Raise DistributedError, in every process, unless some rows are the same in all of them."""
+    n = symmetric_order(operator)
+    job.agree(what=f"has a kernel matrix of {n} rows in {operator.dtype}")
+    own = as_array(operator.rows(np.unique(np.linspace(0, n - 1, _PROBES).astype(np.int64))))
+    first, error = job.tell(own), None
+    if np.abs(own - first).max() > _SAME * np.abs(first).max():
+        error = DistributedError(
+            f"rank {job.rank()} has another network or other data than rank 0: run the same "
+            "program on the same data everywhere."
+        )
+    job.agree(error)
 
 
 def led(operator: Any, work: Callable[[Any], Result]) -> Result:
@@ -232,9 +265,8 @@ def led(operator: Any, work: Callable[[Any], Result]) -> Result:
     """
     if not job.is_distributed():
         return work(operator)
+    _require_same(operator)
     member = _Member(operator)
-    known = getattr(operator, "fingerprint", lambda: "")()
-    job.agree(what=f"has an operator of {operator.shape[0]} rows, {operator.dtype} {known}")
     if job.rank():
         result: Result = member.serve()
         return result
@@ -247,3 +279,70 @@ def led(operator: Any, work: Callable[[Any], Result]) -> Result:
         raise
     job.tell(("result", result))
     return result
+
+
+def write_store(
+    path: str | os.PathLike[str],
+    operator: Any,
+    *,
+    dtype: str | None = None,
+    tile: int | None = None,
+    callback: Callable[[int, int], None] | None = None,
+) -> tuple[TileStore, int]:
+    """Write a tile store, all processes of a job together.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder that all processes see; a store that is there is completed.
+    operator : KernelOperator
+        On the same data in every process.
+    dtype, tile : optional
+        See :meth:`TileStore.create`.
+    callback : callable, optional
+        Called as ``callback(step, total)`` after each tile of this process; the step counts the
+        tiles that were handed out to all.
+
+    Returns
+    -------
+    store : TileStore
+        Complete.
+    written : int
+        How many tiles the job wrote; the others were there.
+
+    Raises
+    ------
+    DistributedError
+        If another process failed or was lost; what :meth:`TileStore.write` raises in the one that
+        did.
+
+    Notes
+    -----
+    Each process asks for its next tile when it is done with one, so slow ones take fewer.
+    """
+
+    def create() -> TileStore:
+        return TileStore.create(path, operator, dtype=dtype, tile=tile)
+
+    job.from_first(lambda: create().fingerprint)
+    written, error, position = 0, None, 0
+    try:
+        store = create()
+        places = store.tiles()
+
+        def queue() -> Iterator[tuple[int, int]]:
+            nonlocal position
+            for position in job.handed_out(len(places)):
+                yield places[position]
+
+        def after(step: int, count: int) -> None:
+            if callback is not None:
+                callback(position + 1, count)
+
+        written = store.write(operator, after, queue())
+    except Exception as found:
+        error = found
+    job.agree(error, f"writes a store of {operator.shape} entries")
+    count = torch.tensor([written])
+    job.total(count)
+    return store, int(job.tell(int(count)))

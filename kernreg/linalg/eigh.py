@@ -14,7 +14,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
-from kernreg.linalg.cholesky import checked_ridge, symmetric_order
+from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Eigh", "EighState", "RidgePath"]

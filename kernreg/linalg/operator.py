@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from kernreg.linalg.inputs import (
     within_memory,
 )
 from kernreg.linalg.transfer import fill
-from kernreg.nn import Layer
+from kernreg.nn import Layer, to_json
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["KernelOperator"]
 
 _PANEL_BYTES = 64 * 2**20
+_HASHED_ROWS = 4096
 
 
 class KernelOperator:
@@ -129,6 +132,31 @@ class KernelOperator:
             f"<KernelOperator {self.kernel} {self.shape[0]} x {self.shape[1]} "
             f"{self.dtype.name} on {self.backend}>"
         )
+
+    def fingerprint(self) -> str:
+        """A hash of network, kernel and data: equal for operators with the same entries.
+
+        What is kept on disk carries it, and is refused to an operator with another one. The type
+        of the entries and the backend, which change them by rounding only, are left out.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+
+        Raises
+        ------
+        NetworkError
+            If a Python function in the network has no importable name.
+        """
+        digest = hashlib.sha256()
+        settings = {k: self._options[k] for k in ("exact", "precision")}
+        digest.update(json.dumps([to_json(self.net), self.kernel, settings]).encode())
+        for X in (self._X1, self._X2):
+            digest.update(b"none" if X is None else f"{X.dtype} {tuple(X.shape)}".encode())
+            for part in () if X is None else X.split(_HASHED_ROWS):
+                digest.update(part.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix.

@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.inputs import as_output
+from kernreg.linalg.inputs import KINDS, as_output
 
 __all__ = [
     "Breakdown",
     "Staircase",
     "add_panel",
+    "eliminate",
+    "factor_corner",
     "full_precision",
     "new_panel",
     "panel_bounds",
@@ -106,18 +108,62 @@ def add_panel(panel: torch.Tensor, i0: int, source: torch.Tensor, result: torch.
     result[:, i0:i1].addmm_(source[:, i0:i1], panel[:, i0:].T)
 
 
-def require_finite(panel: torch.Tensor, i0: int) -> None:
-    """Raise InvalidInputError for NaN or infinity in rows of the matrix from ``i0`` on."""
+def require_finite(panel: torch.Tensor, i0: int, j0: int = 0) -> None:
+    """Raise InvalidInputError for NaN or infinity in a part of the matrix from (i0, j0) on."""
     # The sum is one pass without a mask; it can overflow, so only the slow test may raise.
     if torch.isfinite(panel.sum()):
         return
     bad = torch.nonzero(~torch.isfinite(panel))
     if len(bad):
-        row, column = int(bad[0, 0]) + i0, int(bad[0, 1])
+        row, column = int(bad[0, 0]) + i0, int(bad[0, 1]) + j0
         raise InvalidInputError(
             f"the kernel matrix contains NaN or infinity (first in row {row}, column {column}): "
             "check the input for NaN and huge values, or use dtype float64"
         )
+
+
+def eliminate(rows: torch.Tensor, above: torch.Tensor) -> None:
+    """Finish the columns of ``rows`` that belong to the diagonal block of the panel ``above``.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (m, at least j1)
+        Rows further down; columns before ``j0`` are finished, those from ``j0`` on are not.
+    above : Tensor of shape (j1 - j0, j1)
+        A factored panel.
+    """
+    j1 = above.shape[1]
+    j0 = j1 - above.shape[0]
+    target = rows[:, j0:j1]
+    if j0:
+        target.addmm_(rows[:, :j0], above[:, :j0].T, alpha=-1)
+    _solve_lower(above[:, j0:], target.T)
+
+
+def factor_corner(rows: torch.Tensor) -> None:
+    """Factor the diagonal block of a panel, of shape (i1 - i0, i1), whose other columns are done.
+
+    Raises
+    ------
+    Breakdown
+        If a pivot is not positive beyond rounding.
+    """
+    size, i1 = rows.shape
+    i0 = i1 - size
+    corner = rows[:, i0:]
+    scale = corner.diagonal().clone()
+    if i0:
+        for top in range(0, size, _STRIP):
+            end = min(top + _STRIP, size)
+            corner[top:end, :end].addmm_(rows[top:end, :i0], rows[:end, :i0].T, alpha=-1)
+    lower, info = torch.linalg.cholesky_ex(corner)
+    failed = int(info)
+    pivots = lower.diagonal()[: failed - 1 if failed else size] ** 2
+    noise = _NOISE * torch.finfo(rows.dtype).eps * scale[: len(pivots)]
+    weak = torch.nonzero(~(pivots > noise))
+    if len(weak) or failed:
+        raise Breakdown(i0 + (int(weak[0]) if len(weak) else failed - 1))
+    corner.copy_(lower)
 
 
 class Staircase:
@@ -154,9 +200,18 @@ class Staircase:
         """Bytes held by the panels so far."""
         return sum(panel.nbytes for panel in self.panels)
 
-    def _views(self) -> list[tuple[int, int, torch.Tensor]]:
-        ranges = self.bounds[: len(self.panels)]
-        return [(*r, p) for r, p in zip(ranges, self.panels, strict=True)]
+    @property
+    def device(self) -> torch.device:
+        """Where the panels are."""
+        return self.panels[0].device
+
+    def views(
+        self, start: int = 0, reverse: bool = False
+    ) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """Row range and numbers of each panel so far, from panel ``start`` on or from the last."""
+        order = range(start, len(self.panels))
+        for index in reversed(order) if reverse else order:
+            yield (*self.bounds[index], self.panels[index])
 
     def append(self, new: torch.Tensor) -> None:
         """Factor the next panel in place and keep it.
@@ -171,33 +226,15 @@ class Staircase:
         Breakdown
             If a pivot is not positive beyond rounding.
         """
-        i0, i1 = self.bounds[len(self.panels)]
-        for j0, j1, above in self._views():
-            target = new[:, j0:j1]
-            if j0:
-                target.addmm_(new[:, :j0], above[:, :j0].T, alpha=-1)
-            _solve_lower(above[:, j0:], target.T)
-        size = i1 - i0
-        corner = new[:, i0:]
-        scale = corner.diagonal().clone()
-        if i0:
-            for top in range(0, size, _STRIP):
-                end = min(top + _STRIP, size)
-                corner[top:end, :end].addmm_(new[top:end, :i0], new[:end, :i0].T, alpha=-1)
-        lower, info = torch.linalg.cholesky_ex(corner)
-        failed = int(info)
-        pivots = lower.diagonal()[: failed - 1 if failed else size] ** 2
-        noise = _NOISE * torch.finfo(new.dtype).eps * scale[: len(pivots)]
-        weak = torch.nonzero(~(pivots > noise))
-        if len(weak) or failed:
-            raise Breakdown(i0 + (int(weak[0]) if len(weak) else failed - 1))
-        corner.copy_(lower)
+        for _, _, above in self.views():
+            eliminate(new, above)
+        factor_corner(new)
         self.panels.append(new)
 
     def forward(self, V: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Overwrite V of shape (n, t) with L^-1 V; rows before panel ``start`` must be zero."""
         first = self.bounds[start][0]
-        for i0, i1, panel in self._views()[start:]:
+        for i0, i1, panel in self.views(start):
             rows = V[i0:i1]
             if i0 > first:
                 rows.addmm_(panel[:, first:i0], V[first:i0], alpha=-1)
@@ -206,7 +243,7 @@ class Staircase:
 
     def backward(self, V: torch.Tensor) -> torch.Tensor:
         """Overwrite V of shape (n, t) with L^-T V."""
-        for i0, i1, panel in reversed(self._views()):
+        for i0, i1, panel in self.views(reverse=True):
             rows = V[i0:i1]
             _solve_lower(panel[:, i0:], rows, transpose=True)
             if i0:
@@ -215,8 +252,12 @@ class Staircase:
 
     def diagonal(self) -> NDArray[np.float64]:
         """Diagonal of L, shape (n,)."""
-        parts = [panel[:, i0:].diagonal() for i0, _, panel in self._views()]
+        parts = [panel[:, i0:].diagonal() for i0, _, panel in self.views()]
         return torch.cat(parts).to("cpu", torch.float64).numpy()
+
+    def sweeps(self) -> Iterator[tuple[int, int, int]]:
+        """First panel and row range of the columns that :meth:`inverse_diagonal` holds at once."""
+        yield from ((index, *rows) for index, rows in enumerate(self.bounds))
 
     def inverse_diagonal(self) -> NDArray[np.float64]:
         """Diagonal of (L L^T)^-1, shape (n,), at n^3/3 operations and n*block numbers of memory.
@@ -224,10 +265,11 @@ class Staircase:
         Column i of L^-1 starts at row i, and its squared norm is entry i.
         """
         result = np.empty(self.n)
-        for index, (i0, i1, panel) in enumerate(self._views()):
-            columns = panel.new_zeros((self.n, i1 - i0))
+        kind = KINDS[self.dtype.name]
+        for start, i0, i1 in self.sweeps():
+            columns = torch.zeros((self.n, i1 - i0), dtype=kind, device=self.device)
             columns[i0:i1].fill_diagonal_(1)
-            self.forward(columns, start=index)
+            self.forward(columns, start=start)
             norms = torch.linalg.vector_norm(columns[i0:], dim=0, dtype=torch.float64)
             result[i0:i1] = norms.cpu().numpy() ** 2
         return result

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError, MemoryBudgetError
 from kernreg.linalg.checkpoint import Checkpoint
-from kernreg.linalg.cholesky import checked_ridge, symmetric_order
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
+from kernreg.linalg.factored import checked_ridge, symmetric_order
+from kernreg.linalg.packed import PackedOperator, keep, kept_bytes
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
-from kernreg.linalg.stored import StoredOperator, keep, kept_bytes
 
 __all__ = ["PCG", "Progress"]
 
@@ -146,9 +146,9 @@ class PCG:
         True
         """
         tiles = self._limit() if self.storage == "auto" else None
-        size = StoredOperator.bytes_for(n, "float64")
+        size = PackedOperator.bytes_for(n, "float64")
         if tiles is not None and size > tiles:
-            size = StoredOperator.bytes_for(n, dtype)
+            size = PackedOperator.bytes_for(n, dtype)
         kept = 0 if self.storage == "recomputed" or (tiles is not None and size > tiles) else size
         built = 0 if self._chosen is None else self._chosen.peak_bytes(n)
         return kept + built + 8 * n * (10 * n_outputs + 4)

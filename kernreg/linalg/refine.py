@@ -43,6 +43,8 @@ class SymmetricProduct:
         Symmetric operator; its tiles are evaluated anew in every product.
     shift : float or ndarray of shape (n,)
         Added to the diagonal.
+    tile : (int, int), optional
+        Rows and columns of a tile; :func:`product_tile` if left out.
 
     Notes
     -----
@@ -52,13 +54,18 @@ class SymmetricProduct:
     ||A 1|| / ||1|| where the operator multiplies without tiles.
     """
 
-    def __init__(self, operator: Any, shift: float | NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        operator: Any,
+        shift: float | NDArray[np.float64],
+        tile: tuple[int, int] | None = None,
+    ) -> None:
         self.operator = operator
         self.n = int(operator.shape[0])
         self.shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (self.n,))
         self.count = 0
         self.norm = 0.0
-        self._rows, self._columns = product_tile(self.n)
+        self._rows, self._columns = tile or product_tile(self.n)
         self._buffer = np.empty(self._rows * self._columns)
 
     def __call__(self, V: NDArray[np.float64]) -> NDArray[np.float64]:

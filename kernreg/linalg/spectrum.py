@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
-from kernreg.linalg.cholesky import checked_ridge, symmetric_order
+from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.preconditioners.lowrank import LowRank, as_array
 
 __all__ = ["Estimate", "inverse_diagonal", "log_determinant", "top_eigenvalues"]
@@ -56,7 +56,7 @@ def top_eigenvalues(operator: Any, k: int, *, tol: float = 1e-10, seed: int = 0)
     Notes
     -----
     ARPACK's implicitly restarted Lanczos method; memory 2 k n numbers, and some 2 k to 5 k
-    products of one column each: keep the tiles with :class:`StoredOperator` where they fit.
+    products of one column each: keep the tiles with :class:`PackedOperator` where they fit.
 
     Examples
     --------

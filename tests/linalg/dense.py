@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 
@@ -15,6 +17,12 @@ class DenseOperator:
         self.shape = self.matrix.shape
         self.dtype = np.dtype(dtype)
         self.panels = 0
+
+    def __repr__(self):
+        return f"{type(self).__name__} {self.shape}"
+
+    def fingerprint(self):
+        return hashlib.sha256(np.ascontiguousarray(self.matrix).data).hexdigest()
 
     def lower_panel(self, i0, i1, out):
         assert out.shape == (i1 - i0, i1)
@@ -76,6 +84,9 @@ class PointOperator(DenseOperator):
 
     def diagonal(self):
         return ((1 + np.sum(self.X**2, axis=1) / self.X.shape[1]) ** 2).astype(self.dtype)
+
+    def fingerprint(self):
+        return hashlib.sha256(np.ascontiguousarray(self.X).data).hexdigest()
 
     def astype(self, dtype):
         return PointOperator(self.X, dtype)

@@ -5,6 +5,9 @@ What the operating system sees is measured in ``benchmarks/test_solve.py``.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -41,3 +44,31 @@ class TestPeakMemory:
         used, predicted = measure(Eigh(), n, "float64")
         # Besides: a few vectors, and the rows of the test's own operator.
         assert 2 * 8 * n**2 <= used <= predicted + 64 * n
+
+    @pytest.mark.parametrize("max_bytes", [2**30, 45 * 10**6])
+    def test_out_of_core_holds_what_it_says(self, max_bytes: int, tmp_path) -> None:
+        """Resident memory, in a process of its own: maps of memory are not NumPy's."""
+        code = (
+            "import json, sys\n"
+            "import numpy as np\n"
+            "from kernreg.linalg import OutOfCoreCholesky\n"
+            "from tests.linalg.dense import PointOperator\n"
+            "def status(name):\n"
+            "    lines = open('/proc/self/status').read().splitlines()\n"
+            "    return 1024 * int(next(l for l in lines if l.startswith(name)).split()[1])\n"
+            "def run(name, n):\n"
+            "    X = np.random.default_rng(0).standard_normal((n, 5))\n"
+            "    solver = OutOfCoreCholesky(f'{sys.argv[1]}/{name}', 300, int(sys.argv[2]))\n"
+            "    operator = PointOperator(X)\n"
+            "    before = status('VmRSS')\n"
+            "    state = solver.init(operator, 1.0)\n"
+            "    solution = solver.solve(state, np.ones(n))\n"
+            "    return status('VmHWM') - before, solution.stats.peak_bytes\n"
+            "run('warm', 500)\n"
+            "print(json.dumps(run('measured', 6000)))\n"
+        )
+        arguments = [sys.executable, "-c", code, str(tmp_path), str(max_bytes)]
+        done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+        used, predicted = json.loads(done.stdout)
+        assert predicted <= max_bytes
+        assert abs(used - predicted) < 0.15 * predicted

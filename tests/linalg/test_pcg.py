@@ -15,9 +15,9 @@ from kernreg.linalg import (
     Cholesky,
     LowPrecisionCholesky,
     Nystrom,
+    PackedOperator,
     RPCholesky,
     Status,
-    StoredOperator,
 )
 from tests.contracts.solver import SLACK, SolverContract, gaussian_points, kernel_matrix
 from tests.linalg.dense import DenseOperator
@@ -322,8 +322,8 @@ def test_callbacks_see_every_iteration():
 
 def test_tiles_are_kept_only_where_they_fit():
     K = DenseOperator(kernel_matrix(64))
-    needed = StoredOperator.bytes_for(64, "float64")
-    assert isinstance(PCG(max_bytes=needed).init(K, 1.0).exact, StoredOperator)
+    needed = PackedOperator.bytes_for(64, "float64")
+    assert isinstance(PCG(max_bytes=needed).init(K, 1.0).exact, PackedOperator)
     assert PCG(max_bytes=needed - 1).init(K, 1.0).exact.matrix is K.matrix
     with pytest.raises(MemoryBudgetError, match="storage='recomputed'"):
         PCG(storage="packed", max_bytes=needed - 1).init(K, 1.0)
@@ -332,7 +332,7 @@ def test_tiles_are_kept_only_where_they_fit():
 def test_predicted_bytes():
     bare = PCG(None, storage="recomputed").peak_bytes(1000, 3, "float32")
     kept = PCG(None, storage="packed").peak_bytes(1000, 3, "float32")
-    assert kept - bare == StoredOperator.bytes_for(1000, "float64")
+    assert kept - bare == PackedOperator.bytes_for(1000, "float64")
     ranked = PCG(RPCholesky(rank=50), storage="recomputed").peak_bytes(1000, 3, "float32")
     assert ranked - bare == RPCholesky(rank=50).peak_bytes(1000)
 
@@ -358,7 +358,7 @@ def test_bad_settings(arguments):
 def test_float64_tiles_that_do_not_fit_are_evaluated_again():
     """Room for float32 tiles; then float32 fails, and what was asked for does not fit."""
     K, Y = kernel_matrix(64), gaussian_points(64, 1)
-    needed = StoredOperator.bytes_for(64, "float32")
+    needed = PackedOperator.bytes_for(64, "float32")
 
     class Wrong(CountingOperator):
         def lower_panel(self, i0, i1, out):

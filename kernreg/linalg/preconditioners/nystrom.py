@@ -12,7 +12,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import NotPositiveDefiniteError
-from kernreg.linalg.cholesky import checked_ridge, symmetric_order
+from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.preconditioners.lowrank import LowRank, as_array
 from kernreg.linalg.preconditioners.rank import check_rank, rank_limit
 

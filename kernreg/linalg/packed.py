@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernreg.linalg.cholesky import symmetric_order
+from kernreg.linalg.factored import symmetric_order
 from kernreg.linalg.panels import (
     add_panel,
     full_precision,
@@ -18,12 +18,12 @@ from kernreg.linalg.panels import (
     require_finite,
 )
 
-__all__ = ["StoredOperator", "StoredPanels", "keep", "kept_bytes"]
+__all__ = ["PackedOperator", "PackedPanels", "keep", "kept_bytes"]
 
 _BLOCK = 512
 
 
-class StoredPanels:
+class PackedPanels:
     """Rows ``[start, stop)`` of the lower half of a symmetric matrix, kept in memory.
 
     Parameters
@@ -88,7 +88,7 @@ def _blocks(rows: tuple[int, int]) -> list[tuple[int, int]]:
     return [(start + i0, start + i1) for i0, i1 in panel_bounds(stop - start, height)]
 
 
-class StoredOperator(StoredPanels):
+class PackedOperator(PackedPanels):
     """A symmetric operator whose entries are kept, each pair of rows once.
 
     Parameters
@@ -110,7 +110,7 @@ class StoredOperator(StoredPanels):
     --------
     >>> import numpy as np
     >>> from kernreg import KernelOperator, nn
-    >>> K = StoredOperator(KernelOperator(nn.mlp(depth=1), np.eye(4)))
+    >>> K = PackedOperator(KernelOperator(nn.mlp(depth=1), np.eye(4)))
     >>> K.shape, (K @ np.ones(4)).shape
     ((4, 4), (4,))
     """
@@ -130,10 +130,10 @@ class StoredOperator(StoredPanels):
 
         Examples
         --------
-        >>> StoredOperator.bytes_for(1024, "float32") == 4 * (512 * 512 + 512 * 1024)
+        >>> PackedOperator.bytes_for(1024, "float32") == 4 * (512 * 512 + 512 * 1024)
         True
         """
-        return StoredPanels.numbers((0, n)) * np.dtype(dtype).itemsize
+        return PackedPanels.numbers((0, n)) * np.dtype(dtype).itemsize
 
     def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
         """Product with a vector or matrix in the dtype of the entries, returned in that of V."""
@@ -172,11 +172,11 @@ class StoredOperator(StoredPanels):
 
 def keep(operator: Any) -> Any:
     """The operator with its entries kept, in the way of its own if it has one."""
-    return operator.keep() if hasattr(operator, "keep") else StoredOperator(operator)
+    return operator.keep() if hasattr(operator, "keep") else PackedOperator(operator)
 
 
 def kept_bytes(operator: Any) -> int:
     """Bytes that :func:`keep` takes in this process."""
     if hasattr(operator, "kept_bytes"):
         return int(operator.kept_bytes())
-    return StoredOperator.bytes_for(operator.shape[0], operator.dtype)
+    return PackedOperator.bytes_for(operator.shape[0], operator.dtype)

@@ -1,0 +1,84 @@
+"""``kernreg gram``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+from rich.markup import escape
+
+from kernreg._wording import counted
+from kernreg.cli.console import join_job, progress, stderr, stdout
+from kernreg.cli.options import (
+    DataArgument,
+    Kernel,
+    Network,
+    ScalingName,
+    Target,
+    Task,
+    TaskOption,
+    check_choice,
+)
+
+__all__ = ["gram"]
+
+
+def gram(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="STORE", help="Folder of the tile store.")],
+    network: Network = "mlp(depth=3)",
+    kernel: Kernel = "ntk",
+    dtype: Annotated[str, typer.Option(help="float32, float64 or bfloat16.")] = "float32",
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Rows and columns of a tile; default 1024.")
+    ] = None,
+    target: Target = None,
+    task: TaskOption = Task.auto,
+    scaling: ScalingName = "standard",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all tiles and check them; write nothing.")
+    ] = False,
+) -> None:
+    """Write the kernel matrix of all rows of a table to disk, tile by tile.
+
+    Half the matrix is kept. A run that was interrupted goes on where it stopped; a store of
+    another network or other data is refused.
+    """
+    from kernreg import KernelOperator
+    from kernreg.baseline.scaling import Scaler
+    from kernreg.cli.networks import parse_network
+    from kernreg.datasets import load
+    from kernreg.linalg import TileStore, write_store
+
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    check_choice("--scaling", scaling, ("standard", "common"))
+    check_choice("--dtype", dtype, ("float32", "float64", "bfloat16"))
+    parsed = parse_network(network)
+    prints = join_job()
+    loaded = load(data, target, cast(Literal["auto"], task.value))
+    for note in loaded.notes:
+        stderr.print(f"[dim]note:[/] {escape(note)}")
+    X = Scaler.fit(loaded.X, cast(Literal["standard"], scaling)).transform(loaded.X)
+    entries = "float64" if dtype == "float64" else "float32"
+    operator = KernelOperator(parsed, X, kernel=kernel, dtype=entries)
+    if verify:
+        store = TileStore.open(out)
+        store.require(operator, dtype, tile)
+        count = store.verify(operator)
+        stdout.print(f"{counted(count, 'tile')} of {out} checked: all are right.", markup=False)
+        return
+    with progress(prints) as move:
+        store, written = write_store(
+            out,
+            operator,
+            dtype=dtype,
+            tile=tile,
+            callback=lambda step, total: move(step, total, "tiles"),
+        )
+    there = len(store.tiles()) - written
+    stdout.print(
+        f"Wrote {counted(written, 'tile')} of the {kernel} of {counted(len(X), 'row')} of "
+        f"{loaded.name} to {out}" + (f"; {there:,} were there." if there else "."),
+        markup=False,
+    )

@@ -1,0 +1,184 @@
+"""Files that are complete or absent, with checksums, on a disk that may be too small."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg.exceptions import DiskSpaceError, StoreError
+
+__all__ = [
+    "atomic",
+    "checked_space",
+    "file_bytes",
+    "full_disk",
+    "locked",
+    "pages",
+    "read_rows",
+    "remove_drafts",
+    "shared",
+    "writable_folder",
+    "write_rows",
+]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DRAFT = ".tmp"
+# Of a panel file, behind its numbers: their CRC-32, so that a file is known to be whole.
+_TRAILER = 4
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A name to write to; what was written there gets the name ``path`` when all of it is on disk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic(Path(folder) / "name") as draft:
+    ...         count = draft.write_text("all or nothing")
+    ...     os.listdir(folder)
+    ['name']
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_DRAFT}")
+    try:
+        yield draft
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what a killed process left of :func:`atomic`; nobody else may be writing."""
+    for draft in folder.glob(f".*{_DRAFT}"):
+        draft.unlink(missing_ok=True)
+
+
+def writable_folder(folder: Path) -> None:
+    """Make a folder if it is missing, and raise StoreError if files cannot be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(6)}{_DRAFT}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}. Take another folder."
+        ) from error
+
+
+@contextlib.contextmanager
+def shared(folder: Path, alone: Callable[[], None]) -> Iterator[None]:
+    """Work in a folder beside other processes; ``alone`` runs first if there are none."""
+    with open(folder / "lock", "ab") as file:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone()
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process, however that ends.
+
+    Raises
+    ------
+    StoreError
+        If another process holds it.
+    """
+    with open(folder / "lock", "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"Another process works in {folder}: wait for it, or take another folder."
+            ) from error
+        yield
+
+
+def checked_space(folder: Path, count: int) -> None:
+    """Raise DiskSpaceError if ``count`` more bytes do not fit the disk of ``folder``."""
+    free = shutil.disk_usage(folder).free
+    if count > free:
+        raise DiskSpaceError(
+            f"{folder} needs {count / 1e9:.3g} GB of disk, {free / 1e9:.3g} GB are free: free "
+            "some, or take a folder on another disk."
+        )
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Say of a disk that runs full what can be done about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskSpaceError(
+            f"{folder} could not be written further: {error.strerror}. What is finished is kept: "
+            "free some space and run again with the same arguments."
+        ) from error
+
+
+def pages(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros on memory pages of their own.
+
+    They go back to the system at once when they are no longer used, and always start at a cache
+    line: libraries may sum in another order elsewhere, and work that is done again after a kill
+    is to give the same bits.
+    """
+    return np.frombuffer(mmap.mmap(-1, max(1, count) * dtype.itemsize), dtype)[:count]
+
+
+def file_bytes(rows: int, columns: int, dtype: np.dtype[Any]) -> int:
+    """Size of a file of :func:`write_rows`."""
+    return rows * columns * dtype.itemsize + _TRAILER
+
+
+def write_rows(path: Path, matrix: NDArray[Any]) -> None:
+    """Write a matrix with contiguous rows, and its checksum, as one atomic file."""
+    check = 0
+    with atomic(path) as draft, open(draft, "wb") as file:
+        for row in matrix:
+            view = row.data.cast("B")
+            check = zlib.crc32(view, check)
+            file.write(view)
+        file.write(check.to_bytes(_TRAILER, "little"))
+
+
+def read_rows(path: Path, out: NDArray[Any], check: bool = False) -> None:
+    """Read what :func:`write_rows` wrote into a contiguous matrix of the same shape.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or of another size, or with ``check`` if its checksum is wrong.
+    """
+    view = out.data.cast("B")
+    try:
+        with open(path, "rb", buffering=0) as file:
+            count = 0
+            while count < len(view) and (got := file.readinto(view[count:])):
+                count += got
+            trailer = file.read(_TRAILER + 1)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing.") from error
+    if count < len(view) or len(trailer) != _TRAILER:
+        raise StoreError(f"{path} is truncated, or of another size than expected.")
+    if check and zlib.crc32(view) != int.from_bytes(trailer, "little"):
+        raise StoreError(f"{path} is damaged: its checksum does not match.")
