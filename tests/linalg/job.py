@@ -1,13 +1,15 @@
-"""What the processes of a job under test do: ``python -m tests.linalg.job TASK FOLDER``."""
+"""What the processes of a job under test do."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
-from pathlib import Path
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 
 from kernreg import KernelOperator, KernelRegressor, distributed, nn
 from kernreg.exceptions import DistributedError, InvalidInputError, NotPositiveDefiniteError
@@ -142,6 +144,20 @@ def uncaught(folder):
     solve(doomed(0, None, -1))
 
 
-if __name__ == "__main__":
-    distributed.initialize(silence=4.0 if sys.argv[1] == "frozen" else 20.0)
-    globals()[sys.argv[1]](Path(sys.argv[2]))
+def member(environment, task, folder):
+    """The whole life of a process, stderr in a file: as that of a script under ``torchrun``."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    with open(folder / f"{environment['RANK']}.err", "w") as file:
+        os.dup2(file.fileno(), 2)
+    code = 0
+    try:
+        distributed.initialize(silence=4.0 if task == "frozen" else 20.0)
+        globals()[task](folder)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    # multiprocessing does not call it.
+    atexit._run_exitfuncs()
+    sys.exit(code)

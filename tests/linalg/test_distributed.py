@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import signal
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,37 +13,38 @@ from kernreg import KernelOperator, KernelRegressor, distributed
 from kernreg.linalg import Cholesky, led, top_eigenvalues, write_store
 from tests.linalg import job
 
-ROOT = Path(__file__).parents[2]
+# Processes forked from one that has the libraries loaded and no threads.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.linalg.job", "zarr"])
 
 
 class Job:
-    """Processes as ``torchrun`` starts them, but not ended by it when one of them ends."""
+    """Processes with the environment that ``torchrun`` gives them; none ends because others do."""
 
     def __init__(self, task, size, folder):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.members = []
+        self.folder, self.members = folder, []
         for rank in range(size):
             names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-            names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-            command = [sys.executable, "-m", "tests.linalg.job", task, str(folder)]
-            environment = os.environ | {name: str(value) for name, value in names.items()}
+            names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "KERNREG_NUM_THREADS": 1}
+            environment = {name: str(value) for name, value in names.items()}
             self.members.append(
-                subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-                )
+                CONTEXT.Process(target=job.member, args=(environment, task, folder), daemon=True)
             )
+        for member in self.members:
+            member.start()
 
     def end(self, *ranks, seconds=120):
         """Exit codes and stderr of some processes, once they end by themselves."""
-        try:
-            ends = [self.members[rank].communicate(timeout=seconds)[1] for rank in ranks]
-            return [self.members[rank].returncode for rank in ranks], ends
-        finally:
-            for member in self.members:
-                member.kill()
-                member.wait()
+        for rank in ranks:
+            self.members[rank].join(seconds)
+        codes = [self.members[rank].exitcode for rank in ranks]
+        for member in self.members:
+            member.kill()
+            member.join()
+        return codes, [(self.folder / f"{rank}.err").read_text() for rank in ranks]
 
 
 def run(task, size, folder):
@@ -64,19 +62,25 @@ def exact():
     return dual, KernelOperator(job.NET, X_new, X).to_dense()
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_any_number_of_processes_gives_the_solution(size, exact, tmp_path):
-    if size == 1:
-        # Without a job, as led and by_rows work in any program.
-        X, Y, _ = job.problem()
-        operator = KernelOperator(job.NET, X, dtype="float32")
-        solver = job.SOLVERS["kept"]
-        value = led(operator, lambda K: solver.solve(solver.init(K, job.RIDGE), Y)).value
-        assert not distributed.is_distributed()
-        found = [{"kept float32": value}]
-    else:
-        run("agreement", size, tmp_path)
-        found = [dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(size)]
+@pytest.fixture(scope="module", params=[2, 4])
+def agreement(request, tmp_path_factory):
+    """What each process of a job found."""
+    folder = tmp_path_factory.mktemp("agreement")
+    run("agreement", request.param, folder)
+    return [dict(np.load(folder / f"{rank}.npz")) for rank in range(request.param)]
+
+
+def test_without_a_job_nothing_is_sent(exact):
+    X, Y, _ = job.problem()
+    operator, solver = KernelOperator(job.NET, X), job.SOLVERS["kept"]
+    found = led(operator, lambda K: solver.solve(solver.init(K, job.RIDGE), Y)).value
+    dual, cross = exact
+    assert not distributed.is_distributed()
+    assert np.max(np.abs(cross @ (found - dual))) <= 1e-6 * np.max(np.abs(cross @ dual))
+
+
+def test_all_processes_get_the_solution_bit_by_bit(agreement, exact):
+    found = agreement
     dual, cross = exact
     expected = cross @ dual
     for name, value in found[0].items():
@@ -86,23 +90,20 @@ def test_any_number_of_processes_gives_the_solution(size, exact, tmp_path):
             assert other[name].tobytes() == value.tobytes(), name
 
 
-def test_rows_spectrum_estimator_and_memory_are_those_of_one_process(tmp_path):
+def test_rows_spectrum_estimator_and_memory(agreement):
     X, Y, X_new = job.problem()
-    run("agreement", 2, tmp_path)
-    found = np.load(tmp_path / "1.npz")
+    found, size = agreement[-1], len(agreement)
     K = KernelOperator(job.NET, X)
     # Two evaluations of an entry agree to rounding; eigenvalues and products to that of n terms.
     eps = job.N * np.finfo(np.float64).eps
     np.testing.assert_allclose(found["rows"], K.rows([5, 0, 599, 7, 7]), rtol=eps)
     np.testing.assert_allclose(found["top"], top_eigenvalues(K, 3), rtol=1e-6)
     model = KernelRegressor(job.NET).fit(X, Y)
-    # Cholesky runs on rank 0, as in one process.
-    np.testing.assert_array_equal(found["dual"], model.dual_coef_)
     scale = np.max(np.abs(K.to_dense())) * np.max(np.sum(np.abs(model.dual_coef_), axis=0))
     np.testing.assert_allclose(found["predicted"], model.predict(X_new), atol=eps * scale, rtol=0)
     np.testing.assert_allclose(found["one row"], model.predict(X_new)[:1], atol=eps * scale, rtol=0)
-    # Half of n^2/2, and blocks on the diagonal of at most all rows of a share.
-    assert found["bytes"] <= 8 * (job.N**2 / 4 + 0.71 * job.N * 0.71 * job.N / 2)
+    # A share of n^2/2, and the corner of the first one, a square instead of a triangle.
+    assert found["bytes"] <= 8 * (job.N**2 / 2 / size + job.N**2 / size / 2 + job.N)
 
 
 def test_a_store_is_written_by_two_as_by_one(tmp_path):
@@ -143,9 +144,10 @@ def test_an_error_in_one_process_reaches_all_and_the_job_can_go_on(tmp_path):
 def test_a_killed_process_is_an_error_in_the_other_and_a_restart_finishes(victim, exact, tmp_path):
     task = f"killed_{victim}"
     one = Job(task, 2, tmp_path)
-    assert one.members[victim].wait(120) == -signal.SIGKILL
+    one.members[victim].join(120)
+    assert one.members[victim].exitcode == -signal.SIGKILL
     (code,), (text,) = one.end(1 - victim, seconds=30)
-    assert code not in (0, -signal.SIGKILL)
+    assert code == 1
     assert "DistributedError" in text
     assert f"rank {victim} ended without a message" in text
     assert (tmp_path / "checkpoint").is_file()
@@ -159,13 +161,13 @@ def test_a_killed_process_is_an_error_in_the_other_and_a_restart_finishes(victim
 
 def test_a_frozen_process_is_an_error_in_the_other(tmp_path):
     (code,), (text,) = Job("frozen", 2, tmp_path).end(0)
-    assert code > 0
+    assert code == 1
     assert "rank 1 has given no sign of life for 4 seconds" in text
 
 
 def test_an_uncaught_error_names_its_process(tmp_path):
     codes, texts = Job("uncaught", 2, tmp_path).end(0, 1)
-    assert min(codes) > 0
+    assert codes == [1, 1]
     assert "DistributedError: rank 1 failed with InvalidInputError: no such column" in texts[0]
 
 
