@@ -24,14 +24,17 @@ from kernreg.estimators import persistence
 from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
 from kernreg.estimators._progress import progress
-from kernreg.estimators._solve import chosen_solver, solve_alphas
+from kernreg.estimators._solve import chosen_solver, require_leave_one_out, solve_alphas
 from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.inputs import check_device
 from kernreg.linalg.operator import KernelOperator
-from kernreg.linalg.plan import Plan, memory_budget, plan
+from kernreg.linalg.out_of_core import OutOfCoreCholesky
+from kernreg.linalg.pcg import PCG
+from kernreg.linalg.plan import Plan, plan
 
 __all__ = ["KernelModel"]
 
@@ -51,7 +54,13 @@ class KernelModel(BaseEstimator):
         "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
         "alpha_scale": [StrOptions({"mean_diag", "absolute"})],
         "fit_intercept": ["boolean"],
-        "solver": [StrOptions({"auto", "cholesky", "eigh"}), Cholesky, Eigh],
+        "solver": [
+            StrOptions({"auto", "cholesky", "eigh", "pcg"}),
+            Cholesky,
+            Eigh,
+            PCG,
+            OutOfCoreCholesky,
+        ],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
         "device": [str],
         "backend": [str],
@@ -236,6 +245,7 @@ class KernelModel(BaseEstimator):
                     "A choice of alpha by leave-one-out needs at least two rows, found "
                     "n_samples=1: give alpha as one number."
                 )
+            require_leave_one_out(self.solver)
             return True
         return n > 1 and (self.solver == "eigh" or isinstance(self.solver, Eigh))
 
@@ -293,7 +303,7 @@ class KernelModel(BaseEstimator):
         with progress(f"{type(self).__name__}: {planned.solver}", bool(self.verbose)) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
             choice = solve_alphas(
-                chosen_solver(self.solver, planned),
+                chosen_solver(self.solver, planned, operator, columns.shape[1]),
                 operator,
                 alphas=alphas,
                 ridges=alphas * self._ridge_unit(operator, weights),

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.estimators._loo import LeaveOneOut, held_out_residuals
+from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh, EighState
-from kernreg.linalg.plan import Plan
+from kernreg.linalg.out_of_core import OutOfCoreCholesky
+from kernreg.linalg.pcg import PCG
+from kernreg.linalg.plan import Plan, Solver, bounded_pcg
 from kernreg.linalg.solution import Solution
 
-__all__ = ["Choice", "chosen_solver", "solve_alphas"]
+__all__ = ["Choice", "chosen_solver", "require_leave_one_out", "solve_alphas"]
 
 Floats = NDArray[np.float64]
 Callback = Callable[[int, int], None] | None
@@ -30,15 +33,32 @@ class Choice:
     loo: LeaveOneOut | None
 
 
-def chosen_solver(solver: str | Cholesky | Eigh, plan: Plan) -> Cholesky | Eigh:
+def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> Any:
     """The solver object that a plan stands for."""
     if not isinstance(solver, str):
         return solver
+    if plan.solver == "pcg":
+        n, d = operator.shape[0], operator.n_features
+        return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes)
     return Eigh() if plan.solver == "eigh" else Cholesky()
 
 
+def require_leave_one_out(solver: Solver) -> None:
+    """Raise InvalidInputError for a solver that cannot choose alpha by leave-one-out."""
+    if isinstance(solver, OutOfCoreCholesky):
+        raise InvalidInputError(
+            "The folder of OutOfCoreCholesky holds the factor of one ridge: give alpha as one "
+            "number."
+        )
+    if solver == "pcg" or isinstance(solver, PCG):
+        raise InvalidInputError(
+            "Conjugate gradients give no leave-one-out errors to choose alpha by: give alpha as "
+            "one number, or use solver='eigh' or 'cholesky'."
+        )
+
+
 def solve_alphas(
-    solver: Cholesky | Eigh,
+    solver: Any,
     operator: Any,
     *,
     alphas: Floats,
@@ -55,8 +75,8 @@ def solve_alphas(
 
     Parameters
     ----------
-    solver : Cholesky or Eigh
-        Direct solver.
+    solver : object
+        Of :mod:`kernreg.linalg`; a direct one for leave-one-out.
     operator : KernelOperator
         Symmetric, of shape (n, n).
     alphas, ridges : ndarray of shape (r,)
@@ -111,7 +131,7 @@ def solve_alphas(
 
 
 def _solutions(
-    solver: Cholesky | Eigh,
+    solver: Any,
     operator: Any,
     ridges: Floats,
     weights: Floats,

@@ -32,7 +32,7 @@ _HOME = {
     "gram": "dense",
     "inverse_diagonal": "spectrum",
     "log_determinant": "spectrum",
-    "memory_budget": "plan",
+    "memory_budget": "budget",
     "top_eigenvalues": "spectrum",
 }
 

@@ -31,9 +31,9 @@ from kernreg.nn import Layer, to_json
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["KernelOperator"]
+__all__ = ["PANEL_BYTES", "KernelOperator"]
 
-_PANEL_BYTES = 64 * 2**20
+PANEL_BYTES = 64 * 2**20
 _HASHED_ROWS = 4096
 
 
@@ -69,6 +69,8 @@ class KernelOperator:
         Of the entries.
     symmetric : bool
         Whether ``X2`` was left out.
+    n_features : int
+        Numbers per row of the data.
     backend : str
         The backend that was taken.
     device : torch.device
@@ -125,6 +127,7 @@ class KernelOperator:
         self.backend, self._bound = bind(request, backend)
         self.fused = isinstance(self._bound, Fused)
         self.symmetric = self._X2 is None
+        self.n_features = int(self._X1.shape[1])
         self.shape = (len(self._X1), len(self._X1 if self._X2 is None else self._X2))
 
     def __repr__(self) -> str:
@@ -330,7 +333,7 @@ class KernelOperator:
         # Few long rows times a panel run several times faster than a panel times few columns.
         lines = V.T.contiguous()
         out = torch.zeros((V.shape[1], n), dtype=V.dtype, device=self.device)
-        step = max(1, _PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1])))
+        step = max(1, PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1])))
         i0 = 0
         while i0 < n:
             i1 = min(n, i0 + step)
