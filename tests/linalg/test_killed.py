@@ -28,7 +28,7 @@ def write(folder: Path, callback=None) -> None:
 
 
 def factor(folder: Path, callback=None) -> None:
-    OutOfCoreCholesky(folder, block=4).init(problem(), 1.0, callback)
+    OutOfCoreCholesky(folder, block=8).init(problem(), 1.0, callback)
 
 
 WORK = {"store": write, "factorisation": factor}
