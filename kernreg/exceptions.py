@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackendError",
+    "CheckpointError",
     "ConvergenceWarning",
     "InvalidInputError",
     "JitterWarning",
@@ -45,6 +46,10 @@ class NotPositiveDefiniteError(KernregError, ArithmeticError):
 
 class ModelFileError(KernregError, ValueError):
     """A saved model that is truncated, foreign or of another version."""
+
+
+class CheckpointError(KernregError, ValueError):
+    """A checkpoint that is damaged, of another problem, or cannot be written."""
 
 
 class ConvergenceWarning(UserWarning):

@@ -19,8 +19,14 @@ from kernreg.exceptions import (
     JitterWarning,
     NotPositiveDefiniteError,
 )
-from kernreg.linalg.inputs import as_output
-from kernreg.linalg.panels import Breakdown, Staircase, full_precision, panel_bounds
+from kernreg.linalg.panels import (
+    Breakdown,
+    Staircase,
+    full_precision,
+    new_panel,
+    panel_bounds,
+    require_finite,
+)
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
@@ -320,9 +326,9 @@ class Cholesky:
         device = getattr(operator, "device", "cpu")
         bounds = panel_bounds(n, block)
         for step, (i0, i1) in enumerate(bounds, start=1):
-            panel = _new_panel((i1 - i0, i1), factor.dtype, device)
+            panel = new_panel((i1 - i0, i1), factor.dtype, device)
             operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
-            _require_finite(panel, i0)
+            require_finite(panel, i0)
             diagonal = panel[:, i0:].diagonal()
             diagonal.copy_(diagonal.double() + torch.from_numpy(shift[i0:i1]).to(device))
             factor.append(panel)
@@ -404,23 +410,3 @@ class Cholesky:
             refined = refine(product, state.precondition, rhs, max_products=limit)
             status = Status.JITTERED if refined.converged.all() else Status.NOT_CONVERGED
             return refined, spent + product.count, status
-
-
-def _new_panel(shape: tuple[int, int], dtype: np.dtype[Any], device: Any) -> torch.Tensor:
-    """Memory for a panel; on the CPU NumPy's, so that what traces memory sees it."""
-    if str(device) == "cpu":
-        return torch.from_numpy(np.empty(shape, dtype=dtype))
-    return as_output(None, shape, dtype, torch.device(device))
-
-
-def _require_finite(panel: torch.Tensor, i0: int) -> None:
-    # The sum is one pass without a mask; it can overflow, so only the slow test may raise.
-    if torch.isfinite(panel.sum()):
-        return
-    bad = torch.nonzero(~torch.isfinite(panel))
-    if len(bad):
-        row, column = int(bad[0, 0]) + i0, int(bad[0, 1])
-        raise InvalidInputError(
-            f"the kernel matrix contains NaN or infinity (first in row {row}, column {column}): "
-            "check the input for NaN and huge values, or use dtype float64"
-        )

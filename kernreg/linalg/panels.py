@@ -15,7 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Breakdown", "Staircase", "full_precision", "panel_bounds"]
+from kernreg.exceptions import InvalidInputError
+from kernreg.linalg.inputs import as_output
+
+__all__ = [
+    "Breakdown",
+    "Staircase",
+    "full_precision",
+    "new_panel",
+    "panel_bounds",
+    "require_finite",
+]
 
 # Width of the strips in which the triangle of a diagonal block is updated: wide enough for GEMM
 # speed, and only strip/2 of each row is computed for nothing.
@@ -63,6 +73,27 @@ def _solve_lower(lower: torch.Tensor, rhs: torch.Tensor, transpose: bool = False
     """Overwrite ``rhs`` with ``lower^-1 rhs`` or ``lower^-T rhs``."""
     matrix = lower.T if transpose else lower
     rhs.copy_(torch.linalg.solve_triangular(matrix, rhs, upper=transpose))
+
+
+def new_panel(shape: tuple[int, int], dtype: np.dtype[Any], device: Any) -> torch.Tensor:
+    """Memory for a panel; on the CPU NumPy's, so that what traces memory sees it."""
+    if str(device) == "cpu":
+        return torch.from_numpy(np.empty(shape, dtype=dtype))
+    return as_output(None, shape, dtype, torch.device(device))
+
+
+def require_finite(panel: torch.Tensor, i0: int) -> None:
+    """Raise InvalidInputError for NaN or infinity in rows of the matrix from ``i0`` on."""
+    # The sum is one pass without a mask; it can overflow, so only the slow test may raise.
+    if torch.isfinite(panel.sum()):
+        return
+    bad = torch.nonzero(~torch.isfinite(panel))
+    if len(bad):
+        row, column = int(bad[0, 0]) + i0, int(bad[0, 1])
+        raise InvalidInputError(
+            f"the kernel matrix contains NaN or infinity (first in row {row}, column {column}): "
+            "check the input for NaN and huge values, or use dtype float64"
+        )
 
 
 class Staircase:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Refined", "SymmetricProduct", "refine"]
+__all__ = ["Refined", "SymmetricProduct", "backward_target", "refine"]
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def refine(
     history = [float(np.max(sizes / safe_b))]
     while True:
         rounding = _EPS * (product.norm * _norms(value) + norm_b)
-        target = _target(rounding, norm_b, strict)
+        target = backward_target(rounding, norm_b, strict)
         done = sizes <= target
         logger.debug("refinement: relative residual %.2e", history[-1])
         if done.all() or product.count + 1 >= max_products:
@@ -182,7 +182,7 @@ def refine(
         length = _norms(trial)
         rounding = _EPS * (product.norm * length + norm_b)
         bound = _norms(recurred) + rounding
-        if np.all((travel <= length) & (bound <= _target(rounding, norm_b, strict))):
+        if np.all((travel <= length) & (bound <= backward_target(rounding, norm_b, strict))):
             history.append(float(np.max(bound / safe_b)))
             return Refined(trial, tuple(history), np.ones(len(norm_b), dtype=bool))
         fresh = rhs - product(trial)
@@ -194,12 +194,12 @@ def refine(
         sizes = np.where(better, fresh_sizes, sizes)
         history.append(float(np.max(sizes / safe_b)))
         if stalled:
-            done = sizes <= _target(rounding, norm_b, strict)
+            done = sizes <= backward_target(rounding, norm_b, strict)
             break
     return Refined(value, tuple(history), done)
 
 
-def _target(
+def backward_target(
     rounding: NDArray[np.float64], norm_b: NDArray[np.float64], strict: bool
 ) -> NDArray[np.float64]:
     target = _BACKWARD * rounding

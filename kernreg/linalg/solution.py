@@ -33,6 +33,10 @@ class Status(enum.Enum):
         "the residual stopped above the level of a float64 solve (see stats.residuals); "
         "raise alpha or use dtype float64"
     )
+    MAX_ITERATIONS = (
+        "the limit of iterations was reached before the tolerance (see stats.residuals); raise "
+        "max_iter, use a preconditioner of higher rank, or raise alpha"
+    )
 
     def __str__(self) -> str:
         return self.value
@@ -50,9 +54,9 @@ class Stats(Mapping[str, Any]):
         Most memory that the solver itself held at once (factor, workspace, vectors).
     residuals : tuple of float
         ``max_j ||b_j - A x_j|| / ||b_j||`` in float64, before the first and after each
-        refinement cycle; empty if no residual was computed.
+        refinement cycle or iteration; empty if no residual was computed.
     iterations : int
-        Products with the kernel matrix spent on refinement.
+        Products with the kernel matrix: of refinement, or of an iterative solver.
     jitter : float
         What was added to the diagonal of the factored matrix beyond the ridge.
     log_determinant : float or None

@@ -1,0 +1,312 @@
+"""Block conjugate gradients that believe no residual but one computed from its definition."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg.exceptions import NotPositiveDefiniteError
+from kernreg.linalg.refine import backward_target
+
+__all__ = ["Iterates", "System", "iterate", "start"]
+
+logger = logging.getLogger(__name__)
+
+_EPS = float(np.finfo(np.float64).eps)
+# Share of its tolerance at which a recurred residual is checked.
+_MARGIN = 0.5
+# With low-precision products the recurrence is believed for this much reduction at a time.
+_STRIDE = 1e-3
+# Recurred and true residual may differ by this share before the directions start anew.
+_AGREE = 0.1
+
+
+class System(Protocol):
+    """``K + diag(profile) level_j``, the matrix of column j, in two precisions."""
+
+    @property
+    def low(self) -> bool:
+        """Whether products that need not be exact have the low precision."""
+
+    def product(
+        self, V: NDArray[np.float64], columns: NDArray[np.intp], exact: bool
+    ) -> NDArray[np.float64]:
+        """Its product with columns V; in float64 if ``exact`` or not ``low``."""
+
+    def precondition(
+        self, R: NDArray[np.float64], columns: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """An approximate inverse times columns R."""
+
+    def raise_precision(self) -> None:
+        """Take float64 products from now on: ``low`` becomes False."""
+
+
+@dataclass(eq=False)
+class Iterates:
+    """Everything that the recurrences go on from.
+
+    Parameters
+    ----------
+    x, residual, direction : ndarray of shape (n, t)
+        Current solution, recurred residual, search direction.
+    anchor : ndarray of shape (n, t)
+        Solution at the last true residual.
+    energy : ndarray of shape (t,)
+        ``residual . preconditioned residual``.
+    sizes, reference : ndarray of shape (t,)
+        Norm of the recurred residual, and of the last true one.
+    open : ndarray of bool, shape (t,)
+        Columns that are neither solved nor given up.
+    active : ndarray of bool, shape (t,)
+        Open columns that take part in products; the others wait for a true residual.
+    solved : ndarray of bool, shape (t,)
+        Columns whose true residual met the target.
+    finished : ndarray of int64, shape (t,)
+        Iteration in which a column last took part.
+    norm : float
+        Lower bound of ||A||, from the products so far.
+    iteration, unchecked : int
+        Products, and those since the last true residual.
+    low : bool
+        Whether products still have the low precision.
+    history : list of float
+        Largest relative residual over all columns: before the first and after each iteration;
+        true ones replace recurred ones.
+    """
+
+    x: NDArray[np.float64]
+    residual: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    anchor: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    reference: NDArray[np.float64]
+    open: NDArray[np.bool_]
+    active: NDArray[np.bool_]
+    solved: NDArray[np.bool_]
+    finished: NDArray[np.int64]
+    norm: float
+    iteration: int
+    unchecked: int
+    low: bool
+    history: list[float]
+
+
+def _norms(V: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(V, axis=0))
+
+
+def _dots(U: NDArray[np.float64], V: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("nt,nt->t", U, V))
+
+
+def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
+    """Iterates of the solution zero, whose residual is the right-hand side."""
+    sizes = _norms(rhs)
+    direction = system.precondition(rhs, np.arange(rhs.shape[1]))
+    live = sizes > 0
+    return Iterates(
+        x=np.zeros_like(rhs),
+        residual=rhs.copy(),
+        direction=direction,
+        anchor=np.zeros_like(rhs),
+        energy=_dots(rhs, direction),
+        sizes=sizes,
+        reference=sizes.copy(),
+        open=live.copy(),
+        active=live.copy(),
+        solved=~live,
+        finished=np.zeros(len(sizes), dtype=np.int64),
+        norm=0.0,
+        iteration=0,
+        unchecked=0,
+        low=system.low,
+        history=[float(live.any())],
+    )
+
+
+def iterate(
+    system: System,
+    rhs: NDArray[np.float64],
+    at: Iterates,
+    *,
+    tol: float,
+    max_iter: int,
+    recompute_every: int,
+    strict: bool,
+    after: Callable[[Iterates], Any],
+) -> None:
+    """Run conjugate gradients on every column until each is solved or given up.
+
+    Parameters
+    ----------
+    system : System
+        The matrices and the preconditioner.
+    rhs : ndarray of shape (n, t)
+        Right-hand sides.
+    at : Iterates
+        Where to go on from; overwritten.
+    tol : float
+        Residual, relative to that of the solution zero, at which a column is solved.
+    max_iter : int
+        Limit on ``at.iteration``.
+    recompute_every : int
+        Iterations after which the residual is computed from its definition at the latest.
+    strict : bool
+        The matrix may be singular: see :func:`kernreg.linalg.refine.backward_target`.
+    after : callable
+        Called with ``at`` after each iteration.
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        If float64 products show a direction of negative curvature.
+
+    Notes
+    -----
+    A column is solved when its true residual, in float64, is at most ``tol ||b||`` or what a
+    float64 direct solve leaves, ``16 eps (||A|| ||x|| + ||b||)``. Its recurrence only decides when
+    to look. Where the true residual agrees with the recurred one, it takes its place and the
+    directions go on; where not, they start anew, and if low-precision products are to blame they
+    are given up for float64 ones. A column whose true residual no longer halves is given up.
+
+    References
+    ----------
+    Van der Vorst and Ye, Residual replacement strategies for Krylov subspace iterative methods,
+    SIAM J. Sci. Comput. 22 (2000).
+    Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000).
+    """
+    norm_b = _norms(rhs)
+    while at.open.any():
+        if at.iteration >= max_iter:
+            if at.unchecked:
+                _check(system, rhs, norm_b, at, tol, strict)
+            return
+        c = np.flatnonzero(at.active)
+        direction, energy = at.direction[:, c], at.energy[c]
+        image = system.product(direction, c, exact=False)
+        curvature, length = _dots(direction, image), _norms(direction)
+        at.norm = max(at.norm, float(np.max(_norms(image) / np.where(length > 0, length, 1.0))))
+        usable = (curvature > 0) & (energy > 0)
+        if not system.low:
+            _require_positive(curvature, length, at.norm, len(rhs))
+        rate = np.where(usable, energy / np.where(usable, curvature, 1.0), 0.0)
+        at.x[:, c] += rate * direction
+        image *= rate
+        at.residual[:, c] -= image
+        at.sizes[c] = _norms(at.residual[:, c])
+        at.iteration += 1
+        at.finished[c] = at.iteration
+        at.unchecked += 1
+        at.history.append(_relative(at.sizes, norm_b))
+        goal = _MARGIN * tol * norm_b
+        if system.low:
+            goal = np.maximum(goal, _STRIDE * at.reference)
+        at.active[c] = usable & (at.sizes[c] > goal[c])
+        broken = np.zeros(len(norm_b), dtype=bool)
+        broken[c] = ~usable
+        restart = broken
+        if not at.active.any() or at.unchecked >= recompute_every:
+            restart = _check(system, rhs, norm_b, at, tol, strict, broken)
+        _turn(system, at, c, image, energy, restart)
+        after(at)
+
+
+def _turn(
+    system: System,
+    at: Iterates,
+    moved: NDArray[np.intp],
+    image: NDArray[np.float64],
+    energy: NDArray[np.float64],
+    restart: NDArray[np.bool_],
+) -> None:
+    """New search directions of the active columns.
+
+    A column that did not move in this iteration, as it waited for its true residual, starts anew.
+    """
+    a = np.flatnonzero(at.active)
+    if not len(a):
+        return
+    z = system.precondition(at.residual[:, a], a)
+    going = np.isin(a, moved) & ~restart[a]
+    place = np.searchsorted(moved, a[going])
+    mix = np.zeros(len(a))
+    # Polak-Ribiere form: tolerates replaced residuals and rounding in the preconditioner.
+    mix[going] = -_dots(image[:, place], z[:, going]) / energy[place]
+    at.direction[:, a] = z + mix * at.direction[:, a]
+    at.energy[a] = _dots(at.residual[:, a], z)
+
+
+def _relative(sizes: NDArray[np.float64], norm_b: NDArray[np.float64]) -> float:
+    return float(np.max(sizes / np.where(norm_b > 0, norm_b, 1.0), initial=0.0))
+
+
+def _require_positive(
+    curvature: NDArray[np.float64], length: NDArray[np.float64], norm: float, n: int
+) -> None:
+    noise = n * _EPS * norm * length**2
+    if (curvature < -noise).any():
+        worst = float(np.min(curvature / np.where(length > 0, length, 1.0) ** 2))
+        raise NotPositiveDefiniteError(
+            f"the kernel matrix plus ridge is not positive definite: a direction has curvature "
+            f"{worst:.3g}, the largest found is {norm:.3g}. Raise alpha by at least "
+            f"{-worst:.3g} (absolute), or check data and network."
+        )
+
+
+def _check(
+    system: System,
+    rhs: NDArray[np.float64],
+    norm_b: NDArray[np.float64],
+    at: Iterates,
+    tol: float,
+    strict: bool,
+    broken: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Compute the residual of open columns anew; decide which are solved, go on or start anew.
+
+    ``broken`` are columns whose direction had no positive curvature. Returns the columns whose
+    directions must start anew.
+    """
+    c = np.flatnonzero(at.open)
+    true = rhs[:, c] - system.product(at.x[:, c], c, exact=True)
+    sizes, before = _norms(true), at.reference[c]
+    apart = _norms(true - at.residual[:, c])
+    rounding = _EPS * (at.norm * _norms(at.x[:, c]) + norm_b[c])
+    target = np.maximum(tol * norm_b[c], backward_target(rounding, norm_b[c], strict))
+    solved = sizes <= target
+    halted = np.zeros(len(c), dtype=bool) if broken is None else broken[c]
+    lost = (apart > 0.5 * sizes) | halted
+    restart = (apart > _AGREE * sizes) | halted
+    stuck = ~solved & lost & (sizes > 0.5 * before)
+    if system.low:
+        if (~solved & (halted | (lost & (sizes > _AGREE * before)))).any():
+            logger.debug("low-precision products no longer help: float64 from here")
+            system.raise_precision()
+            at.low = False
+            restart[:] = True
+        stuck[:] = False
+    revert = ~solved & (sizes > before) & lost
+    if revert.any():
+        r = c[revert]
+        at.x[:, r] = at.anchor[:, r]
+        true[:, revert] = rhs[:, r] - system.product(at.x[:, r], r, exact=True)
+        sizes = _norms(true)
+        restart |= revert
+    at.residual[:, c] = true
+    at.sizes[c] = at.reference[c] = sizes
+    at.anchor[:, c] = at.x[:, c]
+    at.solved[c] = solved
+    at.open[c] = at.active[c] = ~solved & ~stuck
+    at.unchecked = 0
+    at.history[-1] = _relative(at.sizes, norm_b)
+    fresh = np.zeros(len(norm_b), dtype=bool)
+    fresh[c] = restart
+    logger.debug("iteration %d: true residual %.2e", at.iteration, at.history[-1])
+    return fresh

@@ -1,0 +1,469 @@
+"""Iterative solver: preconditioned conjugate gradients, the kernel matrix stored or not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg.exceptions import ConvergenceWarning, InvalidInputError, MemoryBudgetError
+from kernreg.linalg.checkpoint import Checkpoint
+from kernreg.linalg.cholesky import checked_ridge, symmetric_order
+from kernreg.linalg.conjugate import Iterates, iterate, start
+from kernreg.linalg.preconditioners import RPCholesky
+from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
+from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.linalg.stored import StoredOperator
+
+__all__ = ["PCG", "PCGState", "Progress"]
+
+logger = logging.getLogger(__name__)
+
+# Float32 entries err by about eps each, as a matrix by sqrt(n) eps: products in float32 serve a
+# ridge of at least this many times that, relative to the mean diagonal.
+_TRUSTED = 32.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after each iteration.
+
+    Parameters
+    ----------
+    iteration : int
+        Products with the kernel matrix so far.
+    residual : float
+        Largest relative residual over all columns, recurred or true.
+    score : float or None
+        What the validation function returned.
+    """
+
+    iteration: int
+    residual: float
+    score: float | None = None
+
+
+@dataclass(eq=False)
+class PCGState:
+    """A system ``K + diag(ridge)`` ready to be solved.
+
+    Parameters
+    ----------
+    fast : operator or None
+        Products of the recurrences in float32; None where they are in float64.
+    exact : operator
+        Products in float64.
+    level : float
+        Mean ridge.
+    profile : ndarray of shape (n,)
+        ``ridge = level * profile``.
+    preconditioner : object or None
+        What ``build`` of the preconditioner gave.
+    store : callable
+        Keeps the tiles of an operator where they fit.
+    noise : float
+        Smallest ridge for products in float32.
+    seconds : float
+        Time of :meth:`PCG.init`.
+    """
+
+    fast: Any
+    exact: Any
+    level: float
+    profile: NDArray[np.float64]
+    preconditioner: Any
+    store: Callable[[Any], Any]
+    noise: float
+    seconds: float
+
+    @property
+    def n(self) -> int:
+        """Order of the system."""
+        return len(self.profile)
+
+    def raise_precision(self) -> None:
+        """Take float64 products from now on."""
+        if self.fast is not None:
+            self.fast = None
+            self.exact = self.store(self.exact)
+
+
+class _Columns:
+    """The matrices ``K + level_j diag(profile)``, one for each right-hand side."""
+
+    def __init__(self, state: PCGState, levels: NDArray[np.float64]) -> None:
+        self.state = state
+        self.levels = levels
+
+    @property
+    def low(self) -> bool:
+        return self.state.fast is not None
+
+    def product(
+        self, V: NDArray[np.float64], columns: NDArray[np.intp], exact: bool
+    ) -> NDArray[np.float64]:
+        state = self.state
+        if exact or state.fast is None:
+            image = as_array(state.exact @ V)
+        else:
+            # Scaled, so that float32 neither overflows nor underflows.
+            scale = np.max(np.abs(V), axis=0)
+            scale = np.where(scale > 0, scale, 1.0)
+            image = as_array(state.fast @ (V / scale).astype(np.float32)) * scale
+        return image + state.profile[:, None] * (self.levels[columns] * V)
+
+    def precondition(
+        self, R: NDArray[np.float64], columns: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        if self.state.preconditioner is None:
+            return R.copy()
+        return np.asarray(self.state.preconditioner.apply(R, self.levels[columns]))
+
+    def raise_precision(self) -> None:
+        self.state.raise_precision()
+
+
+@dataclass(frozen=True)
+class PCG:
+    """Preconditioned conjugate gradients for ``(K + diag(ridge)) x = y``, many columns at once.
+
+    Parameters
+    ----------
+    preconditioner : "auto", object with ``build`` or None, default="auto"
+        ``"auto"`` is :class:`RPCholesky` with its defaults.
+    tol : float, default=1e-8
+        Residual, relative to that of x = 0, at which a column is solved.
+    max_iter : int, default=1000
+        Most iterations.
+    recompute_every : int, default=50
+        Iterations after which the residual is computed from its definition at the latest.
+    storage : "auto", "recomputed" or "packed", default="auto"
+        Whether products read kept tiles of the kernel, or evaluate them again each time.
+        ``"auto"``: kept if they fit into ``max_bytes``, and products evaluate on the CPU.
+    max_bytes : int, optional
+        Limit on kept tiles; half the free memory if left out.
+    checkpoint : path-like, optional
+        File that holds the iterates. :meth:`solve` goes on from it if it is there.
+    checkpoint_every : int, default=20
+        Iterations between two checkpoints.
+
+    Notes
+    -----
+    Each column has its own recurrence in float64; one product serves all that are not done. An
+    iteration costs half a Gram matrix if tiles are evaluated again, and 2 n^2 t + 4 n k t
+    operations for t columns and a preconditioner of rank k. Memory: about 7 n t numbers beside
+    the preconditioner, and n^2/2 if tiles are kept.
+
+    For a float32 operator products are in float32 as long as its rounding is small beside the
+    ridge, and the residual is replaced by one with float64 tiles whenever it fell by 1000; below
+    that, and wherever float32 stops to help, products are in float64. So the answer is that of a
+    float64 kernel either way. See :func:`kernreg.linalg.conjugate.iterate` for what counts as
+    solved.
+
+    References
+    ----------
+    Hestenes and Stiefel, Methods of conjugate gradients (1952).
+    Van der Vorst and Ye, Residual replacement strategies for Krylov subspace iterative methods,
+    SIAM J. Sci. Comput. 22 (2000).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import KernelOperator, nn
+    >>> K = KernelOperator(nn.mlp(depth=1), np.random.default_rng(0).normal(size=(30, 3)))
+    >>> solver = PCG(tol=1e-10)
+    >>> solution = solver.solve(solver.init(K, 1e-3), np.ones(30))
+    >>> solution.ok, solution.stats.residuals[-1] <= 1e-10
+    (True, True)
+    """
+
+    preconditioner: Any = "auto"
+    tol: float = 1e-8
+    max_iter: int = 1000
+    recompute_every: int = 50
+    storage: Literal["auto", "recomputed", "packed"] = "auto"
+    max_bytes: int | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tol < 1:
+            raise InvalidInputError(f"expected 0 < tol < 1, found {self.tol}")
+        for name in ("max_iter", "recompute_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"expected {name} >= 1, found {getattr(self, name)}")
+        if self.max_bytes is not None and self.max_bytes < 0:
+            raise InvalidInputError(f"expected max_bytes >= 0, found {self.max_bytes}")
+        if self.storage not in ("auto", "recomputed", "packed"):
+            raise InvalidInputError(
+                f"expected storage 'auto', 'recomputed' or 'packed', found {self.storage!r}"
+            )
+        if self.preconditioner not in ("auto", None) and not hasattr(self.preconditioner, "build"):
+            raise InvalidInputError(
+                f"expected preconditioner 'auto', None or one of kernreg.linalg.preconditioners, "
+                f"found {self.preconditioner!r}"
+            )
+
+    @property
+    def _chosen(self) -> Any:
+        return RPCholesky() if self.preconditioner == "auto" else self.preconditioner
+
+    def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
+        """Most bytes held at once: tiles if they are kept, preconditioner, and vectors.
+
+        Examples
+        --------
+        >>> PCG(None, storage="recomputed").peak_bytes(1000, 2, "float32") < 10**6
+        True
+        """
+        tiles = self._limit(n) if self.storage == "auto" else None
+        size = StoredOperator.bytes_for(n, "float64")
+        if tiles is not None and size > tiles:
+            size = StoredOperator.bytes_for(n, dtype)
+        kept = 0 if self.storage == "recomputed" or (tiles is not None and size > tiles) else size
+        built = 0 if self._chosen is None else self._chosen.peak_bytes(n)
+        return kept + built + 8 * n * (10 * n_outputs + 4)
+
+    def _limit(self, n: int) -> int:
+        from kernreg.linalg.plan import memory_budget
+
+        return memory_budget() // 2 if self.max_bytes is None else self.max_bytes
+
+    def _store(self, operator: Any) -> Any:
+        """The operator with its tiles kept, if that is wanted and they fit."""
+        if self.storage == "recomputed" or (
+            self.storage == "auto" and getattr(operator, "fused", False)
+        ):
+            return operator
+        n = operator.shape[0]
+        needed = StoredOperator.bytes_for(n, operator.dtype)
+        if needed <= self._limit(n):
+            return StoredOperator(operator)
+        if self.storage == "packed" and self.max_bytes is not None:
+            raise MemoryBudgetError(
+                f"tiles of {needed} bytes do not fit max_bytes={self.max_bytes} for n={n} in "
+                f"{operator.dtype}: raise max_bytes, or use storage='recomputed'"
+            )
+        return operator
+
+    def init(
+        self,
+        operator: Any,
+        ridge: float | NDArray[Any],
+        callback: Callable[[int, int], None] | None = None,
+    ) -> PCGState:
+        """Build the preconditioner, and evaluate the tiles that are kept.
+
+        Parameters
+        ----------
+        operator : KernelOperator
+            Symmetric, of dtype float32 or float64.
+        ridge : float or ndarray of shape (n,)
+            Added to the diagonal, not negative.
+        callback : callable, optional
+            Called as ``callback(step, total)`` while the preconditioner is built.
+
+        Returns
+        -------
+        PCGState
+            The system.
+
+        Raises
+        ------
+        InvalidInputError
+            Operator not symmetric, bad ridge, or NaN or infinity among the kernel's entries.
+        MemoryBudgetError
+            If ``storage="packed"`` does not fit ``max_bytes``; nothing was evaluated.
+        """
+        started = time.perf_counter()
+        n = symmetric_order(operator)
+        shift = checked_ridge(ridge, n)
+        level, profile = ridge_profile(shift)
+        exact = operator.astype("float64")
+        noise = 0.0
+        if np.dtype(operator.dtype) == np.float32:
+            mean = float(np.mean(as_array(operator.diagonal())))
+            noise = _TRUSTED * float(np.finfo(np.float32).eps) * n**0.5 * mean
+        low = np.dtype(operator.dtype) == np.float32 and float(shift.min()) >= noise
+        fast, exact = (self._store(operator), exact) if low else (None, self._store(exact))
+        chosen = self._chosen
+        built = None if chosen is None else chosen.build(operator, shift, callback)
+        seconds = time.perf_counter() - started
+        return PCGState(fast, exact, level, profile, built, self._store, noise, seconds)
+
+    def solve(
+        self,
+        state: PCGState,
+        Y: NDArray[Any],
+        *,
+        callback: Callable[[Progress], Any] | None = None,
+        validation: Callable[[NDArray[np.float64]], float] | None = None,
+    ) -> Solution:
+        """Solve ``(K + diag(ridge)) x = y`` for each column of Y.
+
+        Parameters
+        ----------
+        state : PCGState
+            From :meth:`init`.
+        Y : ndarray of shape (n,) or (n, t)
+            Right-hand sides.
+        callback : callable, optional
+            Called with a :class:`Progress` after each iteration.
+        validation : callable, optional
+            Given the current solution, of the shape of Y, returns the score for the callback.
+
+        Returns
+        -------
+        Solution
+            ``value`` is float64. ``stats.residuals`` has the largest relative residual over the
+            columns before the first and after each iteration; the last one was computed from
+            its definition, in float64.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            If a direction of negative curvature was found.
+        CheckpointError
+            If the checkpoint is broken or belongs to another problem.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a column was not solved: status ``MAX_ITERATIONS`` or ``NOT_CONVERGED``.
+        """
+        values = finite_right_hand_side(Y, state.n)
+        levels = np.full(values.size // state.n, state.level)
+        (solution,) = self._run(state, values, levels, 1, callback, validation)
+        _warn([solution], self)
+        return replace(solution, value=solution.value.reshape(values.shape))
+
+    def path(
+        self,
+        state: PCGState,
+        Y: NDArray[Any],
+        ridges: Any,
+        *,
+        callback: Callable[[Progress], Any] | None = None,
+    ) -> tuple[Solution, ...]:
+        """Solve for a sequence of ridges with the products of one solve.
+
+        Parameters
+        ----------
+        state : PCGState
+            From :meth:`init`, best with the smallest ridge; a ridge per row there is the profile
+            that the ridges multiply (relative to its mean).
+        Y : ndarray of shape (n,) or (n, t)
+            Targets.
+        ridges : array-like of shape (r,)
+            Ridges, not negative, in any order.
+        callback : callable, optional
+            Called with a :class:`Progress` after each iteration.
+
+        Returns
+        -------
+        tuple of Solution
+            One for each ridge.
+
+        Notes
+        -----
+        Each pair of ridge and target is a column with a shift and a preconditioner of its own.
+        The columns share evaluations and reads of the kernel, which are as many as the hardest
+        ridge takes alone; operations and vectors are those of r solves.
+        """
+        values = finite_right_hand_side(Y, state.n)
+        sequence = np.atleast_1d(np.asarray(ridges, dtype=np.float64))
+        if sequence.ndim != 1 or not np.isfinite(sequence).all() or (sequence < 0).any():
+            raise InvalidInputError("expected a one-dimensional sequence of finite ridges >= 0")
+        if float(sequence.min(initial=np.inf)) * float(state.profile.min()) < state.noise:
+            state.raise_precision()
+        t = values.size // state.n
+        repeated = np.tile(values.reshape(state.n, t), len(sequence))
+        solutions = self._run(
+            state, repeated, np.repeat(sequence, t), len(sequence), callback, None
+        )
+        found = tuple(replace(s, value=s.value.reshape(values.shape)) for s in solutions)
+        _warn(found, self)
+        return found
+
+    def _run(
+        self,
+        state: PCGState,
+        values: NDArray[np.float64],
+        levels: NDArray[np.float64],
+        parts: int,
+        callback: Callable[[Progress], Any] | None,
+        validation: Callable[[NDArray[np.float64]], float] | None,
+    ) -> list[Solution]:
+        """Solve all columns, and cut the solution into parts of as many columns each."""
+        started = time.perf_counter()
+        rhs = np.ascontiguousarray(values.reshape(state.n, -1))
+        system = _Columns(state, levels)
+        file = None
+        at: Iterates | None = None
+        if self.checkpoint is not None:
+            file = Checkpoint(
+                self.checkpoint, state.exact, state.profile, levels, rhs, repr(self._chosen)
+            )
+            at = file.load(system)
+        if at is None:
+            at = start(system, rhs)
+
+        def after(now: Iterates) -> None:
+            if file is not None and (
+                now.iteration % self.checkpoint_every == 0 or not now.open.any()
+            ):
+                file.save(now)
+            if callback is not None:
+                score = None if validation is None else validation(now.x.reshape(values.shape))
+                callback(Progress(now.iteration, now.history[-1], score))
+
+        strict = bool(np.min(state.profile) * np.min(levels, initial=np.inf) == 0)
+        iterate(
+            system,
+            rhs,
+            at,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            recompute_every=self.recompute_every,
+            strict=strict,
+            after=after,
+        )
+        seconds = state.seconds + time.perf_counter() - started
+        width = rhs.shape[1] // parts if parts else 0
+        solutions = []
+        for part in range(parts):
+            columns = slice(part * width, (part + 1) * width)
+            status = Status.OK
+            if at.open[columns].any():
+                status = Status.MAX_ITERATIONS
+            elif not at.solved[columns].all():
+                status = Status.NOT_CONVERGED
+            stats = Stats(
+                seconds=seconds,
+                peak_bytes=self.peak_bytes(state.n, rhs.shape[1], "float64"),
+                residuals=tuple(at.history),
+                iterations=int(at.finished[columns].max(initial=0)),
+            )
+            solutions.append(Solution(at.x[:, columns].copy(), status, stats))
+        return solutions
+
+
+def _warn(solutions: Any, solver: PCG) -> None:
+    """One warning for all columns that were not solved."""
+    failed = [s for s in solutions if s.status is not Status.OK]
+    if failed:
+        stats = failed[0].stats
+        warnings.warn(
+            f"conjugate gradients stopped at a relative residual of {stats.residuals[-1]:.1e} "
+            f"after {stats.iterations} iterations, asked for was {solver.tol:.1e}: "
+            f"{failed[0].status}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,32 @@
+"""How large the rank of a preconditioner may become."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["check_rank", "rank_limit"]
+
+
+def check_rank(rank: int | Literal["auto"], max_bytes: int) -> None:
+    """Raise InvalidInputError for what is no rank or limit."""
+    if rank != "auto" and not (isinstance(rank, int) and rank >= 1):
+        raise InvalidInputError(f"expected rank 'auto' or a number >= 1, found {rank!r}")
+    if max_bytes < 1:
+        raise InvalidInputError(f"expected max_bytes >= 1, found {max_bytes}")
+
+
+def rank_limit(n: int, rank: int | Literal["auto"], max_bytes: int) -> int:
+    """Largest rank for n rows: the one asked for, or ``10 sqrt(n)``, within the memory.
+
+    Examples
+    --------
+    >>> rank_limit(10_000, "auto", 2**31), rank_limit(10_000, 300, 2**31)
+    (1000, 300)
+    >>> rank_limit(1_000_000, "auto", 2**31), rank_limit(50, 300, 2**31)
+    (89, 50)
+    """
+    asked = round(10 * n**0.5) if rank == "auto" else int(rank)
+    # Factor, orthonormal basis and eigenvectors, all n x rank in float64.
+    return max(1, min(n, asked, max_bytes // (24 * n)))
