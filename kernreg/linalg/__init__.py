@@ -10,6 +10,7 @@ _HOME = {
     "CholeskyState": "cholesky",
     "Eigh": "eigh",
     "EighState": "eigh",
+    "Estimate": "spectrum",
     "KernelOperator": "operator",
     "Kernels": "dense",
     "LowPrecisionCholesky": "preconditioners",
@@ -34,7 +35,10 @@ _HOME = {
     "StoredOperator": "stored",
     "diag": "dense",
     "gram": "dense",
+    "inverse_diagonal": "spectrum",
+    "log_determinant": "spectrum",
     "memory_budget": "plan",
+    "top_eigenvalues": "spectrum",
 }
 
 __all__ = sorted(_HOME)

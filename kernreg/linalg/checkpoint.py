@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from kernreg.exceptions import CheckpointError
-from kernreg.linalg.conjugate import Iterates, System
+from kernreg.linalg.conjugate import Iterates
 from kernreg.linalg.preconditioners.lowrank import as_array
 
 __all__ = ["Checkpoint"]
@@ -39,8 +39,8 @@ class Checkpoint:
         The kernel; its diagonal and four rows are compared with those in the file.
     profile, levels, rhs : ndarray
         Ridge and right-hand sides; they must be equal to the last bit.
-    preconditioner : str
-        With another one the search directions start anew.
+    settings : str
+        What the iterates depend on besides.
 
     Raises
     ------
@@ -60,7 +60,7 @@ class Checkpoint:
         profile: NDArray[np.float64],
         levels: NDArray[np.float64],
         rhs: NDArray[np.float64],
-        preconditioner: str,
+        settings: str,
     ) -> None:
         self.path = Path(path)
         if not self.path.parent.is_dir():
@@ -78,7 +78,7 @@ class Checkpoint:
         for part in (profile, levels, rhs):
             digest.update(np.ascontiguousarray(part).tobytes())
         self._problem = digest.hexdigest()
-        self._preconditioner = preconditioner
+        self._settings = settings
 
     def save(self, at: Iterates) -> None:
         """Write the iterates.
@@ -101,7 +101,7 @@ class Checkpoint:
         header |= {
             "format": _FORMAT,
             "problem": self._problem,
-            "preconditioner": self._preconditioner,
+            "settings": self._settings,
             "hash": _hash(arrays),
         }
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}.tmp")
@@ -119,8 +119,8 @@ class Checkpoint:
         finally:
             draft.unlink(missing_ok=True)
 
-    def load(self, system: System) -> Iterates | None:
-        """The iterates in the file, or None if there is none.
+    def load(self) -> tuple[Iterates, bool] | None:
+        """The iterates in the file, and whether the settings are the same; None without a file.
 
         Raises
         ------
@@ -137,16 +137,7 @@ class Checkpoint:
         for field in fields(Iterates):
             value = arrays[field.name] if field.name in arrays else header[field.name]
             values[field.name] = value.tolist() if field.name == "history" else value
-        at = Iterates(**values)
-        if system.low and not at.low:
-            system.raise_precision()
-        at.low = system.low
-        if header["preconditioner"] != self._preconditioner:
-            open_columns = np.flatnonzero(at.open)
-            residual = at.residual[:, open_columns]
-            at.direction[:, open_columns] = system.precondition(residual, open_columns)
-            at.energy[open_columns] = np.einsum("nt,nt->t", residual, at.direction[:, open_columns])
-        return at
+        return Iterates(**values), header["settings"] == self._settings
 
     def _read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         try:

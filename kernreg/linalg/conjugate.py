@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.linalg.refine import backward_target
 
-__all__ = ["Iterates", "System", "iterate", "start"]
+__all__ = ["Iterates", "System", "iterate", "reopen", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +131,22 @@ def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
     )
 
 
+def reopen(
+    system: System, rhs: NDArray[np.float64], at: Iterates, *, tol: float, strict: bool
+) -> None:
+    """Take up all columns again, with residuals from their definition and new directions.
+
+    For iterates whose tolerance or preconditioner was another, or that had come to an end.
+    """
+    norm_b = _norms(rhs)
+    at.open, at.active, at.solved = norm_b > 0, norm_b > 0, norm_b == 0
+    _check(system, rhs, norm_b, at, tol, strict)
+    c = np.flatnonzero(at.open)
+    if len(c):
+        at.direction[:, c] = system.precondition(at.residual[:, c], c)
+        at.energy[c] = _dots(at.residual[:, c], at.direction[:, c])
+
+
 def iterate(
     system: System,
     rhs: NDArray[np.float64],
@@ -190,7 +206,10 @@ def iterate(
             return
         c = np.flatnonzero(at.active)
         direction, energy = at.direction[:, c], at.energy[c]
-        image = system.product(direction, c, exact=False)
+        if at.norm:
+            image = system.product(direction, c, exact=False)
+        else:
+            image = _first_product(system, direction, c, at)
         curvature, length = _dots(direction, image), _norms(direction)
         at.norm = max(at.norm, float(np.max(_norms(image) / np.where(length > 0, length, 1.0))))
         usable = (curvature > 0) & (energy > 0)
@@ -216,6 +235,20 @@ def iterate(
             restart = _check(system, rhs, norm_b, at, tol, strict, broken)
         _turn(system, at, c, image, energy, restart)
         after(at)
+
+
+def _first_product(
+    system: System, direction: NDArray[np.float64], columns: NDArray[np.intp], at: Iterates
+) -> NDArray[np.float64]:
+    """A product with a vector of ones beside it, whose image bounds ||A|| from below.
+
+    Preconditioned directions alone may have almost no part in the large eigenvalues.
+    """
+    ones = np.ones((len(direction), 1))
+    beside = np.append(columns, columns[:1])
+    image = system.product(np.hstack([direction, ones]), beside, exact=False)
+    at.norm = float(np.linalg.norm(image[:, -1])) / len(direction) ** 0.5
+    return np.ascontiguousarray(image[:, :-1])
 
 
 def _turn(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError, MemoryBudgetError
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.cholesky import checked_ridge, symmetric_order
-from kernreg.linalg.conjugate import Iterates, iterate, start
+from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
@@ -150,7 +150,8 @@ class PCG:
     max_bytes : int, optional
         Limit on kept tiles; half the free memory if left out.
     checkpoint : path-like, optional
-        File that holds the iterates. :meth:`solve` goes on from it if it is there.
+        File that holds the iterates. :meth:`solve` goes on from it if it is there, and leaves it
+        when done. With another tolerance or preconditioner it goes on with new directions.
     checkpoint_every : int, default=20
         Iterations between two checkpoints.
 
@@ -405,15 +406,12 @@ class PCG:
         started = time.perf_counter()
         rhs = np.ascontiguousarray(values.reshape(state.n, -1))
         system = _Columns(state, levels)
+        strict = bool(np.min(state.profile) * np.min(levels, initial=np.inf) == 0)
         file = None
-        at: Iterates | None = None
         if self.checkpoint is not None:
-            file = Checkpoint(
-                self.checkpoint, state.exact, state.profile, levels, rhs, repr(self._chosen)
-            )
-            at = file.load(system)
-        if at is None:
-            at = start(system, rhs)
+            settings = f"{self._chosen!r}, tol={self.tol!r}"
+            file = Checkpoint(self.checkpoint, state.exact, state.profile, levels, rhs, settings)
+        at = self._resume(system, rhs, file, strict) or start(system, rhs)
 
         def after(now: Iterates) -> None:
             if file is not None and (
@@ -424,7 +422,6 @@ class PCG:
                 score = None if validation is None else validation(now.x.reshape(values.shape))
                 callback(Progress(now.iteration, now.history[-1], score))
 
-        strict = bool(np.min(state.profile) * np.min(levels, initial=np.inf) == 0)
         iterate(
             system,
             rhs,
@@ -453,6 +450,25 @@ class PCG:
             )
             solutions.append(Solution(at.x[:, columns].copy(), status, stats))
         return solutions
+
+    def _resume(
+        self,
+        system: _Columns,
+        rhs: NDArray[np.float64],
+        file: Checkpoint | None,
+        strict: bool,
+    ) -> Iterates | None:
+        """The iterates of a checkpoint, ready to go on."""
+        found = None if file is None else file.load()
+        if found is None:
+            return None
+        at, same = found
+        if system.low and not at.low:
+            system.raise_precision()
+        at.low = system.low
+        if not same or not at.open.any():
+            reopen(system, rhs, at, tol=self.tol, strict=strict)
+        return at
 
 
 def _warn(solutions: Any, solver: PCG) -> None:

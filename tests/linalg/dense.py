@@ -27,6 +27,16 @@ class DenseOperator:
         assert out.dtype == self.dtype
         out[...] = self.matrix[rows, cols]
 
+    def rows(self, index):
+        out = np.empty((len(index), self.shape[1]), dtype=self.dtype)
+        self.tile(np.asarray(index), slice(None), out)
+        return out
+
+    def __matmul__(self, V):
+        dense = np.empty(self.shape, dtype=self.dtype)
+        self.to_dense(dense)
+        return dense @ V
+
     def diagonal(self):
         return self.matrix.diagonal().astype(self.dtype)
 

@@ -17,7 +17,7 @@ from kernreg.linalg import Cholesky, Status
 from kernreg.linalg.panels import Breakdown, Staircase
 from tests.contracts.solver import (
     SLACK,
-    SolverContract,
+    DirectContract,
     backward_error,
     gaussian_points,
     kernel_matrix,
@@ -28,21 +28,21 @@ EPS32 = np.finfo(np.float32).eps
 EPS64 = np.finfo(np.float64).eps
 
 
-class TestOneBlock(SolverContract):
+class TestOneBlock(DirectContract):
     solver = Cholesky()
     dtypes = ("float32", "float64")
 
 
-class TestManyBlocks(SolverContract):
+class TestManyBlocks(DirectContract):
     solver = Cholesky(block=7)
     dtypes = ("float32", "float64")
 
 
-class TestRowByRow(SolverContract):
+class TestRowByRow(DirectContract):
     solver = Cholesky(block=1)
 
 
-class TestUnrefined(SolverContract):
+class TestUnrefined(DirectContract):
     solver = Cholesky(block=16, refine=False)
     dtypes = ("float32", "float64")
 
@@ -50,7 +50,7 @@ class TestUnrefined(SolverContract):
         return np.finfo(dtype).eps
 
 
-class TestAlwaysRefined(SolverContract):
+class TestAlwaysRefined(DirectContract):
     solver = Cholesky(block=16, refine=True)
 
 

@@ -6,14 +6,14 @@ import scipy.linalg
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.linalg import Eigh, Status
-from tests.contracts.solver import SLACK, SolverContract, gaussian_points, kernel_matrix
+from tests.contracts.solver import SLACK, DirectContract, gaussian_points, kernel_matrix
 from tests.linalg.dense import DenseOperator
 
 EPS = np.finfo(np.float64).eps
 RIDGES = np.array([10.0, 0.1, 1e-3])
 
 
-class TestEigh(SolverContract):
+class TestEigh(DirectContract):
     solver = Eigh()
 
     def test_matrix_is_evaluated_in_float64(self):

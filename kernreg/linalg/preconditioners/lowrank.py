@@ -63,16 +63,17 @@ class LowRank:
     rank : int
         Columns of F.
     residual : float
-        Mean of the remainder, relative to the profile: what the factor leaves for the shift.
+        Mean of the n - k eigenvalues that the remainder may have, relative to the profile.
     values : ndarray of shape (k,)
         Eigenvalues of the scaled ``F F^T``, not negative.
 
     Notes
     -----
-    The remainder E of a kernel of slow decay is close to a multiple of the identity, so its mean
-    joins the ridge: a rank that is too small then costs iterations but never spoils the small
-    eigenvalues, which ``F F^T + ridge`` alone would underestimate. The eigenvalues of
-    ``P^-1 (K + ridge)`` lie in ``[ridge / (ridge + residual), 1 + ||E|| / (ridge + residual)]``.
+    The remainder E of a kernel of slow decay is close to a multiple of the identity outside the
+    range of F, so its mean eigenvalue joins the ridge: a rank that is too small then costs
+    iterations but does not spoil the small eigenvalues, which ``F F^T + ridge`` alone would
+    underestimate. The eigenvalues of ``P^-1 (K + ridge)`` lie between
+    ``ridge / (ridge + residual)`` and ``1 + ||E|| / (ridge + residual)``.
 
     A QR factorisation and the eigenvectors of its small factor give an inverse that is exact for a
     matrix within ``eps ||K||`` of P; the Woodbury formula would lose ``||K|| / ridge`` digits.
@@ -91,7 +92,7 @@ class LowRank:
         self.level, profile = ridge_profile(ridge)
         profile = np.maximum(profile, _SMALLEST_PROFILE)
         self.rank = len(factor)
-        self.residual = float(np.mean(remainder / profile))
+        self.residual = float(np.sum(remainder / profile)) / max(1, len(profile) - self.rank)
         self._root = None if np.all(profile == 1.0) else np.sqrt(profile)[:, None]
         if self._root is not None:
             factor /= self._root.T
@@ -123,14 +124,45 @@ class LowRank:
         -------
         ndarray of shape (n, t), float64
         """
-        ridge = self.level if levels is None else levels
-        floor = _SMALLEST_SHIFT * float(self.values.max(initial=0.0))
-        shift = np.maximum(np.asarray(ridge) + self.residual, floor)
-        shift = np.where(shift > 0, shift, 1.0)
+        shift = self._shift(self.level if levels is None else levels)
         scaled = R if self._root is None else R / self._root
-        vectors = self._vectors
-        source = torch.from_numpy(np.ascontiguousarray(scaled)).to(vectors.device)
-        weights = self.values[:, None] / (self.values[:, None] + shift)
-        inner = (vectors.T @ source).mul_(torch.from_numpy(weights).to(vectors.device))
-        result = torch.addmm(source, vectors, inner, alpha=-1).cpu().numpy() / shift
+        result = self._spread(scaled, self.values[:, None] / (self.values[:, None] + shift)) / shift
         return result if self._root is None else result / self._root
+
+    def apply_root(self, V: NDArray[np.float64], mirrored: bool = False) -> NDArray[np.float64]:
+        """``C V`` for a C with ``C C^T = P^-1``, or ``C^T V`` if ``mirrored``."""
+        shift = self._shift(self.level)
+        root = np.sqrt(shift)
+        weights = 1.0 - root / np.sqrt(self.values[:, None] + shift)
+        if self._root is None:
+            return self._spread(V, weights) / root
+        if mirrored:
+            return self._spread(V / self._root, weights) / root
+        return self._spread(V, weights) / root / self._root
+
+    def log_determinant(self) -> float:
+        """``log det P``, O(n)."""
+        shift = float(self._shift(self.level))
+        rest = self._vectors.shape[0] - self.rank
+        result = float(np.sum(np.log(self.values + shift))) + rest * float(np.log(shift))
+        return result if self._root is None else result + 2 * float(np.sum(np.log(self._root)))
+
+    def inverse_diagonal(self) -> NDArray[np.float64]:
+        """Diagonal of ``P^-1``, shape (n,): n k operations."""
+        shift = float(self._shift(self.level))
+        weights = torch.from_numpy(self.values / (self.values + shift)).to(self._vectors.device)
+        result = (1.0 - ((self._vectors**2) @ weights).cpu().numpy()) / shift
+        return result if self._root is None else result / self._root[:, 0] ** 2
+
+    def _shift(self, levels: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is added to the factor, for each mean ridge."""
+        floor = _SMALLEST_SHIFT * float(self.values.max(initial=0.0))
+        shift = np.maximum(np.asarray(levels, dtype=np.float64) + self.residual, floor)
+        return np.where(shift > 0, shift, 1.0)
+
+    def _spread(self, V: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``V - U weights U^T V`` for the eigenvectors U."""
+        vectors = self._vectors
+        source = torch.from_numpy(np.ascontiguousarray(V)).to(vectors.device)
+        inner = (vectors.T @ source).mul_(torch.from_numpy(weights).to(vectors.device))
+        return torch.addmm(source, vectors, inner, alpha=-1).cpu().numpy()

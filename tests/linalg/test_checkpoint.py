@@ -1,0 +1,266 @@
+"""Checkpoints of PCG: killed at any moment, of another problem, damaged."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kernreg.linalg.checkpoint as checkpoint_module
+from kernreg.exceptions import CheckpointError, ConvergenceWarning
+from kernreg.linalg import PCG, RPCholesky
+from tests.contracts.solver import gaussian_points
+from tests.linalg.dense import DenseOperator
+
+N, RIDGE, EVERY = 120, 1e-3, 5
+
+
+def kernel(n=N, seed=0):
+    """Gaussian kernel: plain conjugate gradients need some 100 iterations."""
+    X = gaussian_points(n, 2, seed)
+    return np.exp(-0.5 * ((X[:, None] - X) ** 2).sum(2))
+
+
+def targets():
+    return gaussian_points(N, 2, seed=1)
+
+
+def run(path, K=None, ridge=RIDGE, Y=None, **settings):
+    arguments = {"preconditioner": None, "storage": "recomputed", "checkpoint_every": EVERY}
+    callback = settings.pop("callback", None)
+    solver = PCG(**(arguments | settings), checkpoint=path)
+    state = solver.init(DenseOperator(kernel() if K is None else K), ridge)
+    return solver.solve(state, targets() if Y is None else Y, callback=callback)
+
+
+def interrupted(path, iterations=23, **settings):
+    with pytest.warns(ConvergenceWarning):
+        return run(path, max_iter=iterations, **settings)
+
+
+class Stop(Exception):
+    pass
+
+
+def stopped(path, iteration, **settings):
+    """Leave a run in the middle of an iteration's end, as a kill would."""
+
+    def callback(progress):
+        if progress.iteration == iteration:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(path, callback=callback, **settings)
+
+
+@pytest.mark.parametrize("preconditioner", [None, RPCholesky(5)])
+@pytest.mark.parametrize("iteration", [5, 23, 54])
+def test_resumed_iterates_are_bit_equal(tmp_path, iteration, preconditioner):
+    whole = run(None, preconditioner=preconditioner)
+    iteration = min(iteration, whole.stats.iterations - 1)
+    path = tmp_path / "pcg.safetensors"
+    stopped(path, iteration, preconditioner=preconditioner)
+    seen = []
+    resumed = run(path, preconditioner=preconditioner, callback=seen.append)
+    np.testing.assert_array_equal(resumed.value, whole.value)
+    assert resumed.stats.residuals == whole.stats.residuals
+    # At most one interval is lost.
+    assert seen[0].iteration == iteration - iteration % EVERY + 1
+
+
+def test_a_finished_checkpoint_is_the_solution(tmp_path):
+    path = tmp_path / "pcg"
+    first = run(path)
+    seen = []
+    again = run(path, callback=seen.append)
+    np.testing.assert_array_equal(again.value, first.value)
+    assert again.ok
+    assert not seen
+    assert [p.name for p in tmp_path.iterdir()] == ["pcg"]
+
+
+def test_iteration_limit_can_be_raised(tmp_path):
+    path = tmp_path / "pcg"
+    interrupted(path)
+    resumed = run(path)
+    assert resumed.ok
+    assert resumed.stats.iterations > 23
+
+
+def test_tolerance_can_be_lowered_after_the_end(tmp_path):
+    path = tmp_path / "pcg"
+    loose = run(path, tol=1e-3)
+    tight = run(path, tol=1e-9)
+    assert tight.ok
+    assert tight.stats.iterations > loose.stats.iterations
+    A = kernel() + RIDGE * np.eye(N)
+    residual = np.linalg.norm(targets() - A @ tight.value, axis=0)
+    assert (residual <= 1.01e-9 * np.linalg.norm(targets(), axis=0)).all()
+
+
+def test_another_preconditioner_starts_new_directions(tmp_path):
+    path = tmp_path / "pcg"
+    stopped(path, 23)
+    resumed = run(path, preconditioner=RPCholesky(60))
+    assert resumed.ok
+    assert resumed.stats.iterations < run(None).stats.iterations
+
+
+def test_low_precision_goes_on_too(tmp_path):
+    path = tmp_path / "pcg"
+    Y = targets()
+
+    def solve(file, stop=None):
+        def callback(progress):
+            if progress.iteration == stop:
+                raise Stop
+
+        solver = PCG(None, storage="recomputed", checkpoint=file, checkpoint_every=2)
+        state = solver.init(DenseOperator(kernel(), "float32"), 0.1)
+        assert state.fast is not None
+        return solver.solve(state, Y, callback=callback)
+
+    with pytest.raises(Stop):
+        solve(path, stop=7)
+    whole, resumed = solve(None), solve(path)
+    np.testing.assert_array_equal(resumed.value, whole.value)
+
+
+CHANGES = [
+    ({"Y": targets() + 1e-12}, "ridge or right-hand sides"),
+    ({"Y": targets()[:, 0]}, "ridge or right-hand sides"),
+    ({"ridge": 2 * RIDGE}, "ridge or right-hand sides"),
+    ({"K": kernel(seed=3)}, "kernel matrix"),
+    ({"K": 1.001 * kernel()}, "kernel matrix"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+def test_checkpoint_of_another_problem(tmp_path, change, message):
+    path = tmp_path / "pcg"
+    interrupted(path)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=f"another problem .*{message}.* give another path"):
+        run(path, **change)
+    assert path.read_bytes() == before
+
+
+def truncated(data):
+    return data[: len(data) // 2]
+
+
+def flipped(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncated,
+        flipped,
+        lambda data: data[:-1],
+        lambda data: b"",
+        lambda data: b"not a checkpoint",
+    ],
+)
+def test_damaged_checkpoint(tmp_path, damage):
+    path = tmp_path / "pcg"
+    interrupted(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"damaged .* delete it to start from the beginning"):
+        run(path)
+
+
+def test_file_of_another_kind(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "pcg"
+    save_file({"x": np.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="no checkpoint of this version"):
+        run(path)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        run(tmp_path / "nowhere" / "pcg")
+
+
+def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "pcg"
+    interrupted(path)
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"No space left.*last complete checkpoint"):
+        run(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["pcg"]
+    assert run(path).ok
+
+
+CHILD = """
+import os, signal, sys
+import numpy as np
+from kernreg.linalg import checkpoint
+from tests.linalg import test_checkpoint as case
+
+write, left = checkpoint.save_file, [int(sys.argv[3])]
+
+def dies_in_the_middle(arrays, path, metadata):
+    write(arrays, path, metadata=metadata)
+    left[0] -= 1
+    if left[0] == 0:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.save_file = dies_in_the_middle
+found = case.run(sys.argv[1], callback=lambda progress: print(progress.iteration, flush=True))
+np.save(sys.argv[2], found.value)
+print("done", flush=True)
+"""
+
+
+def test_killed_at_random_moments(tmp_path):
+    """A chain of processes: killed at random lines of output, one while it writes, one not."""
+    rng = np.random.default_rng(7)
+    path, result = tmp_path / "pcg", tmp_path / "value.npy"
+    root = Path(__file__).resolve().parents[2]
+    reached = 0
+    for fate in ("killed", "killed in a write", "killed", "spared"):
+        life = int(rng.integers(7, 25)) if fate == "killed" else 0
+        save = int(rng.integers(2, 5)) if fate == "killed in a write" else 0
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(path), str(result), str(save)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
+        assert child.stdout is not None
+        lines = []
+        for line in child.stdout:
+            lines.append(line.strip())
+            if len(lines) == life:
+                child.send_signal(signal.SIGKILL)
+                break
+        child.stdout.close()
+        code = child.wait()
+        # Of what was done, no more than one interval is repeated.
+        assert reached - EVERY < int(lines[0]) <= reached + 1
+        if fate == "spared":
+            assert (code, lines[-1]) == (0, "done")
+        else:
+            assert code == -signal.SIGKILL
+            reached = int(lines[-1])
+    np.testing.assert_array_equal(np.load(result), run(None).value)

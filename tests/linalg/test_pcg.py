@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kernreg import KernelOperator, nn
+from kernreg.exceptions import (
+    ConvergenceWarning,
+    InvalidInputError,
+    MemoryBudgetError,
+    NotPositiveDefiniteError,
+)
+from kernreg.linalg import (
+    PCG,
+    Cholesky,
+    LowPrecisionCholesky,
+    Nystrom,
+    RPCholesky,
+    Status,
+    StoredOperator,
+)
+from tests.contracts.solver import SLACK, SolverContract, gaussian_points, kernel_matrix
+from tests.linalg.dense import DenseOperator
+
+EPS = np.finfo(np.float64).eps
+
+
+class IterativeContract(SolverContract):
+    dtypes = ("float32", "float64")
+
+    def eps(self, dtype):
+        """``||r|| <= tol ||b||``, or what a direct solve leaves."""
+        return self.solver.tol + 16 * EPS
+
+
+class TestStored(IterativeContract):
+    solver = PCG()
+
+
+class TestRecomputed(IterativeContract):
+    solver = PCG(storage="recomputed", recompute_every=3)
+
+
+class TestPlain(IterativeContract):
+    solver = PCG(None)
+
+
+class TestSmallRank(IterativeContract):
+    solver = PCG(RPCholesky(rank=4))
+
+
+class TestNystrom(IterativeContract):
+    solver = PCG(Nystrom())
+
+
+class TestLowPrecision(IterativeContract):
+    solver = PCG(LowPrecisionCholesky(block=64))
+    # The factor's jitter is 1e7 times the ridge of 1e-11.
+    smallest_ridge = 1e-9
+
+
+def run(operator, ridge, Y, solver=None, **settings):
+    solver = solver or PCG(**settings)
+    state = solver.init(operator, ridge)
+    return solver.solve(state, Y), state
+
+
+class CountingOperator(DenseOperator):
+    """Counts products and, while it is float32, multiplies them by a factor that is wrong."""
+
+    def __init__(self, matrix, dtype="float64", factor=1.0, counts=None):
+        super().__init__(matrix, dtype)
+        self.factor = factor
+        self.counts = {"float32": 0, "float64": 0} if counts is None else counts
+
+    def __matmul__(self, V):
+        self.counts[self.dtype.name] += 1
+        product = super().__matmul__(V)
+        return product * self.factor if self.dtype == np.float32 else product
+
+    def astype(self, dtype):
+        return CountingOperator(self.matrix, dtype, self.factor, self.counts)
+
+
+@pytest.fixture(scope="module")
+def data():
+    X = gaussian_points(700, 6)
+    y = np.column_stack([np.sin(X[:, 0]) + X[:, 1] * X[:, 2], np.sign(X[:, 3])])
+    return X[:600], y[:600], X[600:]
+
+
+@pytest.mark.parametrize("storage", ["packed", "recomputed"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("alpha", [1e-2, 1e-4, 1e-7])
+@pytest.mark.parametrize("activation", [nn.Relu(), nn.Erf()])
+def test_predictions_of_a_network_are_those_of_float64_cholesky(
+    data, storage, dtype, alpha, activation
+):
+    """Fitted values err by at most ``||r|| <= tol ||y||``; new points are promised to 1e-6."""
+    X, Y, new = data
+    net = nn.mlp(depth=2, activation=activation, b_std=0.1)
+    exact = KernelOperator(net, X)
+    ridge = alpha * float(np.mean(exact.diagonal()))
+    direct = Cholesky()
+    expected = direct.solve(direct.init(exact, ridge), Y).value
+    found, _ = run(exact.astype(dtype), ridge, Y, storage=storage)
+    assert found.status is Status.OK
+    cross = KernelOperator(net, new, X).to_dense()
+    gap = np.linalg.norm(cross @ (found.value - expected), axis=0)
+    assert (gap <= 1e-6 * np.linalg.norm(cross @ expected, axis=0)).all()
+    fitted = np.linalg.norm(exact @ (found.value - expected), axis=0)
+    assert (fitted <= 2e-8 * np.linalg.norm(Y, axis=0)).all()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 + 1e-4, 1.5, -1.0, 0.0])
+def test_wrong_float32_products_cost_iterations_but_not_the_answer(factor):
+    """What is returned was checked in float64, so an operator that errs in float32 does no harm."""
+    K, Y = kernel_matrix(60), gaussian_points(60, 2)
+    solution, state = run(
+        CountingOperator(K, "float32", factor), 10.0, Y, storage="recomputed", preconditioner=None
+    )
+    assert solution.ok
+    residual = np.linalg.norm(Y - (K + 10 * np.eye(60)) @ solution.value, axis=0)
+    assert (residual <= (1e-8 + 60 * EPS) * np.linalg.norm(Y, axis=0)).all()
+    assert (state.fast is None) == (factor in (1.5, -1.0, 0.0))
+
+
+def test_float32_products_do_most_of_the_work_where_they_can():
+    operator = CountingOperator(kernel_matrix(200), "float32")
+    solution, _ = run(
+        operator, 10.0, gaussian_points(200, 1), storage="recomputed", preconditioner=None
+    )
+    # One check for each reduction by 1000, down to 1e-8, and one to spare.
+    assert operator.counts["float64"] <= 4
+    assert operator.counts["float32"] == solution.stats.iterations
+
+
+def test_small_ridges_take_float64_products_from_the_start():
+    operator = CountingOperator(kernel_matrix(200), "float32")
+    run(operator, 1e-9, gaussian_points(200, 1), storage="recomputed")
+    assert operator.counts["float32"] == 0
+
+
+def test_history_ends_with_a_true_residual():
+    K, Y = kernel_matrix(120), gaussian_points(120, 3)
+    solution, _ = run(DenseOperator(K), 0.01, Y, preconditioner=None)
+    stats = solution.stats
+    assert len(stats.residuals) == stats.iterations + 1
+    assert stats.residuals[0] == 1.0
+    residual = np.linalg.norm(Y - K @ solution.value - 0.01 * solution.value, axis=0)
+    relative = np.max(residual / np.linalg.norm(Y, axis=0))
+    # Two ways to compute it differ by rounding of A x.
+    noise = 120 * EPS * np.linalg.norm(K, 2) * np.abs(solution.value).max() * 120
+    assert abs(stats.residuals[-1] - relative) <= noise
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_iteration_limit(dtype):
+    K, Y = kernel_matrix(80), gaussian_points(80, 2)
+    with pytest.warns(ConvergenceWarning, match="after 3 iterations, asked for was 1.0e-08"):
+        solution, _ = run(DenseOperator(K, dtype), 10.0, Y, preconditioner=None, max_iter=3)
+    assert solution.status is Status.MAX_ITERATIONS
+    assert "max_iter" in str(solution.status)
+    assert solution.stats.iterations == 3
+    residual = np.linalg.norm(Y - K @ solution.value - 10 * solution.value, axis=0)
+    relative = np.max(residual / np.linalg.norm(Y, axis=0))
+    assert solution.stats.residuals[-1] == pytest.approx(relative, rel=1e-9)
+
+
+def test_columns_that_are_solved_leave_the_products():
+    """A column in the span of one eigenvector needs one iteration, the other one more."""
+    vectors = np.linalg.qr(gaussian_points(40, 40))[0]
+    K = (vectors * np.linspace(1, 100, 40)) @ vectors.T
+    Y = np.column_stack([vectors[:, 3], gaussian_points(40, 1)[:, 0], np.zeros(40)])
+    widths = []
+
+    class Watched(DenseOperator):
+        def __matmul__(self, V):
+            widths.append(V.shape[1])
+            return super().__matmul__(V)
+
+        def astype(self, dtype):
+            return Watched(self.matrix, dtype)
+
+    solution, _ = run(Watched(K), 0.0, Y, preconditioner=None, storage="recomputed")
+    assert solution.ok
+    # Beside them a vector of ones in the first product.
+    assert widths[:3] == [3, 1, 1]
+    assert not solution.value[:, 2].any()
+
+
+def test_singular_without_ridge():
+    """Solved if the targets are in the range; else said so, and nothing blows up."""
+    X = gaussian_points(60, 3)
+    K = X @ X.T
+    assert run(DenseOperator(K), 0.0, K @ np.ones(60), preconditioner=None)[0].ok
+    with pytest.warns(ConvergenceWarning, match="raise alpha"):
+        solution, _ = run(DenseOperator(K), 0.0, gaussian_points(60, 2, seed=1), max_iter=200)
+    assert solution.status in (Status.NOT_CONVERGED, Status.MAX_ITERATIONS)
+    assert np.isfinite(solution.value).all()
+
+
+def test_zero_matrix():
+    K = np.zeros((5, 5))
+    np.testing.assert_array_equal(run(DenseOperator(K), 0.5, np.ones(5))[0].value, 2 * np.ones(5))
+    with pytest.warns(ConvergenceWarning):
+        solution, _ = run(DenseOperator(K), 0.0, np.ones(5))
+    assert not solution.ok
+    assert not solution.value.any()
+
+
+@pytest.mark.parametrize("preconditioner", [None, "auto", Nystrom(), LowPrecisionCholesky()])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_indefinite_matrix(preconditioner, dtype):
+    vectors = np.linalg.qr(gaussian_points(40, 40))[0]
+    K = (vectors * np.linspace(-5, 20, 40)) @ vectors.T
+    with pytest.raises(NotPositiveDefiniteError, match=r"[Rr]aise alpha|Check data"):
+        run(
+            DenseOperator(K, dtype),
+            0.1,
+            gaussian_points(40, 2, seed=1),
+            preconditioner=preconditioner,
+        )
+
+
+@pytest.mark.parametrize("storage", ["packed", "recomputed"])
+@pytest.mark.parametrize("preconditioner", [None, RPCholesky(3), Nystrom(), LowPrecisionCholesky()])
+def test_kernel_that_is_not_finite(storage, preconditioner):
+    K = kernel_matrix(40)
+    K[31, 7] = K[7, 31] = np.nan
+    for dtype in ("float32", "float64"):
+        with pytest.raises(InvalidInputError, match="NaN or infinity"):
+            run(
+                DenseOperator(K, dtype),
+                100.0,
+                np.ones(40),
+                storage=storage,
+                preconditioner=preconditioner,
+            )
+
+
+def test_rpcholesky_needs_ten_times_fewer_iterations():
+    """Gaussian kernel: eigenvalues decay beyond every power."""
+    X = gaussian_points(300, 2)
+    K = np.exp(-0.5 * ((X[:, None] - X) ** 2).sum(2))
+    y = gaussian_points(300, 1, seed=1)[:, 0]
+    for ridge in (1e-3, 1e-5):
+        plain, _ = run(DenseOperator(K), ridge, y, preconditioner=None, max_iter=20_000)
+        quick, _ = run(DenseOperator(K), ridge, y)
+        assert plain.ok
+        assert quick.ok
+        assert 10 * quick.stats.iterations <= plain.stats.iterations
+
+
+@pytest.mark.parametrize("make", [RPCholesky, Nystrom])
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("ridge", [1e-1, 1e-4, 1e-7])
+def test_small_ranks_are_never_worse_than_none(make, power, ridge):
+    """Spectra from flat to steep, ranks from useless to good."""
+    n = 200
+    vectors = np.linalg.qr(gaussian_points(n, n))[0]
+    K = (vectors * np.arange(1.0, n + 1) ** -power) @ vectors.T
+    K = (K + K.T) / 2
+    y = gaussian_points(n, 1, seed=2)[:, 0]
+    plain = run(DenseOperator(K), ridge, y, preconditioner=None)[0].stats.iterations
+    for rank in (1, 5, 20, 80):
+        found = run(DenseOperator(K), ridge, y, preconditioner=make(rank))[0]
+        assert found.ok
+        assert found.stats.iterations <= plain + 1
+
+
+def test_path_is_the_solves_of_its_ridges():
+    K, Y = kernel_matrix(150), gaussian_points(150, 2)
+    ridges = np.array([10.0, 1e-2, 1e-4])
+    operator = CountingOperator(K)
+    solver = PCG(RPCholesky(rank=5), storage="recomputed")
+    path = solver.path(solver.init(operator, ridges.min()), Y, ridges)
+    shared = operator.counts["float64"]
+    for ridge, found in zip(ridges, path, strict=True):
+        assert found.ok
+        A = K + ridge * np.eye(150)
+        residual = np.linalg.norm(Y - A @ found.value, axis=0)
+        assert (residual <= 1.01e-8 * np.linalg.norm(Y, axis=0)).all()
+    assert path[0].stats.iterations <= path[1].stats.iterations <= path[2].stats.iterations
+    operator.counts["float64"] = 0
+    solver.solve(solver.init(operator, ridges.min()), Y)
+    # The products of the hardest ridge, and a check of the residual more.
+    assert shared <= operator.counts["float64"] + 1
+
+
+def test_path_multiplies_a_ridge_per_row():
+    K, y = kernel_matrix(50), gaussian_points(50, 1)[:, 0]
+    profile = np.linspace(0.5, 1.5, 50)
+    solver = PCG(tol=1e-12)
+    (found,) = solver.path(solver.init(DenseOperator(K), 0.1 * profile), y, [3.0])
+    A = K + np.diag(3.0 * profile)
+    bound = SLACK * 1e-12 * np.linalg.cond(A)
+    expected = np.linalg.solve(A, y)
+    np.testing.assert_allclose(found.value, expected, atol=bound * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("ridges", [[-1.0], [np.nan], [[1.0]]])
+def test_bad_ridges(ridges):
+    solver = PCG()
+    with pytest.raises(InvalidInputError, match="sequence of finite ridges"):
+        solver.path(solver.init(DenseOperator(np.eye(3)), 1.0), np.ones(3), ridges)
+
+
+def test_callbacks_see_every_iteration():
+    K, Y = kernel_matrix(60), gaussian_points(60, 2)
+    seen, built = [], []
+    solver = PCG(RPCholesky(rank=10))
+    state = solver.init(DenseOperator(K), 1e-3, callback=lambda *step: built.append(step))
+    solution = solver.solve(
+        state, Y, callback=seen.append, validation=lambda x: float(np.linalg.norm(x))
+    )
+    assert built[-1] == (10, 10)
+    assert [p.iteration for p in seen] == list(range(1, solution.stats.iterations + 1))
+    assert [p.residual for p in seen][-1] == solution.stats.residuals[-1]
+    assert seen[-1].score == np.linalg.norm(solution.value)
+
+
+def test_tiles_are_kept_only_where_they_fit():
+    K = DenseOperator(kernel_matrix(64))
+    needed = StoredOperator.bytes_for(64, "float64")
+    assert isinstance(PCG(max_bytes=needed).init(K, 1.0).exact, StoredOperator)
+    assert PCG(max_bytes=needed - 1).init(K, 1.0).exact.matrix is K.matrix
+    with pytest.raises(MemoryBudgetError, match="storage='recomputed'"):
+        PCG(storage="packed", max_bytes=needed - 1).init(K, 1.0)
+
+
+def test_predicted_bytes():
+    bare = PCG(None, storage="recomputed").peak_bytes(1000, 3, "float32")
+    kept = PCG(None, storage="packed").peak_bytes(1000, 3, "float32")
+    assert kept - bare == StoredOperator.bytes_for(1000, "float64")
+    ranked = PCG(RPCholesky(rank=50), storage="recomputed").peak_bytes(1000, 3, "float32")
+    assert ranked - bare == RPCholesky(rank=50).peak_bytes(1000)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"tol": 0.0},
+        {"tol": 1.0},
+        {"max_iter": 0},
+        {"recompute_every": 0},
+        {"checkpoint_every": 0},
+        {"max_bytes": -1},
+        {"storage": "disk"},
+        {"preconditioner": "jacobi"},
+    ],
+)
+def test_bad_settings(arguments):
+    with pytest.raises(InvalidInputError, match=next(iter(arguments))):
+        PCG(**arguments)
