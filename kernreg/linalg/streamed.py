@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import check_network, common_dtype, kernel_names
 from kernreg.linalg.operator import KernelOperator
-from kernreg.linalg.parts import Parts, Rows
+from kernreg.linalg.parts import Parts, Rows, row_numbers
 from kernreg.linalg.sources import as_source, chosen_rows
 from kernreg.nn import Layer
 
 __all__ = ["StreamedOperator"]
 
 _ROWS = 2**16
+_TILE = 2**13
 
 
 class StreamedOperator(Parts):
@@ -86,6 +88,38 @@ class StreamedOperator(Parts):
         n = self.shape[0]
         starts = range(0, n, _ROWS)
         return np.concatenate([self.take(slice(i, min(i + _ROWS, n))).diagonal() for i in starts])
+
+    def rows(self, index: ArrayLike) -> NDArray[Any]:
+        """Whole rows by number, of shape (m, n), by one pass over the data."""
+        numbers, n = row_numbers(index, self.shape[0]), self.shape[0]
+        out = np.empty((len(numbers), n), dtype=self.dtype)
+        for i in range(0, n, _ROWS):
+            columns = slice(i, min(i + _ROWS, n))
+            out[:, columns] = self.part(numbers, columns)
+        return out
+
+    def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
+        """Product with a vector or matrix of shape (n, t), in the wider of both types.
+
+        Each pair of rows is evaluated once; the data are read ``n / 8192`` times, half of them.
+        """
+        n = self.shape[0]
+        if V.ndim not in (1, 2) or len(V) != n:
+            raise InvalidInputError(
+                f"operands do not fit: {n} x {n} operator and an array of shape {V.shape}."
+            )
+        kind = np.result_type(self.dtype, V.dtype)
+        source = V.reshape(n, -1).astype(kind, copy=False)
+        result = np.zeros_like(source)
+        for i in range(0, n, _TILE):
+            rows = slice(i, min(i + _TILE, n))
+            for j in range(0, i + 1, _TILE):
+                columns = slice(j, min(j + _TILE, n))
+                tile = self.part(rows, columns).astype(kind, copy=False)
+                result[rows] += tile @ source[columns]
+                if j < i:
+                    result[columns] += tile.T @ source[rows]
+        return result.reshape(V.shape)
 
     def astype(self, dtype: DTypeLike) -> StreamedOperator:
         """The same operator with entries of another floating type."""
