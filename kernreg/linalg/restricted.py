@@ -255,7 +255,9 @@ class Restricted:
             normal, driver="evr", overwrite_a=True, check_finite=False
         )
         seconds = time.perf_counter() - started
-        logger.info("restricted n=%d to %d centres, rank %d, %.2f s", n, len(centres), rank, seconds)
+        logger.info(
+            "restricted n=%d to %d centres, rank %d, %.2f s", n, len(centres), rank, seconds
+        )
         return RestrictedState(
             operator,
             centres,
@@ -365,9 +367,7 @@ def _whitener(operator: Any, centres: NDArray[np.int64]) -> NDArray[np.float64]:
     )
     kept = values > floor
     if not kept.any():
-        raise InvalidInputError(
-            "the kernel matrix of the centres is zero: check data and network"
-        )
+        raise InvalidInputError("the kernel matrix of the centres is zero: check data and network")
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
 
 

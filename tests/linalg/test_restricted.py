@@ -109,14 +109,20 @@ class TestNetwork:
     def test_rpcholesky_covers_more_than_uniform(self):
         """A hundred rows far from a crowd: some of them must be centres."""
         rng = np.random.default_rng(0)
-        X = np.vstack([np.full((1900, 3), 1.0) + 1e-3 * rng.standard_normal((1900, 3)),
-                       rng.standard_normal((100, 3))])
+        X = np.vstack(
+            [
+                np.full((1900, 3), 1.0) + 1e-3 * rng.standard_normal((1900, 3)),
+                rng.standard_normal((100, 3)),
+            ]
+        )
         K = KernelOperator(NET, X)
         y = np.sin(3 * X[:, 0])
         errors = {}
         for method in ("rpcholesky", "uniform"):
             found, state = solved(K, 1e-3, y, centres=60, method=method)
-            errors[method] = np.abs(K.part(slice(1900, 2000), state.centres) @ found.value - y[1900:])
+            errors[method] = np.abs(
+                K.part(slice(1900, 2000), state.centres) @ found.value - y[1900:]
+            )
         assert errors["rpcholesky"].mean() < 0.5 * errors["uniform"].mean()
 
 
