@@ -210,8 +210,8 @@ def chosen_rows(source: RowSource, index: slice | NDArray[np.int64]) -> NDArray[
     if not np.isfinite(values.sum()):
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
+            row = int(numbers[np.flatnonzero(bad)[0]])
             raise InvalidInputError(
-                f"X contains NaN or infinity (first in row {int(numbers[np.flatnonzero(bad)[0]])}); "
-                "drop or impute them."
+                f"X contains NaN or infinity (first in row {row}); drop or impute them."
             )
     return values
