@@ -15,7 +15,7 @@ from kernreg.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from kernreg.linalg.operator import KernelOperator
 
-__all__ = ["Parts", "row_numbers"]
+__all__ = ["Parts", "read_part", "row_numbers"]
 
 Rows = slice | ArrayLike
 
@@ -138,6 +138,15 @@ class Parts(ABC):
     def _require_symmetric(self, name: str) -> None:
         if not self.symmetric:
             raise InvalidInputError(f"{name} is for symmetric operators.")
+
+
+def read_part(operator: Any, rows: Rows, columns: Rows, out: NDArray[Any]) -> NDArray[Any]:
+    """A part of an operator in a NumPy array, wherever the operator computes; returns ``out``."""
+    if str(getattr(operator, "device", "cpu")) == "cpu":
+        operator.part(rows, columns, out)
+    else:
+        out[...] = torch.as_tensor(operator.part(rows, columns)).cpu().numpy()
+    return out
 
 
 def _meetings(

@@ -15,6 +15,7 @@ from scipy.linalg.blas import dsyrk
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.cholesky import checked_ridge, symmetric_order
+from kernreg.linalg.parts import read_part
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.restricted_path import RestrictedPath, check_ridges, score
@@ -94,8 +95,7 @@ def _chunks(
     buffer = np.empty((min(chunk, n), len(centres)), dtype=operator.dtype)
     for start in range(0, n, chunk):
         rows = slice(start, min(start + chunk, n))
-        tile = buffer[: rows.stop - start]
-        operator.part(rows, centres, tile)
+        tile = read_part(operator, rows, centres, buffer[: rows.stop - start])
         if not np.isfinite(tile.sum()) and not np.isfinite(tile).all():
             row = start + int(np.flatnonzero(~np.isfinite(tile).all(axis=1))[0])
             raise InvalidInputError(

@@ -21,6 +21,7 @@ from kernreg.exceptions import (
 )
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.cholesky import checked_ridge, symmetric_order
+from kernreg.linalg.parts import read_part
 from kernreg.linalg.pcg import Progress, smallest_ridge
 from kernreg.linalg.preconditioners.lowrank import as_array
 from kernreg.linalg.projections import Projected, replace_residual, run_pass, start
@@ -103,7 +104,8 @@ class SketchState:
         image = np.empty((self.n, D.shape[1]))
         for i0 in range(0, self.n, chunk):
             i1 = min(i0 + chunk, self.n)
-            image[i0:i1] = self.operator.part(slice(i0, i1), rows, buffer[: i1 - i0]) @ narrow
+            tile = read_part(self.operator, slice(i0, i1), rows, buffer[: i1 - i0])
+            image[i0:i1] = tile @ narrow
         image *= scale
         image[rows] += self.ridge[rows, None] * D
         return as_array(image)

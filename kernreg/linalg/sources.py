@@ -183,12 +183,7 @@ class ParquetRows:
 
 def as_source(X: Any) -> RowSource:
     """``X`` itself if it is a source of rows, otherwise the rows of an array."""
-    return X if isinstance(X, RowSource) and not hasattr(X, "__array__") else ArrayRows(_matrix(X))
-
-
-def _matrix(X: Any) -> NDArray[Any]:
-    # numpy.asarray would turn a memory map into a plain view of it; both read on demand.
-    return X if isinstance(X, np.ndarray) else np.asarray(X)
+    return X if isinstance(X, RowSource) else ArrayRows(np.asarray(X))
 
 
 def chosen_rows(source: RowSource, index: slice | NDArray[np.int64]) -> NDArray[Any]:
