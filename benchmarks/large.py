@@ -4,7 +4,8 @@
 process of its own and adds it to ``results/large.json``; without arguments it lists the points.
 Methods: ``restricted M`` (M centres, ridge by generalised cross-validation), ``sketch PASSES``
 (goes on from the checkpoint of the last call, in ``--folder``), ``cholesky ROWS`` (a random
-subset), ``nystroem M`` (scikit-learn: Gaussian kernel, ridge regression; ridge and width by a holdout).
+subset), ``nystroem M`` (scikit-learn: Gaussian kernel and ridge regression, both parameters by a
+holdout).
 Data: see :func:`kernreg.config.data_dir`; its random tenth is the test set.
 """
 

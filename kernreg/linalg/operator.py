@@ -114,7 +114,11 @@ class KernelOperator(Parts):
         check_network(net)
         (self.kernel,) = kernel_names(kernel, single=True)
         self.net = net
-        self._options = {"backend": backend, "exact": exact, "precision": precision}
+        self._options: dict[str, Any] = {
+            "backend": backend,
+            "exact": exact,
+            "precision": precision,
+        }
         self._tensors = isinstance(X1, Tensor)
         self._X1 = as_rows(X1, "X1", device=device)
         self.device = self._X1.device

@@ -166,33 +166,58 @@ def test_streamed_rows_equal_rows_in_memory(points, targets, tmp_path):
     )
     assert a.ok
     assert b.ok
-    np.testing.assert_array_equal(a.value, b.value)
+    # Products of true residuals add up in another order, so both are solutions at the tolerance.
+    bound = 2e-6 * np.linalg.norm(targets, axis=0)
+    assert (np.linalg.norm(a.value - b.value, axis=0) <= bound).all()
 
 
-def _killed(path, points, targets, blocks):
+class _Killed(Exception):
+    pass
+
+
+def _interrupted(path, points, targets, blocks, kill):
     def stop(progress):
         if progress.iteration == blocks:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill()
 
     solver = SketchAndProject(block=100, checkpoint=path, checkpoint_every=3)
     solver.solve(solver.init(KernelOperator(NET, points), 0.5), targets, callback=stop)
 
 
-@pytest.mark.parametrize("blocks", [4, 9, 17])
-def test_resume_after_kill_equals_one_run(blocks, points, targets, tmp_path):
-    path = tmp_path / "state"
-    child = multiprocessing.get_context("spawn").Process(
-        target=_killed, args=(path, points, targets, blocks)
-    )
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+def _kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raise():
+    raise _Killed
+
+
+def _resumed(path, points, targets, blocks):
     seen = []
     solver = SketchAndProject(block=100, checkpoint=path)
     operator = KernelOperator(NET, points)
     resumed = solver.solve(solver.init(operator, 0.5), targets, callback=seen.append)
     assert seen[0].iteration == blocks // 3 * 3 + 1
     np.testing.assert_array_equal(resumed.value, run(operator, 0.5, targets, block=100).value)
+
+
+def test_resume_after_kill_equals_one_run(points, targets, tmp_path):
+    path = tmp_path / "state"
+    child = multiprocessing.get_context("spawn").Process(
+        target=_interrupted, args=(path, points, targets, 8, _kill)
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    _resumed(path, points, targets, 8)
+
+
+@pytest.mark.parametrize("blocks", [2, 3, 7, 14, 19])
+def test_resume_at_any_block_equals_one_run(blocks, points, targets, tmp_path):
+    path = tmp_path / "state"
+    with pytest.raises(_Killed):
+        _interrupted(path, points, targets, blocks, _raise)
+    _resumed(path, points, targets, blocks)
 
 
 class TestCheckpoint:
