@@ -168,6 +168,7 @@ def measure(name: str, method: str, size: int, folder: Path) -> dict[str, Any]:
         "n": len(y),
         "d": X.shape[1],
         **point,
+        "load": os.getloadavg()[0],
         "peak_rss": high_water_mark(),
         "rss_of_data_and_libraries": before,
     }

@@ -245,9 +245,13 @@ class Restricted:
         rank, chunk = whiten.shape[1], self._rows(len(centres), n, operator.dtype.itemsize)
         normal = np.zeros((rank, rank), order="F")
         narrow = np.ascontiguousarray(whiten, dtype=operator.dtype)
+        product = np.empty((chunk, rank), dtype=operator.dtype)
+        wide = np.empty((chunk, rank))
         for rows, tile in _chunks(operator, centres, chunk):
-            features = (tile @ narrow).astype(np.float64)
-            features *= np.sqrt(weights[rows])[:, None]
+            count = len(tile)
+            np.matmul(tile, narrow, out=product[:count])
+            features = wide[:count]
+            np.multiply(product[:count], np.sqrt(weights[rows])[:, None], out=features)
             normal = dsyrk(1.0, features.T, beta=1.0, c=normal, overwrite_c=1, lower=1)
             if callback is not None:
                 callback(rows.stop, n)
@@ -375,6 +379,8 @@ def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np
     """``K_mn W Y`` in float64."""
     weighted = state.weights[:, None] * columns
     moments = np.zeros((len(state.centres), columns.shape[1]))
+    wide = np.empty((state.chunk, len(state.centres)))
     for rows, tile in state.chunks():
-        moments += tile.T.astype(np.float64) @ weighted[rows]
+        wide[: len(tile)] = tile
+        moments += wide[: len(tile)].T @ weighted[rows]
     return moments
