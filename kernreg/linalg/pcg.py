@@ -24,13 +24,21 @@ from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
-__all__ = ["PCG", "Progress"]
+__all__ = ["PCG", "Progress", "smallest_ridge"]
 
 logger = logging.getLogger(__name__)
 
 # Float32 entries err by about eps each, as a matrix by sqrt(n) eps: products in float32 serve a
 # ridge of at least this many times that, relative to the mean diagonal.
 _TRUSTED = 32.0
+
+
+def smallest_ridge(operator: Any) -> float:
+    """Ridge from which products with float32 entries serve; 0 for a float64 operator."""
+    if np.dtype(operator.dtype) != np.float32:
+        return 0.0
+    mean = float(np.mean(as_array(operator.diagonal())))
+    return _TRUSTED * float(np.finfo(np.float32).eps) * float(operator.shape[0]) ** 0.5 * mean
 
 
 @dataclass(frozen=True)
@@ -223,10 +231,7 @@ class PCG:
         shift = checked_ridge(ridge, n)
         level, profile = ridge_profile(shift)
         exact = operator.astype("float64")
-        noise = 0.0
-        if np.dtype(operator.dtype) == np.float32:
-            mean = float(np.mean(as_array(operator.diagonal())))
-            noise = _TRUSTED * float(np.finfo(np.float32).eps) * n**0.5 * mean
+        noise = smallest_ridge(operator)
         low = np.dtype(operator.dtype) == np.float32 and float(shift.min()) >= noise
         if low:
             fast = self._store(operator, demanded=True)
