@@ -50,7 +50,7 @@ def fit(
     task: TaskOption = Task.auto,
     scaling: ScalingName = "standard",
     solver: Annotated[
-        str, typer.Option(help="auto, cholesky, eigh, or pcg where no matrix fits.")
+        str, typer.Option(help="auto, cholesky, eigh; pcg, sketch, restricted need no matrix.")
     ] = "auto",
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     max_memory: MaxMemory = "4GB",
@@ -60,10 +60,11 @@ def fit(
     from kernreg.cli.networks import parse_network
     from kernreg.datasets import load
     from kernreg.linalg.budget import memory_budget
+    from kernreg.linalg.plan import NAMES
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
-    check_choice("--solver", solver, ("auto", "cholesky", "eigh", "pcg"))
+    check_choice("--solver", solver, ("auto", *NAMES))
     check_choice("--dtype", dtype, ("float64", "float32"))
     parsed = parse_network(network)
     ridges = _alpha(alpha)

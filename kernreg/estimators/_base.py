@@ -34,7 +34,9 @@ from kernreg.linalg.inputs import check_device
 from kernreg.linalg.operator import KernelOperator
 from kernreg.linalg.out_of_core import OutOfCoreCholesky
 from kernreg.linalg.pcg import PCG
-from kernreg.linalg.plan import Plan, plan
+from kernreg.linalg.plan import NAMES, Plan, plan
+from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
 
 __all__ = ["KernelModel"]
 
@@ -55,11 +57,13 @@ class KernelModel(BaseEstimator):
         "alpha_scale": [StrOptions({"mean_diag", "absolute"})],
         "fit_intercept": ["boolean"],
         "solver": [
-            StrOptions({"auto", "cholesky", "eigh", "pcg"}),
+            StrOptions({"auto", *NAMES}),
             Cholesky,
             Eigh,
             PCG,
             OutOfCoreCholesky,
+            Restricted,
+            SketchAndProject,
         ],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
         "device": [str],
@@ -316,7 +320,10 @@ class KernelModel(BaseEstimator):
                 callback=bar,
             )
         shape = (len(X), *targets.shape[1:])
-        dual = np.ascontiguousarray(choice.solution.value, dtype=X.dtype).reshape(shape)
+        if choice.centres is not None:
+            X = X[choice.centres]
+        dual = np.ascontiguousarray(choice.solution.value, dtype=X.dtype)
+        dual = dual.reshape(len(X), *shape[1:])
         self.network_, self.plan_ = network, planned
         self.X_fit_ = X
         self.alpha_ = float(alphas[choice.best])

@@ -21,6 +21,8 @@ from kernreg.linalg.out_of_core import OutOfCoreCholesky
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.plan import Candidate, Plan
 from kernreg.linalg.preconditioners import LowPrecisionCholesky, Nystrom, RPCholesky
+from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
 from kernreg.linalg.solution import Solution, Stats, Status
 
 if TYPE_CHECKING:
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["from_state", "functions_named", "to_state"]
 
-_SOLVERS = (Cholesky, Eigh, LowPrecisionCholesky, Nystrom, OutOfCoreCholesky, PCG, RPCholesky)
+_SOLVERS = (
+    *(Cholesky, Eigh, PCG, OutOfCoreCholesky, Restricted, SketchAndProject),
+    *(LowPrecisionCholesky, Nystrom, RPCholesky),
+)
 _KNOWN: dict[str, Any] = {cls.__name__: cls for cls in (Candidate, Plan, Stats, *_SOLVERS)}
 
 

@@ -20,8 +20,10 @@ from kernreg.linalg.operator import PANEL_BYTES
 from kernreg.linalg.out_of_core import OutOfCoreCholesky
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.preconditioners import LowPrecisionCholesky, RPCholesky
+from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
 
-__all__ = ["Candidate", "Plan", "bounded_pcg", "plan"]
+__all__ = ["NAMES", "Candidate", "Plan", "Solver", "bounded_pcg", "named_solver", "plan"]
 
 # One eigendecomposition costs about as much as this many factorisations with leave-one-out.
 _EIGH_PAYS = 8
@@ -32,8 +34,19 @@ _NAMES: dict[type, str] = {
     Eigh: "eigh",
     PCG: "pcg",
     OutOfCoreCholesky: "out_of_core",
+    Restricted: "restricted",
+    SketchAndProject: "sketch",
 }
-_STORAGE = {"cholesky": "packed", "eigh": "dense", "out_of_core": "disk"}
+_STORAGE = {
+    "cholesky": "packed",
+    "eigh": "dense",
+    "out_of_core": "disk",
+    "restricted": "centres",
+    "sketch": "recomputed",
+}
+# What "auto" may take, and what a name alone can ask for.
+_AUTO = ("cholesky", "eigh", "pcg")
+NAMES = (*_AUTO, "restricted", "sketch")
 
 
 @dataclass(frozen=True)
@@ -53,9 +66,10 @@ class Plan:
     Parameters
     ----------
     solver : str
-        ``"cholesky"``, ``"eigh"``, ``"pcg"`` or ``"out_of_core"``.
+        ``"cholesky"``, ``"eigh"``, ``"pcg"``, ``"out_of_core"``, ``"restricted"`` or ``"sketch"``.
     storage : str
-        ``"packed"`` (half the matrix), ``"dense"``, ``"recomputed"`` (none of it) or ``"disk"``.
+        ``"packed"`` (half the matrix), ``"dense"``, ``"recomputed"`` (none of it) ``"disk"``
+        or ``"centres"`` (columns of some rows).
     block : int
         Rows of a panel.
     peak_bytes : int
@@ -91,7 +105,7 @@ class Plan:
         return "\n".join([head, *rows])
 
 
-Solver = str | Cholesky | Eigh | PCG | OutOfCoreCholesky
+Solver = str | Cholesky | Eigh | PCG | OutOfCoreCholesky | Restricted | SketchAndProject
 
 
 def plan(
@@ -114,7 +128,7 @@ def plan(
         Right-hand sides.
     dtype : float32 or float64
         Precision of the kernel matrix.
-    solver : "auto", "cholesky", "eigh", "pcg", or a solver
+    solver : "auto", "cholesky", "eigh", "pcg", "restricted", "sketch", or a solver
         A solver object is planned with its own settings. "auto" takes conjugate gradients where
         no matrix fits and there is one ridge.
     max_memory : str, number or None
@@ -154,9 +168,10 @@ def plan(
             raise InvalidInputError(f"Expected {name} >= 1, found {value}.")
     where = check_device(device)
     asked = solver if isinstance(solver, str) else _NAMES.get(type(solver), repr(solver))
-    if asked not in ("auto", "cholesky", "eigh", "pcg") and isinstance(solver, str):
+    if asked not in ("auto", *NAMES) and isinstance(solver, str):
         raise InvalidInputError(
-            f"Expected solver 'auto', 'cholesky', 'eigh' or 'pcg', found {solver!r}."
+            f"Expected solver {', '.join(map(repr, ('auto', *NAMES[:-1])))} or {NAMES[-1]!r}, "
+            f"found {solver!r}."
         )
     names = ["cholesky", "eigh"] + ["pcg"] * (n_alphas == 1)
     names += [asked] * (asked not in ("auto", *names))
@@ -222,9 +237,12 @@ class _Needs:
                 return Eigh.peak_bytes(n, self.n_outputs, self.n_alphas) + rows
             case "pcg":
                 return copied + self.pcg(n, dtype)[1]
-        assert isinstance(self.solver, OutOfCoreCholesky)
-        rows = n * self.d * (dtype.itemsize + 8)
-        return copied + self.solver.peak_bytes(n, self.n_outputs, dtype) + rows + tiles
+            case "out_of_core":
+                rows = n * self.d * (dtype.itemsize + 8)
+            case _:
+                rows, tiles = _product_bytes(n, self.d), 0
+        solver: Any = named_solver(name) if isinstance(self.solver, str) else self.solver
+        return copied + solver.peak_bytes(n, self.n_outputs, dtype) + rows + tiles
 
     def pcg(self, n: int, dtype: np.dtype[Any]) -> tuple[PCG, int]:
         """Conjugate gradients within the budget, and their peak."""
@@ -245,6 +263,17 @@ class _Needs:
         """Rows of a panel."""
         given = Cholesky() if isinstance(self.solver, str) else self.solver
         return min(getattr(given, "block", n), n) if name in ("cholesky", "out_of_core") else n
+
+
+def named_solver(name: str) -> Any:
+    """The solver of a name with its defaults.
+
+    Examples
+    --------
+    >>> named_solver("restricted").centres
+    2000
+    """
+    return {name: solver for solver, name in _NAMES.items()}[name]()
 
 
 def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
@@ -295,7 +324,6 @@ _WHY_NOT = {
     "cholesky": "a factorisation for each ridge",
     "eigh": "pays from 8 ridges on",
     "pcg": "iterates, where a matrix fits",
-    "out_of_core": "only if asked for",
 }
 
 
@@ -323,9 +351,7 @@ def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: _Ne
     remedies = [f"allow {enough(min(tried.values()))} by max_memory"]
     free = dataclasses.replace(needs, solver="auto")
     others = {
-        name: free.bytes(name, n, dtype)
-        for name in budgets
-        if name not in tried and name != "out_of_core"
+        name: free.bytes(name, n, dtype) for name in budgets if name not in tried and name in _AUTO
     }
     remedies += [
         f"use solver={name!r} ({readable(peak)})"
