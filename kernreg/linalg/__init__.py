@@ -16,7 +16,7 @@ _HOME = {
     "LowPrecisionCholesky": "preconditioners",
     "Nystrom": "preconditioners",
     "PCG": "pcg",
-    "PCGState": "pcg",
+    "PCGState": "shifted",
     "Plan": "plan",
     "Progress": "pcg",
     "RPCholesky": "preconditioners",

@@ -19,10 +19,11 @@ from kernreg.linalg.cholesky import checked_ridge, symmetric_order
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
+from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.linalg.stored import StoredOperator
 
-__all__ = ["PCG", "PCGState", "Progress", "smallest_ridge"]
+__all__ = ["PCG", "Progress", "smallest_ridge"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,86 +57,6 @@ class Progress:
     iteration: int
     residual: float
     score: float | None = None
-
-
-@dataclass(eq=False)
-class PCGState:
-    """A system ``K + diag(ridge)`` ready to be solved.
-
-    Parameters
-    ----------
-    fast : operator or None
-        Products of the recurrences in float32; None where they are in float64.
-    exact : operator
-        Products in float64.
-    level : float
-        Mean ridge.
-    profile : ndarray of shape (n,)
-        ``ridge = level * profile``.
-    preconditioner : object or None
-        What ``build`` of the preconditioner gave.
-    store : callable
-        Keeps the tiles of an operator where they fit.
-    noise : float
-        Smallest ridge for products in float32.
-    seconds : float
-        Time of :meth:`PCG.init`.
-    """
-
-    fast: Any
-    exact: Any
-    level: float
-    profile: NDArray[np.float64]
-    preconditioner: Any
-    store: Callable[[Any], Any]
-    noise: float
-    seconds: float
-
-    @property
-    def n(self) -> int:
-        """Order of the system."""
-        return len(self.profile)
-
-    def raise_precision(self) -> None:
-        """Take float64 products from now on."""
-        if self.fast is not None:
-            self.fast = None
-            self.exact = self.store(self.exact)
-
-
-class _Columns:
-    """The matrices ``K + level_j diag(profile)``, one for each right-hand side."""
-
-    def __init__(self, state: PCGState, levels: NDArray[np.float64]) -> None:
-        self.state = state
-        self.levels = levels
-
-    @property
-    def low(self) -> bool:
-        return self.state.fast is not None
-
-    def product(
-        self, V: NDArray[np.float64], columns: NDArray[np.intp], exact: bool
-    ) -> NDArray[np.float64]:
-        state = self.state
-        if exact or state.fast is None:
-            image = as_array(state.exact @ V)
-        else:
-            # Scaled, so that float32 neither overflows nor underflows.
-            scale = np.max(np.abs(V), axis=0)
-            scale = np.where(scale > 0, scale, 1.0)
-            image = as_array(state.fast @ (V / scale).astype(np.float32)) * scale
-        return image + state.profile[:, None] * (self.levels[columns] * V)
-
-    def precondition(
-        self, R: NDArray[np.float64], columns: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
-        if self.state.preconditioner is None:
-            return R.copy()
-        return np.asarray(self.state.preconditioner.apply(R, self.levels[columns]))
-
-    def raise_precision(self) -> None:
-        self.state.raise_precision()
 
 
 @dataclass(frozen=True)
@@ -232,7 +153,7 @@ class PCG:
         >>> PCG(None, storage="recomputed").peak_bytes(1000, 2, "float32") < 10**6
         True
         """
-        tiles = self._limit(n) if self.storage == "auto" else None
+        tiles = self._limit() if self.storage == "auto" else None
         size = StoredOperator.bytes_for(n, "float64")
         if tiles is not None and size > tiles:
             size = StoredOperator.bytes_for(n, dtype)
@@ -240,22 +161,29 @@ class PCG:
         built = 0 if self._chosen is None else self._chosen.peak_bytes(n)
         return kept + built + 8 * n * (10 * n_outputs + 4)
 
-    def _limit(self, n: int) -> int:
+    def _limit(self, device: Any = None) -> int:
+        """Bytes that kept tiles may take."""
+        # Imported here, as the plan itself imports the solvers.
         from kernreg.linalg.plan import memory_budget
 
-        return memory_budget() // 2 if self.max_bytes is None else self.max_bytes
+        return memory_budget(None, device) // 2 if self.max_bytes is None else self.max_bytes
 
-    def _store(self, operator: Any) -> Any:
-        """The operator with its tiles kept, if that is wanted and they fit."""
+    def _store(self, operator: Any, demanded: bool = False) -> Any:
+        """The operator with its tiles kept, if that is wanted and they fit, or else as it is.
+
+        ``demanded`` makes it an error if they do not fit although they were asked for.
+        """
         if self.storage == "recomputed" or (
             self.storage == "auto" and getattr(operator, "fused", False)
         ):
             return operator
         n = operator.shape[0]
         needed = StoredOperator.bytes_for(n, operator.dtype)
-        if needed <= self._limit(n):
+        if self.storage == "packed" and self.max_bytes is None:
             return StoredOperator(operator)
-        if self.storage == "packed" and self.max_bytes is not None:
+        if needed <= self._limit(getattr(operator, "device", None)):
+            return StoredOperator(operator)
+        if self.storage == "packed" and demanded:
             raise MemoryBudgetError(
                 f"tiles of {needed} bytes do not fit max_bytes={self.max_bytes} for n={n} in "
                 f"{operator.dtype}: raise max_bytes, or use storage='recomputed'"
@@ -298,7 +226,10 @@ class PCG:
         exact = operator.astype("float64")
         noise = smallest_ridge(operator)
         low = np.dtype(operator.dtype) == np.float32 and float(shift.min()) >= noise
-        fast, exact = (self._store(operator), exact) if low else (None, self._store(exact))
+        if low:
+            fast = self._store(operator, demanded=True)
+        else:
+            fast, exact = None, self._store(exact, demanded=True)
         chosen = self._chosen
         built = None if chosen is None else chosen.build(operator, shift, callback)
         seconds = time.perf_counter() - started
@@ -410,7 +341,7 @@ class PCG:
         """Solve all columns, and cut the solution into parts of as many columns each."""
         started = time.perf_counter()
         rhs = np.ascontiguousarray(values.reshape(state.n, -1))
-        system = _Columns(state, levels)
+        system = Columns(state, levels)
         strict = bool(np.min(state.profile) * np.min(levels, initial=np.inf) == 0)
         file = None
         if self.checkpoint is not None:
@@ -458,7 +389,7 @@ class PCG:
 
     def _resume(
         self,
-        system: _Columns,
+        system: Columns,
         rhs: NDArray[np.float64],
         file: Checkpoint | None,
         strict: bool,

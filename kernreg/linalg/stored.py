@@ -87,18 +87,20 @@ class StoredOperator:
 
     def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
         """Product with a vector or matrix in the dtype of the entries, returned in that of V."""
-        columns = np.ascontiguousarray(V.reshape(len(V), -1), dtype=self.dtype)
-        source = torch.from_numpy(columns).to(self.device)
+        # Few long rows times a tile run several times faster than a tile times few columns.
+        lines = np.ascontiguousarray(V.reshape(len(V), -1).T, dtype=self.dtype)
+        source = torch.from_numpy(lines).to(self.device)
         result = torch.zeros_like(source)
         with full_precision():
             for (i0, i1), panel in zip(self._bounds, self._panels, strict=True):
                 for j0 in range(0, i0, _COLUMNS):
                     j1 = min(j0 + _COLUMNS, i0)
                     tile = panel[:, j0:j1]
-                    result[i0:i1].addmm_(tile, source[j0:j1])
-                    result[j0:j1].addmm_(tile.T, source[i0:i1])
-                result[i0:i1].addmm_(panel[:, i0:], source[i0:i1])
-        return result.cpu().numpy().astype(V.dtype, copy=False).reshape(V.shape)
+                    result[:, i0:i1].addmm_(source[:, j0:j1], tile.T)
+                    result[:, j0:j1].addmm_(source[:, i0:i1], tile)
+                result[:, i0:i1].addmm_(source[:, i0:i1], panel[:, i0:].T)
+        product = np.ascontiguousarray(result.cpu().numpy().T, dtype=V.dtype)
+        return product.reshape(V.shape)
 
     def lower_panel(self, i0: int, i1: int, out: Any) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal, copied to ``out``."""

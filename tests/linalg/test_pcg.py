@@ -353,3 +353,24 @@ def test_predicted_bytes():
 def test_bad_settings(arguments):
     with pytest.raises(InvalidInputError, match=next(iter(arguments))):
         PCG(**arguments)
+
+
+def test_float64_tiles_that_do_not_fit_are_evaluated_again():
+    """Room for float32 tiles; then float32 fails, and what was asked for does not fit."""
+    K, Y = kernel_matrix(64), gaussian_points(64, 1)
+    needed = StoredOperator.bytes_for(64, "float32")
+
+    class Wrong(CountingOperator):
+        def lower_panel(self, i0, i1, out):
+            super().lower_panel(i0, i1, out)
+            out *= 1.5 if self.dtype == np.float32 else 1.0
+
+        def astype(self, dtype):
+            return Wrong(self.matrix, dtype)
+
+    solution, state = run(
+        Wrong(K, "float32"), 10.0, Y, storage="packed", max_bytes=needed, preconditioner=None
+    )
+    assert solution.ok
+    assert state.fast is None
+    assert isinstance(state.exact, Wrong)

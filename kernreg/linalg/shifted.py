@@ -1,0 +1,106 @@
+"""The systems that conjugate gradients solve together: one kernel matrix, a ridge for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg.linalg.preconditioners.lowrank import as_array
+
+__all__ = ["Columns", "PCGState"]
+
+
+@dataclass(eq=False)
+class PCGState:
+    """A system ``K + diag(ridge)`` ready to be solved.
+
+    Parameters
+    ----------
+    fast : operator or None
+        Products of the recurrences in float32; None where they are in float64.
+    exact : operator
+        Products in float64.
+    level : float
+        Mean ridge.
+    profile : ndarray of shape (n,)
+        ``ridge = level * profile``.
+    preconditioner : object or None
+        What ``build`` of the preconditioner gave.
+    store : callable
+        Keeps the tiles of an operator where they fit.
+    noise : float
+        Smallest ridge for products in float32.
+    seconds : float
+        Time of :meth:`PCG.init`.
+    """
+
+    fast: Any
+    exact: Any
+    level: float
+    profile: NDArray[np.float64]
+    preconditioner: Any
+    store: Callable[[Any], Any]
+    noise: float
+    seconds: float
+
+    @property
+    def n(self) -> int:
+        """Order of the system."""
+        return len(self.profile)
+
+    def raise_precision(self) -> None:
+        """Take float64 products from now on."""
+        if self.fast is not None:
+            self.fast = None
+            self.exact = self.store(self.exact)
+
+
+class Columns:
+    """The matrices ``K + level_j diag(profile)``, one for each right-hand side.
+
+    Parameters
+    ----------
+    state : PCGState
+        What they have in common.
+    levels : ndarray of shape (t,)
+        Mean ridge of each.
+    """
+
+    def __init__(self, state: PCGState, levels: NDArray[np.float64]) -> None:
+        self.state = state
+        self.levels = levels
+
+    @property
+    def low(self) -> bool:
+        """Whether products that need not be exact are in float32."""
+        return self.state.fast is not None
+
+    def product(
+        self, V: NDArray[np.float64], columns: NDArray[np.intp], exact: bool
+    ) -> NDArray[np.float64]:
+        """Products with V, whose columns belong to the systems ``columns``."""
+        state = self.state
+        if exact or state.fast is None:
+            image = as_array(state.exact @ V)
+        else:
+            # Scaled, so that float32 neither overflows nor underflows.
+            scale = np.max(np.abs(V), axis=0)
+            scale = np.where(scale > 0, scale, 1.0)
+            image = as_array(state.fast @ (V / scale).astype(np.float32)) * scale
+        return image + state.profile[:, None] * (self.levels[columns] * V)
+
+    def precondition(
+        self, R: NDArray[np.float64], columns: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """The preconditioner on R, for the same."""
+        if self.state.preconditioner is None:
+            return R.copy()
+        return np.asarray(self.state.preconditioner.apply(R, self.levels[columns]))
+
+    def raise_precision(self) -> None:
+        """Take float64 products from now on."""
+        self.state.raise_precision()
