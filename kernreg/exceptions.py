@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointError",
     "ConvergenceWarning",
     "DiskSpaceError",
+    "DistributedError",
     "InvalidInputError",
     "JitterWarning",
     "KernregError",
@@ -52,6 +53,10 @@ class ModelFileError(KernregError, ValueError):
 
 class CheckpointError(KernregError, ValueError):
     """A checkpoint that is damaged, of another problem, or cannot be written."""
+
+
+class DistributedError(KernregError, RuntimeError):
+    """Another process of the job failed or was lost, or does something else."""
 
 
 class StoreError(KernregError, ValueError):

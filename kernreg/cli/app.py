@@ -9,9 +9,10 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from kernreg import distributed
 from kernreg.cli import baseline, doctor, explain, gram, models
 from kernreg.cli.console import as_option, stderr
-from kernreg.exceptions import KernregError
+from kernreg.exceptions import DistributedError, KernregError
 
 __all__ = ["app", "main"]
 
@@ -33,11 +34,19 @@ class _Group(TyperGroup):
             try:
                 return super().invoke(ctx)
             except (KernregError, OSError) as error:
+                _to_other_processes(error)
                 text = as_option(" ".join(str(error).split()))
                 stderr.print(f"[bold red]error:[/] {escape(text)}")
             except MemoryError as error:
+                _to_other_processes(error)
                 stderr.print(f"[bold red]error:[/] Out of memory: {escape(str(error))}")
             raise typer.Exit(2)
+
+
+def _to_other_processes(error: Exception) -> None:
+    """Tell the other processes of a job; only the first prints, unless it may be lost."""
+    distributed.report(error)
+    stderr.quiet = distributed.rank() > 0 and not isinstance(error, DistributedError)
 
 
 def _one_line(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["as_option", "progress", "stderr", "stdout"]
+__all__ = ["as_option", "join_job", "progress", "stderr", "stdout"]
 
 stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -24,6 +24,15 @@ def as_option(text: str) -> str:
     ('allow 6 MB by --max-memory', 'raise --max-memory')
     """
     return re.sub(r"(?<![\w'\"/-])max_memory\b", "--max-memory", text)
+
+
+def join_job() -> bool:
+    """Join the job that torchrun started, if it did; whether this process prints and writes."""
+    from kernreg import distributed
+
+    distributed.initialize()
+    stdout.quiet = stderr.quiet = distributed.rank() > 0
+    return not stdout.quiet
 
 
 @contextlib.contextmanager

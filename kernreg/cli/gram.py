@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from kernreg._wording import counted
-from kernreg.cli.console import progress, stderr, stdout
+from kernreg.cli.console import join_job, progress, stderr, stdout
 from kernreg.cli.options import (
     DataArgument,
     Kernel,
@@ -49,12 +49,13 @@ def gram(
     from kernreg.baseline.scaling import Scaler
     from kernreg.cli.networks import parse_network
     from kernreg.datasets import load
-    from kernreg.linalg import TileStore
+    from kernreg.linalg import TileStore, write_store
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
     check_choice("--dtype", dtype, ("float32", "float64", "bfloat16"))
     parsed = parse_network(network)
+    prints = join_job()
     loaded = load(data, target, cast(Literal["auto"], task.value))
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
@@ -67,9 +68,14 @@ def gram(
         count = store.verify(operator)
         stdout.print(f"{counted(count, 'tile')} of {out} checked: all are right.", markup=False)
         return
-    store = TileStore.create(out, operator, dtype=dtype, tile=tile)
-    with progress() as move:
-        written = store.write(operator, lambda step, total: move(step, total, "tiles"))
+    with progress(prints) as move:
+        store, written = write_store(
+            out,
+            operator,
+            dtype=dtype,
+            tile=tile,
+            callback=lambda step, total: move(step, total, "tiles"),
+        )
     there = len(store.tiles()) - written
     stdout.print(
         f"Wrote {counted(written, 'tile')} of the {kernel} of {counted(len(X), 'row')} of "

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from kernreg._wording import counted
-from kernreg.cli.console import stderr, stdout
+from kernreg.cli.console import join_job, stderr, stdout
 from kernreg.cli.options import (
     DataArgument,
     Kernel,
@@ -68,7 +68,9 @@ def fit(
     check_choice("--dtype", dtype, ("float64", "float32"))
     parsed = parse_network(network)
     ridges = _alpha(alpha)
-    _check_writable(out)
+    writes = join_job()
+    if writes:
+        _check_writable(out)
     loaded = load(data, target, cast(Literal["auto"], task.value))
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
@@ -83,7 +85,8 @@ def fit(
         solver,
         dtype,
     )
-    model.save(out)
+    if writes:
+        model.save(out)
     stdout.print(
         f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
         markup=False,
@@ -109,7 +112,8 @@ def predict(
 
     The score counts rows that the model was fitted to as well; a note says how many these are.
     """
-    if out is not None:
+    writes = join_job()
+    if out is not None and writes:
         _check_writable(out)
     try:
         loaded = _load(model)
@@ -122,6 +126,8 @@ def predict(
         ) from error
     X, truth = loaded.read(data)
     predicted = loaded.predict(X)
+    if not writes:
+        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([f"predicted_{loaded.target_name}"])

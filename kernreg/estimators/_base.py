@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 
 from kernreg import nn
 from kernreg.backends.triton.tuning import PRECISIONS
+from kernreg.distributed import by_rows, from_first, rank
 from kernreg.estimators import persistence
 from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
@@ -29,6 +30,7 @@ from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.cholesky import Cholesky
+from kernreg.linalg.distributed import led
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.inputs import check_device
 from kernreg.linalg.operator import KernelOperator
@@ -294,7 +296,7 @@ class KernelModel(BaseEstimator):
         if not alphas.all():
             X, columns, weights = merge_equal_rows(X, columns, weights)
         network = self._network()
-        planned = self._plan(X, columns.shape[1])
+        planned = from_first(lambda: self._plan(X, columns.shape[1]))
         operator = KernelOperator(
             network,
             X,
@@ -304,20 +306,26 @@ class KernelModel(BaseEstimator):
             backend=self.backend,
             precision=self.precision,
         )
-        with progress(f"{type(self).__name__}: {planned.solver}", bool(self.verbose)) as bar:
+        shown = bool(self.verbose) and rank() == 0
+        with progress(f"{type(self).__name__}: {planned.solver}", shown) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
-            choice = solve_alphas(
-                chosen_solver(self.solver, planned, operator, columns.shape[1]),
+            solver = chosen_solver(self.solver, planned, operator, columns.shape[1])
+            unit = self._ridge_unit(operator, weights)
+            choice = led(
                 operator,
-                alphas=alphas,
-                ridges=alphas * self._ridge_unit(operator, weights),
-                targets=columns,
-                mean=mean,
-                fit_intercept=self.fit_intercept,
-                weights=weights,
-                correct=self._correct,
-                leave_one_out=self._wants_loo(len(X)),
-                callback=bar,
+                lambda operator: solve_alphas(
+                    solver,
+                    operator,
+                    alphas=alphas,
+                    ridges=alphas * unit,
+                    targets=columns,
+                    mean=mean,
+                    fit_intercept=self.fit_intercept,
+                    weights=weights,
+                    correct=self._correct,
+                    leave_one_out=self._wants_loo(len(X)),
+                    callback=bar,
+                ),
             )
         shape = (len(X), *targets.shape[1:])
         if choice.centres is not None:
@@ -352,6 +360,12 @@ class KernelModel(BaseEstimator):
         check_is_fitted(self, "dual_coef_")
         with naming_text(X):
             X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
+        result = by_rows(len(X), lambda start, stop: self._products(X[start:stop]))
+        result += np.asarray(self.y_mean_, dtype=X.dtype)
+        return result
+
+    def _products(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The kernel between rows and training rows, times the coefficients."""
         operator = KernelOperator(
             self.network_,
             X,
@@ -362,13 +376,9 @@ class KernelModel(BaseEstimator):
             backend=self.backend,
             precision=self.precision,
         )
-        result = (
-            operator @ self.dual_coef_
-            if operator.fused or operator.device.type != "cpu"
-            else self._by_blocks(operator)
-        )
-        result += np.asarray(self.y_mean_, dtype=X.dtype)
-        return result
+        if operator.fused or operator.device.type != "cpu":
+            return np.asarray(operator @ self.dual_coef_)
+        return self._by_blocks(operator)
 
     def _by_blocks(self, operator: KernelOperator) -> NDArray[Any]:
         """The kernel between new and training rows times the coefficients."""

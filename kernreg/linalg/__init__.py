@@ -8,6 +8,7 @@ from typing import Any
 _HOME = {
     "Cholesky": "cholesky",
     "CholeskyState": "cholesky",
+    "DistributedOperator": "distributed",
     "Eigh": "eigh",
     "EighState": "eigh",
     "Estimate": "spectrum",
@@ -39,9 +40,11 @@ _HOME = {
     "diag": "dense",
     "gram": "dense",
     "inverse_diagonal": "spectrum",
+    "led": "distributed",
     "log_determinant": "spectrum",
     "memory_budget": "budget",
     "top_eigenvalues": "spectrum",
+    "write_store": "distributed",
 }
 
 __all__ = sorted(_HOME)

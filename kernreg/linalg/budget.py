@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import torch
 
+from kernreg.distributed import local_processes
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import check_device
 
@@ -52,7 +53,7 @@ def memory_budget(max_memory: str | float | None = None, device: Any = None) -> 
     ----------
     max_memory : str, number or None
         ``"4GB"`` (10^9), ``"4GiB"`` (2^30), a number of bytes, or None for 90 % of the memory
-        that is available now.
+        that is available now, over the processes of a job that share it.
     device : device, optional
         Whose memory; that of the CPU if left out.
 
@@ -69,7 +70,7 @@ def memory_budget(max_memory: str | float | None = None, device: Any = None) -> 
     if max_memory is None:
         where = check_device(device)
         if where.type == "cpu":
-            return int(0.9 * psutil.virtual_memory().available)
+            return int(0.9 * psutil.virtual_memory().available / local_processes())
         # What torch keeps for its next tensors counts as free.
         kept = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
         return int(0.9 * (torch.cuda.mem_get_info(where)[0] + kept))

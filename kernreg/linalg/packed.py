@@ -11,21 +11,84 @@ from torch import Tensor
 
 from kernreg.linalg.factored import symmetric_order
 from kernreg.linalg.panels import (
-    Staircase,
+    add_panel,
     full_precision,
     new_panel,
     panel_bounds,
     require_finite,
 )
 
-__all__ = ["PackedOperator"]
+__all__ = ["PackedOperator", "PackedPanels", "keep", "kept_bytes"]
 
 _BLOCK = 512
-# Columns of a tile: it stays in the cache while both its products are taken.
-_COLUMNS = 1024
 
 
-class PackedOperator:
+class PackedPanels:
+    """Rows ``[start, stop)`` of the lower half of a symmetric matrix, kept in memory.
+
+    Parameters
+    ----------
+    operator : KernelOperator
+        Symmetric; evaluated here, in its own dtype, on its own device.
+    rows : tuple of int
+        ``(start, stop)``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the operator is not symmetric, or has NaN or infinity among these entries.
+    """
+
+    def __init__(self, operator: Any, rows: tuple[int, int]) -> None:
+        symmetric_order(operator)
+        self.dtype = np.dtype(operator.dtype)
+        self.device = torch.device(getattr(operator, "device", "cpu"))
+        self._bounds = _blocks(rows)
+        self._panels: list[Tensor] = []
+        for i0, i1 in self._bounds:
+            panel = new_panel((i1 - i0, i1), self.dtype, self.device)
+            operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
+            require_finite(panel, i0)
+            self._panels.append(panel)
+
+    @staticmethod
+    def numbers(rows: tuple[int, int]) -> int:
+        """How many numbers these rows take."""
+        return sum((i1 - i0) * i1 for i0, i1 in _blocks(rows))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(panel.nbytes for panel in self._panels)
+
+    def times(self, lines: NDArray[Any]) -> Tensor:
+        """What these rows, and by symmetry the columns of theirs, give to ``lines @ K``.
+
+        Parameters
+        ----------
+        lines : ndarray of shape (t, n)
+            C-contiguous; taken in the dtype of the entries.
+
+        Returns
+        -------
+        Tensor of shape (t, n)
+        """
+        # Few long rows times a tile run several times faster than a tile times few columns.
+        source = torch.from_numpy(lines.astype(self.dtype, copy=False)).to(self.device)
+        result = torch.zeros_like(source)
+        with full_precision():
+            for (i0, _), panel in zip(self._bounds, self._panels, strict=True):
+                add_panel(panel, i0, source, result)
+        return result
+
+
+def _blocks(rows: tuple[int, int]) -> list[tuple[int, int]]:
+    start, stop = rows
+    height = max(1, min(_BLOCK, stop - start))
+    return [(start + i0, start + i1) for i0, i1 in panel_bounds(stop - start, height)]
+
+
+class PackedOperator(PackedPanels):
     """A symmetric operator whose entries are kept, each pair of rows once.
 
     Parameters
@@ -57,17 +120,9 @@ class PackedOperator:
 
     def __init__(self, operator: Any) -> None:
         n = symmetric_order(operator)
+        super().__init__(operator, (0, n))
         self._source = operator
         self.shape = (n, n)
-        self.dtype = np.dtype(operator.dtype)
-        self.device = torch.device(getattr(operator, "device", "cpu"))
-        self._bounds = panel_bounds(n, min(_BLOCK, n))
-        self._panels: list[Tensor] = []
-        for i0, i1 in self._bounds:
-            panel = new_panel((i1 - i0, i1), self.dtype, self.device)
-            operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
-            require_finite(panel, i0)
-            self._panels.append(panel)
 
     @staticmethod
     def bytes_for(n: int, dtype: Any) -> int:
@@ -78,27 +133,11 @@ class PackedOperator:
         >>> PackedOperator.bytes_for(1024, "float32") == 4 * (512 * 512 + 512 * 1024)
         True
         """
-        return Staircase.numbers(n, min(_BLOCK, n)) * np.dtype(dtype).itemsize
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(panel.nbytes for panel in self._panels)
+        return PackedPanels.numbers((0, n)) * np.dtype(dtype).itemsize
 
     def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
         """Product with a vector or matrix in the dtype of the entries, returned in that of V."""
-        # Few long rows times a tile run several times faster than a tile times few columns.
-        lines = np.ascontiguousarray(V.reshape(len(V), -1).T, dtype=self.dtype)
-        source = torch.from_numpy(lines).to(self.device)
-        result = torch.zeros_like(source)
-        with full_precision():
-            for (i0, i1), panel in zip(self._bounds, self._panels, strict=True):
-                for j0 in range(0, i0, _COLUMNS):
-                    j1 = min(j0 + _COLUMNS, i0)
-                    tile = panel[:, j0:j1]
-                    result[:, i0:i1].addmm_(source[:, j0:j1], tile.T)
-                    result[:, j0:j1].addmm_(source[:, i0:i1], tile)
-                result[:, i0:i1].addmm_(source[:, i0:i1], panel[:, i0:].T)
+        result = self.times(np.ascontiguousarray(V.reshape(len(V), -1).T))
         product = np.ascontiguousarray(result.cpu().numpy().T, dtype=V.dtype)
         return product.reshape(V.shape)
 
@@ -129,3 +168,15 @@ class PackedOperator:
     def astype(self, dtype: Any) -> Any:
         """Itself, or for another type the operator that was stored, in that type."""
         return self if np.dtype(dtype) == self.dtype else self._source.astype(dtype)
+
+
+def keep(operator: Any) -> Any:
+    """The operator with its entries kept, in the way of its own if it has one."""
+    return operator.keep() if hasattr(operator, "keep") else PackedOperator(operator)
+
+
+def kept_bytes(operator: Any) -> int:
+    """Bytes that :func:`keep` takes in this process."""
+    if hasattr(operator, "kept_bytes"):
+        return int(operator.kept_bytes())
+    return PackedOperator.bytes_for(operator.shape[0], operator.dtype)

@@ -18,7 +18,7 @@ from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.factored import checked_ridge, symmetric_order
-from kernreg.linalg.packed import PackedOperator
+from kernreg.linalg.packed import PackedOperator, keep, kept_bytes
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.shifted import Columns, PCGState
@@ -185,11 +185,11 @@ class PCG:
         ):
             return operator
         n = operator.shape[0]
-        needed = PackedOperator.bytes_for(n, operator.dtype)
+        needed = kept_bytes(operator)
         if self.storage == "packed" and self.max_bytes is None:
-            return PackedOperator(operator)
+            return keep(operator)
         if needed <= self._limit(getattr(operator, "device", None)):
-            return PackedOperator(operator)
+            return keep(operator)
         if self.storage == "packed" and demanded:
             raise MemoryBudgetError(
                 f"tiles of {needed} bytes do not fit max_bytes={self.max_bytes} for n={n} in "
