@@ -175,6 +175,8 @@ def fit_model(
     alpha: float | np.ndarray,
     scaling: Kind,
     max_memory: int | None = None,
+    solver: str = "auto",
+    dtype: str = "float64",
 ) -> TableModel:
     """Scale some rows of a data set and fit an estimator to them.
 
@@ -194,17 +196,15 @@ def fit_model(
         Scaling of the inputs.
     max_memory : int, optional
         Bytes.
-
-    Notes
-    -----
-    Cholesky in float64: n^3/3 operations, ``n^2/2`` numbers.
+    solver, dtype : str
+        As for the estimators.
     """
     estimator_class = (
         kernreg.KernelRegressor if data.task == "regression" else kernreg.KernelClassifier
     )
     scaler = Scaler.fit(data.X[rows], scaling)
     estimator = estimator_class(
-        network, kernel=kernel, alpha=alpha, dtype="float64", max_memory=max_memory
+        network, kernel=kernel, alpha=alpha, solver=solver, dtype=dtype, max_memory=max_memory
     )
     estimator.fit(scaler.transform(data.X[rows]), data.y[rows])
     return TableModel(estimator, scaler, data.encoder, data.task, data.target_name)

@@ -49,16 +49,23 @@ def fit(
     target: Target = None,
     task: TaskOption = Task.auto,
     scaling: ScalingName = "standard",
+    solver: Annotated[
+        str, typer.Option(help="auto, cholesky, eigh; pcg, sketch, restricted need no matrix.")
+    ] = "auto",
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     max_memory: MaxMemory = "4GB",
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
     from kernreg.baseline import fit_model
     from kernreg.cli.networks import parse_network
     from kernreg.datasets import load
-    from kernreg.linalg.plan import memory_budget
+    from kernreg.linalg.budget import memory_budget
+    from kernreg.linalg.plan import NAMES
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
+    check_choice("--solver", solver, ("auto", *NAMES))
+    check_choice("--dtype", dtype, ("float64", "float32"))
     parsed = parse_network(network)
     ridges = _alpha(alpha)
     writes = join_job()
@@ -75,6 +82,8 @@ def fit(
         ridges,
         cast(Literal["standard"], scaling),
         memory_budget(max_memory),
+        solver,
+        dtype,
     )
     if writes:
         model.save(out)

@@ -25,15 +25,20 @@ from kernreg.estimators import persistence
 from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
 from kernreg.estimators._progress import progress
-from kernreg.estimators._solve import chosen_solver, solve_alphas
+from kernreg.estimators._solve import chosen_solver, require_leave_one_out, solve_alphas
 from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.distributed import led
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.inputs import check_device
 from kernreg.linalg.operator import KernelOperator
-from kernreg.linalg.plan import Plan, memory_budget, plan
+from kernreg.linalg.out_of_core import OutOfCoreCholesky
+from kernreg.linalg.pcg import PCG
+from kernreg.linalg.plan import NAMES, Plan, plan
+from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
 
 __all__ = ["KernelModel"]
 
@@ -53,7 +58,15 @@ class KernelModel(BaseEstimator):
         "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
         "alpha_scale": [StrOptions({"mean_diag", "absolute"})],
         "fit_intercept": ["boolean"],
-        "solver": [StrOptions({"auto", "cholesky", "eigh"}), Cholesky, Eigh],
+        "solver": [
+            StrOptions({"auto", *NAMES}),
+            Cholesky,
+            Eigh,
+            PCG,
+            OutOfCoreCholesky,
+            Restricted,
+            SketchAndProject,
+        ],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
         "device": [str],
         "backend": [str],
@@ -238,6 +251,7 @@ class KernelModel(BaseEstimator):
                     "A choice of alpha by leave-one-out needs at least two rows, found "
                     "n_samples=1: give alpha as one number."
                 )
+            require_leave_one_out(self.solver)
             return True
         return n > 1 and (self.solver == "eigh" or isinstance(self.solver, Eigh))
 
@@ -295,11 +309,12 @@ class KernelModel(BaseEstimator):
         shown = bool(self.verbose) and rank() == 0
         with progress(f"{type(self).__name__}: {planned.solver}", shown) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
+            solver = chosen_solver(self.solver, planned, operator, columns.shape[1])
             unit = self._ridge_unit(operator, weights)
             choice = led(
                 operator,
                 lambda operator: solve_alphas(
-                    chosen_solver(self.solver, planned),
+                    solver,
                     operator,
                     alphas=alphas,
                     ridges=alphas * unit,
@@ -313,7 +328,10 @@ class KernelModel(BaseEstimator):
                 ),
             )
         shape = (len(X), *targets.shape[1:])
-        dual = np.ascontiguousarray(choice.solution.value, dtype=X.dtype).reshape(shape)
+        if choice.centres is not None:
+            X = X[choice.centres]
+        dual = np.ascontiguousarray(choice.solution.value, dtype=X.dtype)
+        dual = dual.reshape(len(X), *shape[1:])
         self.network_, self.plan_ = network, planned
         self.X_fit_ = X
         self.alpha_ = float(alphas[choice.best])

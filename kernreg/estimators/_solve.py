@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.estimators._loo import LeaveOneOut, held_out_residuals
+from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.cholesky import Cholesky
-from kernreg.linalg.eigh import Eigh, EighState
-from kernreg.linalg.plan import Plan
+from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.plan import Plan, Solver, bounded_pcg, named_solver
 from kernreg.linalg.solution import Solution
 
-__all__ = ["Choice", "chosen_solver", "solve_alphas"]
+__all__ = ["Choice", "chosen_solver", "require_leave_one_out", "solve_alphas"]
 
 Floats = NDArray[np.float64]
 Callback = Callable[[int, int], None] | None
@@ -23,22 +24,38 @@ Callback = Callable[[int, int], None] | None
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen ridge by its index, the solution for it, and leave-one-out if asked for."""
+    """The chosen ridge by its index, the solution for it, and leave-one-out if asked for.
+
+    ``centres`` are the rows that the solution has coefficients for, if not all.
+    """
 
     best: int
     solution: Solution
     loo: LeaveOneOut | None
+    centres: NDArray[np.int64] | None = None
 
 
-def chosen_solver(solver: str | Cholesky | Eigh, plan: Plan) -> Cholesky | Eigh:
+def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> Any:
     """The solver object that a plan stands for."""
     if not isinstance(solver, str):
         return solver
-    return Eigh() if plan.solver == "eigh" else Cholesky()
+    if plan.solver == "pcg":
+        n, d = operator.shape[0], operator.n_features
+        return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes)
+    return named_solver(plan.solver)
+
+
+def require_leave_one_out(solver: Solver) -> None:
+    """Raise InvalidInputError for a solver that cannot choose alpha by leave-one-out."""
+    if solver not in ("auto", "cholesky", "eigh") and not isinstance(solver, Cholesky | Eigh):
+        raise InvalidInputError(
+            f"solver={solver!r} gives no leave-one-out errors to choose alpha by: give alpha as "
+            "one number, or use solver='eigh' or 'cholesky'."
+        )
 
 
 def solve_alphas(
-    solver: Cholesky | Eigh,
+    solver: Any,
     operator: Any,
     *,
     alphas: Floats,
@@ -55,8 +72,8 @@ def solve_alphas(
 
     Parameters
     ----------
-    solver : Cholesky or Eigh
-        Direct solver.
+    solver : object
+        Of :mod:`kernreg.linalg`; a direct one for leave-one-out.
     operator : KernelOperator
         Symmetric, of shape (n, n).
     alphas, ridges : ndarray of shape (r,)
@@ -91,9 +108,10 @@ def solve_alphas(
     centered, t = targets - mean, targets.shape[1]
     # The solution for targets 1 says what re-estimating the mean does to a prediction.
     rhs = np.column_stack([centered, np.ones(len(centered))]) if leave_one_out else centered
-    solutions = _solutions(solver, operator, ridges, weights, rhs, leave_one_out, callback)
     if not leave_one_out:
-        return Choice(0, next(solutions)[0], None)
+        state = _state(solver, operator, float(ridges[0]), weights, callback)
+        return Choice(0, solver.solve(state, rhs), None, getattr(state, "centres", None))
+    solutions = _solutions(solver, operator, ridges, weights, rhs, callback)
     errors, shares = np.empty(len(ridges)), np.zeros(len(ridges))
     best, labels = -1, False
     for i, (solution, diagonal) in enumerate(solutions):
@@ -111,28 +129,30 @@ def solve_alphas(
 
 
 def _solutions(
-    solver: Cholesky | Eigh,
+    solver: Any,
     operator: Any,
     ridges: Floats,
     weights: Floats,
     rhs: Floats,
-    leave_one_out: bool,
     callback: Callback,
 ) -> Iterator[tuple[Solution, Floats]]:
-    """For each ridge the solution, and the diagonal of the inverse (empty if not needed)."""
+    """For each ridge the solution, and the diagonal of the inverse."""
     if isinstance(solver, Eigh):
-        shared = solver.init(operator, 0.0, sample_weight=weights, callback=callback)
+        shared = _state(solver, operator, 0.0, weights, callback)
         for ridge in ridges:
             state = replace(shared, ridge=float(ridge))
-            yield solver.solve(state, rhs), _inverse_diagonal(state, leave_one_out)
+            yield solver.solve(state, rhs), state.inverse_diagonals(np.array([state.ridge]))[0]
         return
     for ridge in ridges:
-        factor = solver.init(operator, ridge / weights, callback=callback)
+        factor = _state(solver, operator, float(ridge), weights, callback)
         solution = solver.solve(factor, rhs)
-        diagonal = factor.inverse_diagonal() if leave_one_out else np.empty(0)
+        diagonal = factor.inverse_diagonal()
         del factor  # the next one takes its place in memory
         yield solution, diagonal
 
 
-def _inverse_diagonal(state: EighState, wanted: bool) -> Floats:
-    return state.inverse_diagonals(np.array([state.ridge]))[0] if wanted else np.empty(0)
+def _state(solver: Any, operator: Any, ridge: float, weights: Floats, callback: Callback) -> Any:
+    """What a solver prepares for one ridge."""
+    if isinstance(solver, Eigh):
+        return solver.init(operator, ridge, sample_weight=weights, callback=callback)
+    return solver.init(operator, ridge / weights, callback=callback)

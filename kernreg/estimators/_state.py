@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,12 @@ from kernreg.estimators._loo import LeaveOneOut
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.out_of_core import OutOfCoreCholesky
+from kernreg.linalg.pcg import PCG
 from kernreg.linalg.plan import Candidate, Plan
+from kernreg.linalg.preconditioners import LowPrecisionCholesky, Nystrom, RPCholesky
+from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
 from kernreg.linalg.solution import Solution, Stats, Status
 
 if TYPE_CHECKING:
@@ -24,7 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["from_state", "functions_named", "to_state"]
 
-_KNOWN = {cls.__name__: cls for cls in (Candidate, Cholesky, Eigh, Plan, Stats)}
+_SOLVERS = (
+    *(Cholesky, Eigh, PCG, OutOfCoreCholesky, Restricted, SketchAndProject),
+    *(LowPrecisionCholesky, Nystrom, RPCholesky),
+)
+_KNOWN: dict[str, Any] = {cls.__name__: cls for cls in (Candidate, Plan, Stats, *_SOLVERS)}
 
 
 def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -121,6 +131,8 @@ def _encode(value: Any) -> Any:
         }
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {str(k): _encode(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

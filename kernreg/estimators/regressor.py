@@ -35,8 +35,12 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     fit_intercept : bool, default=True
         Whether to subtract the weighted mean of the targets before the fit and to add it to every
         prediction. neural-tangents does not: ``False`` gives its predictions.
-    solver : {"auto", "cholesky", "eigh"}, Cholesky or Eigh, default="auto"
-        How the system is solved; ``explain`` tells what "auto" chooses.
+    solver : {"auto", "cholesky", "eigh", "pcg", "restricted", "sketch"} or a solver, default="auto"
+        How the system is solved, or a :class:`~kernreg.linalg.Cholesky`, ``Eigh``, ``PCG``,
+        ``OutOfCoreCholesky``, ``Restricted`` or ``SketchAndProject`` with settings of its own;
+        ``explain`` tells what "auto" chooses. Conjugate gradients ("pcg") keep as much of the
+        matrix as fits, down to nothing; "restricted" is approximate, with coefficients for 2,000
+        rows, which ``X_fit_`` then holds. Only the first two choose among several alphas.
     dtype : {"float32", "float64"} or dtype, optional
         Precision of kernel and predictions. If left out, float32 data stay float32 and all other
         data become float64.

@@ -1,4 +1,4 @@
-"""Iterates of conjugate gradients on disk, bound to the problem that they belong to."""
+"""Iterates of a solver on disk, bound to the problem that they belong to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kernreg.linalg.preconditioners.lowrank import as_array
 
 __all__ = ["Checkpoint"]
 
-_FORMAT = "kernreg-pcg-1"
+_FORMATS = {"Iterates": "kernreg-pcg-1", "Projected": "kernreg-sketch-1"}
 # Rows of the kernel that stand for all of it.
 _PROBES = 4
 # Float64 entries of two machines agree to 1e-10 of sqrt(K_ii K_jj) by contract.
@@ -41,6 +41,8 @@ class Checkpoint:
         Ridge and right-hand sides; they must be equal to the last bit.
     settings : str
         What the iterates depend on besides.
+    record : dataclass
+        Of the iterates: arrays, numbers, and a list of numbers named ``history``.
 
     Raises
     ------
@@ -61,8 +63,11 @@ class Checkpoint:
         levels: NDArray[np.float64],
         rhs: NDArray[np.float64],
         settings: str,
+        record: type = Iterates,
     ) -> None:
         self.path = Path(path)
+        self._record = record
+        self._format = _FORMATS[record.__name__]
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"Cannot write the checkpoint {self.path}: there is no folder {self.path.parent}."
@@ -80,7 +85,7 @@ class Checkpoint:
         self._problem = digest.hexdigest()
         self._settings = settings
 
-    def save(self, at: Iterates) -> None:
+    def save(self, at: Any) -> None:
         """Write the iterates.
 
         Raises
@@ -99,7 +104,7 @@ class Checkpoint:
             else:
                 header[field.name] = value
         header |= {
-            "format": _FORMAT,
+            "format": self._format,
             "problem": self._problem,
             "settings": self._settings,
             "hash": _hash(arrays),
@@ -119,7 +124,7 @@ class Checkpoint:
         finally:
             draft.unlink(missing_ok=True)
 
-    def load(self) -> tuple[Iterates, bool] | None:
+    def load(self) -> tuple[Any, bool] | None:
         """The iterates in the file, and whether the settings are the same; None without a file.
 
         Raises
@@ -134,17 +139,17 @@ class Checkpoint:
             raise self._foreign("its ridge or right-hand sides are others")
         self._compare(arrays)
         values: dict[str, Any] = {}
-        for field in fields(Iterates):
+        for field in fields(self._record):
             value = arrays[field.name] if field.name in arrays else header[field.name]
             values[field.name] = value.tolist() if field.name == "history" else value
-        return Iterates(**values), header["settings"] == self._settings
+        return self._record(**values), header["settings"] == self._settings
 
     def _read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         try:
             with safe_open(self.path, framework="numpy") as file:
                 header = json.loads((file.metadata() or {})["kernreg"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if header["format"] != _FORMAT or header["hash"] != _hash(arrays):
+            if header["format"] != self._format or header["hash"] != _hash(arrays):
                 raise ValueError("format or hash differ")
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(

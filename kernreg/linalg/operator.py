@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from kernreg.backends import bind
-from kernreg.backends.base import CPU, Fused, Part, Request
+from kernreg.backends.base import CPU, Bound, Fused, Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import (
     KINDS,
@@ -25,19 +25,24 @@ from kernreg.linalg.inputs import (
     kernel_names,
     within_memory,
 )
+from kernreg.linalg.parts import Parts, Rows, row_numbers
 from kernreg.linalg.transfer import fill
 from kernreg.nn import Layer, to_json
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["KernelOperator"]
+__all__ = ["PANEL_BYTES", "KernelOperator"]
 
-_PANEL_BYTES = 64 * 2**20
+PANEL_BYTES = 64 * 2**20
 _HASHED_ROWS = 4096
+# Rows that are prepared at once, so that errors come early; of more only the first one is.
+_EAGER = 4096
+# Rows of which the diagonal is found at once.
+_ROWS = 2**16
 
 
-class KernelOperator:
+class KernelOperator(Parts):
     """Kernel matrix ``K[i, j] = kernel(X1[i], X2[j])`` of an infinitely wide network.
 
     Parameters
@@ -69,6 +74,8 @@ class KernelOperator:
         Of the entries.
     symmetric : bool
         Whether ``X2`` was left out.
+    n_features : int
+        Numbers per row of the data.
     backend : str
         The backend that was taken.
     device : torch.device
@@ -86,7 +93,8 @@ class KernelOperator:
     Notes
     -----
     Memory is O(n (d + depth)), whatever the number of entries asked for. A tile of m entries
-    costs O(m (d + depth)) time.
+    costs O(m (d + depth)) time. More than 4,096 rows are prepared when ``tile``, ``rows`` or a
+    product first needs them; ``part``, ``take`` and ``diagonal`` prepare their own rows only.
 
     Examples
     --------
@@ -113,19 +121,25 @@ class KernelOperator:
         check_network(net)
         (self.kernel,) = kernel_names(kernel, single=True)
         self.net = net
-        self._options = {"backend": backend, "exact": exact, "precision": precision}
+        self._options: dict[str, Any] = {
+            "backend": backend,
+            "exact": exact,
+            "precision": precision,
+        }
         self._tensors = isinstance(X1, Tensor)
         self._X1 = as_rows(X1, "X1", device=device)
         self.device = self._X1.device
         self._X2 = None if X2 is None else as_rows(X2, "X2", like=self._X1, device=self.device)
         self.dtype = common_dtype(dtype, self._X1, self._X2)
-        request = Request(
-            net.program(), self._X1, self._X2, self.dtype, exact, check_precision(precision)
-        )
-        self.backend, self._bound = bind(request, backend)
-        self.fused = isinstance(self._bound, Fused)
+        check_precision(precision)
         self.symmetric = self._X2 is None
+        self.n_features = int(self._X1.shape[1])
         self.shape = (len(self._X1), len(self._X1 if self._X2 is None else self._X2))
+        self._made: tuple[str, Bound] | None = None
+        if max(self.shape) <= _EAGER:
+            self._made = self._bind(self._X1, self._X2)
+        else:
+            self._bind(self._X1[:1], None if self._X2 is None else self._X2[:1])
 
     def __repr__(self) -> str:
         return (
@@ -157,6 +171,34 @@ class KernelOperator:
             for part in () if X is None else X.split(_HASHED_ROWS):
                 digest.update(part.cpu().contiguous().numpy().data)
         return digest.hexdigest()
+
+    def _bind(self, X1: Tensor, X2: Tensor | None) -> tuple[str, Bound]:
+        options = self._options
+        request = Request(
+            self.net.program(), X1, X2, self.dtype, options["exact"], options["precision"]
+        )
+        return bind(request, options["backend"])
+
+    @property
+    def _binding(self) -> tuple[str, Bound]:
+        """The backend's name, and the rows prepared by it: made when an entry is asked for."""
+        if self._made is None:
+            self._made = self._bind(self._X1, self._X2)
+        return self._made
+
+    @property
+    def _bound(self) -> Bound:
+        return self._binding[1]
+
+    @property
+    def backend(self) -> str:
+        """The backend that was taken."""
+        return self._binding[0]
+
+    @property
+    def fused(self) -> bool:
+        """Whether products multiply tiles as they are made and store none."""
+        return isinstance(self._bound, Fused)
 
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix.
@@ -218,28 +260,17 @@ class KernelOperator:
         -------
         ndarray of shape (m, n2)
         """
-        numbers = np.asarray(index)
-        if numbers.size and numbers.dtype.kind not in "iu":
-            raise InvalidInputError(
-                f"index must hold row numbers, found dtype {numbers.dtype}; for a mask use "
-                "np.flatnonzero(mask)."
-            )
-        n = self.shape[0]
-        if numbers.size and not -n <= numbers.min() <= numbers.max() < n:
-            raise IndexError(
-                f"row numbers out of bounds: expected them below {n}, found {numbers.min()} to "
-                f"{numbers.max()}"
-            )
-        chosen = torch.from_numpy(numbers.astype(np.int64).reshape(-1)).to(self.device)
+        numbers = row_numbers(index, self.shape[0])
+        chosen = torch.from_numpy(numbers).to(self.device)
         if not len(chosen):
             return self._outward(as_output(None, (0, self.shape[1]), self.dtype, self.device))
         columns = self._X1 if self._X2 is None else self._X2
         block = as_output(None, (len(chosen), self.shape[1]), self.dtype, self.device)
-        self._like(self._X1[chosen], columns).to_dense(block)
+        among = self._like(self._X1[chosen], columns)
+        among.to_dense(block)
         if self.symmetric:
             # A row meets itself: dropout and rounding make that entry the diagonal's.
-            exact = torch.from_numpy(self.diagonal()).to(self.device)[chosen]
-            block[torch.arange(len(chosen)), chosen] = exact
+            block[torch.arange(len(chosen)), chosen] = torch.from_numpy(among.row_diagonal())
         return self._outward(block)
 
     def diagonal(self) -> Any:
@@ -251,7 +282,22 @@ class KernelOperator:
         """
         if not self.symmetric:
             raise InvalidInputError("diagonal is for symmetric operators.")
-        return self._bound.diagonal(self.kernel).astype(self.dtype)
+        return self.row_diagonal()
+
+    def row_diagonal(self) -> NDArray[Any]:
+        """The kernel of each row of ``X1`` with itself, O(n1).
+
+        Returns
+        -------
+        ndarray of shape (n1,)
+        """
+        if self._made is not None:
+            return self._bound.diagonal(self.kernel).astype(self.dtype)
+        pieces = []
+        for X in self._X1.split(_ROWS):
+            _, piece = bind(Request(self.net.program(), X, None, self.dtype), "reference")
+            pieces.append(piece.diagonal(self.kernel))
+        return np.concatenate(pieces).astype(self.dtype)
 
     def to_dense(self, out: Any = None) -> Any:
         """The whole matrix.
@@ -289,6 +335,12 @@ class KernelOperator:
         made = KernelOperator(self.net, X1, X2, self.kernel, **options)
         made._tensors = self._tensors
         return made
+
+    def _points(self, index: Rows) -> Tensor:
+        return self._X1[index if isinstance(index, slice) else torch.as_tensor(index)]
+
+    def _between(self, X1: Any, X2: Any) -> KernelOperator:
+        return self._like(X1, X2)
 
     def __matmul__(self, V: Any) -> Any:
         """Product with a vector or a matrix of shape (n2, t); NumPy in, NumPy out.
@@ -330,7 +382,7 @@ class KernelOperator:
         # Few long rows times a panel run several times faster than a panel times few columns.
         lines = V.T.contiguous()
         out = torch.zeros((V.shape[1], n), dtype=V.dtype, device=self.device)
-        step = max(1, _PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1])))
+        step = max(1, PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1])))
         i0 = 0
         while i0 < n:
             i1 = min(n, i0 + step)

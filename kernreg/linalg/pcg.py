@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError, MemoryBudgetError
+from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.factored import checked_ridge, symmetric_order
@@ -23,13 +24,21 @@ from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
-__all__ = ["PCG", "Progress"]
+__all__ = ["PCG", "Progress", "smallest_ridge"]
 
 logger = logging.getLogger(__name__)
 
 # Float32 entries err by about eps each, as a matrix by sqrt(n) eps: products in float32 serve a
 # ridge of at least this many times that, relative to the mean diagonal.
 _TRUSTED = 32.0
+
+
+def smallest_ridge(operator: Any) -> float:
+    """Ridge from which products with float32 entries serve; 0 for a float64 operator."""
+    if np.dtype(operator.dtype) != np.float32:
+        return 0.0
+    mean = float(np.mean(as_array(operator.diagonal())))
+    return _TRUSTED * float(np.finfo(np.float32).eps) * float(operator.shape[0]) ** 0.5 * mean
 
 
 @dataclass(frozen=True)
@@ -145,19 +154,25 @@ class PCG:
         >>> PCG(None, storage="recomputed").peak_bytes(1000, 2, "float32") < 10**6
         True
         """
+        kept = self._kept_bytes(n, dtype)
+        built = 0 if self._chosen is None else self._chosen.peak_bytes(n)
+        return kept + built + 8 * n * (10 * n_outputs + 4)
+
+    def keeps(self, n: int, dtype: Any) -> bool:
+        """Whether tiles of a matrix of order n will be kept."""
+        return self._kept_bytes(n, dtype) > 0
+
+    def _kept_bytes(self, n: int, dtype: Any) -> int:
+        if self.storage == "recomputed":
+            return 0
         tiles = self._limit() if self.storage == "auto" else None
         size = PackedOperator.bytes_for(n, "float64")
         if tiles is not None and size > tiles:
             size = PackedOperator.bytes_for(n, dtype)
-        kept = 0 if self.storage == "recomputed" or (tiles is not None and size > tiles) else size
-        built = 0 if self._chosen is None else self._chosen.peak_bytes(n)
-        return kept + built + 8 * n * (10 * n_outputs + 4)
+        return 0 if tiles is not None and size > tiles else size
 
     def _limit(self, device: Any = None) -> int:
         """Bytes that kept tiles may take."""
-        # Imported here, as the plan itself imports the solvers.
-        from kernreg.linalg.plan import memory_budget
-
         return memory_budget(None, device) // 2 if self.max_bytes is None else self.max_bytes
 
     def _store(self, operator: Any, demanded: bool = False) -> Any:
@@ -216,10 +231,7 @@ class PCG:
         shift = checked_ridge(ridge, n)
         level, profile = ridge_profile(shift)
         exact = operator.astype("float64")
-        noise = 0.0
-        if np.dtype(operator.dtype) == np.float32:
-            mean = float(np.mean(as_array(operator.diagonal())))
-            noise = _TRUSTED * float(np.finfo(np.float32).eps) * n**0.5 * mean
+        noise = smallest_ridge(operator)
         low = np.dtype(operator.dtype) == np.float32 and float(shift.min()) >= noise
         if low:
             fast = self._store(operator, demanded=True)

@@ -71,21 +71,21 @@ class SymmetricProduct:
     def __call__(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         if getattr(self.operator, "fused", False):
             return self._fused(V)
-        source = torch.from_numpy(V)
-        result = self.shift[:, None] * V
-        target = torch.from_numpy(result)
+        # Few long rows times a tile run several times faster than a tile times few columns.
+        source = torch.from_numpy(V).T.contiguous()
+        target = source * torch.from_numpy(self.shift.copy())
         squares = trace = 0.0
         for i0 in range(0, self.n, self._rows):
             i1 = min(i0 + self._rows, self.n)
             for j0 in range(0, i0, self._columns):
                 j1 = min(j0 + self._columns, i0)
                 tile = self._tile(i0, i1, j0, j1)
-                target[i0:i1].addmm_(tile, source[j0:j1])
-                target[j0:j1].addmm_(tile.T, source[i0:i1])
+                target[:, i0:i1].addmm_(source[:, j0:j1], tile.T)
+                target[:, j0:j1].addmm_(source[:, i0:i1], tile)
                 if not self.count:
                     squares += 2.0 * float(torch.linalg.vector_norm(tile)) ** 2
             corner = self._tile(i0, i1, i0, i1)
-            target[i0:i1].addmm_(corner, source[i0:i1])
+            target[:, i0:i1].addmm_(source[:, i0:i1], corner.T)
             if not self.count:
                 corner = corner + torch.diag(torch.from_numpy(self.shift[i0:i1].copy()))
                 squares += float(torch.linalg.vector_norm(corner)) ** 2
@@ -93,7 +93,7 @@ class SymmetricProduct:
         if trace > 0:
             self.norm = squares / trace
         self.count += 1
-        return result
+        return target.T.numpy().copy()
 
     def _fused(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """The product by an operator that stores no tiles."""

@@ -28,6 +28,20 @@ def test_is_the_estimator_on_scaled_rows(kernel, scaling, run, tables, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_conjugate_gradients(run, tables, tmp_path):
+    """Both solve the same system to 1e-8 or better."""
+    options = ["--alpha", "0.01", "--out", tmp_path / "model"]
+    predictions = []
+    for solver in ("pcg", "cholesky"):
+        assert run("fit", tables.prices, *options, "--solver", solver).exit_code == 0
+        model = TableModel.load(tmp_path / "model")
+        predictions.append(model.predict(load(tables.prices).X))
+    np.testing.assert_allclose(predictions[0], predictions[1], rtol=1e-6)
+    result = run("fit", tables.prices, "--solver", "pcg", "--out", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "give alpha as one number" in " ".join(result.stderr.split())
+
+
 def test_alpha_by_leave_one_out(run, tables, tmp_path):
     result = run("fit", tables.prices, "--out", tmp_path / "model")
     data = load(tables.prices)

@@ -21,7 +21,9 @@ def data(n, d=3):
     return rng.standard_normal((n, d)), rng.standard_normal(n)
 
 
-@pytest.mark.parametrize("parameters", [{}, {"solver": "eigh"}, {"alpha": [0.1, 1.0]}])
+@pytest.mark.parametrize(
+    "parameters", [{"solver": "cholesky"}, {"solver": "eigh"}, {"alpha": [0.1, 1.0]}]
+)
 @pytest.mark.parametrize("model", [KernelRegressor, KernelClassifier])
 def test_refused_before_work_starts(model, parameters, monkeypatch):
     def forbidden(*args, **kwargs):

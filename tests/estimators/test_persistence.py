@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 import kernreg
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
-from kernreg.linalg import Cholesky, Eigh
+from kernreg.linalg import PCG, Cholesky, Eigh, RPCholesky
 
 
 def through_pickle(model, folder):
@@ -120,6 +120,7 @@ def test_classifier(way, labels, tmp_path):
         {"alpha": 0.5, "alpha_scale": "absolute", "solver": "cholesky"},
         {"solver": Cholesky(block=16, refine=3), "max_memory": "1GB", "verbose": 0},
         {"solver": Eigh(), "max_memory": 1e9, "backend": "reference"},
+        {"solver": PCG(RPCholesky(rank=20), tol=1e-9)},
         {"dtype": np.float32, "device": "cpu", "precision": "ieee"},
         {"fit_intercept": False},
         {"alpha": np.logspace(-3, 0, 4)},

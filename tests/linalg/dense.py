@@ -40,6 +40,16 @@ class DenseOperator:
         self.tile(np.asarray(index), slice(None), out)
         return out
 
+    def part(self, rows, columns, out=None):
+        block = self.matrix[rows][:, columns].astype(self.dtype)
+        if out is None:
+            return block
+        out[...] = block
+        return out
+
+    def take(self, index):
+        return DenseOperator(self.matrix[index][:, index], self.dtype)
+
     def __matmul__(self, V):
         dense = np.empty(self.shape, dtype=self.dtype)
         self.to_dense(dense)
@@ -78,9 +88,19 @@ class PointOperator(DenseOperator):
         out += 1
         np.multiply(out, out, out=out)
 
-    def to_dense(self, out):
+    def to_dense(self, out=None):
+        out = np.empty(self.shape, dtype=self.dtype) if out is None else out
         self.lower_panel(0, len(out), out)
         return out
+
+    def part(self, rows, columns, out=None):
+        shape = len(self.X[rows]), len(self.X[columns])
+        out = np.empty(shape, dtype=self.dtype) if out is None else out
+        self.tile(rows, columns, out)
+        return out
+
+    def take(self, index):
+        return PointOperator(self.X[index], self.dtype)
 
     def diagonal(self):
         return ((1 + np.sum(self.X**2, axis=1) / self.X.shape[1]) ** 2).astype(self.dtype)

@@ -14,7 +14,7 @@ import pytest
 from kernreg.linalg import OutOfCoreCholesky, TileStore
 from tests.linalg.dense import PointOperator
 
-N, STEPS = 240, 55
+N = 240
 MOMENTS = np.random.default_rng(11).uniform(0.0, 1.0, 10)
 
 
@@ -28,7 +28,7 @@ def write(folder: Path, callback=None) -> None:
 
 
 def factor(folder: Path, callback=None) -> None:
-    OutOfCoreCholesky(folder, block=4).init(problem(), 1.0, callback)
+    OutOfCoreCholesky(folder, block=8).init(problem(), 1.0, callback)
 
 
 WORK = {"store": write, "factorisation": factor}

@@ -141,7 +141,7 @@ def test_a_row_meets_itself_on_the_diagonal():
 @pytest.mark.parametrize("panel", [1, 10, 41, 83, 1000])
 def test_products_in_panels_of_any_size(make, columns, panel, monkeypatch):
     K = make()
-    monkeypatch.setattr(module, "_PANEL_BYTES", panel * 8 * K.shape[1])
+    monkeypatch.setattr(module, "PANEL_BYTES", panel * 8 * K.shape[1])
     rng = np.random.default_rng(24)
     V = rng.standard_normal(K.shape[1] if columns is None else (K.shape[1], columns))
     dense = K.to_dense()
@@ -165,7 +165,7 @@ def test_products_in_panels_of_any_size(make, columns, panel, monkeypatch):
 @pytest.mark.parametrize("make", MAKERS)
 def test_type_of_a_product(make, own, other, result, monkeypatch):
     K = make(dtype=own)
-    monkeypatch.setattr(module, "_PANEL_BYTES", 20 * K.dtype.itemsize * K.shape[1])
+    monkeypatch.setattr(module, "PANEL_BYTES", 20 * K.dtype.itemsize * K.shape[1])
     V = (3 * rows(K.shape[1], seed=25)).astype(other)
     found = K @ V
     assert found.dtype == result
@@ -228,7 +228,7 @@ def test_a_product_does_not_store_the_matrix(make, monkeypatch):
     n = 1200
     X = np.random.default_rng(29).standard_normal((n, D))
     K = KernelOperator(NET, X, None if make is symmetric else X + 1)
-    monkeypatch.setattr(module, "_PANEL_BYTES", 32 * 8 * n)
+    monkeypatch.setattr(module, "PANEL_BYTES", 32 * 8 * n)
     V = np.ones(n)
     tracemalloc.start()
     K @ V

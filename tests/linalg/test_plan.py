@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg import Cholesky, Eigh, memory_budget
-from kernreg.linalg.plan import _enough, plan
+from kernreg.linalg import (
+    Cholesky,
+    Eigh,
+    LowPrecisionCholesky,
+    OutOfCoreCholesky,
+    memory_budget,
+)
+from kernreg.linalg.budget import enough
+from kernreg.linalg.plan import bounded_pcg, plan
+from kernreg.linalg.preconditioners.rank import rank_limit
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,7 @@ def test_cholesky_of_ten_thousand_rows_stays_below_two_thirds(dtype):
 def test_too_little_memory_is_told_before_any_work():
     with pytest.raises(MemoryBudgetError) as caught:
         plan(10_000, 10, dtype="float64", max_memory="400MB", solver=Cholesky())
-    for text in ("n=10000", "400 MB", "float32", "rows", "max_memory"):
+    for text in ("n=10000", "400 MB", "solver='pcg'", "rows", "max_memory"):
         assert text in str(caught.value)
     with pytest.raises(MemoryBudgetError, match="cholesky"):
         plan(10_000, 10, max_memory="1GB", solver=Eigh())
@@ -103,7 +111,7 @@ def test_the_memory_named_in_the_error_is_enough_and_the_least(solver, n_alphas,
 
 @pytest.mark.parametrize("count", [999_600, 1_000_000, 6_141_234, 12, 999, 1001])
 def test_rounded_up_to_a_size_that_can_be_typed(count):
-    assert count <= memory_budget(_enough(count)) <= 1.01 * count + 1
+    assert count <= memory_budget(enough(count)) <= 1.01 * count + 1
 
 
 def test_table():
@@ -119,6 +127,57 @@ def test_table():
 def test_bad_arguments(arguments):
     with pytest.raises(InvalidInputError, match=next(iter(arguments))):
         plan(**{"n": 10, "d": 2, "max_memory": "1GB", **arguments})
+
+
+def test_auto_iterates_where_no_matrix_fits_and_one_ridge_is_given():
+    chosen = plan(100_000, 20, max_memory="4GB")
+    assert (chosen.solver, chosen.storage) == ("pcg", "recomputed")
+    assert [other.reason for other in chosen.alternatives] == ["does not fit"] * 2
+    with pytest.raises(MemoryBudgetError, match=r"cholesky needs .* and eigh needs"):
+        plan(100_000, 20, max_memory="4GB", n_alphas=3)
+
+
+@given(
+    n=st.integers(1000, 10**6),
+    d=st.integers(1, 800),
+    outputs=st.integers(1, 20),
+    budget=st.integers(3 * 10**7, 10**11),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_conjugate_gradients_use_what_they_may(n, d, outputs, budget, dtype):
+    try:
+        chosen = plan(n, d, outputs, dtype, solver="pcg", max_memory=budget)
+    except MemoryBudgetError:
+        return
+    assert chosen.peak_bytes <= budget
+    solver = bounded_pcg(n, d, outputs, dtype, budget)
+    assert solver.keeps(n, dtype) == (chosen.storage == "packed")
+
+
+def test_a_small_budget_gives_a_preconditioner_of_small_rank():
+    ranks = [
+        rank_limit(10**5, "auto", bounded_pcg(10**5, 9, 1, "float32", b).preconditioner.max_bytes)
+        for b in (10**9, 2 * 10**9, 4 * 10**9, 10**11)
+    ]
+    assert ranks == sorted(ranks)
+    assert ranks[0] < 200 < ranks[-1] == round(10 * 10**2.5)
+
+
+def test_float64_that_does_not_fit_is_preconditioned_in_float32():
+    """The factor takes half the memory of a float64 one, and leaves three iterations."""
+    budget = 0.4 * 8 * 20_000**2
+    assert plan(20_000, 10, dtype="float64", max_memory=budget).solver == "pcg"
+    solver = bounded_pcg(20_000, 10, 1, "float64", int(budget))
+    assert isinstance(solver.preconditioner, LowPrecisionCholesky)
+
+
+def test_solvers_on_disk_are_planned_as_they_are(tmp_path):
+    solver = OutOfCoreCholesky(tmp_path, block=128, max_bytes=10**9)
+    chosen = plan(40_000, 8, solver=solver, max_memory="2GB")
+    assert (chosen.solver, chosen.storage, chosen.block) == ("out_of_core", "disk", 128)
+    assert chosen.peak_bytes >= solver.peak_bytes(40_000, 1, "float32")
+    with pytest.raises(MemoryBudgetError, match="out_of_core needs"):
+        plan(40_000, 8, solver=solver, max_memory="200MB")
 
 
 def test_settings_of_a_solver_count():
@@ -165,11 +224,11 @@ class TestGpu:
             plan(30_000, 10, device="cuda", solver="cholesky")
         both = r"allowed are 900 MB on cuda and 18 GB on cpu\. Remedies.*at most (\d+) rows"
         with pytest.raises(MemoryBudgetError, match=both) as caught:
-            plan(300_000, 10, device="cuda")
+            plan(300_000, 10, device="cuda", n_alphas=2)
         rows = int(re.search(both, str(caught.value))[1])
-        assert plan(rows, 10, device="cuda").solver == "eigh"
+        assert plan(rows, 10, device="cuda", n_alphas=2).solver == "eigh"
         with pytest.raises(MemoryBudgetError):
-            plan(rows + 1, 10, device="cuda")
+            plan(rows + 1, 10, device="cuda", n_alphas=2)
 
     def test_a_budget_that_is_named_holds_everywhere(self):
         for solver in ("cholesky", "eigh"):

@@ -101,7 +101,9 @@ def test_trace_of_the_remainder(decay, rank):
     """
     n = 400
     values = np.arange(1.0, n + 1) ** -decay
-    factor, remainder = RPCholesky(rank)._factor(DenseOperator(spectral(values)), rank, 0.0, None)
+    factor, remainder, _ = RPCholesky(rank)._factor(
+        DenseOperator(spectral(values)), rank, 0.0, None
+    )
     assert len(factor) == rank
     best = values[max(1, rank // 10) :].sum()
     assert values[rank:].sum() * (1 - 1e-10) <= remainder.sum() <= 4 * best
@@ -134,7 +136,7 @@ def test_pivots_have_the_distribution_of_one_at_a_time():
     counts = dict.fromkeys(itertools.permutations(range(4), 2), 0)
     for seed in range(draws):
         operator = Recorder(K)
-        factor, _ = RPCholesky(2, seed=seed)._factor(operator, 2, 0.0, None)
+        factor, _, _ = RPCholesky(2, seed=seed)._factor(operator, 2, 0.0, None)
         # The first row of F^T is a multiple of a row of K, the second vanishes at its pivot.
         first = int(
             np.argmin([np.linalg.norm(factor[0] - K[i] / K[i, i] ** 0.5) for i in range(4)])

@@ -292,11 +292,12 @@ def test_a_product_by_panels_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     X, V = rows(N).numpy(), rows(N, seed=3).numpy()
     operator = KernelOperator(NET, X, backend="reference")
     expected = operator @ V
-    operator._bound = Computes(operator._bound, lambda part: part.i1 - part.i0 > 40)
+    bound_rows = Computes(operator._bound, lambda part: part.i1 - part.i0 > 40)
+    operator._made = ("reference", bound_rows)
     bound = 1e-10 * (np.abs(whole()["ntk"]) @ np.abs(V))
     assert (np.abs(operator @ V - expected) <= 2 * bound).all()
-    assert max(p.i1 - p.i0 for p in operator._bound.parts[-3:]) <= 40
-    operator._bound = Computes(operator._bound.bound, lambda part: True)
+    assert max(p.i1 - p.i0 for p in bound_rows.parts[-3:]) <= 40
+    operator._made = ("reference", Computes(bound_rows.bound, lambda part: True))
     with pytest.raises(MemoryBudgetError, match="product with 5 columns does not fit"):
         operator @ V
 

@@ -114,9 +114,30 @@ class RPCholesky:
         shift = checked_ridge(ridge, n)
         limit = rank_limit(n, self.rank, self.max_bytes)
         enough = float(shift.sum()) if self.rank == "auto" else 0.0
-        factor, remainder = self._factor(operator.astype("float64"), limit, enough, callback)
+        factor, remainder, _ = self._factor(operator.astype("float64"), limit, enough, callback)
         logger.info("RPCholesky: n=%d, rank %d of at most %d", n, len(factor), limit)
         return LowRank(factor, remainder, shift, getattr(operator, "device", "cpu"))
+
+    def pivots(
+        self, operator: Any, callback: Callable[[int, int], None] | None = None
+    ) -> NDArray[np.intp]:
+        """Numbers of the rows that it draws, all different, in the order of the draw.
+
+        Parameters
+        ----------
+        operator : KernelOperator
+            Symmetric; only ``diagonal`` and ``rows`` of it are used, in float64.
+        callback : callable, optional
+            Called as ``callback(rank, limit)`` after each block.
+
+        Returns
+        -------
+        ndarray of shape (k,)
+            Fewer than ``rank`` where the others are combinations of these.
+        """
+        n = symmetric_order(operator)
+        limit = rank_limit(n, self.rank, self.max_bytes)
+        return self._factor(operator.astype("float64"), limit, 0.0, callback)[2]
 
     def _factor(
         self,
@@ -124,8 +145,8 @@ class RPCholesky:
         limit: int,
         enough: float,
         callback: Callable[[int, int], None] | None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows of ``F^T``, and the diagonal that they leave."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+        """Rows of ``F^T``, the diagonal that they leave, and the pivots."""
         diagonal = as_array(operator.diagonal())
         n = len(diagonal)
         if (diagonal < 0).any():
@@ -138,6 +159,7 @@ class RPCholesky:
         noise = n * _EPS * float(diagonal.max(initial=0.0))
         rng = np.random.default_rng(self.seed)
         factor = np.empty((limit, n))
+        pivots = np.empty(limit, dtype=np.intp)
         rank = 0
         while rank < limit and remainder.sum() > max(enough, noise):
             drawn = rng.choice(n, size=min(_BLOCK, limit - rank), p=remainder / remainder.sum())
@@ -150,12 +172,13 @@ class RPCholesky:
                 break
             new = scipy.linalg.solve_triangular(lower, rows[place[taken]], lower=True)
             factor[rank : rank + len(taken)] = new
+            pivots[rank : rank + len(taken)] = drawn[taken]
             rank += len(taken)
             remainder = np.maximum(remainder - np.einsum("kn,kn->n", new, new), 0.0)
             remainder[drawn[taken]] = 0.0
             if callback is not None:
                 callback(rank, limit)
-        return factor[:rank], remainder
+        return factor[:rank], remainder, pivots[:rank]
 
 
 def _thin(

@@ -1,0 +1,386 @@
+"""Kernel ridge regression with m centres: one pass over the rows, m^2 numbers of memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
+
+from kernreg.exceptions import InvalidInputError
+from kernreg.linalg.factored import checked_ridge, symmetric_order
+from kernreg.linalg.parts import read_part
+from kernreg.linalg.preconditioners import RPCholesky
+from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
+from kernreg.linalg.restricted_path import RestrictedPath, check_ridges, score
+from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
+
+__all__ = ["Restricted", "RestrictedState"]
+
+logger = logging.getLogger(__name__)
+
+# A chunk of kernel entries; features in the same type and in float64 lie beside it.
+_CHUNK_BYTES = 64 * 2**20
+# Rows that centres are drawn from, for each centre; their factor takes at most this much memory.
+_POOL = 25
+_POOL_BYTES = 2**30
+# RPCholesky draws in blocks of so many rows.
+_DRAWN = 128
+
+
+@dataclass(eq=False)
+class RestrictedState:
+    """Normal equations of a restricted problem, diagonalised.
+
+    Parameters
+    ----------
+    operator : KernelOperator
+        The kernel of all n rows.
+    centres : ndarray of int, shape (m,)
+        Row numbers; a solution has one coefficient for each.
+    basis : ndarray of shape (m, k)
+        P with ``P^T K_mm P = I`` and ``P^T K_mn W K_nm P = diag(values)``.
+    values : ndarray of shape (k,)
+        Ascending, not negative.
+    level : float
+        Mean ridge.
+    weights : ndarray of shape (n,)
+        ``level / ridge``, W above.
+    chunk : int
+        Rows of a chunk.
+    seconds : float
+        Time of :meth:`Restricted.init`.
+    """
+
+    operator: Any
+    centres: NDArray[np.int64]
+    basis: NDArray[np.float64]
+    values: NDArray[np.float64]
+    level: float
+    weights: NDArray[np.float64]
+    chunk: int
+    seconds: float
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.weights)
+
+    def effective_dof(self, ridge: float | None = None) -> float:
+        """Trace of the smoother, O(k); default: the ridge of ``init``."""
+        ridge = self.level if ridge is None else ridge
+        return float(np.sum(self.values / self.shifted(ridge)))
+
+    def shifted(self, ridge: float) -> NDArray[np.float64]:
+        """Eigenvalues plus ridge, infinite where both vanish."""
+        total = self.values + ridge
+        noise = len(self.values) * np.finfo(np.float64).eps * self.values.max(initial=0.0)
+        return np.where(total > noise, total, np.inf)
+
+    def chunks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Rows and their kernel with the centres, in the dtype of the operator."""
+        yield from _chunks(self.operator, self.centres, self.chunk)
+
+
+def _chunks(
+    operator: Any, centres: NDArray[np.int64], chunk: int
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    n = operator.shape[0]
+    buffer = np.empty((min(chunk, n), len(centres)), dtype=operator.dtype)
+    for start in range(0, n, chunk):
+        rows = slice(start, min(start + chunk, n))
+        tile = read_part(operator, rows, centres, buffer[: rows.stop - start])
+        if not np.isfinite(tile.sum()) and not np.isfinite(tile).all():
+            row = start + int(np.flatnonzero(~np.isfinite(tile).all(axis=1))[0])
+            raise InvalidInputError(
+                f"the kernel matrix contains NaN or infinity (first in row {row}): check the input "
+                "for NaN and huge values, or use dtype float64"
+            )
+        yield rows, tile
+
+
+@dataclass(frozen=True)
+class Restricted:
+    """Kernel ridge regression whose solution lives on m centres.
+
+    Parameters
+    ----------
+    centres : int or array of int, shape (m,), default=2000
+        How many, or which rows.
+    method : {"rpcholesky", "uniform"}, default="rpcholesky"
+        How to draw them if ``centres`` is a number: as pivots of a randomly pivoted Cholesky
+        factorisation, or each row with the same chance.
+    seed : int, default=0
+        Of the draw.
+    chunk : int, optional
+        Rows that are worked on at once; as many as make 64 MiB of kernel entries if left out.
+
+    Notes
+    -----
+    Minimises ``sum_i w_i |k_i^T c - y_i|^2 + ridge c^T K_mm c`` over c of m rows, where ``k_i`` are
+    the m entries of row i with the centres and ``ridge / w_i`` is the ridge of row i. With all rows
+    as centres the predictions are those of :class:`Cholesky`.
+
+    One pass over n m entries accumulates the normal equations of features ``P0^T k_i`` that are
+    whitened by the eigenvectors of ``K_mm``. Kernel and features have the dtype of the operator,
+    sums are in float64. Directions of ``K_mm`` below its rounding in that dtype are left out: so
+    duplicates among the centres do no harm. :meth:`solve` streams the entries a second time, as it
+    alone knows the targets; any further ridge is then free.
+
+    Time: ``2 n m`` entries, ``2 n m^2`` operations in the operator's dtype, ``n m^2`` in float64,
+    and some ``20 m^3``. Memory: ``5 m^2`` float64 numbers and three chunks, whatever n is. Centres
+    are drawn by RPCholesky among 25 m rows that are drawn uniformly if there are more, or among as
+    many as make a factor of 1 GiB, which it holds meanwhile; ``uniform`` holds nothing.
+
+    References
+    ----------
+    Diaz, Epperly, Frangella, Tropp, Webber, Robust, randomized preconditioning for kernel ridge
+    regression (arXiv 2304.12465), section 4 (KRILL).
+    Rudi, Carratino, Rosasco, FALKON (arXiv 1705.10958).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import KernelOperator, nn
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> K = KernelOperator(nn.mlp(depth=1), X)
+    >>> solver = Restricted(centres=50)
+    >>> state = solver.init(K, 1e-3)
+    >>> solver.solve(state, X[:, 0]).value.shape, state.centres.shape
+    ((50,), (50,))
+    """
+
+    centres: Any = 2000
+    method: Literal["rpcholesky", "uniform"] = "rpcholesky"
+    seed: int = 0
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        found = np.asarray(self.centres)
+        if found.ndim > 1 or found.dtype.kind not in "iu" or found.size == 0:
+            raise InvalidInputError(
+                f"expected centres to be a number or row numbers, found {self.centres!r}"
+            )
+        if found.ndim == 0 and found < 1:
+            raise InvalidInputError(f"expected centres >= 1, found {self.centres}")
+        if self.method not in ("rpcholesky", "uniform"):
+            raise InvalidInputError(
+                f"expected method 'rpcholesky' or 'uniform', found {self.method!r}"
+            )
+        if self.chunk is not None and self.chunk < 1:
+            raise InvalidInputError(f"expected chunk >= 1, found {self.chunk}")
+
+    def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
+        """Bytes held at once, from exact counts.
+
+        Examples
+        --------
+        >>> few, many = (Restricted().peak_bytes(n, 1, "float32") for n in (10**6, 10**7))
+        >>> (many - few) / 9e6 <= 16
+        True
+        """
+        m, size = self._count(n), int(np.dtype(dtype).itemsize)
+        chunk = self._rows(m, n, size)
+        accumulating = 8 * 3 * m * m + chunk * m * (2 * size + 8)
+        solving = 8 * (m * m + 2 * m * n_outputs + 2 * n * n_outputs) + chunk * m * (size + 8)
+        drawing = 0
+        if np.ndim(self.centres) == 0 and self.method == "rpcholesky":
+            pool = self._pool(m, n)
+            # What RPCholesky holds while it draws: the factor and blocks of rows.
+            drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
+        return 16 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)
+
+    def _count(self, n: int) -> int:
+        return min(n, int(self.centres)) if np.ndim(self.centres) == 0 else len(self.centres)
+
+    def _rows(self, m: int, n: int, size: int) -> int:
+        return min(n, self.chunk or max(256, _CHUNK_BYTES // (size * m)))
+
+    @staticmethod
+    def _pool(m: int, n: int) -> int:
+        return min(n, max(2 * m, min(_POOL * m, _POOL_BYTES // (8 * m))))
+
+    def init(
+        self,
+        operator: Any,
+        ridge: float | NDArray[Any],
+        callback: Callable[[int, int], None] | None = None,
+    ) -> RestrictedState:
+        """Draw the centres, accumulate and diagonalise the normal equations.
+
+        Parameters
+        ----------
+        operator : KernelOperator or StreamedOperator
+            Symmetric; only ``part``, ``take`` and its dtype are used.
+        ridge : float or ndarray of shape (n,)
+            One number, not negative; or one for each row, all positive.
+        callback : callable, optional
+            Called as ``callback(chunk, chunks)``.
+
+        Returns
+        -------
+        RestrictedState
+            The normal equations; ``state.centres`` says which rows the coefficients belong to.
+
+        Raises
+        ------
+        InvalidInputError
+            Operator not symmetric, bad ridge or centres, or NaN or infinity among the entries.
+        """
+        started = time.perf_counter()
+        n = symmetric_order(operator)
+        shift = checked_ridge(ridge, n)
+        if shift.min() == 0 < shift.max():
+            raise InvalidInputError("expected a ridge > 0 in every row, or 0 in all of them")
+        level, profile = ridge_profile(shift)
+        weights = 1.0 / profile
+        centres = self._draw(operator, n)
+        whiten = _whitener(operator, centres)
+        rank, chunk = whiten.shape[1], self._rows(len(centres), n, operator.dtype.itemsize)
+        normal = np.zeros((rank, rank), order="F")
+        narrow = np.ascontiguousarray(whiten, dtype=operator.dtype)
+        product = np.empty((chunk, rank), dtype=operator.dtype)
+        wide = np.empty((chunk, rank))
+        for rows, tile in _chunks(operator, centres, chunk):
+            count = len(tile)
+            np.matmul(tile, narrow, out=product[:count])
+            features = wide[:count]
+            np.multiply(product[:count], np.sqrt(weights[rows])[:, None], out=features)
+            normal = dsyrk(1.0, features.T, beta=1.0, c=normal, overwrite_c=1, lower=1)
+            if callback is not None:
+                callback(rows.stop, n)
+        values, vectors = scipy.linalg.eigh(
+            normal, driver="evr", overwrite_a=True, check_finite=False
+        )
+        seconds = time.perf_counter() - started
+        logger.info(
+            "restricted n=%d to %d centres, rank %d, %.2f s", n, len(centres), rank, seconds
+        )
+        return RestrictedState(
+            operator,
+            centres,
+            whiten @ vectors,
+            np.maximum(values, 0.0),
+            level,
+            weights,
+            chunk,
+            seconds,
+        )
+
+    def _draw(self, operator: Any, n: int) -> NDArray[np.int64]:
+        if np.ndim(self.centres):
+            chosen = np.asarray(self.centres).astype(np.int64)
+            if chosen.min() < 0 or chosen.max() >= n:
+                raise InvalidInputError(
+                    f"expected centres between 0 and {n - 1}, found {chosen.min()} to "
+                    f"{chosen.max()}"
+                )
+            return chosen
+        m = self._count(n)
+        rng = np.random.default_rng(self.seed)
+        if self.method == "uniform" or m == n:
+            return np.sort(rng.choice(n, size=m, replace=False))
+        pool = np.sort(rng.choice(n, size=self._pool(m, n), replace=False))
+        drawn = RPCholesky(rank=m, seed=self.seed, max_bytes=24 * len(pool) * m).pivots(
+            operator.take(pool)
+        )
+        return np.sort(pool[drawn]).astype(np.int64)
+
+    def solve(self, state: RestrictedState, Y: NDArray[Any]) -> Solution:
+        """Coefficients of the centres for each column of Y.
+
+        Parameters
+        ----------
+        state : RestrictedState
+            From :meth:`init`.
+        Y : ndarray of shape (n,) or (n, t)
+            Targets.
+
+        Returns
+        -------
+        Solution
+            ``value`` of shape (m,) or (m, t), float64: predictions are
+            ``kernel(X_new, X[state.centres]) @ value``.
+
+        Raises
+        ------
+        InvalidInputError
+            Targets of another shape, or with NaN or infinity.
+        """
+        started = time.perf_counter()
+        targets = finite_right_hand_side(Y, state.n)
+        columns = targets.reshape(state.n, -1)
+        inner = state.basis.T @ _moments(state, columns)
+        value = state.basis @ (inner / state.shifted(state.level)[:, None])
+        stats = Stats(
+            seconds=state.seconds + time.perf_counter() - started,
+            peak_bytes=self.peak_bytes(state.n, columns.shape[1], state.operator.dtype),
+        )
+        return Solution(value.reshape(len(state.centres), *targets.shape[1:]), Status.OK, stats)
+
+    def path(
+        self,
+        state: RestrictedState,
+        Y: NDArray[Any],
+        ridges: NDArray[Any],
+        *,
+        leave_one_out: bool = False,
+    ) -> RestrictedPath:
+        """Solve for a sequence of ridges, with generalised cross-validation or leave-one-out.
+
+        Parameters
+        ----------
+        state : RestrictedState
+            From :meth:`init`; rows keep their weights, its own ridge plays no role.
+        Y : ndarray of shape (n,) or (n, t)
+            Targets.
+        ridges : array-like of shape (r,)
+            Mean ridges, not negative.
+        leave_one_out : bool, default=False
+            Also the exact leave-one-out errors of the restricted model with these centres, for
+            one more pass over the entries and ``2 n m k`` operations.
+
+        Returns
+        -------
+        RestrictedPath
+            Coefficients and errors, one leading entry per ridge.
+        """
+        targets = finite_right_hand_side(Y, state.n)
+        columns = targets.reshape(state.n, -1)
+        sequence = check_ridges(ridges)
+        inner = state.basis.T @ _moments(state, columns)
+        return score(state, columns, inner, sequence, targets.shape[1:], leave_one_out)
+
+
+def _whitener(operator: Any, centres: NDArray[np.int64]) -> NDArray[np.float64]:
+    """T of shape (m, k) with ``T^T K_mm T = I``, without directions that rounding hides."""
+    corner = as_array(operator.take(centres).astype("float64").to_dense())
+    # Rounding of entries, as a matrix: about sqrt(m) eps of the diagonal. That of the features goes
+    # with the entries' own type, that of the corner with float64, with a margin.
+    size = float(np.max(np.diagonal(corner), initial=0.0))
+    eps = max(float(np.finfo(operator.dtype).eps), 10.0 * float(np.finfo(np.float64).eps))
+    floor = len(centres) ** 0.5 * eps * size
+    values, vectors = scipy.linalg.eigh(
+        corner.T, driver="evr", overwrite_a=True, check_finite=False
+    )
+    kept = values > floor
+    if not kept.any():
+        raise InvalidInputError("the kernel matrix of the centres is zero: check data and network")
+    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
+
+
+def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``K_mn W Y`` in float64."""
+    weighted = state.weights[:, None] * columns
+    moments = np.zeros((len(state.centres), columns.shape[1]))
+    wide = np.empty((state.chunk, len(state.centres)))
+    for rows, tile in state.chunks():
+        wide[: len(tile)] = tile
+        moments += wide[: len(tile)].T @ weighted[rows]
+    return moments

@@ -1,0 +1,125 @@
+"""A choice of ridges for a restricted problem whose normal equations are diagonal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["RestrictedPath", "check_ridges", "score"]
+
+
+@dataclass(frozen=True, eq=False)
+class RestrictedPath:
+    """Solutions of a restricted problem for r ridges; ``t`` is absent for one-dimensional targets.
+
+    Parameters
+    ----------
+    ridges : ndarray of shape (r,)
+        The ridges.
+    dual : ndarray of shape (r, m, t)
+        Coefficients of the centres.
+    gcv : ndarray of shape (r,)
+        Generalised cross-validation: estimate of the weighted mean squared error on new rows, over
+        all targets.
+    loo : ndarray of shape (r,) or None
+        Weighted mean of squared leave-one-out residuals over all targets, if asked for.
+    effective_dof : ndarray of shape (r,)
+        Trace of the smoother.
+
+    Notes
+    -----
+    References: Golub, Heath, Wahba, Generalized cross-validation (1979).
+    """
+
+    ridges: NDArray[np.float64]
+    dual: NDArray[np.float64]
+    gcv: NDArray[np.float64]
+    loo: NDArray[np.float64] | None
+    effective_dof: NDArray[np.float64]
+
+    @property
+    def best(self) -> int:
+        """Number of the ridge with the smallest error, leave-one-out if it is there."""
+        return int(np.argmin(self.gcv if self.loo is None else self.loo))
+
+
+def check_ridges(ridges: Any) -> NDArray[np.float64]:
+    """A sequence of finite ridges that are not negative."""
+    sequence = np.atleast_1d(np.asarray(ridges, dtype=np.float64))
+    if sequence.ndim != 1 or not np.isfinite(sequence).all() or (sequence < 0).any():
+        raise InvalidInputError("expected a one-dimensional sequence of finite ridges >= 0")
+    return sequence
+
+
+def score(
+    state: Any,
+    columns: NDArray[np.float64],
+    inner: NDArray[np.float64],
+    ridges: NDArray[np.float64],
+    tail: tuple[int, ...],
+    leave_one_out: bool,
+) -> RestrictedPath:
+    """Coefficients and errors for each ridge.
+
+    Parameters
+    ----------
+    state : RestrictedState
+        The problem.
+    columns : ndarray of shape (n, t)
+        Targets.
+    inner : ndarray of shape (k, t)
+        ``P^T K_mn W Y``.
+    ridges : ndarray of shape (r,)
+        The ridges.
+    tail : tuple of int
+        Shape of the targets without their rows.
+    leave_one_out : bool
+        Whether to compute leave-one-out errors, by a pass over the entries.
+
+    Notes
+    -----
+    With the hat matrix H of the weighted problem, row i left out has the residual
+    ``(y_i - f(x_i)) / (1 - H_ii)`` (Sherman-Morrison); GCV puts the mean of ``H_ii`` there.
+    """
+    total = float(np.sum(state.weights))
+    energy = float(np.einsum("n,nt,nt->", state.weights, columns, columns))
+    dual, gcv, dof = [], [], []
+    scales = np.stack([1.0 / state.shifted(float(ridge)) for ridge in ridges])
+    for ridge, scale in zip(ridges, scales, strict=True):
+        a = scale[:, None] * inner
+        trace = state.effective_dof(float(ridge))
+        # ||W^1/2 (Y - Phi a)||^2 from the normal equations; rounding may make it negative.
+        misfit = energy - 2 * np.sum(a * inner) + np.sum(state.values[:, None] * a * a)
+        free = max(0.0, 1.0 - trace / state.n)
+        gcv.append(max(0.0, misfit) / total / free**2 if free > 0 else np.inf)
+        dual.append(state.basis @ a)
+        dof.append(trace)
+    coefficients = np.stack(dual)
+    loo = _leave_one_out(state, columns, coefficients, scales) / total if leave_one_out else None
+    shape = (len(ridges), len(state.centres), *tail)
+    return RestrictedPath(ridges, coefficients.reshape(shape), np.array(gcv), loo, np.array(dof))
+
+
+def _leave_one_out(
+    state: Any,
+    columns: NDArray[np.float64],
+    coefficients: NDArray[np.float64],
+    scales: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Weighted sums of squared leave-one-out residuals, one for each ridge."""
+    sums = np.zeros(len(scales))
+    basis = state.basis.astype(state.operator.dtype)
+    for rows, tile in state.chunks():
+        squares = (tile @ basis).astype(np.float64) ** 2
+        weights = state.weights[rows]
+        wide = tile.astype(np.float64)
+        for r, scale in enumerate(scales):
+            kept = 1.0 - weights * (squares @ scale)
+            residual = (columns[rows] - wide @ coefficients[r]) / kept[:, None]
+            sums[r] += np.einsum("n,nt,nt->", weights, residual, residual)
+    return sums

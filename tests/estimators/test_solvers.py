@@ -1,0 +1,110 @@
+"""Estimators on every solver: the same predictions, whatever is kept of the matrix."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from kernreg import KernelRegressor, load, nn
+from kernreg.exceptions import InvalidInputError
+from kernreg.linalg import (
+    PCG,
+    LowPrecisionCholesky,
+    Nystrom,
+    OutOfCoreCholesky,
+    Restricted,
+    RPCholesky,
+    SketchAndProject,
+)
+from tests.backends.compare import chosen_freely
+
+operator = importlib.import_module("kernreg.linalg.operator")
+plan = importlib.import_module("kernreg.linalg.plan")
+
+NET = nn.mlp(depth=2, b_std=0.1)
+SOLVERS = {
+    "pcg": "pcg",
+    "no preconditioner": PCG(None),
+    "kept": PCG(RPCholesky(rank=30), storage="packed"),
+    "recomputed": PCG(Nystrom(rank=30), storage="recomputed"),
+    "factor": PCG(LowPrecisionCholesky(block=64)),
+    "sketch": SketchAndProject(block=50, tol=1e-8),
+}
+
+
+def data(n=200):
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((n, 4))
+    return X, np.column_stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2.0, 200)], ids=["", "weighted"])
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
+def test_predictions_are_those_of_cholesky(solver, weights, dtype):
+    """Both have a residual below 1e-8; float32 predictions are rounded to 1e-7 of their scale."""
+    X, Y = data()
+    new = np.random.default_rng(4).standard_normal((50, 4)).astype(dtype)
+    found = [
+        KernelRegressor(NET, alpha=1e-4, solver=s, dtype=dtype)
+        .fit(X, Y, sample_weight=weights)
+        .predict(new)
+        for s in (solver, "cholesky")
+    ]
+    bound = 1e-6 if dtype == "float64" else 2e-5
+    np.testing.assert_allclose(found[0], found[1], atol=bound * np.abs(found[1]).max())
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2.0, 200)], ids=["", "weighted"])
+def test_with_every_row_a_centre(weights):
+    """Normal equations square the condition, about 1e5 here, so float64 keeps 1e-6."""
+    X, Y = data()
+    found = [
+        KernelRegressor(NET, alpha=1e-4, solver=s).fit(X, Y, sample_weight=weights).predict(X[:50])
+        for s in (Restricted(centres=200), "cholesky")
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6 * np.abs(found[1]).max())
+
+
+def test_on_disk(tmp_path):
+    X, Y = data()
+    solver = OutOfCoreCholesky(tmp_path, block=32)
+    direct = KernelRegressor(NET, alpha=1e-4, solver=solver).fit(X, Y)
+    in_memory = KernelRegressor(NET, alpha=1e-4, solver="cholesky").fit(X, Y)
+    np.testing.assert_allclose(direct.dual_coef_, in_memory.dual_coef_, rtol=1e-7)
+    assert direct.plan_.storage == "disk"
+    with pytest.raises(InvalidInputError, match="give alpha as one number"):
+        KernelRegressor(NET, alpha=[1e-2, 1e-4], solver=solver).fit(X, Y)
+
+
+@chosen_freely
+def test_auto_iterates_within_a_budget_that_holds_no_matrix(monkeypatch):
+    for module in (operator, plan):
+        monkeypatch.setattr(module, "PANEL_BYTES", 2**20)
+    X, Y = data(1500)
+    small = KernelRegressor(NET, alpha=1e-2, max_memory="7MB", dtype="float32").fit(X, Y)
+    assert small.plan_.solver == "pcg"
+    assert small.solution_.ok
+    large = KernelRegressor(NET, alpha=1e-2, max_memory="1GB", dtype="float32").fit(X, Y)
+    assert large.plan_.solver == "cholesky"
+    found, expected = small.predict(X[:50]), large.predict(X[:50])
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_a_restricted_model_keeps_its_centres_only(tmp_path):
+    X, Y = data()
+    model = KernelRegressor(NET, alpha=1e-3, solver=Restricted(centres=40)).fit(X, Y)
+    assert model.X_fit_.shape == (40, 4)
+    assert model.dual_coef_.shape == (40, 2)
+    assert {tuple(row) for row in model.X_fit_} <= {tuple(row) for row in X}
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict(X), model.predict(X))
+    # Smooth targets of four numbers: a fifth of the rows explain most of them.
+    assert model.score(X, Y) > 0.9
+
+
+@pytest.mark.parametrize("solver", ["pcg", "restricted", "sketch", PCG()])
+def test_alpha_is_chosen_by_direct_solvers_only(solver):
+    X, Y = data(20)
+    with pytest.raises(InvalidInputError, match="give alpha as one number"):
+        KernelRegressor(NET, alpha=[0.1, 1.0], solver=solver).fit(X, Y)
