@@ -1,4 +1,4 @@
-"""One process with two threads against two processes with one: ``python -m benchmarks.distributed``.
+"""Two processes of one thread against one of two: ``python -m benchmarks.distributed``.
 
 Each job is started by ``torchrun`` and takes the median of some repetitions. Writes seconds of a
 product, of a solve and of a prediction to ``benchmarks/results/distributed.json``, and the

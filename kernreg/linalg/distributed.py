@@ -45,7 +45,8 @@ class _Member:
         # Whether all processes have left, each with an error.
         self.over = self.warned = False
         self.kept: PackedPanels | None = None
-        n, size = operator.shape[0], job.processes()
+        self.count = n = operator.shape[0]
+        size = job.processes()
         ends = [round(n * math.sqrt(k / size)) for k in range(size + 1)]
         self.bounds = list(itertools.pairwise(ends))
         self.rows_of = self.bounds[job.rank()]
@@ -76,6 +77,8 @@ class _Member:
             job.total(result)
         elif name == "rows":
             job.join(result)
+        elif name == "over_rows":
+            result = _collected(result, self.count, joined=operand[2])
         return result
 
     def times(self, operator: Any, lines: NDArray[Any]) -> Tensor:
@@ -109,6 +112,11 @@ class _Member:
             block[start:stop] = found.cpu() if isinstance(found, Tensor) else found
         return torch.from_numpy(block)
 
+    def over_rows(self, operator: Any, operand: tuple[Any, ...]) -> Tensor:
+        """A function on the own share of the rows."""
+        work, arguments, _, *callback = operand
+        return torch.from_numpy(work(operator, *job.share(self.count), *arguments, *callback))
+
     def serve(self) -> Any:
         """Take part in what rank 0 does until it is done; returns its result."""
         while True:
@@ -117,7 +125,21 @@ class _Member:
                 return rest[0]
             if name == "error":
                 raise DistributedError(rest[0])
-            self.take_part(name, *rest)
+            dtype, operand = rest
+            self.take_part(name, dtype, (*operand, None) if name == "over_rows" else operand)
+
+
+def _collected(part: Tensor, count: int, joined: bool) -> Tensor:
+    """On rank 0 the sum of what the processes have, or all rows of it."""
+    if not joined:
+        part = part.contiguous()
+        job.total(part)
+        return part
+    result = torch.empty((count, *part.shape[1:]), dtype=part.dtype)
+    start, stop = job.share(count)
+    result[start:stop] = part
+    job.join(result)
+    return result
 
 
 class DistributedOperator:
@@ -136,8 +158,9 @@ class DistributedOperator:
     -----
     A product sends its operand of shape (n, t) to every process and sums as many numbers from each;
     a process evaluates n^2/2p entries, or reads as many where they are kept: then memory of
-    n^2/2p numbers each. Rows by number are evaluated by all, and collected. Tiles, panels and the
-    diagonal are evaluated on rank 0 alone: so Cholesky and Eigh run as in one process.
+    n^2/2p numbers each. Rows by number are evaluated by all, and collected; loops over all rows, as
+    those of SketchAndProject and Restricted, are shared. Tiles, panels, parts and the diagonal are
+    evaluated on rank 0 alone: so Cholesky and Eigh run as in one process.
     """
 
     symmetric = True
@@ -173,6 +196,20 @@ class DistributedOperator:
         """Bytes that :meth:`keep` takes in the process that keeps most."""
         return self.dtype.itemsize * max(map(PackedPanels.numbers, self._member.bounds))
 
+    def over_rows(self, work: Any, arguments: tuple[Any, ...], joined: bool, callback: Any) -> Any:
+        """See :func:`kernreg.linalg.parts.over_rows`."""
+        operand = (work, arguments, joined)
+        job.tell(("over_rows", self.dtype, operand))
+        return self._member.take_part("over_rows", self.dtype, (*operand, callback)).numpy()
+
+    def part(self, rows: Any, columns: Any, out: Any = None) -> Any:
+        """Entries between rows and columns by number, evaluated on rank 0."""
+        return self._own.part(rows, columns, out)
+
+    def take(self, index: Any) -> Any:
+        """The operator of some rows alone, which rank 0 evaluates."""
+        return self._own.take(index)
+
     def _ask(self, name: str, operand: Any) -> Any:
         job.tell((name, self.dtype, operand))
         return self._member.take_part(name, self.dtype, operand)
@@ -204,7 +241,7 @@ class DistributedOperator:
             self._member.warned = True
             warnings.warn(
                 "Panels and whole matrices are evaluated on rank 0 alone, while "
-                f"{job.processes() - 1} others wait: of the solvers PCG uses all processes.",
+                f"{job.processes() - 1} others wait: Cholesky and Eigh are not distributed.",
                 stacklevel=4,
             )
 

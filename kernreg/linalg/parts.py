@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from kernreg.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from kernreg.linalg.operator import KernelOperator
 
-__all__ = ["Parts", "read_part", "row_numbers"]
+__all__ = ["Parts", "over_rows", "read_part", "row_numbers"]
 
 Rows = slice | ArrayLike
 
@@ -147,6 +148,34 @@ def read_part(operator: Any, rows: Rows, columns: Rows, out: NDArray[Any]) -> ND
     else:
         out[...] = torch.as_tensor(operator.part(rows, columns)).cpu().numpy()
     return out
+
+
+def over_rows(
+    operator: Any,
+    work: Callable[..., NDArray[Any]],
+    *arguments: Any,
+    joined: bool = False,
+    callback: Callable[[int, int], None] | None = None,
+) -> NDArray[Any]:
+    """``work`` on all rows, by all processes if the operator has several.
+
+    Parameters
+    ----------
+    operator : operator
+        Passed on.
+    work : callable
+        A function of a module, ``work(operator, start, stop, *arguments, callback)``, for rows
+        ``[start, stop)``.
+    *arguments : object
+        Sent to every process.
+    joined : bool
+        Whether results are rows that are put below each other; they are added if not.
+    callback : callable, optional
+        Given to ``work`` in the first process only.
+    """
+    if hasattr(operator, "over_rows"):
+        return np.asarray(operator.over_rows(work, arguments, joined, callback))
+    return work(operator, 0, operator.shape[0], *arguments, callback)
 
 
 def _meetings(

@@ -15,7 +15,7 @@ from scipy.linalg.blas import dsyrk
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.factored import checked_ridge, symmetric_order
-from kernreg.linalg.parts import read_part
+from kernreg.linalg.parts import over_rows, read_part
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
 from kernreg.linalg.restricted_path import RestrictedPath, check_ridges, score
@@ -85,16 +85,15 @@ class RestrictedState:
 
     def chunks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Rows and their kernel with the centres, in the dtype of the operator."""
-        yield from _chunks(self.operator, self.centres, self.chunk)
+        yield from _chunks(self.operator, self.centres, self.chunk, 0, self.n)
 
 
 def _chunks(
-    operator: Any, centres: NDArray[np.int64], chunk: int
+    operator: Any, centres: NDArray[np.int64], chunk: int, first: int, end: int
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    n = operator.shape[0]
-    buffer = np.empty((min(chunk, n), len(centres)), dtype=operator.dtype)
-    for start in range(0, n, chunk):
-        rows = slice(start, min(start + chunk, n))
+    buffer = np.empty((min(chunk, end - first), len(centres)), dtype=operator.dtype)
+    for start in range(first, end, chunk):
+        rows = slice(start, min(start + chunk, end))
         tile = read_part(operator, rows, centres, buffer[: rows.stop - start])
         if not np.isfinite(tile.sum()) and not np.isfinite(tile).all():
             row = start + int(np.flatnonzero(~np.isfinite(tile).all(axis=1))[0])
@@ -242,19 +241,12 @@ class Restricted:
         weights = 1.0 / profile
         centres = self._draw(operator, n)
         whiten = _whitener(operator, centres)
-        rank, chunk = whiten.shape[1], self._rows(len(centres), n, operator.dtype.itemsize)
-        normal = np.zeros((rank, rank), order="F")
+        rank = whiten.shape[1]
+        chunk = self._rows(len(centres), n, operator.dtype.itemsize)
         narrow = np.ascontiguousarray(whiten, dtype=operator.dtype)
-        product = np.empty((chunk, rank), dtype=operator.dtype)
-        wide = np.empty((chunk, rank))
-        for rows, tile in _chunks(operator, centres, chunk):
-            count = len(tile)
-            np.matmul(tile, narrow, out=product[:count])
-            features = wide[:count]
-            np.multiply(product[:count], np.sqrt(weights[rows])[:, None], out=features)
-            normal = dsyrk(1.0, features.T, beta=1.0, c=normal, overwrite_c=1, lower=1)
-            if callback is not None:
-                callback(rows.stop, n)
+        normal = over_rows(
+            operator, _normal, centres, chunk, narrow, np.sqrt(weights), callback=callback
+        )
         values, vectors = scipy.linalg.eigh(
             normal, driver="evr", overwrite_a=True, check_finite=False
         )
@@ -378,9 +370,48 @@ def _whitener(operator: Any, centres: NDArray[np.int64]) -> NDArray[np.float64]:
 def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """``K_mn W Y`` in float64."""
     weighted = state.weights[:, None] * columns
-    moments = np.zeros((len(state.centres), columns.shape[1]))
-    wide = np.empty((state.chunk, len(state.centres)))
-    for rows, tile in state.chunks():
+    return over_rows(state.operator, _moment, state.centres, state.chunk, weighted)
+
+
+def _moment(
+    operator: Any,
+    start: int,
+    stop: int,
+    centres: NDArray[np.int64],
+    chunk: int,
+    weighted: NDArray[np.float64],
+    _: Any,
+) -> NDArray[np.float64]:
+    """What rows ``[start, stop)`` give to ``K_mn W Y``."""
+    moments = np.zeros((len(centres), weighted.shape[1]))
+    wide = np.empty((min(chunk, stop - start), len(centres)))
+    for rows, tile in _chunks(operator, centres, chunk, start, stop):
         wide[: len(tile)] = tile
         moments += wide[: len(tile)].T @ weighted[rows]
     return moments
+
+
+def _normal(
+    operator: Any,
+    start: int,
+    stop: int,
+    centres: NDArray[np.int64],
+    chunk: int,
+    narrow: NDArray[Any],
+    roots: NDArray[np.float64],
+    callback: Callable[[int, int], None] | None,
+) -> NDArray[np.float64]:
+    """What rows ``[start, stop)`` give to the lower triangle of the normal equations."""
+    rank = narrow.shape[1]
+    normal = np.zeros((rank, rank), order="F")
+    product = np.empty((min(chunk, stop - start), rank), dtype=operator.dtype)
+    wide = np.empty(product.shape)
+    for rows, tile in _chunks(operator, centres, chunk, start, stop):
+        count = len(tile)
+        np.matmul(tile, narrow, out=product[:count])
+        features = wide[:count]
+        np.multiply(product[:count], roots[rows][:, None], out=features)
+        normal = dsyrk(1.0, features.T, beta=1.0, c=normal, overwrite_c=1, lower=1)
+        if callback is not None:
+            callback(rows.stop - start, stop - start)
+    return normal

@@ -21,7 +21,7 @@ from kernreg.exceptions import (
 )
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.factored import checked_ridge, symmetric_order
-from kernreg.linalg.parts import read_part
+from kernreg.linalg.parts import over_rows, read_part
 from kernreg.linalg.pcg import Progress, smallest_ridge
 from kernreg.linalg.preconditioners.lowrank import as_array
 from kernreg.linalg.projections import Projected, replace_residual, run_pass, start
@@ -99,16 +99,24 @@ class SketchState:
         scale = np.max(np.abs(D), axis=0)
         scale = np.where(scale > 0, scale, 1.0)
         narrow = np.ascontiguousarray(D / scale, dtype=dtype)
-        chunk = min(self.n, max(256, _TILE_BYTES // (dtype.itemsize * len(rows))))
-        buffer = np.empty((chunk, len(rows)), dtype=dtype)
-        image = np.empty((self.n, D.shape[1]))
-        for i0 in range(0, self.n, chunk):
-            i1 = min(i0 + chunk, self.n)
-            tile = read_part(self.operator, slice(i0, i1), rows, buffer[: i1 - i0])
-            image[i0:i1] = tile @ narrow
+        image = over_rows(self.operator, _columns_times, rows, narrow, joined=True)
         image *= scale
         image[rows] += self.ridge[rows, None] * D
         return as_array(image)
+
+
+def _columns_times(
+    operator: Any, start: int, stop: int, rows: NDArray[np.int64], narrow: NDArray[Any], _: Any
+) -> NDArray[np.float64]:
+    """``K[start:stop, rows] narrow``, by chunks."""
+    chunk = min(stop - start, max(256, _TILE_BYTES // (operator.dtype.itemsize * len(rows))))
+    buffer = np.empty((chunk, len(rows)), dtype=operator.dtype)
+    image = np.empty((stop - start, narrow.shape[1]))
+    for i0 in range(start, stop, max(1, chunk)):
+        i1 = min(i0 + chunk, stop)
+        tile = read_part(operator, slice(i0, i1), rows, buffer[: i1 - i0])
+        image[i0 - start : i1 - start] = tile @ narrow
+    return image
 
 
 @dataclass(frozen=True)
