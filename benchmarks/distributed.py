@@ -1,8 +1,9 @@
 """Two processes of one thread against one of two: ``python -m benchmarks.distributed``.
 
-Each job is started by ``torchrun`` and takes the median of some repetitions. Writes seconds of a
-product, of a solve and of a prediction to ``benchmarks/results/distributed.json``, and the
-efficiency: time of one process over that of two, as both have the same number of threads.
+Each job is started by ``torchrun``. Writes seconds of a product and of a prediction, the medians of
+some repetitions, and of one solve, to ``benchmarks/results/distributed.json``, and the
+efficiency: time of one process with 2 threads over that of two processes, and half the time of one
+process with 1 thread over it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from kernreg import KernelOperator, distributed
 from kernreg.linalg import PCG, led
 
 ALPHA, TOL = 1e-3, 1e-6
-ROWS, FEATURES, NEW = 8000, 20, 2000
+ROWS, FEATURES, NEW = 6000, 20, 2000
 RESULT = Path(__file__).with_name("results") / "distributed.json"
 
 
@@ -70,8 +71,12 @@ def member(threads: int, repeat: int) -> dict[str, Any]:
     found["product"] = seconds(lambda: led(operator, lambda K: K @ Y), repeat)
     found["prediction"] = seconds(predict, repeat)
     for storage in ("recomputed", "packed"):
-        found[f"solve, tiles {storage}"] = seconds(lambda s=storage: solve(s), repeat)  # type: ignore[misc]
-        found[f"iterations, tiles {storage}"] = solve(storage).stats.iterations
+        steps: list[int] = []
+        found[f"solve, tiles {storage}"] = seconds(
+            lambda s=storage, steps=steps: steps.append(solve(s).stats.iterations),  # type: ignore[misc]
+            1,
+        )
+        found[f"iterations, tiles {storage}"] = steps[0]
     return found
 
 
@@ -102,7 +107,9 @@ def main() -> None:
         if distributed.rank() == 0:
             arguments.out.write_text(json.dumps(found))
         return
-    one, two = (measured(p, 2 // p, arguments.repeat) for p in (1, 2))
+    cases = ((1, 1), (1, 2), (2, 1))
+    half, one, two = (measured(p, threads, arguments.repeat) for p, threads in cases)
+    names = [name for name in one if not name.startswith("iterations")]
     result = {
         "n": ROWS,
         "d": FEATURES,
@@ -111,11 +118,12 @@ def main() -> None:
         "dtype": "float32",
         "alpha": ALPHA,
         "tol": TOL,
+        "one process, 1 thread": half,
         "one process, 2 threads": one,
         "two processes, 1 thread each": two,
-        "efficiency": {
-            name: one[name] / two[name] for name in one if not name.startswith("iterations")
-        },
+        "efficiency against 2 threads": {name: one[name] / two[name] for name in names},
+        "efficiency against 1 thread": {name: half[name] / two[name] / 2 for name in names},
+        "load of the machine at the end": os.getloadavg()[0],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "torch": torch.__version__,
     }

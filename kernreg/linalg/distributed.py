@@ -240,8 +240,8 @@ class DistributedOperator:
         if not self._member.warned:
             self._member.warned = True
             warnings.warn(
-                "Panels and whole matrices are evaluated on rank 0 alone, while "
-                f"{job.processes() - 1} others wait: Cholesky and Eigh are not distributed.",
+                "Panels and whole matrices are evaluated on rank 0 alone while the other processes "
+                "wait: Cholesky and Eigh, as solvers or preconditioners, are not distributed.",
                 stacklevel=4,
             )
 
