@@ -4,8 +4,8 @@
 process of its own and adds it to ``results/large.json``; without arguments it lists the points.
 Methods: ``restricted M`` (M centres, ridge by generalised cross-validation), ``sketch PASSES``
 (goes on from the checkpoint of the last call, in ``--folder``), ``cholesky ROWS`` (a random
-subset), ``nystroem M`` (scikit-learn: Gaussian kernel and ridge regression, both parameters by a
-holdout).
+subset), ``exact ROWS`` (the first ones, by the solver that fits 4 GB), ``nystroem M``
+(scikit-learn: Gaussian kernel and ridge regression, both parameters by a holdout).
 Data: see :func:`kernreg.config.data_dir`; its random tenth is the test set.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.fit_memory import high_water_mark
 from benchmarks.problems import network
-from kernreg import KernelOperator
+from kernreg import KernelOperator, KernelRegressor
 from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.linalg import Cholesky, Eigh, Restricted, SketchAndProject, StreamedOperator
@@ -134,6 +134,28 @@ def cholesky(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarra
     }
 
 
+def exact(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, n: int) -> Any:
+    ridge = tuned_ridge(X, y)
+    model = KernelRegressor(
+        NET, alpha=ridge, alpha_scale="absolute", dtype="float32", max_memory="4GB"
+    )
+    started = time.perf_counter()
+    model.fit(X[:n], y[:n])
+    seconds = time.perf_counter() - started
+    solution = model.solution_
+    return {
+        "seconds": seconds,
+        "ridge": ridge,
+        "solver": model.plan_.solver,
+        "storage": model.plan_.storage,
+        "status": solution.status.name,
+        "iterations": solution.stats.iterations,
+        "residual": solution.stats.residuals[-1] if solution.stats.residuals else None,
+        "r2": r2(y_test, model.predict(X_test)),
+        "predicted_bytes": model.plan_.peak_bytes,
+    }
+
+
 def nystroem(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, m: int) -> Any:
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import Ridge
@@ -178,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?")
     parser.add_argument(
-        "method", nargs="?", choices=["restricted", "sketch", "cholesky", "nystroem"]
+        "method", nargs="?", choices=["restricted", "sketch", "cholesky", "exact", "nystroem"]
     )
     parser.add_argument("size", nargs="?", type=int)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
