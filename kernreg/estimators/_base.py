@@ -25,7 +25,12 @@ from kernreg.estimators import persistence
 from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
 from kernreg.estimators._progress import progress
-from kernreg.estimators._solve import chosen_solver, require_leave_one_out, solve_alphas
+from kernreg.estimators._solve import (
+    chosen_solver,
+    require_leave_one_out,
+    require_rows,
+    solve_alphas,
+)
 from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.budget import memory_budget
@@ -265,6 +270,7 @@ class KernelModel(BaseEstimator):
             max_memory=self.max_memory,
             n_alphas=len(self._alphas()),
             device=self.device,
+            leave_one_out=self._wants_loo(len(X)),
         )
 
     def _count_targets(self, y: Any) -> int:
@@ -284,6 +290,7 @@ class KernelModel(BaseEstimator):
             return X, y, np.ones(len(X))
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
+        require_rows(self.solver, int(kept.sum()), len(X))
         return (X, y, weights) if kept.all() else (X[kept], y[kept], weights[kept])
 
     def _fit_targets(
@@ -294,7 +301,9 @@ class KernelModel(BaseEstimator):
         alphas = self._alphas()
         columns = targets.reshape(len(X), -1)
         if not alphas.all():
+            given = len(X)
             X, columns, weights = merge_equal_rows(X, columns, weights)
+            require_rows(self.solver, len(X), given)
         network = self._network()
         planned = from_first(lambda: self._plan(X, columns.shape[1]))
         operator = KernelOperator(

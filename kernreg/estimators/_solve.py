@@ -14,9 +14,10 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.plan import Plan, Solver, bounded_pcg, named_solver
+from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.solution import Solution
 
-__all__ = ["Choice", "chosen_solver", "require_leave_one_out", "solve_alphas"]
+__all__ = ["Choice", "chosen_solver", "require_leave_one_out", "require_rows", "solve_alphas"]
 
 Floats = NDArray[np.float64]
 Callback = Callable[[int, int], None] | None
@@ -51,6 +52,15 @@ def require_leave_one_out(solver: Solver) -> None:
         raise InvalidInputError(
             f"solver={solver!r} gives no leave-one-out errors to choose alpha by: give alpha as "
             "one number, or use solver='eigh' or 'cholesky'."
+        )
+
+
+def require_rows(solver: Solver, n: int, given: int) -> None:
+    """Raise InvalidInputError if rows that a solver names by number were dropped or merged."""
+    if n < given and isinstance(solver, Restricted) and np.ndim(solver.centres):
+        raise InvalidInputError(
+            f"{given - n} of {given} rows have weight 0 or equal another row, so numbers of rows "
+            "no longer name the centres: drop those rows before fit, or give how many centres."
         )
 
 

@@ -64,7 +64,7 @@ def gram(
     device : device, optional
         "cpu" or "cuda"; where the data are if left out.
     backend : str
-        "auto", "cpu", "triton" or "reference".
+        "auto", "cpu", "triton", "cuda" or "reference".
     out : array of shape (n1, n2), optional
         Where to write, on the device or in host memory (a tuple of arrays for two kernels).
     exact : bool

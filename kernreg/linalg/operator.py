@@ -60,7 +60,7 @@ class KernelOperator(Parts):
     device : device, optional
         "cpu" or "cuda"; where the data are if left out.
     backend : str
-        "auto", "cpu", "triton" or "reference".
+        "auto", "cpu", "triton", "cuda" or "reference".
     exact : bool
         Run every layer; no profile pass.
     precision : {"tf32x3", "ieee", "tf32", "bf16x3"}

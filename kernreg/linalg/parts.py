@@ -16,7 +16,7 @@ from kernreg.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from kernreg.linalg.operator import KernelOperator
 
-__all__ = ["Parts", "over_rows", "read_part", "row_numbers"]
+__all__ = ["Parts", "over_rows", "read_part", "require_parts", "row_numbers"]
 
 Rows = slice | ArrayLike
 
@@ -139,6 +139,15 @@ class Parts(ABC):
     def _require_symmetric(self, name: str) -> None:
         if not self.symmetric:
             raise InvalidInputError(f"{name} is for symmetric operators.")
+
+
+def require_parts(operator: Any) -> None:
+    """Raise InvalidInputError for an operator that gives no parts by row numbers."""
+    if not (hasattr(operator, "part") and hasattr(operator, "take")):
+        raise InvalidInputError(
+            f"{type(operator).__name__} has no parts by row numbers: solve with the KernelOperator "
+            "that it was made from, or with Cholesky or PCG"
+        )
 
 
 def read_part(operator: Any, rows: Rows, columns: Rows, out: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernreg.backends.base import CPU
+from kernreg.distributed import processes
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.budget import enough, memory_budget, readable
 from kernreg.linalg.cholesky import Cholesky
@@ -68,8 +69,8 @@ class Plan:
     solver : str
         ``"cholesky"``, ``"eigh"``, ``"pcg"``, ``"out_of_core"``, ``"restricted"`` or ``"sketch"``.
     storage : str
-        ``"packed"`` (half the matrix), ``"dense"``, ``"recomputed"`` (none of it) ``"disk"``
-        or ``"centres"`` (columns of some rows).
+        ``"packed"`` (half the matrix), ``"dense"``, ``"recomputed"`` (none of it), ``"disk"``
+        ``"centres"`` (columns of some rows) or ``"factor"`` (a float32 one that preconditions).
     block : int
         Rows of a panel.
     peak_bytes : int
@@ -117,6 +118,7 @@ def plan(
     max_memory: str | float | None = None,
     n_alphas: int = 1,
     device: Any = None,
+    leave_one_out: bool = False,
 ) -> Plan:
     """Choose between the solvers, or check the one asked for.
 
@@ -137,6 +139,8 @@ def plan(
         Ridges that will be tried; from eight on, one eigendecomposition is cheaper.
     device : device, optional
         Where the kernel is evaluated and factored; the CPU if left out.
+    leave_one_out : bool, default=False
+        Whether errors of it are wanted, which direct solvers give; several ridges want them.
 
     Returns
     -------
@@ -173,7 +177,7 @@ def plan(
             f"Expected solver {', '.join(map(repr, ('auto', *NAMES[:-1])))} or {NAMES[-1]!r}, "
             f"found {solver!r}."
         )
-    names = ["cholesky", "eigh"] + ["pcg"] * (n_alphas == 1)
+    names = ["cholesky", "eigh"] + ["pcg"] * (n_alphas == 1 and not leave_one_out)
     names += [asked] * (asked not in ("auto", *names))
     # A decomposition runs on the CPU, wherever the kernel is.
     homes = {name: CPU if name == "eigh" else where for name in names}
@@ -257,7 +261,10 @@ class _Needs:
         """What is kept of the matrix, and where."""
         if name != "pcg":
             return _STORAGE[name]
-        return "packed" if self.pcg(n, dtype)[0].keeps(n, dtype) else "recomputed"
+        solver = self.pcg(n, dtype)[0]
+        if isinstance(solver.preconditioner, LowPrecisionCholesky):
+            return "factor"
+        return "packed" if solver.keeps(n, dtype) else "recomputed"
 
     def block(self, name: str, n: int) -> int:
         """Rows of a panel."""
@@ -303,9 +310,10 @@ def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
         - _product_bytes(n, d)
         - PCG(None, storage="recomputed").peak_bytes(n, n_outputs, dtype)
     )
-    # A factor in float32 is the best preconditioner by far, where float64 tiles do not fit.
+    # A factor in float32 is the best preconditioner by far, but one process makes it alone.
     factor = LowPrecisionCholesky()
-    if np.dtype(dtype) == np.float64 and factor.peak_bytes(n) <= room:
+    alone = processes() == 1
+    if alone and np.dtype(dtype) == np.float64 and factor.peak_bytes(n) <= room:
         return PCG(factor, storage="recomputed")
     fits = bisect.bisect_right(
         range(1, n + 1), room // 2, key=lambda rank: RPCholesky(rank).peak_bytes(n)

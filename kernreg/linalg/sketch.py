@@ -21,7 +21,7 @@ from kernreg.exceptions import (
 )
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.factored import checked_ridge, symmetric_order
-from kernreg.linalg.parts import over_rows, read_part
+from kernreg.linalg.parts import over_rows, read_part, require_parts
 from kernreg.linalg.pcg import Progress, smallest_ridge
 from kernreg.linalg.preconditioners.lowrank import as_array
 from kernreg.linalg.projections import Projected, replace_residual, run_pass, start
@@ -238,6 +238,7 @@ class SketchAndProject:
             Operator not symmetric, or bad ridge.
         """
         started = time.perf_counter()
+        require_parts(operator)
         shift = checked_ridge(ridge, symmetric_order(operator))
         exact = operator.astype("float64")
         low = float(shift.min()) >= smallest_ridge(operator)

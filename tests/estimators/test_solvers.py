@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernreg import KernelRegressor, load, nn
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg import (
     PCG,
     LowPrecisionCholesky,
@@ -108,3 +108,27 @@ def test_alpha_is_chosen_by_direct_solvers_only(solver):
     X, Y = data(20)
     with pytest.raises(InvalidInputError, match="give alpha as one number"):
         KernelRegressor(NET, alpha=[0.1, 1.0], solver=solver).fit(X, Y)
+
+
+def test_numbers_of_centres_are_those_of_the_rows_given():
+    X, Y = data(60)
+    by_number = Restricted(centres=[0, 5, 7])
+    model = KernelRegressor(NET, alpha=1e-3, solver=by_number).fit(X, Y)
+    np.testing.assert_array_equal(model.X_fit_, X[[0, 5, 7]])
+    weights = np.ones(60)
+    weights[3] = 0
+    with pytest.raises(InvalidInputError, match="1 of 60 rows have weight 0"):
+        KernelRegressor(NET, alpha=1e-3, solver=by_number).fit(X, Y, sample_weight=weights)
+    X[8] = X[9]
+    with pytest.raises(InvalidInputError, match="equal another row"):
+        KernelRegressor(NET, alpha=0, solver=by_number).fit(X, Y)
+
+
+@chosen_freely
+def test_a_choice_of_one_alpha_is_a_choice():
+    """Leave-one-out is wanted, so conjugate gradients are not offered."""
+    X, Y = data(1500)
+    model = KernelRegressor(NET, alpha=[1e-3], max_memory="22MB")
+    with pytest.raises(MemoryBudgetError, match="cholesky needs") as caught:
+        model.fit(X, Y)
+    assert "pcg" not in str(caught.value)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import re
 
 import psutil
@@ -169,6 +170,12 @@ def test_float64_that_does_not_fit_is_preconditioned_in_float32():
     assert plan(20_000, 10, dtype="float64", max_memory=budget).solver == "pcg"
     solver = bounded_pcg(20_000, 10, 1, "float64", int(budget))
     assert isinstance(solver.preconditioner, LowPrecisionCholesky)
+
+
+def test_a_factor_of_one_process_preconditions_no_job(monkeypatch):
+    monkeypatch.setattr(importlib.import_module("kernreg.linalg.plan"), "processes", lambda: 2)
+    solver = bounded_pcg(20_000, 10, 1, "float64", 10**10)
+    assert not isinstance(solver.preconditioner, LowPrecisionCholesky)
 
 
 def test_solvers_on_disk_are_planned_as_they_are(tmp_path):

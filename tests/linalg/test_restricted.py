@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from kernreg import KernelOperator, nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import Cholesky, ParquetRows, Restricted, Status, StreamedOperator
+from kernreg.linalg import (
+    Cholesky,
+    PackedOperator,
+    ParquetRows,
+    Restricted,
+    SketchAndProject,
+    Status,
+    StreamedOperator,
+)
 from tests.contracts.solver import SolverContract, backward_error, gaussian_points, kernel_matrix
 from tests.linalg.dense import DenseOperator, PointOperator
 
@@ -280,3 +288,10 @@ def test_backward_error_of_the_dense_case_is_small_too():
     found = solved(DenseOperator(K), 0.5, Y, centres=np.arange(60))[0]
     cond = np.linalg.cond(K)
     assert backward_error(K + 0.5 * np.eye(60), found.value, Y) < 60 * cond * EPS
+
+
+@pytest.mark.parametrize("solver", [Restricted(centres=3), SketchAndProject()])
+def test_operators_without_parts_are_refused(solver):
+    K = PackedOperator(DenseOperator(np.eye(5)))
+    with pytest.raises(InvalidInputError, match="PackedOperator has no parts"):
+        solver.init(K, 0.1)
