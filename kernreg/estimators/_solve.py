@@ -42,7 +42,9 @@ def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> 
         return solver
     if plan.solver == "pcg":
         n, d = operator.shape[0], operator.n_features
-        return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes)
+        # The plan counts a copy of the data on a GPU.
+        copied = 0 if operator.device.type == "cpu" else n * d * operator.dtype.itemsize
+        return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes - copied)
     return named_solver(plan.solver)
 
 

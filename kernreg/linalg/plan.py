@@ -366,6 +366,11 @@ def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: _Ne
         for name, peak in others.items()
         if peak <= budgets[name]
     ]
+    if "pcg" not in budgets:
+        room = {**budgets, "pcg": budgets["cholesky"]}
+        peak = dataclasses.replace(free, budgets=room).bytes("pcg", n, dtype)
+        if peak <= room["pcg"]:
+            remedies.append(f"give one alpha, for which solver='pcg' needs {readable(peak)}")
     single = needs.bytes("cholesky", n, np.dtype(np.float32))
     if len(remedies) == 1 and dtype == np.float64 and single <= budgets["cholesky"]:
         remedies.append(f"in Python use solver='cholesky', dtype='float32' ({readable(single)})")
