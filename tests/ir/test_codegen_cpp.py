@@ -40,7 +40,7 @@ def test_text() -> None:
 def test_names_are_defined_before_use(fn: nn.Nonlinearity) -> None:
     lines = dual_struct(0, repr(fn), trace_dual(fn)).splitlines()
     known = {"rho", "gap"}
-    for line in lines[5:-5]:
+    for line in lines[6:-5]:
         match = re.fullmatch(r"    const (T|bool) (\w+) = (.*);", line)
         assert match is not None
         kind, name, expression = match.groups()
@@ -50,6 +50,13 @@ def test_names_are_defined_before_use(fn: nn.Nonlinearity) -> None:
         known.add(name)
     for line in lines[-5:-2]:
         assert set(re.findall(r"\b[vc]\d+\b", line)) <= known
+
+
+def test_comparisons_with_zero_vanish_where_no_correlation_is_negative() -> None:
+    text = dual_struct(0, "", trace_dual(nn.Relu()))
+    assert "POSITIVE ? rho : max_(rho, T(0.0))" in text
+    assert "POSITIVE || rho > T(0.0)" in text
+    assert "POSITIVE" not in dual_struct(0, "", trace_dual(nn.Exp())).split("eval", 1)[1]
 
 
 def test_literals_are_of_the_type_of_the_arithmetic() -> None:
