@@ -11,7 +11,15 @@ import typer
 from kernreg import nn
 from kernreg.cli.console import as_option, stdout
 from kernreg.cli.models import _alpha
-from kernreg.cli.options import MaxMemory, Target, Task, TaskOption
+from kernreg.cli.options import (
+    FloatName,
+    MaxMemory,
+    SolverName,
+    Target,
+    Task,
+    TaskOption,
+    check_solver,
+)
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 
 __all__ = ["explain"]
@@ -34,6 +42,8 @@ def explain(
     alpha: Annotated[
         str, typer.Option(help="With NETWORK and --data: the ridge, as for fit.")
     ] = "auto",
+    solver: SolverName = "auto",
+    dtype: FloatName = "float64",
 ) -> None:
     """Say what would be computed, by what, and at what cost; compute nothing."""
     from kernreg._wording import did_you_mean
@@ -42,13 +52,14 @@ def explain(
     from kernreg.estimators._explain import labelled
 
     ridges = _alpha(alpha)
+    check_solver(solver, dtype)
     kind = cast(Literal["auto"], task.value)
     if looks_like_network(what):
         network = parse_network(what)
         if data is None:
             text = labelled(_network(network))
         else:
-            text = _fit(network, data, target, kind, max_memory, ridges)
+            text = _fit(network, data, target, kind, max_memory, ridges, solver, dtype)
     elif what in BUILTIN or Path(what).exists():
         text = labelled(_baseline(what, target, kind, max_memory))
     else:
@@ -78,13 +89,15 @@ def _fit(
     task: Literal["auto"],
     max_memory: str,
     alpha: float | np.ndarray,
+    solver: str,
+    dtype: str,
 ) -> str:
     from kernreg import KernelClassifier, KernelRegressor
     from kernreg.datasets import load
 
     loaded = load(data, target, task)
     kind = KernelRegressor if loaded.task == "regression" else KernelClassifier
-    model = kind(network, alpha=alpha, dtype="float64", max_memory=max_memory)
+    model = kind(network, alpha=alpha, solver=solver, dtype=dtype, max_memory=max_memory)
     return str(model.explain(loaded.X, loaded.y))
 
 

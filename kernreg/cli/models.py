@@ -17,14 +17,17 @@ from kernreg._wording import counted
 from kernreg.cli.console import join_job, stderr, stdout
 from kernreg.cli.options import (
     DataArgument,
+    FloatName,
     Kernel,
     MaxMemory,
     Network,
     ScalingName,
+    SolverName,
     Target,
     Task,
     TaskOption,
     check_choice,
+    check_solver,
 )
 from kernreg.exceptions import InvalidInputError, KernregError, ModelFileError
 
@@ -49,10 +52,8 @@ def fit(
     target: Target = None,
     task: TaskOption = Task.auto,
     scaling: ScalingName = "standard",
-    solver: Annotated[
-        str, typer.Option(help="auto, cholesky, eigh; pcg, sketch, restricted need no matrix.")
-    ] = "auto",
-    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    solver: SolverName = "auto",
+    dtype: FloatName = "float64",
     max_memory: MaxMemory = "4GB",
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
@@ -60,12 +61,10 @@ def fit(
     from kernreg.cli.networks import parse_network
     from kernreg.datasets import load
     from kernreg.linalg.budget import memory_budget
-    from kernreg.linalg.plan import NAMES
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
-    check_choice("--solver", solver, ("auto", *NAMES))
-    check_choice("--dtype", dtype, ("float64", "float32"))
+    check_solver(solver, dtype)
     parsed = parse_network(network)
     ridges = _alpha(alpha)
     writes = join_job()

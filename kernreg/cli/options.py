@@ -11,16 +11,19 @@ from kernreg.exceptions import InvalidInputError
 
 __all__ = [
     "DataArgument",
+    "FloatName",
     "Kernel",
     "MaxMemory",
     "Network",
     "Scaling",
     "ScalingName",
     "Seed",
+    "SolverName",
     "Target",
     "Task",
     "TaskOption",
     "check_choice",
+    "check_solver",
 ]
 
 
@@ -61,7 +64,23 @@ Network = Annotated[
     ),
 ]
 Kernel = Annotated[str, typer.Option(help="ntk or nngp.")]
+SolverName = Annotated[
+    str,
+    typer.Option(
+        help="auto, cholesky or eigh; with a number as --alpha also pcg, sketch or restricted, "
+        "which need no matrix in memory."
+    ),
+]
+FloatName = Annotated[str, typer.Option("--dtype", help="float64 or float32.")]
 ScalingName = Annotated[str, typer.Option("--scaling", help="standard or common.")]
+
+
+def check_solver(solver: str, dtype: str) -> None:
+    """Raise InvalidInputError for an unknown solver or type of entries."""
+    from kernreg.linalg.plan import NAMES
+
+    check_choice("--solver", solver, ("auto", *NAMES))
+    check_choice("--dtype", dtype, ("float64", "float32"))
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

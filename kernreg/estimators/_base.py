@@ -33,7 +33,7 @@ from kernreg.estimators._solve import (
 )
 from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.budget import memory_budget
+from kernreg.linalg.budget import PANEL_BYTES, memory_budget
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.distributed import led
 from kernreg.linalg.eigh import Eigh
@@ -46,9 +46,6 @@ from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.sketch import SketchAndProject
 
 __all__ = ["KernelModel"]
-
-# A block of kernel entries that predict holds: large enough for speed, small beside the data.
-_BLOCK_BYTES = 2**26
 
 
 class KernelModel(BaseEstimator):
@@ -404,7 +401,7 @@ class KernelModel(BaseEstimator):
     def _rows_per_block(self) -> int:
         """Rows of a block; never a function of the memory that happens to be free."""
         row = len(self.X_fit_) * self.X_fit_.dtype.itemsize
-        allowed = _BLOCK_BYTES
+        allowed = PANEL_BYTES
         if self.max_memory is not None:
             budget = memory_budget(self.max_memory)
             if row > budget:

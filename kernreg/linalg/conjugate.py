@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import NotPositiveDefiniteError
+from kernreg.linalg.columns import dots, norms, worst
 from kernreg.linalg.refine import backward_target
 
 __all__ = ["Iterates", "System", "iterate", "reopen", "start"]
@@ -98,17 +99,9 @@ class Iterates:
     history: list[float]
 
 
-def _norms(V: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(V, axis=0))
-
-
-def _dots(U: NDArray[np.float64], V: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.einsum("nt,nt->t", U, V))
-
-
 def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
     """Iterates of the solution zero, whose residual is the right-hand side."""
-    sizes = _norms(rhs)
+    sizes = norms(rhs)
     direction = system.precondition(rhs, np.arange(rhs.shape[1]))
     live = sizes > 0
     return Iterates(
@@ -116,7 +109,7 @@ def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
         residual=rhs.copy(),
         direction=direction,
         anchor=np.zeros_like(rhs),
-        energy=_dots(rhs, direction),
+        energy=dots(rhs, direction),
         sizes=sizes,
         reference=sizes.copy(),
         open=live.copy(),
@@ -138,13 +131,13 @@ def reopen(
 
     For iterates whose tolerance or preconditioner was another, or that had come to an end.
     """
-    norm_b = _norms(rhs)
+    norm_b = norms(rhs)
     at.open, at.active, at.solved = norm_b > 0, norm_b > 0, norm_b == 0
     _check(system, rhs, norm_b, at, tol, strict)
     c = np.flatnonzero(at.open)
     if len(c):
         at.direction[:, c] = system.precondition(at.residual[:, c], c)
-        at.energy[c] = _dots(at.residual[:, c], at.direction[:, c])
+        at.energy[c] = dots(at.residual[:, c], at.direction[:, c])
 
 
 def iterate(
@@ -198,7 +191,7 @@ def iterate(
     SIAM J. Sci. Comput. 22 (2000).
     Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000).
     """
-    norm_b = _norms(rhs)
+    norm_b = norms(rhs)
     while at.open.any():
         if at.iteration >= max_iter:
             if at.unchecked:
@@ -210,8 +203,8 @@ def iterate(
             image = system.product(direction, c, exact=False)
         else:
             image = _first_product(system, direction, c, at)
-        curvature, length = _dots(direction, image), _norms(direction)
-        at.norm = max(at.norm, float(np.max(_norms(image) / np.where(length > 0, length, 1.0))))
+        curvature, length = dots(direction, image), norms(direction)
+        at.norm = max(at.norm, float(np.max(norms(image) / np.where(length > 0, length, 1.0))))
         usable = (curvature > 0) & (energy > 0)
         if not system.low:
             _require_positive(curvature, length, at.norm, len(rhs))
@@ -219,11 +212,11 @@ def iterate(
         at.x[:, c] += rate * direction
         image *= rate
         at.residual[:, c] -= image
-        at.sizes[c] = _norms(at.residual[:, c])
+        at.sizes[c] = norms(at.residual[:, c])
         at.iteration += 1
         at.finished[c] = at.iteration
         at.unchecked += 1
-        at.history.append(_relative(at.sizes, norm_b))
+        at.history.append(worst(at.sizes, norm_b))
         goal = _MARGIN * tol * norm_b
         if system.low:
             goal = np.maximum(goal, _STRIDE * at.reference)
@@ -271,13 +264,9 @@ def _turn(
     place = np.searchsorted(moved, a[going])
     mix = np.zeros(len(a))
     # Polak-Ribiere form: tolerates replaced residuals and rounding in the preconditioner.
-    mix[going] = -_dots(image[:, place], z[:, going]) / energy[place]
+    mix[going] = -dots(image[:, place], z[:, going]) / energy[place]
     at.direction[:, a] = z + mix * at.direction[:, a]
-    at.energy[a] = _dots(at.residual[:, a], z)
-
-
-def _relative(sizes: NDArray[np.float64], norm_b: NDArray[np.float64]) -> float:
-    return float(np.max(sizes / np.where(norm_b > 0, norm_b, 1.0), initial=0.0))
+    at.energy[a] = dots(at.residual[:, a], z)
 
 
 def _require_positive(
@@ -309,9 +298,9 @@ def _check(
     """
     c = np.flatnonzero(at.open)
     true = rhs[:, c] - system.product(at.x[:, c], c, exact=True)
-    sizes, before = _norms(true), at.reference[c]
-    apart = _norms(true - at.residual[:, c])
-    rounding = _EPS * (at.norm * _norms(at.x[:, c]) + norm_b[c])
+    sizes, before = norms(true), at.reference[c]
+    apart = norms(true - at.residual[:, c])
+    rounding = _EPS * (at.norm * norms(at.x[:, c]) + norm_b[c])
     target = np.maximum(tol * norm_b[c], backward_target(rounding, norm_b[c], strict))
     solved = sizes <= target
     halted = np.zeros(len(c), dtype=bool) if broken is None else broken[c]
@@ -330,7 +319,7 @@ def _check(
         r = c[revert]
         at.x[:, r] = at.anchor[:, r]
         true[:, revert] = rhs[:, r] - system.product(at.x[:, r], r, exact=True)
-        sizes = _norms(true)
+        sizes = norms(true)
         restart |= revert
     at.residual[:, c] = true
     at.sizes[c] = at.reference[c] = sizes
@@ -338,7 +327,7 @@ def _check(
     at.solved[c] = solved
     at.open[c] = at.active[c] = ~solved & ~stuck
     at.unchecked = 0
-    at.history[-1] = _relative(at.sizes, norm_b)
+    at.history[-1] = worst(at.sizes, norm_b)
     fresh = np.zeros(len(norm_b), dtype=bool)
     fresh[c] = restart
     logger.debug("iteration %d: true residual %.2e", at.iteration, at.history[-1])

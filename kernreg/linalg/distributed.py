@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kernreg import distributed as job
 from kernreg.exceptions import DistributedError
+from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.factored import symmetric_order
 from kernreg.linalg.inputs import KINDS
 from kernreg.linalg.packed import PackedPanels
@@ -28,7 +29,6 @@ __all__ = ["DistributedOperator", "led", "write_store"]
 
 Result = TypeVar("Result")
 
-_PANEL_BYTES = 64 * 2**20
 # Rows that stand for all of the matrix, and how far their float32 entries may be apart between
 # processors, of the largest.
 _PROBES, _SAME = 4, 1e-3
@@ -89,7 +89,7 @@ class _Member:
         source = torch.from_numpy(lines).to(operator.device, kind)
         result = torch.zeros_like(source)
         start, stop = self.rows_of
-        step = max(1, _PANEL_BYTES // (operator.dtype.itemsize * max(1, stop)))
+        step = max(1, PANEL_BYTES // (operator.dtype.itemsize * max(1, stop)))
         with full_precision():
             for i0 in range(start, stop, step):
                 i1 = min(i0 + step, stop)

@@ -14,7 +14,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
-from kernreg.linalg.factored import checked_ridge, symmetric_order
+from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Eigh", "EighState", "RidgePath"]
@@ -286,9 +286,7 @@ class Eigh:
         """
         n = len(state.values)
         values = finite_right_hand_side(Y, n)
-        sequence = np.atleast_1d(np.asarray(ridges, dtype=np.float64))
-        if sequence.ndim != 1 or not np.isfinite(sequence).all() or (sequence < 0).any():
-            raise InvalidInputError("expected a one-dimensional sequence of finite ridges >= 0")
+        sequence = checked_ridges(ridges)
         spectra = [state.shifted(float(ridge)) for ridge in sequence]
         jitter = np.array([found for _, found in spectra])
         _warn_jitter(float(jitter.max(initial=0.0)))

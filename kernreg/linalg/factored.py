@@ -20,7 +20,7 @@ from kernreg.linalg.panels import Staircase, full_precision
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
-__all__ = ["CholeskyState", "Factoring", "checked_ridge", "symmetric_order"]
+__all__ = ["CholeskyState", "Factoring", "checked_ridge", "checked_ridges", "symmetric_order"]
 
 _DEFAULT_PRODUCTS = 40
 
@@ -47,6 +47,16 @@ def checked_ridge(ridge: Any, n: int) -> NDArray[np.float64]:
     if not np.isfinite(values).all() or (values < 0).any():
         raise InvalidInputError("expected a finite ridge >= 0")
     return np.ascontiguousarray(np.broadcast_to(values, (n,)))
+
+
+def checked_ridges(ridges: Any) -> NDArray[np.float64]:
+    """A non-empty sequence of ridges as a float64 array, each finite and not negative."""
+    values = np.atleast_1d(np.asarray(ridges, dtype=np.float64))
+    if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values >= 0)).all():
+        raise InvalidInputError(
+            "expected a non-empty one-dimensional sequence of finite ridges >= 0"
+        )
+    return values
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ from kernreg.exceptions import ConvergenceWarning, InvalidInputError, MemoryBudg
 from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
-from kernreg.linalg.factored import checked_ridge, symmetric_order
+from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
 from kernreg.linalg.packed import PackedOperator, keep, kept_bytes
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
@@ -322,9 +322,7 @@ class PCG:
         ridge takes alone; operations and vectors are those of r solves.
         """
         values = finite_right_hand_side(Y, state.n)
-        sequence = np.atleast_1d(np.asarray(ridges, dtype=np.float64))
-        if sequence.ndim != 1 or not np.isfinite(sequence).all() or (sequence < 0).any():
-            raise InvalidInputError("expected a one-dimensional sequence of finite ridges >= 0")
+        sequence = checked_ridges(ridges)
         if float(sequence.min(initial=np.inf)) * float(state.profile.min()) < state.noise:
             state.raise_precision()
         t = values.size // state.n

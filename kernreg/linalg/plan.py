@@ -13,11 +13,10 @@ import numpy as np
 from kernreg.backends.base import CPU
 from kernreg.distributed import processes
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.budget import enough, memory_budget, readable
+from kernreg.linalg.budget import PANEL_BYTES, enough, memory_budget, readable
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.inputs import check_device
-from kernreg.linalg.operator import PANEL_BYTES
 from kernreg.linalg.out_of_core import OutOfCoreCholesky
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.preconditioners import LowPrecisionCholesky, RPCholesky

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kernreg.linalg.columns import norms
+
 __all__ = ["Refined", "SymmetricProduct", "backward_target", "refine"]
 
 logger = logging.getLogger(__name__)
@@ -122,10 +124,6 @@ class Refined:
     converged: NDArray[np.bool_]
 
 
-def _norms(V: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(V, axis=0))
-
-
 def refine(
     product: SymmetricProduct,
     precondition: Callable[[NDArray[np.float64]], NDArray[np.float64]],
@@ -168,14 +166,14 @@ def refine(
     Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., chapter 12.
     Notay, Flexible Conjugate Gradients, SIAM J. Sci. Comput. 22 (2000).
     """
-    norm_b = _norms(rhs)
+    norm_b = norms(rhs)
     safe_b = np.where(norm_b > 0, norm_b, 1.0)
     value = precondition(rhs)
     residual = rhs - product(value)
-    sizes = _norms(residual)
+    sizes = norms(residual)
     history = [float(np.max(sizes / safe_b))]
     while True:
-        rounding = _EPS * (product.norm * _norms(value) + norm_b)
+        rounding = _EPS * (product.norm * norms(value) + norm_b)
         target = backward_target(rounding, norm_b, strict)
         done = sizes <= target
         logger.debug("refinement: relative residual %.2e", history[-1])
@@ -183,14 +181,14 @@ def refine(
             break
         step, recurred, travel = _cycle(product, precondition, residual, target, max_products - 1)
         trial = value + step
-        length = _norms(trial)
+        length = norms(trial)
         rounding = _EPS * (product.norm * length + norm_b)
-        bound = _norms(recurred) + rounding
+        bound = norms(recurred) + rounding
         if np.all((travel <= length) & (bound <= backward_target(rounding, norm_b, strict))):
             history.append(float(np.max(bound / safe_b)))
             return Refined(trial, tuple(history), np.ones(len(norm_b), dtype=bool))
         fresh = rhs - product(trial)
-        fresh_sizes = _norms(fresh)
+        fresh_sizes = norms(fresh)
         better = fresh_sizes < sizes
         stalled = not np.any(fresh_sizes[~done] < 0.5 * sizes[~done])
         value = np.where(better, trial, value)
@@ -206,6 +204,17 @@ def refine(
 def backward_target(
     rounding: NDArray[np.float64], norm_b: NDArray[np.float64], strict: bool
 ) -> NDArray[np.float64]:
+    """Residual of each column that counts as solved, shape (t,).
+
+    Parameters
+    ----------
+    rounding : ndarray of shape (t,)
+        ``eps (||A|| ||x|| + ||b||)``.
+    norm_b : ndarray of shape (t,)
+        ``||b||``.
+    strict : bool
+        Ask also for 1e-6 of ``||b||``: the matrix may be singular, see :func:`refine`.
+    """
     target = _BACKWARD * rounding
     return np.minimum(target, _MEANINGFUL * norm_b) if strict else target
 
@@ -233,10 +242,10 @@ def _cycle(
         usable = (curvature > 0) & (energy > 0)
         rate = np.where(usable, energy / np.where(usable, curvature, 1.0), 0.0)
         step += rate * direction
-        travel += rate * _norms(direction)
+        travel += rate * norms(direction)
         image *= rate
         residual -= image
-        if not usable.any() or np.all(~usable | (_norms(residual) <= 0.5 * target)):
+        if not usable.any() or np.all(~usable | (norms(residual) <= 0.5 * target)):
             break
         z = precondition(residual)
         # Polak-Ribiere form: tolerates a preconditioner that rounding makes slightly unsymmetric.

@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.factored import checked_ridge, symmetric_order
+from kernreg.linalg.budget import PANEL_BYTES
+from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
 from kernreg.linalg.parts import over_rows, read_part, require_parts
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
-from kernreg.linalg.restricted_path import RestrictedPath, check_ridges, score
+from kernreg.linalg.restricted_path import RestrictedPath, score
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Restricted", "RestrictedState"]
 
 logger = logging.getLogger(__name__)
 
-# A chunk of kernel entries; features in the same type and in float64 lie beside it.
-_CHUNK_BYTES = 64 * 2**20
 # Rows that centres are drawn from, for each centre; their factor takes at most this much memory.
 _POOL = 25
 _POOL_BYTES = 2**30
@@ -200,7 +199,7 @@ class Restricted:
         return min(n, int(self.centres)) if np.ndim(self.centres) == 0 else len(self.centres)
 
     def _rows(self, m: int, n: int, size: int) -> int:
-        return min(n, self.chunk or max(256, _CHUNK_BYTES // (size * m)))
+        return min(n, self.chunk or max(256, PANEL_BYTES // (size * m)))
 
     @staticmethod
     def _pool(m: int, n: int) -> int:
@@ -347,7 +346,7 @@ class Restricted:
         """
         targets = finite_right_hand_side(Y, state.n)
         columns = targets.reshape(state.n, -1)
-        sequence = check_ridges(ridges)
+        sequence = checked_ridges(ridges)
         inner = state.basis.T @ _moments(state, columns)
         return score(state, columns, inner, sequence, targets.shape[1:], leave_one_out)
 

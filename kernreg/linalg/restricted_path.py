@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.exceptions import InvalidInputError
-
-__all__ = ["RestrictedPath", "check_ridges", "score"]
+__all__ = ["RestrictedPath", "score"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +44,6 @@ class RestrictedPath:
     def best(self) -> int:
         """Number of the ridge with the smallest error, leave-one-out if it is there."""
         return int(np.argmin(self.gcv if self.loo is None else self.loo))
-
-
-def check_ridges(ridges: Any) -> NDArray[np.float64]:
-    """A sequence of finite ridges that are not negative."""
-    sequence = np.atleast_1d(np.asarray(ridges, dtype=np.float64))
-    if sequence.ndim != 1 or not np.isfinite(sequence).all() or (sequence < 0).any():
-        raise InvalidInputError("expected a one-dimensional sequence of finite ridges >= 0")
-    return sequence
 
 
 def score(

@@ -19,7 +19,9 @@ from kernreg.exceptions import (
     InvalidInputError,
     NotPositiveDefiniteError,
 )
+from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.checkpoint import Checkpoint
+from kernreg.linalg.columns import worst
 from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.parts import over_rows, read_part, require_parts
 from kernreg.linalg.pcg import Progress, smallest_ridge
@@ -32,7 +34,6 @@ __all__ = ["SketchAndProject", "SketchState"]
 logger = logging.getLogger(__name__)
 
 _EPS = float(np.finfo(np.float64).eps)
-_TILE_BYTES = 64 * 2**20
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 512, 4096
 # With float32 entries the residual is computed anew whenever it fell to this share.
 _STRIDE = 1e-3
@@ -109,7 +110,7 @@ def _columns_times(
     operator: Any, start: int, stop: int, rows: NDArray[np.int64], narrow: NDArray[Any], _: Any
 ) -> NDArray[np.float64]:
     """``K[start:stop, rows] narrow``, by chunks."""
-    chunk = min(stop - start, max(256, _TILE_BYTES // (operator.dtype.itemsize * len(rows))))
+    chunk = min(stop - start, max(256, PANEL_BYTES // (operator.dtype.itemsize * len(rows))))
     buffer = np.empty((chunk, len(rows)), dtype=operator.dtype)
     image = np.empty((stop - start, narrow.shape[1]))
     for i0 in range(start, stop, max(1, chunk)):
@@ -207,7 +208,7 @@ class SketchAndProject:
         True
         """
         b, size = self._size(n), int(np.dtype(dtype).itemsize)
-        tile = min(n * b * size, max(256 * b * size, _TILE_BYTES))
+        tile = min(n * b * size, max(256 * b * size, PANEL_BYTES))
         return 8 * n * ((2 * self.directions + 10) * n_outputs + 2) + 8 * 2 * b * b + tile
 
     def init(
@@ -306,13 +307,13 @@ class SketchAndProject:
         def after(now: Projected) -> None:
             done = now.rounds * steps + now.step
             if now.step == 0:
-                now.history.append(_relative(np.linalg.norm(now.residual, axis=0), norm_b))
+                now.history.append(worst(np.linalg.norm(now.residual, axis=0), norm_b))
                 self._judge(state, rhs, now, norm_b)
             if file is not None and (done % self.checkpoint_every == 0 or now.solved):
                 file.save(now)
             if callback is not None:
                 score = None if validation is None else validation(now.x.reshape(values.shape))
-                residual = _relative(np.linalg.norm(now.residual, axis=0), norm_b)
+                residual = worst(np.linalg.norm(now.residual, axis=0), norm_b)
                 callback(Progress(done, residual, score))
 
         while not (at.solved or at.stuck or at.passes >= self.max_passes):
@@ -350,7 +351,7 @@ class SketchAndProject:
         true = state.residual(rhs, at.x)
         replace_residual(at, true)
         at.passes += 1
-        at.history[-1] = _relative(at.reference, norm_b)
+        at.history[-1] = worst(at.reference, norm_b)
         open_ = at.reference > target
         at.solved = not open_.any()
         logger.debug("pass %d: true residual %.2e", at.passes, at.history[-1])
@@ -378,7 +379,3 @@ class SketchAndProject:
             at.stuck = False
         at.low = state.low
         return at
-
-
-def _relative(sizes: NDArray[np.float64], norm_b: NDArray[np.float64]) -> float:
-    return float(np.max(sizes / np.where(norm_b > 0, norm_b, 1.0), initial=0.0))

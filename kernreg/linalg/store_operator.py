@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kernreg.exceptions import InvalidInputError, StoreError
 from kernreg.linalg.inputs import KINDS, as_output, common_dtype, deliver
+from kernreg.linalg.parts import row_numbers
 from kernreg.linalg.store import TileStore
 
 __all__ = ["StoredOperator"]
@@ -94,13 +95,7 @@ class StoredOperator:
 
     def rows(self, index: ArrayLike) -> NDArray[Any]:
         """Whole rows by number, of shape (m, n2)."""
-        numbers = np.asarray(index)
-        n = self.shape[0]
-        if numbers.size and (
-            numbers.dtype.kind not in "iu" or not -n <= numbers.min() <= numbers.max() < n
-        ):
-            raise IndexError(f"expected row numbers below {n}, found {index!r}")
-        numbers = numbers.reshape(-1).astype(np.int64) % n
+        numbers = row_numbers(index, self.shape[0])
         result = np.empty((len(numbers), self.shape[1]), dtype=self.dtype)
         size = self.store.tile
         for row in np.unique(numbers // size):

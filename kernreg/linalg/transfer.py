@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernreg.backends.base import CPU, Bound, Part
 from kernreg.exceptions import MemoryBudgetError
+from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.inputs import within_memory
 from kernreg.linalg.panels import panel_bounds
 
@@ -23,8 +24,6 @@ __all__ = ["GpuQueues", "InOrder", "Queues", "fill", "fill_host"]
 
 logger = logging.getLogger(__name__)
 
-# Of a panel, all kernels together: its transfer takes far longer than its launch.
-_PANEL_BYTES = 64 * 2**20
 # The fewest rows of a panel: the tiles of a GPU would be half empty below.
 _TILE = 64
 
@@ -131,7 +130,7 @@ def fill_host(
     """
     half = symmetric and (part.i0, part.i1) == (part.j0, part.j1)
     size = sum(out.element_size() for out in outs.values())
-    rows = _rounded(_PANEL_BYTES // (size * max(1, part.j1 - part.j0)))
+    rows = _rounded(PANEL_BYTES // (size * max(1, part.j1 - part.j0)))
     done = part.i0
     while done < part.i1:
         lack = None

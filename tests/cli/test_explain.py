@@ -126,3 +126,22 @@ def test_bad_data(refused, tmp_path):
     regression_table().assign(size=np.nan).to_csv(tmp_path / "t.csv", index=False)
     assert "'size' (40)" in refused("explain", tmp_path / "t.csv")
     assert "'size' (40)" in refused("explain", "mlp(depth=1)", "--data", tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", "sketch", "restricted"])
+def test_plan_of_a_solver(solver, run, tables):
+    options = ["--data", tables.prices, "--solver", solver, "--alpha", "0.1", "--dtype", "float32"]
+    result = run("explain", "mlp(depth=2)", *options)
+    assert result.exit_code == 0
+    assert f"solver   {solver}: asked for" in result.stdout
+    assert "float32" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [("--solver", "magic", "auto or cholesky"), ("--dtype", "float16", "float64 or float32")],
+)
+def test_unknown_choice(option, value, expected, run, tables):
+    result = run("explain", "mlp(depth=2)", "--data", tables.prices, option, value)
+    assert result.exit_code == 2
+    assert expected in " ".join(result.stderr.split())

@@ -157,7 +157,7 @@ def test_blocks_do_not_change_predictions(monkeypatch):
     X, y, Xt = data()
     model = KernelRegressor(NET).fit(X, y)
     whole = model.predict(Xt)
-    monkeypatch.setattr(_base, "_BLOCK_BYTES", 3 * 40 * 8)
+    monkeypatch.setattr(_base, "PANEL_BYTES", 3 * 40 * 8)
     np.testing.assert_allclose(model.predict(Xt), whole, rtol=bound(40, 1e-3))
 
 

@@ -18,7 +18,7 @@ from kernreg.linalg import (
 )
 from tests.backends.compare import chosen_freely
 
-operator = importlib.import_module("kernreg.linalg.operator")
+products = importlib.import_module("kernreg.linalg.products")
 plan = importlib.import_module("kernreg.linalg.plan")
 
 NET = nn.mlp(depth=2, b_std=0.1)
@@ -81,7 +81,7 @@ def test_on_disk(tmp_path):
 
 @chosen_freely
 def test_auto_iterates_within_a_budget_that_holds_no_matrix(monkeypatch):
-    for module in (operator, plan):
+    for module in (products, plan):
         monkeypatch.setattr(module, "PANEL_BYTES", 2**20)
     X, Y = data(1500)
     small = KernelRegressor(NET, alpha=1e-2, max_memory="7MB", dtype="float32").fit(X, Y)

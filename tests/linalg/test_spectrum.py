@@ -99,5 +99,5 @@ def test_inverse_diagonal(preconditioner):
         sampled -= state.preconditioner.apply(np.eye(300))
     np.fill_diagonal(sampled, 0.0)
     expected = np.linalg.norm(sampled, axis=1) / samples**0.5
-    # A standard deviation from 64 samples is known to about 9 %.
+    # A standard deviation from 64 samples is known to about 9 %; twice that is allowed.
     np.testing.assert_allclose(found.standard_error.mean(), expected.mean(), rtol=0.2)

@@ -112,7 +112,7 @@ def whole(net: nn.Layer = NET, other: torch.Tensor | None = None) -> dict[str, n
 @pytest.fixture(autouse=True)
 def small_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 64 rows: five for the whole matrix."""
-    monkeypatch.setattr(transfer, "_PANEL_BYTES", 1)
+    monkeypatch.setattr(transfer, "PANEL_BYTES", 1)
 
 
 def close(got: np.ndarray, want: np.ndarray) -> bool:
@@ -153,7 +153,7 @@ def test_half_of_a_symmetric_matrix_is_computed() -> None:
 @pytest.mark.parametrize("at", [0, 64, 200, 290])
 def test_a_panel_without_memory_is_halved(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has arrived stays; what had not is made again."""
-    monkeypatch.setattr(transfer, "_PANEL_BYTES", 8 * N * 128)
+    monkeypatch.setattr(transfer, "PANEL_BYTES", 8 * N * 128)
     lack = lambda part: part.i1 - part.i0 > 64 and part.i1 > at  # noqa: E731
     queues = transfer.InOrder()
     got, computes = made((0, N, 0, N), queues, kernels=("ntk",), fails=lack)
@@ -169,7 +169,7 @@ def test_a_panel_without_memory_is_halved(at: int, monkeypatch: pytest.MonkeyPat
 
 def test_room_that_is_not_there_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     """An allocator that has 100 rows left; and the memory of the first attempt is given back."""
-    monkeypatch.setattr(transfer, "_PANEL_BYTES", 8 * N * 256)
+    monkeypatch.setattr(transfer, "PANEL_BYTES", 8 * N * 256)
     asked: list[int] = []
     alive: list[weakref.ref] = []
 

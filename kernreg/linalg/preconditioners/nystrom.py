@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.preconditioners.lowrank import LowRank, as_array
-from kernreg.linalg.preconditioners.rank import check_rank, rank_limit
+from kernreg.linalg.preconditioners.rank import Ranked, rank_limit
 
 __all__ = ["Nystrom"]
 
@@ -25,7 +25,7 @@ _FIRST = 64
 
 
 @dataclass(frozen=True)
-class Nystrom:
+class Nystrom(Ranked):
     """Randomised Nystrom approximation ``(K W) (W^T K W)^-1 (K W)^T`` with W orthonormal.
 
     Parameters
@@ -58,13 +58,6 @@ class Nystrom:
     >>> Nystrom(rank=10).build(K, 1e-3).rank
     10
     """
-
-    rank: int | Literal["auto"] = "auto"
-    max_bytes: int = 2**31
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_rank(self.rank, self.max_bytes)
 
     def peak_bytes(self, n: int) -> int:
         """Most bytes held while it is built, at its largest rank.

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["check_rank", "rank_limit"]
+__all__ = ["Ranked", "rank_limit"]
 
 
-def check_rank(rank: int | Literal["auto"], max_bytes: int) -> None:
-    """Raise InvalidInputError for what is no rank or limit."""
-    if rank != "auto" and not (isinstance(rank, int) and rank >= 1):
-        raise InvalidInputError(f"expected rank 'auto' or a number >= 1, found {rank!r}")
-    if max_bytes < 1:
-        raise InvalidInputError(f"expected max_bytes >= 1, found {max_bytes}")
+@dataclass(frozen=True)
+class Ranked:
+    """Settings of a preconditioner of low rank.
+
+    Parameters
+    ----------
+    rank : int or "auto", default="auto"
+        Columns of the factor.
+    max_bytes : int, default=2 GiB
+        Limit of memory on the rank.
+    seed : int, default=0
+        Of what is drawn.
+    """
+
+    rank: int | Literal["auto"] = "auto"
+    max_bytes: int = 2**31
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rank != "auto" and not (isinstance(self.rank, int) and self.rank >= 1):
+            raise InvalidInputError(f"expected rank 'auto' or a number >= 1, found {self.rank!r}")
+        if self.max_bytes < 1:
+            raise InvalidInputError(f"expected max_bytes >= 1, found {self.max_bytes}")
 
 
 def rank_limit(n: int, rank: int | Literal["auto"], max_bytes: int) -> int:
