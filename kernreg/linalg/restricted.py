@@ -168,6 +168,8 @@ class Restricted:
             )
         if found.ndim == 0 and found < 1:
             raise InvalidInputError(f"expected centres >= 1, found {self.centres}")
+        if found.ndim:  # equal and hashable by content, as other settings are
+            object.__setattr__(self, "centres", tuple(found.tolist()))
         if self.method not in ("rpcholesky", "uniform"):
             raise InvalidInputError(
                 f"expected method 'rpcholesky' or 'uniform', found {self.method!r}"

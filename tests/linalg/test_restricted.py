@@ -295,3 +295,9 @@ def test_operators_without_parts_are_refused(solver):
     K = PackedOperator(DenseOperator(np.eye(5)))
     with pytest.raises(InvalidInputError, match="PackedOperator has no parts"):
         solver.init(K, 0.1)
+
+
+def test_settings_are_equal_by_content():
+    rows = np.array([3, 1, 2])
+    assert Restricted(centres=rows) == Restricted(centres=[3, 1, 2])
+    assert len({Restricted(centres=rows), Restricted(centres=rows.copy())}) == 1
