@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["counted", "did_you_mean", "is_number", "listed"]
+__all__ = ["aligned", "counted", "did_you_mean", "is_number", "lasting", "listed"]
+
+
+def aligned(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table with columns of equal width; empty columns are left out.
+
+    Examples
+    --------
+    >>> aligned(("solver", "time"), [("eigh", "2 s"), ("cholesky", "1 s")])
+    ['solver    time', 'eigh      2 s', 'cholesky  1 s']
+    """
+    body = list(rows)
+    kept = [i for i in range(len(head)) if any(row[i] for row in body)]
+    lines = [[line[i] for i in kept] for line in (head, *body)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
 
 
 def counted(count: int, noun: str) -> str:
@@ -45,6 +63,20 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def lasting(seconds: float) -> str:
+    """A time in the unit that people would take.
+
+    Examples
+    --------
+    >>> lasting(0.0312), lasting(75), lasting(5000), lasting(400_000)
+    ('0.03 s', '1.2 min', '1.4 h', '4.6 d')
+    """
+    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.{1 if seconds >= 1 else 2}f} {unit}"
+    return f"{seconds / 86_400:.1f} d"
 
 
 def listed(names: Iterable[Any], most: int = 8) -> str:

@@ -44,8 +44,11 @@ def explain(
     ] = "auto",
     solver: SolverName = "auto",
     dtype: FloatName = "float64",
+    seconds: Annotated[
+        bool, typer.Option(help="With NETWORK and --data: predict times, by a short measurement.")
+    ] = True,
 ) -> None:
-    """Say what would be computed, by what, and at what cost; compute nothing."""
+    """Say what would be computed, by what, and at what cost, without doing it."""
     from kernreg._wording import did_you_mean
     from kernreg.cli.networks import NAMES, looks_like_network, parse_network
     from kernreg.datasets.readers import BUILTIN
@@ -59,7 +62,7 @@ def explain(
         if data is None:
             text = labelled(_network(network))
         else:
-            text = _fit(network, data, target, kind, max_memory, ridges, solver, dtype)
+            text = _fit(network, data, target, kind, max_memory, ridges, solver, dtype, seconds)
     elif what in BUILTIN or Path(what).exists():
         text = labelled(_baseline(what, target, kind, max_memory))
     else:
@@ -91,6 +94,7 @@ def _fit(
     alpha: float | np.ndarray,
     solver: str,
     dtype: str,
+    seconds: bool,
 ) -> str:
     from kernreg import KernelClassifier, KernelRegressor
     from kernreg.datasets import load
@@ -98,7 +102,7 @@ def _fit(
     loaded = load(data, target, task)
     kind = KernelRegressor if loaded.task == "regression" else KernelClassifier
     model = kind(network, alpha=alpha, solver=solver, dtype=dtype, max_memory=max_memory)
-    return str(model.explain(loaded.X, loaded.y))
+    return str(model.explain(loaded.X, loaded.y, seconds=seconds))
 
 
 def _baseline(

@@ -77,7 +77,7 @@ ScalingName = Annotated[str, typer.Option("--scaling", help="standard or common.
 
 def check_solver(solver: str, dtype: str) -> None:
     """Raise InvalidInputError for an unknown solver or type of entries."""
-    from kernreg.linalg.plan import NAMES
+    from kernreg.linalg.candidates import NAMES
 
     check_choice("--solver", solver, ("auto", *NAMES))
     check_choice("--dtype", dtype, ("float64", "float32"))

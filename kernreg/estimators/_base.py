@@ -34,6 +34,7 @@ from kernreg.estimators._solve import (
 from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.budget import PANEL_BYTES, memory_budget
+from kernreg.linalg.candidates import NAMES
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.distributed import led
 from kernreg.linalg.eigh import Eigh
@@ -41,7 +42,8 @@ from kernreg.linalg.inputs import check_device
 from kernreg.linalg.operator import KernelOperator
 from kernreg.linalg.out_of_core import OutOfCoreCholesky
 from kernreg.linalg.pcg import PCG
-from kernreg.linalg.plan import NAMES, Plan, plan
+from kernreg.linalg.plan import Plan, plan
+from kernreg.linalg.probe import Probe
 from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.sketch import SketchAndProject
 
@@ -129,15 +131,18 @@ class KernelModel(BaseEstimator):
             self.network = self._network().with_params(**inner)
         return self
 
-    def explain(self, X: Any, y: Any = None) -> Explanation:
-        """Say what ``fit(X, y)`` would do; nothing is computed.
+    def explain(self, X: Any, y: Any = None, *, seconds: bool = True) -> Explanation:
+        """Say what ``fit(X, y)`` would do, without doing it.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data; only its shape and type matter.
+            Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Targets or labels; only their number matters, one if left out.
+        seconds : bool, default=True
+            Predict times, by some seconds of measurements on a part of the rows; without it
+            only the shape and type of the data matter, and nothing is computed.
 
         Returns
         -------
@@ -162,7 +167,7 @@ class KernelModel(BaseEstimator):
         n_targets = 1 if y is None else self._count_targets(y)
         found: Plan | MemoryBudgetError
         try:
-            found = self._plan(X, n_targets)
+            found = self._plan(X, n_targets, self._probe(X) if seconds else None)
         except MemoryBudgetError as error:
             found = error
         return Explanation(
@@ -257,7 +262,24 @@ class KernelModel(BaseEstimator):
             return True
         return n > 1 and (self.solver == "eigh" or isinstance(self.solver, Eigh))
 
-    def _plan(self, X: NDArray[Any], n_targets: int) -> Plan:
+    def _probe(self, X: NDArray[Any]) -> Probe:
+        """Measurements on the kernel of some rows, made when they are needed."""
+        operator = self._operator(X)
+        ridge = float(self._alphas()[0]) * self._ridge_unit(operator, np.ones(len(X)))
+        return Probe(operator, ridge)
+
+    def _operator(self, X: NDArray[Any]) -> KernelOperator:
+        return KernelOperator(
+            self._network(),
+            X,
+            kernel=self.kernel,
+            dtype=X.dtype,
+            device=self.device,
+            backend=self.backend,
+            precision=self.precision,
+        )
+
+    def _plan(self, X: NDArray[Any], n_targets: int, probe: Probe | None = None) -> Plan:
         return plan(
             X.shape[0],
             X.shape[1],
@@ -268,6 +290,7 @@ class KernelModel(BaseEstimator):
             n_alphas=len(self._alphas()),
             device=self.device,
             leave_one_out=self._wants_loo(len(X)),
+            probe=probe,
         )
 
     def _count_targets(self, y: Any) -> int:
@@ -303,15 +326,7 @@ class KernelModel(BaseEstimator):
             require_rows(self.solver, len(X), given)
         network = self._network()
         planned = from_first(lambda: self._plan(X, columns.shape[1]))
-        operator = KernelOperator(
-            network,
-            X,
-            kernel=self.kernel,
-            dtype=X.dtype,
-            device=self.device,
-            backend=self.backend,
-            precision=self.precision,
-        )
+        operator = self._operator(X)
         shown = bool(self.verbose) and rank() == 0
         with progress(f"{type(self).__name__}: {planned.solver}", shown) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept

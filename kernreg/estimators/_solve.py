@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from kernreg.estimators._loo import LeaveOneOut, held_out_residuals
 from kernreg.exceptions import InvalidInputError
+from kernreg.linalg.candidates import Solver, bounded_pcg, named_solver
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
-from kernreg.linalg.plan import Plan, Solver, bounded_pcg, named_solver
+from kernreg.linalg.plan import Plan
 from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.solution import Solution
 

@@ -143,7 +143,8 @@ class PCG:
             )
 
     @property
-    def _chosen(self) -> Any:
+    def built(self) -> Any:
+        """The preconditioner that will be built, or None."""
         return RPCholesky() if self.preconditioner == "auto" else self.preconditioner
 
     def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
@@ -155,7 +156,7 @@ class PCG:
         True
         """
         kept = self._kept_bytes(n, dtype)
-        built = 0 if self._chosen is None else self._chosen.peak_bytes(n)
+        built = 0 if self.built is None else self.built.peak_bytes(n)
         return kept + built + 8 * n * (10 * n_outputs + 4)
 
     def keeps(self, n: int, dtype: Any) -> bool:
@@ -237,7 +238,7 @@ class PCG:
             fast = self._store(operator, demanded=True)
         else:
             fast, exact = None, self._store(exact, demanded=True)
-        chosen = self._chosen
+        chosen = self.built
         built = None if chosen is None else chosen.build(operator, shift, callback)
         seconds = time.perf_counter() - started
         return PCGState(fast, exact, level, profile, built, self._store, noise, seconds)
@@ -350,7 +351,7 @@ class PCG:
         strict = bool(np.min(state.profile) * np.min(levels, initial=np.inf) == 0)
         file = None
         if self.checkpoint is not None:
-            settings = f"{self._chosen!r}, tol={self.tol!r}"
+            settings = f"{self.built!r}, tol={self.tol!r}"
             file = Checkpoint(self.checkpoint, state.exact, state.profile, levels, rhs, settings)
         at = self._resume(system, rhs, file, strict) or start(system, rhs)
 

@@ -10,53 +10,29 @@ from typing import Any
 
 import numpy as np
 
+from kernreg._wording import aligned, lasting
 from kernreg.backends.base import CPU
-from kernreg.distributed import processes
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.budget import PANEL_BYTES, enough, memory_budget, readable
-from kernreg.linalg.cholesky import Cholesky
-from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.budget import enough, memory_budget, readable
+from kernreg.linalg.candidates import AUTO, NAMES, Needs, Solver, name_of
 from kernreg.linalg.inputs import check_device
-from kernreg.linalg.out_of_core import OutOfCoreCholesky
-from kernreg.linalg.pcg import PCG
-from kernreg.linalg.preconditioners import LowPrecisionCholesky, RPCholesky
-from kernreg.linalg.restricted import Restricted
-from kernreg.linalg.sketch import SketchAndProject
+from kernreg.linalg.probe import Probe
 
-__all__ = ["NAMES", "Candidate", "Plan", "Solver", "bounded_pcg", "named_solver", "plan"]
+__all__ = ["Candidate", "Plan", "plan"]
 
 # One eigendecomposition costs about as much as this many factorisations with leave-one-out.
 _EIGH_PAYS = 8
-# Rows of kernel entries that an operator may hold besides its output.
-_TILE_ROWS = 256
-_NAMES: dict[type, str] = {
-    Cholesky: "cholesky",
-    Eigh: "eigh",
-    PCG: "pcg",
-    OutOfCoreCholesky: "out_of_core",
-    Restricted: "restricted",
-    SketchAndProject: "sketch",
-}
-_STORAGE = {
-    "cholesky": "packed",
-    "eigh": "dense",
-    "out_of_core": "disk",
-    "restricted": "centres",
-    "sketch": "recomputed",
-}
-# What "auto" may take, and what a name alone can ask for.
-_AUTO = ("cholesky", "eigh", "pcg")
-NAMES = (*_AUTO, "restricted", "sketch")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A solver that was considered: predicted bytes, and why it was or was not taken."""
+    """A solver that was considered: its predictions, and why it was not taken."""
 
     solver: str
     storage: str
     peak_bytes: int
     reason: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +56,8 @@ class Plan:
         Why this solver.
     alternatives : tuple of Candidate
         The others, with their predictions.
+    seconds : float or None
+        Predicted time, if rates were measured; at most that for projections, which may end early.
     """
 
     solver: str
@@ -89,23 +67,26 @@ class Plan:
     budget_bytes: int
     reason: str
     alternatives: tuple[Candidate, ...] = ()
+    seconds: float | None = None
 
     def __str__(self) -> str:
-        head = (
-            f"solver   {self.solver}: {self.reason}\n"
-            f"storage  {self.storage}, panels of {self.block} rows\n"
-            f"memory   {readable(self.peak_bytes)} predicted, "
-            f"{readable(self.budget_bytes)} allowed"
-        )
+        taken = Candidate(self.solver, self.storage, self.peak_bytes, self.reason, self.seconds)
         rows = [
-            f"not used {other.solver} ({other.storage}, {readable(other.peak_bytes)}): "
-            f"{other.reason}"
-            for other in self.alternatives
+            (
+                candidate.solver,
+                candidate.storage,
+                readable(candidate.peak_bytes),
+                "" if candidate.seconds is None else lasting(candidate.seconds),
+                ("not used: " if number else "taken: ") + candidate.reason,
+            )
+            for number, candidate in enumerate((taken, *self.alternatives))
         ]
-        return "\n".join([head, *rows])
-
-
-Solver = str | Cholesky | Eigh | PCG | OutOfCoreCholesky | Restricted | SketchAndProject
+        return "\n".join(
+            [
+                *aligned(("solver", "storage", "memory", "time", ""), rows),
+                f"{readable(self.budget_bytes)} allowed, panels of {self.block} rows",
+            ]
+        )
 
 
 def plan(
@@ -118,6 +99,7 @@ def plan(
     n_alphas: int = 1,
     device: Any = None,
     leave_one_out: bool = False,
+    probe: Probe | None = None,
 ) -> Plan:
     """Choose between the solvers, or check the one asked for.
 
@@ -140,6 +122,8 @@ def plan(
         Where the kernel is evaluated and factored; the CPU if left out.
     leave_one_out : bool, default=False
         Whether errors of it are wanted, which direct solvers give; several ridges want them.
+    probe : Probe, optional
+        Measures what predicted times come from, within seconds; without it there are none.
 
     Returns
     -------
@@ -170,7 +154,7 @@ def plan(
         if value < 1:
             raise InvalidInputError(f"Expected {name} >= 1, found {value}.")
     where = check_device(device)
-    asked = solver if isinstance(solver, str) else _NAMES.get(type(solver), repr(solver))
+    asked = name_of(solver)
     if asked not in ("auto", *NAMES) and isinstance(solver, str):
         raise InvalidInputError(
             f"Expected solver {', '.join(map(repr, ('auto', *NAMES[:-1])))} or {NAMES[-1]!r}, "
@@ -181,7 +165,7 @@ def plan(
     # A decomposition runs on the CPU, wherever the kernel is.
     homes = {name: CPU if name == "eigh" else where for name in names}
     budgets = {name: memory_budget(max_memory, home) for name, home in homes.items()}
-    needs = _Needs(solver, d, n_outputs, n_alphas, where != CPU, budgets)
+    needs = Needs(solver, d, n_outputs, n_alphas, leave_one_out, where != CPU, budgets)
     peaks = {name: needs.bytes(name, n, size) for name in names}
     chosen, reason = _choose(asked, peaks, budgets, n_alphas, where.type)
     if peaks[chosen] > budgets[chosen]:
@@ -199,6 +183,7 @@ def plan(
             needs.storage(name, n, size),
             peak,
             "does not fit" if peak > budgets[name] else _WHY_NOT[name],
+            needs.seconds(name, n, size, probe),
         )
         for name, peak in peaks.items()
         if name != chosen
@@ -211,120 +196,8 @@ def plan(
         budgets[chosen],
         reason,
         others,
+        needs.seconds(chosen, n, size, probe),
     )
-
-
-@dataclass(frozen=True)
-class _Needs:
-    """Memory of a fit by each solver, for any number of rows."""
-
-    solver: Solver
-    d: int
-    n_outputs: int
-    n_alphas: int
-    copies: bool
-    budgets: Mapping[str, int]
-
-    def bytes(self, name: str, n: int, dtype: np.dtype[Any]) -> int:
-        """Predicted peak beyond the caller's data."""
-        # The caller's copy of the data is in host memory; a GPU gets one of its own.
-        copied = n * self.d * dtype.itemsize * self.copies
-        tiles = n * _TILE_ROWS * dtype.itemsize
-        match name:
-            case "cholesky":
-                direct = self.solver if isinstance(self.solver, Cholesky) else Cholesky()
-                rows = n * self.d * (dtype.itemsize + (8 if direct.products(dtype) else 0))
-                return copied + direct.peak_bytes(n, self.n_outputs, dtype) + rows + tiles
-            case "eigh":
-                rows = 8 * n * (self.d + _TILE_ROWS)
-                return Eigh.peak_bytes(n, self.n_outputs, self.n_alphas) + rows
-            case "pcg":
-                return copied + self.pcg(n, dtype)[1]
-            case "out_of_core":
-                rows = n * self.d * (dtype.itemsize + 8)
-            case _:
-                rows, tiles = _product_bytes(n, self.d), 0
-        solver: Any = named_solver(name) if isinstance(self.solver, str) else self.solver
-        return copied + solver.peak_bytes(n, self.n_outputs, dtype) + rows + tiles
-
-    def pcg(self, n: int, dtype: np.dtype[Any]) -> tuple[PCG, int]:
-        """Conjugate gradients within the budget, and their peak."""
-        outside = _product_bytes(n, self.d)
-        if isinstance(self.solver, PCG):
-            return self.solver, outside + self.solver.peak_bytes(n, self.n_outputs, dtype)
-        budget = self.budgets["pcg"] - n * self.d * dtype.itemsize * self.copies
-        solver = bounded_pcg(n, self.d, self.n_outputs, dtype, budget)
-        return solver, outside + solver.peak_bytes(n, self.n_outputs, dtype)
-
-    def storage(self, name: str, n: int, dtype: np.dtype[Any]) -> str:
-        """What is kept of the matrix, and where."""
-        if name != "pcg":
-            return _STORAGE[name]
-        solver = self.pcg(n, dtype)[0]
-        if isinstance(solver.preconditioner, LowPrecisionCholesky):
-            return "factor"
-        return "packed" if solver.keeps(n, dtype) else "recomputed"
-
-    def block(self, name: str, n: int) -> int:
-        """Rows of a panel."""
-        given = Cholesky() if isinstance(self.solver, str) else self.solver
-        return min(getattr(given, "block", n), n) if name in ("cholesky", "out_of_core") else n
-
-
-def named_solver(name: str) -> Any:
-    """The solver of a name with its defaults.
-
-    Examples
-    --------
-    >>> named_solver("restricted").centres
-    2000
-    """
-    return {name: solver for solver, name in _NAMES.items()}[name]()
-
-
-def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
-    """Conjugate gradients whose preconditioner and tiles fit a budget, if anything does.
-
-    Parameters
-    ----------
-    n, d, n_outputs : int
-        Rows, numbers per row, right-hand sides.
-    dtype : float32 or float64
-        Precision of the kernel matrix.
-    budget : int
-        Bytes for everything beyond the data.
-
-    Returns
-    -------
-    PCG
-
-    Examples
-    --------
-    >>> solver = bounded_pcg(100_000, 9, 1, "float32", 4 * 10**9)
-    >>> solver.keeps(100_000, "float32")
-    False
-    """
-    room = (
-        budget
-        - _product_bytes(n, d)
-        - PCG(None, storage="recomputed").peak_bytes(n, n_outputs, dtype)
-    )
-    # A factor in float32 is the best preconditioner by far, but one process makes it alone.
-    factor = LowPrecisionCholesky()
-    alone = processes() == 1
-    if alone and np.dtype(dtype) == np.float64 and factor.peak_bytes(n) <= room:
-        return PCG(factor, storage="recomputed")
-    fits = bisect.bisect_right(
-        range(1, n + 1), room // 2, key=lambda rank: RPCholesky(rank).peak_bytes(n)
-    )
-    # 24 bytes for each row and rank: see rank_limit.
-    preconditioner = RPCholesky(max_bytes=24 * n * max(1, fits))
-    return PCG(preconditioner, max_bytes=max(0, room - preconditioner.peak_bytes(n)))
-
-
-def _product_bytes(n: int, d: int) -> int:
-    """Rows in both precisions, a panel of a product, and rows against which a few are taken."""
-    return n * d * (4 + 8 + 8) + min(PANEL_BYTES, 8 * n * n) + 8 * n * _TILE_ROWS
 
 
 _WHY_NOT = {
@@ -353,12 +226,12 @@ def _choose(
     return min(peaks, key=lambda name: peaks[name]), "least memory"
 
 
-def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: _Needs) -> str:
+def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: Needs) -> str:
     budgets = needs.budgets
     remedies = [f"allow {enough(min(tried.values()))} by max_memory"]
     free = dataclasses.replace(needs, solver="auto")
     others = {
-        name: free.bytes(name, n, dtype) for name in budgets if name not in tried and name in _AUTO
+        name: free.bytes(name, n, dtype) for name in budgets if name not in tried and name in AUTO
     }
     remedies += [
         f"use solver={name!r} ({readable(peak)})"

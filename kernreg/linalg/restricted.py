@@ -186,26 +186,31 @@ class Restricted:
         >>> (many - few) / 9e6 <= 16
         True
         """
-        m, size = self._count(n), int(np.dtype(dtype).itemsize)
+        (m, pool), size = self.sizes(n), int(np.dtype(dtype).itemsize)
         chunk = self._rows(m, n, size)
         accumulating = 8 * 3 * m * m + chunk * m * (2 * size + 8)
         solving = 8 * (m * m + 2 * m * n_outputs + 2 * n * n_outputs) + chunk * m * (size + 8)
-        drawing = 0
-        if np.ndim(self.centres) == 0 and self.method == "rpcholesky":
-            pool = self._pool(m, n)
-            # What RPCholesky holds while it draws: the factor and blocks of rows.
-            drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
+        # What RPCholesky holds while it draws: the factor and blocks of rows.
+        drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
         return 16 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)
 
-    def _count(self, n: int) -> int:
-        return min(n, int(self.centres)) if np.ndim(self.centres) == 0 else len(self.centres)
+    def sizes(self, n: int) -> tuple[int, int]:
+        """How many centres there are for n rows, and how many rows they are drawn from.
+
+        Examples
+        --------
+        >>> Restricted(centres=100).sizes(10**6), Restricted(centres=[3, 5]).sizes(10**6)
+        ((100, 2500), (2, 0))
+        """
+        if np.ndim(self.centres):
+            return len(self.centres), 0
+        m = min(n, int(self.centres))
+        if self.method == "uniform" or m == n:
+            return m, 0
+        return m, min(n, max(2 * m, min(_POOL * m, _POOL_BYTES // (8 * m))))
 
     def _rows(self, m: int, n: int, size: int) -> int:
         return min(n, self.chunk or max(256, PANEL_BYTES // (size * m)))
-
-    @staticmethod
-    def _pool(m: int, n: int) -> int:
-        return min(n, max(2 * m, min(_POOL * m, _POOL_BYTES // (8 * m))))
 
     def init(
         self,
@@ -277,11 +282,11 @@ class Restricted:
                     f"{chosen.max()}"
                 )
             return chosen
-        m = self._count(n)
+        m, size = self.sizes(n)
         rng = np.random.default_rng(self.seed)
-        if self.method == "uniform" or m == n:
+        if not size:
             return np.sort(rng.choice(n, size=m, replace=False))
-        pool = np.sort(rng.choice(n, size=self._pool(m, n), replace=False))
+        pool = np.sort(rng.choice(n, size=size, replace=False))
         drawn = RPCholesky(rank=m, seed=self.seed, max_bytes=24 * len(pool) * m).pivots(
             operator.take(pool)
         )

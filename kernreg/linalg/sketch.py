@@ -195,7 +195,14 @@ class SketchAndProject:
         if self.directions < 0:
             raise InvalidInputError(f"expected directions >= 0, found {self.directions}")
 
-    def _size(self, n: int) -> int:
+    def size(self, n: int) -> int:
+        """Rows of a block for n rows.
+
+        Examples
+        --------
+        >>> SketchAndProject(block=500).size(100)
+        100
+        """
         auto = max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, n // 100))
         return min(n, auto if self.block == "auto" else int(self.block))
 
@@ -207,7 +214,7 @@ class SketchAndProject:
         >>> SketchAndProject().peak_bytes(10**6, 1, "float32") < 600 * 2**20
         True
         """
-        b, size = self._size(n), int(np.dtype(dtype).itemsize)
+        b, size = self.size(n), int(np.dtype(dtype).itemsize)
         tile = min(n * b * size, max(256 * b * size, PANEL_BYTES))
         return 8 * n * ((2 * self.directions + 10) * n_outputs + 2) + 8 * 2 * b * b + tile
 
@@ -292,7 +299,7 @@ class SketchAndProject:
         started = time.perf_counter()
         values = finite_right_hand_side(Y, state.n)
         rhs = np.ascontiguousarray(values.reshape(state.n, -1))
-        size = self._size(state.n)
+        size = self.size(state.n)
         steps = -(-state.n // size)
         file = None
         if self.checkpoint is not None:

@@ -32,7 +32,7 @@ def test_the_plan_is_the_one_of_fit(parameters):
     X, y = data()
     for targets in (y, np.column_stack([y, y, y])):
         model = KernelRegressor(NET, max_memory="1GB", **parameters)
-        told = model.explain(X, targets)
+        told = model.explain(X, targets, seconds=False)
         assert told.plan == model.fit(X, targets).plan_
         assert told.fits
         assert told.dtype == model.dual_coef_.dtype.name
@@ -44,20 +44,28 @@ def test_the_plan_of_a_classifier(n_classes, n_targets):
     X, _ = data()
     labels = np.array(list("abcdefg"))[np.arange(50) % n_classes]
     model = KernelClassifier(NET, max_memory="1GB", alpha=[0.1, 1.0])
-    told = model.explain(X, labels)
+    told = model.explain(X, labels, seconds=False)
     assert told.n_targets == n_targets
     assert told.plan == model.fit(X, labels).plan_
 
 
-def test_nothing_is_computed(monkeypatch):
+def test_nothing_is_computed_without_times(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("explain evaluated a kernel")
 
     monkeypatch.setattr(_base, "KernelOperator", forbidden)
     model = KernelRegressor(NET)
-    told = model.explain(np.ones((100_000, 3)))
+    told = model.explain(np.ones((100_000, 3)), seconds=False)
     assert told.n_samples == 100_000
     assert not [name for name in vars(model) if name.endswith("_")]
+
+
+def test_times_are_predicted():
+    X, y = data()
+    told = KernelRegressor(NET, alpha=0.1).explain(X, y)
+    assert told.plan.seconds > 0
+    assert all(other.seconds > 0 for other in told.plan.alternatives)
+    assert KernelRegressor(NET, alpha=0.1).explain(X, y, seconds=False).plan.seconds is None
 
 
 def test_text_holds_what_a_user_asks_for():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import re
 
 import psutil
@@ -18,7 +17,8 @@ from kernreg.linalg import (
     memory_budget,
 )
 from kernreg.linalg.budget import enough
-from kernreg.linalg.plan import bounded_pcg, plan
+from kernreg.linalg.candidates import bounded_pcg
+from kernreg.linalg.plan import plan
 from kernreg.linalg.preconditioners.rank import rank_limit
 
 
@@ -117,7 +117,7 @@ def test_rounded_up_to_a_size_that_can_be_typed(count):
 
 def test_table():
     text = str(plan(3000, 10, max_memory="2GB"))
-    for part in ("cholesky", "packed", "512 rows", "2 GB allowed", "not used eigh"):
+    for part in ("cholesky", "packed", "512 rows", "2 GB allowed", "not used: pays from 8"):
         assert part in text
 
 
@@ -173,7 +173,7 @@ def test_float64_that_does_not_fit_is_preconditioned_in_float32():
 
 
 def test_a_factor_of_one_process_preconditions_no_job(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("kernreg.linalg.plan"), "processes", lambda: 2)
+    monkeypatch.setattr("kernreg.linalg.candidates.processes", lambda: 2)
     solver = bounded_pcg(20_000, 10, 1, "float64", 10**10)
     assert not isinstance(solver.preconditioner, LowPrecisionCholesky)
 

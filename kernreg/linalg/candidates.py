@@ -1,0 +1,202 @@
+"""The solvers that a plan chooses from, and what each needs."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernreg.distributed import processes
+from kernreg.linalg.budget import PANEL_BYTES
+from kernreg.linalg.cholesky import Cholesky
+from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.out_of_core import OutOfCoreCholesky
+from kernreg.linalg.pcg import PCG
+from kernreg.linalg.preconditioners import LowPrecisionCholesky, RPCholesky
+from kernreg.linalg.probe import Probe
+from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
+from kernreg.linalg.work import seconds, work
+
+__all__ = ["AUTO", "NAMES", "Needs", "Solver", "bounded_pcg", "name_of", "named_solver"]
+
+Solver = str | Cholesky | Eigh | PCG | OutOfCoreCholesky | Restricted | SketchAndProject
+
+# Rows of kernel entries that an operator may hold besides its output.
+_TILE_ROWS = 256
+_NAMES: dict[type, str] = {
+    Cholesky: "cholesky",
+    Eigh: "eigh",
+    PCG: "pcg",
+    OutOfCoreCholesky: "out_of_core",
+    Restricted: "restricted",
+    SketchAndProject: "sketch",
+}
+_STORAGE = {
+    "cholesky": "packed",
+    "eigh": "dense",
+    "out_of_core": "disk",
+    "restricted": "centres",
+    "sketch": "recomputed",
+}
+AUTO = ("cholesky", "eigh", "pcg")
+"""What ``"auto"`` may take."""
+NAMES = (*AUTO, "restricted", "sketch")
+"""What a name alone can ask for."""
+
+
+def name_of(solver: Solver) -> str:
+    """The name of a solver, or the name that was given.
+
+    Examples
+    --------
+    >>> name_of(Restricted(centres=10)), name_of("magic")
+    ('restricted', 'magic')
+    """
+    return solver if isinstance(solver, str) else _NAMES.get(type(solver), repr(solver))
+
+
+def named_solver(name: str) -> Any:
+    """The solver of a name with its defaults.
+
+    Examples
+    --------
+    >>> named_solver("restricted").centres
+    2000
+    """
+    return {name: solver for solver, name in _NAMES.items()}[name]()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Memory and time of a fit by each solver, for any number of rows.
+
+    Parameters
+    ----------
+    solver : str or solver
+        What was asked for; its settings count for its own kind, the others have their defaults.
+    d, n_outputs, n_alphas : int
+        Numbers per row, right-hand sides, ridges.
+    leave_one_out : bool
+        Whether errors of it are wanted.
+    copies : bool
+        Whether the device needs a copy of the data.
+    budgets : mapping of str to int
+        Bytes that each solver may use where it keeps its matrix.
+    """
+
+    solver: Solver
+    d: int
+    n_outputs: int
+    n_alphas: int
+    leave_one_out: bool
+    copies: bool
+    budgets: Mapping[str, int]
+
+    def made(self, name: str, n: int, dtype: np.dtype[Any]) -> Any:
+        """The solver of a name: the one that was asked for, or one with defaults that fit."""
+        if not isinstance(self.solver, str) and name_of(self.solver) == name:
+            return self.solver
+        if name != "pcg":
+            return named_solver(name)
+        budget = self.budgets["pcg"] - self._copied(n, dtype)
+        return bounded_pcg(n, self.d, self.n_outputs, dtype, budget)
+
+    def bytes(self, name: str, n: int, dtype: np.dtype[Any]) -> int:
+        """Predicted peak beyond the caller's data."""
+        solver = self.made(name, n, dtype)
+        if name == "eigh":
+            rows = 8 * n * (self.d + _TILE_ROWS)
+            return int(solver.peak_bytes(n, self.n_outputs, self.n_alphas)) + rows
+        if name in ("cholesky", "out_of_core"):
+            refined = name == "out_of_core" or solver.products(dtype)
+            rows = n * self.d * (dtype.itemsize + (8 if refined else 0))
+            rows += n * _TILE_ROWS * dtype.itemsize
+        else:
+            rows = _product_bytes(n, self.d)
+        return self._copied(n, dtype) + solver.peak_bytes(n, self.n_outputs, dtype) + rows
+
+    def storage(self, name: str, n: int, dtype: np.dtype[Any]) -> str:
+        """What is kept of the matrix, and where."""
+        if name != "pcg":
+            return _STORAGE[name]
+        solver = self.made(name, n, dtype)
+        if isinstance(solver.preconditioner, LowPrecisionCholesky):
+            return "factor"
+        return "packed" if solver.keeps(n, dtype) else "recomputed"
+
+    def block(self, name: str, n: int) -> int:
+        """Rows of a panel."""
+        given = Cholesky() if isinstance(self.solver, str) else self.solver
+        return min(getattr(given, "block", n), n) if name in ("cholesky", "out_of_core") else n
+
+    def seconds(self, name: str, n: int, dtype: np.dtype[Any], probe: Probe | None) -> float | None:
+        """Predicted time, None if it cannot be predicted."""
+        solver = self.made(name, n, dtype)
+        if probe is None or processes() > 1:
+            return None
+        iterations = probe.iterations(solver) if name == "pcg" else 0
+        if iterations is None:
+            return None
+        counted = work(
+            solver,
+            n,
+            self.n_outputs,
+            dtype,
+            n_alphas=self.n_alphas,
+            leave_one_out=self.leave_one_out,
+            iterations=iterations,
+        )
+        return seconds(counted, probe.rates)
+
+    def _copied(self, n: int, dtype: np.dtype[Any]) -> int:
+        # The caller's copy of the data is in host memory; a GPU gets one of its own.
+        return n * self.d * dtype.itemsize * self.copies
+
+
+def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
+    """Conjugate gradients whose preconditioner and tiles fit a budget, if anything does.
+
+    Parameters
+    ----------
+    n, d, n_outputs : int
+        Rows, numbers per row, right-hand sides.
+    dtype : float32 or float64
+        Precision of the kernel matrix.
+    budget : int
+        Bytes for everything beyond the data.
+
+    Returns
+    -------
+    PCG
+
+    Examples
+    --------
+    >>> solver = bounded_pcg(100_000, 9, 1, "float32", 4 * 10**9)
+    >>> solver.keeps(100_000, "float32")
+    False
+    """
+    room = (
+        budget
+        - _product_bytes(n, d)
+        - PCG(None, storage="recomputed").peak_bytes(n, n_outputs, dtype)
+    )
+    # A factor in float32 is the best preconditioner by far, but one process makes it alone.
+    factor = LowPrecisionCholesky()
+    alone = processes() == 1
+    if alone and np.dtype(dtype) == np.float64 and factor.peak_bytes(n) <= room:
+        return PCG(factor, storage="recomputed")
+    fits = bisect.bisect_right(
+        range(1, n + 1), room // 2, key=lambda rank: RPCholesky(rank).peak_bytes(n)
+    )
+    # 24 bytes for each row and rank: see rank_limit.
+    preconditioner = RPCholesky(max_bytes=24 * n * max(1, fits))
+    return PCG(preconditioner, max_bytes=max(0, room - preconditioner.peak_bytes(n)))
+
+
+def _product_bytes(n: int, d: int) -> int:
+    """Rows in both precisions, a panel of a product, and rows against which a few are taken."""
+    return n * d * (4 + 8 + 8) + min(PANEL_BYTES, 8 * n * n) + 8 * n * _TILE_ROWS

@@ -1,0 +1,175 @@
+"""Short measurements that say how long a fit will take on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from kernreg.exceptions import ConvergenceWarning, KernregError
+from kernreg.linalg.cholesky import Cholesky
+from kernreg.linalg.packed import PackedOperator
+from kernreg.linalg.pcg import PCG
+from kernreg.linalg.preconditioners.rank import Ranked, rank_limit
+from kernreg.linalg.work import DISK, EIGH, READ, entry, flop
+
+__all__ = ["Probe"]
+
+_ORDER = 2048
+_SPECTRAL_ORDER = 768
+_DISK_BYTES = 2**26
+# Seconds from which a measurement counts, and rows at which it starts and ends.
+_LONG_ENOUGH = 0.03
+_FEWEST, _MOST = 64, 4096
+# Rows of the problem on which iterations are counted.
+_SMALL, _LARGE = 2000, 5000
+
+
+class Probe:
+    """Rates of the machine and of one kernel, measured when they are asked for.
+
+    Parameters
+    ----------
+    operator : KernelOperator
+        Symmetric.
+    ridge : float
+        Of the system that will be solved.
+
+    Notes
+    -----
+    Some seconds, ten at most, and memory for a problem of at most 5,000 rows.
+
+    Examples
+    --------
+    >>> from kernreg import KernelOperator, nn
+    >>> probe = Probe(KernelOperator(nn.mlp(depth=1), np.eye(100)), 0.1)
+    >>> probe.rates[entry("float32")] > 0, probe.iterations(PCG()) > 0
+    (True, True)
+    """
+
+    def __init__(self, operator: Any, ridge: float) -> None:
+        self._operator = operator
+        self._ridge = ridge
+
+    @functools.cached_property
+    def rates(self) -> dict[str, float]:
+        """Seconds for each unit of :mod:`kernreg.linalg.work`."""
+        own = {entry(dtype): self._entry(dtype) for dtype in ("float32", "float64")}
+        return _machine(str(self._operator.device)) | own
+
+    def iterations(self, solver: PCG) -> int | None:
+        """Iterations that conjugate gradients will take; None if that cannot be found out.
+
+        Counted on a sample of the rows. Eigenvalues of the kernel matrix grow with the number of
+        rows, so the sample gets its share of the ridge: then both spectra have the same ratio to
+        it, and the same rank of a preconditioner serves both.
+        """
+        n = self._operator.shape[0]
+        built, rank = solver.built, 0
+        if isinstance(built, Ranked):
+            rank = rank_limit(n, built.rank, built.max_bytes)
+        m = min(n, _LARGE, max(_SMALL, 5 * rank))
+        if isinstance(built, Ranked):
+            built = dataclasses.replace(built, rank=min(rank, m), max_bytes=2**31)
+        counted = dataclasses.replace(
+            solver, preconditioner=built, storage="packed", max_bytes=None, checkpoint=None
+        )
+        numbers = self._sample(m)
+        targets = np.random.default_rng(0).standard_normal(m)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                state = counted.init(self._operator.take(numbers), self._ridge * m / n)
+                return counted.solve(state, targets).stats.iterations
+        except KernregError:
+            return None
+
+    def _sample(self, m: int) -> NDArray[np.int64]:
+        n = self._operator.shape[0]
+        return np.sort(np.random.default_rng(0).choice(n, size=m, replace=False))
+
+    def _entry(self, dtype: str) -> float:
+        """Seconds for an entry of the symmetric matrix."""
+        n = self._operator.shape[0]
+        m = min(n, _FEWEST)
+        while True:
+            part = self._operator.take(self._sample(m)).astype(dtype)
+            taken = _best(part.to_dense)
+            if taken > _LONG_ENOUGH or m == min(n, _MOST):
+                return taken / (m * m / 2)
+            m = min(2 * m, n, _MOST)
+
+
+class _Dense:
+    """A well-conditioned matrix as an operator."""
+
+    symmetric = True
+
+    def __init__(self, dtype: str, device: str) -> None:
+        rng = np.random.default_rng(0)
+        matrix = rng.standard_normal((_ORDER, _ORDER)).astype(dtype)
+        matrix += matrix.T.copy()
+        matrix[np.diag_indices(_ORDER)] += _ORDER
+        self._matrix = matrix
+        self.dtype = matrix.dtype
+        self.shape = matrix.shape
+        self.device = device
+
+    def lower_panel(self, i0: int, i1: int, out: Any) -> Any:
+        panel = self._matrix[i0:i1, :i1]
+        if isinstance(out, np.ndarray):
+            out[...] = panel
+        else:
+            out.copy_(out.new_tensor(panel))
+        return out
+
+    def diagonal(self) -> Any:
+        return self._matrix.diagonal()
+
+
+@functools.cache
+def _machine(device: str) -> dict[str, float]:
+    """Rates that no kernel has a part in."""
+    rates = {}
+    for dtype in ("float32", "float64"):
+        operator = _Dense(dtype, device)
+        solver = Cholesky(refine=False)
+        taken = _best(functools.partial(solver.init, operator, 0.0))
+        rates[flop(dtype)] = taken / (_ORDER**3 / 3)
+        kept = PackedOperator(operator)
+        ones = np.ones((_ORDER, 1), dtype=dtype)
+        rates[READ] = _best(functools.partial(kept.__matmul__, ones)) / kept.nbytes
+    corner = operator.lower_panel(0, _SPECTRAL_ORDER, np.empty((_SPECTRAL_ORDER, _SPECTRAL_ORDER)))
+    rates[EIGH] = _best(lambda: scipy.linalg.eigh(corner, driver="evr")) / _SPECTRAL_ORDER**3
+    rates[DISK] = _written() / _DISK_BYTES
+    return rates
+
+
+def _best(action: Callable[[], Any], turns: int = 3) -> float:
+    """Shortest time of a few turns: the first ones load libraries and touch memory."""
+    found = []
+    for _ in range(turns):
+        started = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def _written() -> float:
+    """Seconds to bring bytes to the disk of temporary files."""
+    data = np.random.default_rng(0).bytes(_DISK_BYTES)
+    with tempfile.TemporaryFile() as file:
+        started = time.perf_counter()
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        return time.perf_counter() - started

@@ -1,0 +1,171 @@
+"""Operations of a fit, counted, and the seconds that they take at measured rates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kernreg.linalg.cholesky import Cholesky
+from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.out_of_core import OutOfCoreCholesky
+from kernreg.linalg.pcg import PCG
+from kernreg.linalg.preconditioners import LowPrecisionCholesky
+from kernreg.linalg.preconditioners.rank import Ranked, rank_limit
+from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
+
+__all__ = ["DISK", "EIGH", "READ", "entry", "flop", "seconds", "work"]
+
+EIGH = "n^3 of an eigendecomposition"
+READ = "byte of kept tiles"
+DISK = "byte of disk"
+
+# Products with float64 tiles that refine a float32 solution: see refine.
+_REFINING = 3
+# Residuals in float64 on the way to 1e-8, one whenever the residual fell by 1000, and the last.
+_RESIDUALS = 4
+
+
+def entry(dtype: Any) -> str:
+    """Name of the unit: one entry of the kernel matrix."""
+    return f"entry in {np.dtype(dtype).name}"
+
+
+def flop(dtype: Any) -> str:
+    """Name of the unit: one operation of a blocked factorisation or matrix product."""
+    return f"operation in {np.dtype(dtype).name}"
+
+
+def seconds(counted: Mapping[str, float], rates: Mapping[str, float]) -> float:
+    """Time of some work; the disk is read and written meanwhile.
+
+    Examples
+    --------
+    >>> seconds({READ: 100, DISK: 10}, {READ: 0.1, DISK: 0.2})
+    10.0
+    """
+    computing = sum(count * rates[unit] for unit, count in counted.items() if unit != DISK)
+    return max(computing, counted.get(DISK, 0.0) * rates[DISK])
+
+
+def work(
+    solver: Any,
+    n: int,
+    n_outputs: int,
+    dtype: Any,
+    *,
+    n_alphas: int = 1,
+    leave_one_out: bool = False,
+    iterations: int = 0,
+) -> dict[str, float]:
+    """What a fit computes, reads and writes.
+
+    Parameters
+    ----------
+    solver : object
+        Of :mod:`kernreg.linalg`.
+    n, n_outputs : int
+        Rows and right-hand sides.
+    dtype : float32 or float64
+        Precision of the kernel matrix.
+    n_alphas : int, default=1
+        Ridges that are tried.
+    leave_one_out : bool, default=False
+        Whether the diagonal of the inverse is wanted.
+    iterations : int, default=0
+        Of conjugate gradients. Projections are counted as if they took ``max_passes``.
+
+    Returns
+    -------
+    dict of str to float
+        Amounts by unit; leading orders only.
+
+    Examples
+    --------
+    >>> work(Cholesky(), 1000, 1, "float64")[entry("float64")]
+    500000.0
+    """
+    match solver:
+        case Eigh():
+            total = _counts({entry("float64"): n * n / 2, EIGH: float(n) ** 3})
+            total[flop("float64")] += 2 * n_alphas * n * n * (n_outputs + 1)
+            return total
+        case PCG():
+            return _iterated(solver, n, n_outputs, dtype, iterations)
+        case Restricted():
+            return _restricted(solver, n, n_outputs, dtype)
+        case SketchAndProject():
+            return _projected(solver, n, n_outputs, dtype)
+    once = _factored(solver, n, n_outputs, dtype, leave_one_out)
+    return {unit: n_alphas * count for unit, count in once.items()}
+
+
+def _counts(known: dict[str, float]) -> defaultdict[str, float]:
+    return defaultdict(float, known)
+
+
+def _factored(
+    solver: Cholesky | OutOfCoreCholesky, n: int, t: int, dtype: Any, leave_one_out: bool
+) -> dict[str, float]:
+    half, size = n * n / 2, np.dtype(dtype).itemsize
+    products = _REFINING * bool(solver.products(np.dtype(dtype)))
+    total = _counts(
+        {
+            entry(dtype): half,
+            flop(dtype): (1 + leave_one_out) * n**3 / 3 + 4 * half * t * (products + 1),
+        }
+    )
+    total[entry("float64")] += products * half
+    total[flop("float64")] += products * 4 * half * t
+    # A solve reads the factor twice.
+    solves = 2 * (products + 1) * size * half
+    total[READ] += solves
+    if isinstance(solver, OutOfCoreCholesky):
+        groups = -(-n // solver.group(n, dtype))
+        reads = (1 + leave_one_out) * groups * n * n / 6 * size
+        total[DISK] += half * size + reads + solves
+    return total
+
+
+def _iterated(solver: PCG, n: int, t: int, dtype: Any, iterations: int) -> dict[str, float]:
+    half, size = n * n / 2, np.dtype(dtype).itemsize
+    total = _counts({})
+    built = solver.built
+    if isinstance(built, LowPrecisionCholesky):
+        total.update(_factored(Cholesky(refine=False), n, 1, "float32", False))
+        total[READ] += iterations * 2 * 4 * half
+    elif isinstance(built, Ranked):
+        rank = rank_limit(n, built.rank, built.max_bytes)
+        total[entry("float64")] += n * rank
+        total[flop("float64")] += 6 * n * rank**2 + iterations * 4 * n * rank * t
+    evaluated = iterations
+    if solver.keeps(n, dtype):
+        total[READ] += iterations * size * half
+        evaluated = 1
+    total[entry(dtype)] += evaluated * half
+    total[flop(dtype)] += iterations * 4 * half * t
+    if np.dtype(dtype) == np.float32:
+        total[entry("float64")] += _RESIDUALS * half
+        total[flop("float64")] += _RESIDUALS * 4 * half * t
+    return total
+
+
+def _restricted(solver: Restricted, n: int, t: int, dtype: Any) -> dict[str, float]:
+    m, pool = solver.sizes(n)
+    # Two passes over the entries, features, and three decompositions of order m.
+    total = _counts({entry(dtype): 2.0 * n * m, flop(dtype): 2.0 * n * m * m, EIGH: 2.0 * m**3})
+    total[flop("float64")] += n * m * m + 2 * n * m * t + 2 * pool * m * m
+    total[entry("float64")] += pool * m
+    return total
+
+
+def _projected(solver: SketchAndProject, n: int, t: int, dtype: Any) -> dict[str, float]:
+    block, passes = solver.size(n), solver.max_passes
+    # Columns of each block, and its corner.
+    total = _counts({entry(dtype): passes * float(n) * (n + block)})
+    total[flop(dtype)] += passes * 2 * n * n * t
+    total[flop("float64")] += passes * n * block**2 / 3
+    return total

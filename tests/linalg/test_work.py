@@ -1,0 +1,155 @@
+"""What a fit is predicted to compute, against what it computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from kernreg import KernelOperator, nn
+from kernreg.linalg import (
+    PCG,
+    Cholesky,
+    Eigh,
+    LowPrecisionCholesky,
+    OutOfCoreCholesky,
+    Restricted,
+    RPCholesky,
+    SketchAndProject,
+)
+from kernreg.linalg.plan import plan
+from kernreg.linalg.probe import Probe
+from kernreg.linalg.work import DISK, READ, entry, seconds, work
+
+NET = nn.mlp(depth=2)
+RIDGE = 0.01
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Entries that are evaluated, by the name of their type."""
+    found = Counter()
+    fill = KernelOperator._fill
+
+    def noted(self, part, target):
+        rows, columns = part.i1 - part.i0, part.j1 - part.j0
+        # A square on the diagonal is evaluated once for each pair.
+        mirrored = self.symmetric and (part.i0, part.i1) == (part.j0, part.j1)
+        found[entry(self.dtype)] += rows * columns / (2 if mirrored else 1)
+        return fill(self, part, target)
+
+    monkeypatch.setattr(KernelOperator, "_fill", noted)
+    return found
+
+
+def points(n, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, 3))
+
+
+SOLVERS = [
+    (Cholesky(block=64), "float32"),
+    (Cholesky(block=64), "float64"),
+    (Eigh(), "float32"),
+    (Restricted(centres=60, method="uniform"), "float64"),
+    (Restricted(centres=20), "float32"),
+    (SketchAndProject(max_passes=3, tol=1e-14), "float64"),
+]
+
+
+@pytest.mark.parametrize(("solver", "dtype"), SOLVERS, ids=repr)
+@pytest.mark.filterwarnings("ignore::kernreg.exceptions.ConvergenceWarning")
+def test_entries_that_are_evaluated(solver, dtype, counted):
+    """Corners of panels are evaluated whole: a share of block / n beyond the half that counts."""
+    n = 1200
+    K = KernelOperator(NET, points(n), dtype=dtype)
+    solver.solve(solver.init(K, RIDGE), np.ones(n))
+    expected = Counter(work(solver, n, 1, dtype))
+    for name in ("float32", "float64"):
+        unit = entry(name)
+        # Centres among few rows, and their corner, are evaluated as well.
+        extra = 200 * n if isinstance(solver, Restricted) else 0
+        assert 0.9 * expected[unit] <= counted[unit] <= 1.25 * expected[unit] + extra
+
+
+def test_more_work_for_more():
+    """In rows, right-hand sides, ridges, leave-one-out and iterations."""
+    rates = Counter(dict.fromkeys(work(PCG(), 100, 1, "float32"), 1.0))
+    for solver in (Cholesky(), Eigh(), PCG(), Restricted(100), SketchAndProject()):
+        rates |= Counter(dict.fromkeys(work(solver, 1000, 1, "float32"), 1.0))
+    rates[DISK] = rates[READ] = 1.0
+    for solver in (Cholesky(), Eigh(), PCG(), Restricted(100), SketchAndProject()):
+        base = seconds(work(solver, 1000, 1, "float32", iterations=10), rates)
+        assert seconds(work(solver, 3000, 1, "float32", iterations=10), rates) > 2 * base
+        assert seconds(work(solver, 1000, 5, "float32", iterations=10), rates) > base
+    direct = work(Cholesky(), 1000, 1, "float32")
+    assert sum(work(Cholesky(), 1000, 1, "float32", leave_one_out=True).values()) > sum(
+        direct.values()
+    )
+    assert work(Cholesky(), 1000, 1, "float32", n_alphas=3) == {
+        unit: 3 * count for unit, count in direct.items()
+    }
+
+
+@pytest.mark.parametrize("built", [None, RPCholesky(30), LowPrecisionCholesky()], ids=repr)
+def test_work_of_iterations(built):
+    few, many = (
+        work(PCG(built, storage="recomputed"), 500, 1, "float64", iterations=i) for i in (1, 11)
+    )
+    assert many[entry("float64")] - few[entry("float64")] == 10 * 500**2 / 2
+
+
+def test_a_factor_on_disk_is_read_and_written_meanwhile(tmp_path):
+    counts = work(OutOfCoreCholesky(tmp_path, block=64), 4096, 1, "float64")
+    # Written once, read 16 n^2 / 6 times while it is made, and twice for the solution.
+    assert counts[DISK] == pytest.approx(8 * 4096**2 * (0.5 + 16 / 6 + 1), rel=0.01)
+    free = dict.fromkeys(counts, 0.0)
+    assert seconds(counts, free | {DISK: 1.0}) == counts[DISK]
+
+
+def test_rates_are_positive_and_measured_once():
+    probe = Probe(KernelOperator(NET, points(50)), RIDGE)
+    assert all(rate > 0 for rate in probe.rates.values())
+    assert probe.rates is probe.rates
+
+
+@pytest.mark.parametrize("built", [None, RPCholesky(40)], ids=repr)
+def test_iterations_of_the_whole_problem(built):
+    """Below 2,000 rows the sample is all of them."""
+    K = KernelOperator(NET, points(300))
+    found = Probe(K, RIDGE).iterations(PCG(built))
+    solver = PCG(built)
+    targets = np.random.default_rng(0).standard_normal(300)
+    assert found == solver.solve(solver.init(K, RIDGE), targets).stats.iterations
+
+
+def test_iterations_from_a_sample():
+    """A third of the rows has a third of the ridge, and takes about as many iterations."""
+    n = 6000
+    K = KernelOperator(NET, points(n), dtype="float64")
+    solver = PCG(RPCholesky(100))
+    targets = np.random.default_rng(0).standard_normal(n)
+    actual = solver.solve(solver.init(K, 1.0), targets).stats.iterations
+    assert 0.5 * actual <= Probe(K, 1.0).iterations(solver) <= 2 * actual
+
+
+def test_iterations_that_cannot_be_known():
+    """Of a kernel with a negative diagonal, say; here one that is NaN."""
+    K = KernelOperator(NET, points(10))
+    probe = Probe(K, float("nan"))
+    assert probe.iterations(PCG()) is None
+    K = KernelOperator(NET, points(10))
+    chosen = plan(10, 3, dtype="float64", max_memory="1GB", probe=Probe(K, float("nan")))
+    times = {other.solver: other.seconds for other in chosen.alternatives}
+    assert times["pcg"] is None
+    assert times["eigh"] > 0 < chosen.seconds
+
+
+def test_times_are_in_the_table():
+    K = KernelOperator(NET, points(200))
+    text = str(plan(200, 3, dtype="float64", max_memory="1GB", probe=Probe(K, RIDGE)))
+    head, *rows = text.splitlines()
+    assert head.split() == ["solver", "storage", "memory", "time"]
+    assert len(rows) == 4
+    assert all(" s  " in row for row in rows[:3])
+    assert "time" not in str(plan(200, 3, dtype="float64", max_memory="1GB"))
