@@ -24,6 +24,7 @@ from kernreg.distributed import by_rows, from_first, rank
 from kernreg.estimators import persistence
 from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
+from kernreg.estimators._predict import times_dual
 from kernreg.estimators._progress import progress
 from kernreg.estimators._solve import (
     chosen_solver,
@@ -33,7 +34,6 @@ from kernreg.estimators._solve import (
 )
 from kernreg.estimators._text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.budget import PANEL_BYTES, memory_budget
 from kernreg.linalg.candidates import NAMES
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.distributed import led
@@ -268,10 +268,13 @@ class KernelModel(BaseEstimator):
         ridge = float(self._alphas()[0]) * self._ridge_unit(operator, np.ones(len(X)))
         return Probe(operator, ridge)
 
-    def _operator(self, X: NDArray[Any]) -> KernelOperator:
+    def _operator(
+        self, X: NDArray[Any], X2: NDArray[Any] | None = None, network: nn.Layer | None = None
+    ) -> KernelOperator:
         return KernelOperator(
-            self._network(),
+            network or self._network(),
             X,
+            X2,
             kernel=self.kernel,
             dtype=X.dtype,
             device=self.device,
@@ -290,6 +293,7 @@ class KernelModel(BaseEstimator):
             n_alphas=len(self._alphas()),
             device=self.device,
             leave_one_out=self._wants_loo(len(X)),
+            ridge=float(self._alphas().min()) if self.alpha_scale == "mean_diag" else None,
             probe=probe,
         )
 
@@ -381,48 +385,11 @@ class KernelModel(BaseEstimator):
         check_is_fitted(self, "dual_coef_")
         with naming_text(X):
             X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
-        result = by_rows(len(X), lambda start, stop: self._products(X[start:stop]))
+
+        def part(start: int, stop: int) -> NDArray[Any]:
+            between = self._operator(X[start:stop], self.X_fit_, self.network_)
+            return times_dual(between, self.dual_coef_, self.max_memory)
+
+        result = by_rows(len(X), part)
         result += np.asarray(self.y_mean_, dtype=X.dtype)
         return result
-
-    def _products(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The kernel between rows and training rows, times the coefficients."""
-        operator = KernelOperator(
-            self.network_,
-            X,
-            self.X_fit_,
-            kernel=self.kernel,
-            dtype=X.dtype,
-            device=self.device,
-            backend=self.backend,
-            precision=self.precision,
-        )
-        if operator.fused or operator.device.type != "cpu":
-            return np.asarray(operator @ self.dual_coef_)
-        return self._by_blocks(operator)
-
-    def _by_blocks(self, operator: KernelOperator) -> NDArray[Any]:
-        """The kernel between new and training rows times the coefficients."""
-        n, m = operator.shape
-        result = np.empty((n, *self.dual_coef_.shape[1:]), dtype=operator.dtype)
-        step = min(self._rows_per_block(), n)
-        block = np.empty((step, m), dtype=operator.dtype)
-        for start in range(0, n, step):
-            rows = slice(start, min(start + step, n))
-            part = operator.tile(rows, slice(0, m), out=block[: rows.stop - start])
-            result[rows] = part @ self.dual_coef_
-        return result
-
-    def _rows_per_block(self) -> int:
-        """Rows of a block; never a function of the memory that happens to be free."""
-        row = len(self.X_fit_) * self.X_fit_.dtype.itemsize
-        allowed = PANEL_BYTES
-        if self.max_memory is not None:
-            budget = memory_budget(self.max_memory)
-            if row > budget:
-                raise MemoryBudgetError(
-                    f"One row of kernel entries takes {row} bytes, max_memory allows {budget}: "
-                    "raise max_memory."
-                )
-            allowed = min(allowed, budget // 2)
-        return max(1, allowed // row)

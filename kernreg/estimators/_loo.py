@@ -26,7 +26,7 @@ class LeaveOneOut:
         Index of the chosen ``alpha``.
     predictions : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Leave-one-out predictions (decision values for a classifier) at the chosen ``alpha``, for
-        the rows of ``X_fit_``.
+        the training rows: those of ``X_fit_``, unless that holds centres only.
     """
 
     alphas: np.ndarray

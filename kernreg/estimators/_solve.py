@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg.estimators._centres import best_on_centres
 from kernreg.estimators._loo import LeaveOneOut, held_out_residuals
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.candidates import Solver, bounded_pcg, named_solver
@@ -51,10 +52,11 @@ def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> 
 
 def require_leave_one_out(solver: Solver) -> None:
     """Raise InvalidInputError for a solver that cannot choose alpha by leave-one-out."""
-    if solver not in ("auto", "cholesky", "eigh") and not isinstance(solver, Cholesky | Eigh):
+    named = solver in ("auto", "cholesky", "eigh", "restricted")
+    if not named and not isinstance(solver, Cholesky | Eigh | Restricted):
         raise InvalidInputError(
             f"solver={solver!r} gives no leave-one-out errors to choose alpha by: give alpha as "
-            "one number, or use solver='eigh' or 'cholesky'."
+            "one number, or use solver='eigh', 'cholesky' or 'restricted'."
         )
 
 
@@ -86,7 +88,7 @@ def solve_alphas(
     Parameters
     ----------
     solver : object
-        Of :mod:`kernreg.linalg`; a direct one for leave-one-out.
+        Of :mod:`kernreg.linalg`; a direct one or Restricted for leave-one-out.
     operator : KernelOperator
         Symmetric, of shape (n, n).
     alphas, ridges : ndarray of shape (r,)
@@ -116,7 +118,7 @@ def solve_alphas(
     Notes
     -----
     Eigh: one decomposition (about 9 n^3 operations) for all ridges. Cholesky: n^3/3 for each
-    ridge, and as much again for leave-one-out.
+    ridge, and as much again for leave-one-out. Restricted: see :func:`best_on_centres`.
     """
     centered, t = targets - mean, targets.shape[1]
     # The solution for targets 1 says what re-estimating the mean does to a prediction.
@@ -124,6 +126,20 @@ def solve_alphas(
     if not leave_one_out:
         state = _state(solver, operator, float(ridges[0]), weights, callback)
         return Choice(0, solver.solve(state, rhs), None, getattr(state, "centres", None))
+    if isinstance(solver, Restricted):
+        state = _state(solver, operator, float(ridges.max()), weights, callback)
+        solution, held_out = best_on_centres(
+            solver,
+            state,
+            alphas=alphas,
+            ridges=ridges,
+            targets=targets,
+            mean=mean,
+            fit_intercept=fit_intercept,
+            weights=weights,
+            correct=correct,
+        )
+        return Choice(held_out.best, solution, held_out, state.centres)
     solutions = _solutions(solver, operator, ridges, weights, rhs, callback)
     errors, shares = np.empty(len(ridges)), np.zeros(len(ridges))
     best, labels = -1, False

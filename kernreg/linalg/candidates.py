@@ -14,8 +14,11 @@ from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.out_of_core import OutOfCoreCholesky
+from kernreg.linalg.packed import PackedOperator
 from kernreg.linalg.pcg import PCG
+from kernreg.linalg.precision import product_dtype
 from kernreg.linalg.preconditioners import LowPrecisionCholesky, RPCholesky
+from kernreg.linalg.preconditioners.rank import rank_limit
 from kernreg.linalg.probe import Probe
 from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.sketch import SketchAndProject
@@ -27,6 +30,8 @@ Solver = str | Cholesky | Eigh | PCG | OutOfCoreCholesky | Restricted | SketchAn
 
 # Rows of kernel entries that an operator may hold besides its output.
 _TILE_ROWS = 256
+# Rows that are taken at once by number.
+_TAKEN = 128
 _NAMES: dict[type, str] = {
     Cholesky: "cholesky",
     Eigh: "eigh",
@@ -82,6 +87,8 @@ class Needs:
         Numbers per row, right-hand sides, ridges.
     leave_one_out : bool
         Whether errors of it are wanted.
+    ridge : float or None
+        Smallest one over the mean diagonal, if known.
     copies : bool
         Whether the device needs a copy of the data.
     budgets : mapping of str to int
@@ -93,6 +100,7 @@ class Needs:
     n_outputs: int
     n_alphas: int
     leave_one_out: bool
+    ridge: float | None
     copies: bool
     budgets: Mapping[str, int]
 
@@ -107,7 +115,7 @@ class Needs:
 
     def bytes(self, name: str, n: int, dtype: np.dtype[Any]) -> int:
         """Predicted peak beyond the caller's data."""
-        solver = self.made(name, n, dtype)
+        solver, copied = self.made(name, n, dtype), self._copied(n, dtype)
         if name == "eigh":
             rows = 8 * n * (self.d + _TILE_ROWS)
             return int(solver.peak_bytes(n, self.n_outputs, self.n_alphas)) + rows
@@ -115,9 +123,18 @@ class Needs:
             refined = name == "out_of_core" or solver.products(dtype)
             rows = n * self.d * (dtype.itemsize + (8 if refined else 0))
             rows += n * _TILE_ROWS * dtype.itemsize
+            if name == "cholesky":
+                loo = self.leave_one_out
+                return copied + rows + int(solver.peak_bytes(n, self.n_outputs, dtype, loo))
+        elif name == "restricted":
+            rows = n * self.d * dtype.itemsize + PANEL_BYTES
+        elif name == "sketch":
+            rows = n * self.d * (4 + 8 + 8)
+            dtype = product_dtype(dtype, n, self.ridge)
         else:
             rows = _product_bytes(n, self.d)
-        return self._copied(n, dtype) + solver.peak_bytes(n, self.n_outputs, dtype) + rows
+            dtype = product_dtype(dtype, n, self.ridge)
+        return copied + solver.peak_bytes(n, self.n_outputs, dtype) + rows
 
     def storage(self, name: str, n: int, dtype: np.dtype[Any]) -> str:
         """What is kept of the matrix, and where."""
@@ -126,7 +143,8 @@ class Needs:
         solver = self.made(name, n, dtype)
         if isinstance(solver.preconditioner, LowPrecisionCholesky):
             return "factor"
-        return "packed" if solver.keeps(n, dtype) else "recomputed"
+        keeps = solver.keeps(n, product_dtype(dtype, n, self.ridge))
+        return "packed" if keeps else "recomputed"
 
     def block(self, name: str, n: int) -> int:
         """Rows of a panel."""
@@ -145,7 +163,7 @@ class Needs:
             solver,
             n,
             self.n_outputs,
-            dtype,
+            product_dtype(dtype, n, self.ridge) if name in ("pcg", "sketch") else dtype,
             n_alphas=self.n_alphas,
             leave_one_out=self.leave_one_out,
             iterations=iterations,
@@ -189,14 +207,18 @@ def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
     alone = processes() == 1
     if alone and np.dtype(dtype) == np.float64 and factor.peak_bytes(n) <= room:
         return PCG(factor, storage="recomputed")
-    fits = bisect.bisect_right(
-        range(1, n + 1), room // 2, key=lambda rank: RPCholesky(rank).peak_bytes(n)
-    )
-    # 24 bytes for each row and rank: see rank_limit.
-    preconditioner = RPCholesky(max_bytes=24 * n * max(1, fits))
+    # Tiles, where they fit beside as large a preconditioner, are worth more than a larger rank.
+    share = room // 2 if PackedOperator.bytes_for(n, dtype) <= room // 2 else room
+
+    def bounded(rank: int) -> RPCholesky:
+        return RPCholesky(max_bytes=24 * n * rank)  # see rank_limit
+
+    fits = bisect.bisect_right(range(1, n + 1), share, key=lambda rank: bounded(rank).peak_bytes(n))
+    limit = max(1, min(fits, rank_limit(n, "auto", 24 * n * n)))
+    preconditioner = bounded(limit)
     return PCG(preconditioner, max_bytes=max(0, room - preconditioner.peak_bytes(n)))
 
 
 def _product_bytes(n: int, d: int) -> int:
     """Rows in both precisions, a panel of a product, and rows against which a few are taken."""
-    return n * d * (4 + 8 + 8) + min(PANEL_BYTES, 8 * n * n) + 8 * n * _TILE_ROWS
+    return n * d * (4 + 8 + 8) + min(PANEL_BYTES, 8 * n * n) + 8 * n * _TAKEN

@@ -68,7 +68,7 @@ class Cholesky(Factoring):
                 f"expected precision 'full' or 'mixed', found {self.precision!r}"
             )
 
-    def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
+    def peak_bytes(self, n: int, n_outputs: int, dtype: Any, leave_one_out: bool = False) -> int:
         """Bytes held at once by factor, workspace and vectors, from exact counts.
 
         Examples
@@ -81,7 +81,8 @@ class Cholesky(Factoring):
         held = Staircase.numbers(n, block) * size + 3 * 8 * n
         factoring = 3 * block * block * size + block * n
         solving = 2 * block * block * size + self._solving_bytes(n, n_outputs, dtype)
-        return held + max(factoring, solving)
+        inverting = n * block * size if leave_one_out else 0
+        return held + max(factoring, solving, inverting)
 
     def init(
         self,

@@ -265,9 +265,11 @@ class Staircase:
         Column i of L^-1 starts at row i, and its squared norm is entry i.
         """
         result = np.empty(self.n)
-        kind = KINDS[self.dtype.name]
-        for start, i0, i1 in self.sweeps():
-            columns = torch.zeros((self.n, i1 - i0), dtype=kind, device=self.device)
+        sweeps = list(self.sweeps())
+        width = max(i1 - i0 for _, i0, i1 in sweeps)
+        room = torch.empty(self.n * width, dtype=KINDS[self.dtype.name], device=self.device)
+        for start, i0, i1 in sweeps:
+            columns = room[: self.n * (i1 - i0)].view(self.n, i1 - i0).zero_()
             columns[i0:i1].fill_diagonal_(1)
             self.forward(columns, start=start)
             norms = torch.linalg.vector_norm(columns[i0:], dim=0, dtype=torch.float64)

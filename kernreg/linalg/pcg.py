@@ -19,26 +19,15 @@ from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
 from kernreg.linalg.packed import PackedOperator, keep, kept_bytes
+from kernreg.linalg.precision import smallest_ridge
 from kernreg.linalg.preconditioners import RPCholesky
-from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
+from kernreg.linalg.preconditioners.lowrank import ridge_profile
 from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
-__all__ = ["PCG", "Progress", "smallest_ridge"]
+__all__ = ["PCG", "Progress"]
 
 logger = logging.getLogger(__name__)
-
-# Float32 entries err by about eps each, as a matrix by sqrt(n) eps: products in float32 serve a
-# ridge of at least this many times that, relative to the mean diagonal.
-_TRUSTED = 32.0
-
-
-def smallest_ridge(operator: Any) -> float:
-    """Ridge from which products with float32 entries serve; 0 for a float64 operator."""
-    if np.dtype(operator.dtype) != np.float32:
-        return 0.0
-    mean = float(np.mean(as_array(operator.diagonal())))
-    return _TRUSTED * float(np.finfo(np.float32).eps) * float(operator.shape[0]) ** 0.5 * mean
 
 
 @dataclass(frozen=True)
@@ -150,6 +139,9 @@ class PCG:
     def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
         """Most bytes held at once: tiles if they are kept, preconditioner, and vectors.
 
+        ``dtype`` is that of the products: float64 for a float32 operator below
+        :func:`smallest_ridge`.
+
         Examples
         --------
         >>> PCG(None, storage="recomputed").peak_bytes(1000, 2, "float32") < 10**6
@@ -166,11 +158,8 @@ class PCG:
     def _kept_bytes(self, n: int, dtype: Any) -> int:
         if self.storage == "recomputed":
             return 0
-        tiles = self._limit() if self.storage == "auto" else None
-        size = PackedOperator.bytes_for(n, "float64")
-        if tiles is not None and size > tiles:
-            size = PackedOperator.bytes_for(n, dtype)
-        return 0 if tiles is not None and size > tiles else size
+        size = PackedOperator.bytes_for(n, dtype)
+        return 0 if self.storage == "auto" and size > self._limit() else size
 
     def _limit(self, device: Any = None) -> int:
         """Bytes that kept tiles may take."""

@@ -99,6 +99,7 @@ def plan(
     n_alphas: int = 1,
     device: Any = None,
     leave_one_out: bool = False,
+    ridge: float | None = None,
     probe: Probe | None = None,
 ) -> Plan:
     """Choose between the solvers, or check the one asked for.
@@ -122,6 +123,9 @@ def plan(
         Where the kernel is evaluated and factored; the CPU if left out.
     leave_one_out : bool, default=False
         Whether errors of it are wanted, which direct solvers give; several ridges want them.
+    ridge : float, optional
+        Smallest ridge over the mean diagonal: iterations with float32 entries need float64 ones
+        below some 32 eps sqrt(n).
     probe : Probe, optional
         Measures what predicted times come from, within seconds; without it there are none.
 
@@ -165,7 +169,7 @@ def plan(
     # A decomposition runs on the CPU, wherever the kernel is.
     homes = {name: CPU if name == "eigh" else where for name in names}
     budgets = {name: memory_budget(max_memory, home) for name, home in homes.items()}
-    needs = Needs(solver, d, n_outputs, n_alphas, leave_one_out, where != CPU, budgets)
+    needs = Needs(solver, d, n_outputs, n_alphas, leave_one_out, ridge, where != CPU, budgets)
     peaks = {name: needs.bytes(name, n, size) for name in names}
     chosen, reason = _choose(asked, peaks, budgets, n_alphas, where.type)
     if peaks[chosen] > budgets[chosen]:
@@ -246,6 +250,9 @@ def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: Nee
     single = needs.bytes("cholesky", n, np.dtype(np.float32))
     if len(remedies) == 1 and dtype == np.float64 and single <= budgets["cholesky"]:
         remedies.append(f"in Python use solver='cholesky', dtype='float32' ({readable(single)})")
+    peak = free.bytes("restricted", n, dtype)
+    if "restricted" not in budgets and peak <= budgets["cholesky"]:
+        remedies.append(f"use solver='restricted', which is approximate ({readable(peak)})")
     fitting = bisect.bisect_left(
         range(1, n),
         True,

@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, KernregError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.packed import PackedOperator
+from kernreg.linalg.panels import full_precision
+from kernreg.linalg.parts import read_part
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.preconditioners.rank import Ranked, rank_limit
-from kernreg.linalg.work import DISK, EIGH, READ, entry, flop
+from kernreg.linalg.work import DISK, EIGH, READ, entry, flop, part, product, square
 
 __all__ = ["Probe"]
 
@@ -30,6 +33,8 @@ _DISK_BYTES = 2**26
 # Seconds from which a measurement counts, and rows at which it starts and ends.
 _LONG_ENOUGH = 0.03
 _FEWEST, _MOST = 64, 4096
+# Rows and columns of a part.
+_MANY, _FEW = 8192, 512
 # Rows of the problem on which iterations are counted.
 _SMALL, _LARGE = 2000, 5000
 
@@ -63,7 +68,10 @@ class Probe:
     @functools.cached_property
     def rates(self) -> dict[str, float]:
         """Seconds for each unit of :mod:`kernreg.linalg.work`."""
-        own = {entry(dtype): self._entry(dtype) for dtype in ("float32", "float64")}
+        own = {}
+        for dtype in ("float32", "float64"):
+            own[entry(dtype)], own[product(dtype)] = self._entry(dtype)
+            own[part(dtype)] = self._part(dtype)
         return _machine(str(self._operator.device)) | own
 
     def iterations(self, solver: PCG) -> int | None:
@@ -77,9 +85,11 @@ class Probe:
         built, rank = solver.built, 0
         if isinstance(built, Ranked):
             rank = rank_limit(n, built.rank, built.max_bytes)
-        m = min(n, _LARGE, max(_SMALL, 5 * rank))
+        m = min(n, _LARGE, max(_SMALL, 10 * rank))
         if isinstance(built, Ranked):
-            built = dataclasses.replace(built, rank=min(rank, m), max_bytes=2**31)
+            # A rank near the size of the sample would solve it exactly, and take long.
+            rank = min(rank, max(1, m // 4)) if m < n else rank
+            built = dataclasses.replace(built, rank=rank, max_bytes=2**31)
         counted = dataclasses.replace(
             solver, preconditioner=built, storage="packed", max_bytes=None, checkpoint=None
         )
@@ -97,16 +107,26 @@ class Probe:
         n = self._operator.shape[0]
         return np.sort(np.random.default_rng(0).choice(n, size=m, replace=False))
 
-    def _entry(self, dtype: str) -> float:
-        """Seconds for an entry of the symmetric matrix."""
+    def _entry(self, dtype: str) -> tuple[float, float]:
+        """Seconds for an entry of the symmetric matrix, and for one in a product."""
         n = self._operator.shape[0]
         m = min(n, _FEWEST)
         while True:
-            part = self._operator.take(self._sample(m)).astype(dtype)
-            taken = _best(part.to_dense)
+            sampled = self._operator.take(self._sample(m)).astype(dtype)
+            taken = _best(sampled.to_dense)
             if taken > _LONG_ENOUGH or m == min(n, _MOST):
-                return taken / (m * m / 2)
+                ones = np.ones((m, 1), dtype=dtype)
+                multiplied = _best(functools.partial(sampled.__matmul__, ones))
+                return taken / (m * m / 2), multiplied / (m * m / 2)
             m = min(2 * m, n, _MOST)
+
+    def _part(self, dtype: str) -> float:
+        """Seconds for an entry between few rows and many."""
+        n, m = min(self._operator.shape[0], _MANY), min(self._operator.shape[0], _FEW)
+        chosen = self._sample(m)
+        operator = self._operator.astype(dtype)
+        buffer = np.empty((n, m), dtype=dtype)
+        return _best(functools.partial(read_part, operator, slice(0, n), chosen, buffer)) / (n * m)
 
 
 class _Dense:
@@ -119,13 +139,13 @@ class _Dense:
         matrix = rng.standard_normal((_ORDER, _ORDER)).astype(dtype)
         matrix += matrix.T.copy()
         matrix[np.diag_indices(_ORDER)] += _ORDER
-        self._matrix = matrix
+        self.dense = matrix
         self.dtype = matrix.dtype
         self.shape = matrix.shape
         self.device = device
 
     def lower_panel(self, i0: int, i1: int, out: Any) -> Any:
-        panel = self._matrix[i0:i1, :i1]
+        panel = self.dense[i0:i1, :i1]
         if isinstance(out, np.ndarray):
             out[...] = panel
         else:
@@ -133,7 +153,7 @@ class _Dense:
         return out
 
     def diagonal(self) -> Any:
-        return self._matrix.diagonal()
+        return self.dense.diagonal()
 
 
 @functools.cache
@@ -143,8 +163,11 @@ def _machine(device: str) -> dict[str, float]:
     for dtype in ("float32", "float64"):
         operator = _Dense(dtype, device)
         solver = Cholesky(refine=False)
+        matrix = torch.from_numpy(operator.dense).to(device)
+        rates[flop(dtype)] = _best(functools.partial(_multiplied, matrix)) / (2 * _ORDER**3)
         taken = _best(functools.partial(solver.init, operator, 0.0))
-        rates[flop(dtype)] = taken / (_ORDER**3 / 3)
+        narrow = max(0.0, taken - rates[flop(dtype)] * _ORDER**3 / 3)
+        rates[square(dtype)] = narrow / _ORDER**2
         kept = PackedOperator(operator)
         ones = np.ones((_ORDER, 1), dtype=dtype)
         rates[READ] = _best(functools.partial(kept.__matmul__, ones)) / kept.nbytes
@@ -152,6 +175,12 @@ def _machine(device: str) -> dict[str, float]:
     rates[EIGH] = _best(lambda: scipy.linalg.eigh(corner, driver="evr")) / _SPECTRAL_ORDER**3
     rates[DISK] = _written() / _DISK_BYTES
     return rates
+
+
+def _multiplied(matrix: torch.Tensor) -> float:
+    """A product that is done when this returns, on a GPU too."""
+    with full_precision():
+        return float((matrix @ matrix)[0, 0])
 
 
 def _best(action: Callable[[], Any], turns: int = 3) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,10 +16,11 @@ from scipy.linalg.blas import dsyrk
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
-from kernreg.linalg.parts import over_rows, read_part, require_parts
+from kernreg.linalg.parts import over_rows, require_parts
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
-from kernreg.linalg.restricted_path import RestrictedPath, score
+from kernreg.linalg.restricted_path import HeldOut, RestrictedPath, score
+from kernreg.linalg.restricted_state import RestrictedState, chunks
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Restricted", "RestrictedState"]
@@ -31,76 +32,6 @@ _POOL = 25
 _POOL_BYTES = 2**30
 # RPCholesky draws in blocks of so many rows.
 _DRAWN = 128
-
-
-@dataclass(eq=False)
-class RestrictedState:
-    """Normal equations of a restricted problem, diagonalised.
-
-    Parameters
-    ----------
-    operator : KernelOperator
-        The kernel of all n rows.
-    centres : ndarray of int, shape (m,)
-        Row numbers; a solution has one coefficient for each.
-    basis : ndarray of shape (m, k)
-        P with ``P^T K_mm P = I`` and ``P^T K_mn W K_nm P = diag(values)``.
-    values : ndarray of shape (k,)
-        Ascending, not negative.
-    level : float
-        Mean ridge.
-    weights : ndarray of shape (n,)
-        ``level / ridge``, W above.
-    chunk : int
-        Rows of a chunk.
-    seconds : float
-        Time of :meth:`Restricted.init`.
-    """
-
-    operator: Any
-    centres: NDArray[np.int64]
-    basis: NDArray[np.float64]
-    values: NDArray[np.float64]
-    level: float
-    weights: NDArray[np.float64]
-    chunk: int
-    seconds: float
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.weights)
-
-    def effective_dof(self, ridge: float | None = None) -> float:
-        """Trace of the smoother, O(k); default: the ridge of ``init``."""
-        ridge = self.level if ridge is None else ridge
-        return float(np.sum(self.values / self.shifted(ridge)))
-
-    def shifted(self, ridge: float) -> NDArray[np.float64]:
-        """Eigenvalues plus ridge, infinite where both vanish."""
-        total = self.values + ridge
-        noise = len(self.values) * np.finfo(np.float64).eps * self.values.max(initial=0.0)
-        return np.where(total > noise, total, np.inf)
-
-    def chunks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """Rows and their kernel with the centres, in the dtype of the operator."""
-        yield from _chunks(self.operator, self.centres, self.chunk, 0, self.n)
-
-
-def _chunks(
-    operator: Any, centres: NDArray[np.int64], chunk: int, first: int, end: int
-) -> Iterator[tuple[slice, NDArray[Any]]]:
-    buffer = np.empty((min(chunk, end - first), len(centres)), dtype=operator.dtype)
-    for start in range(first, end, chunk):
-        rows = slice(start, min(start + chunk, end))
-        tile = read_part(operator, rows, centres, buffer[: rows.stop - start])
-        if not np.isfinite(tile.sum()) and not np.isfinite(tile).all():
-            row = start + int(np.flatnonzero(~np.isfinite(tile).all(axis=1))[0])
-            raise InvalidInputError(
-                f"the kernel matrix contains NaN or infinity (first in row {row}): check the input "
-                "for NaN and huge values, or use dtype float64"
-            )
-        yield rows, tile
 
 
 @dataclass(frozen=True)
@@ -331,6 +262,7 @@ class Restricted:
         ridges: NDArray[Any],
         *,
         leave_one_out: bool = False,
+        held_out: HeldOut | None = None,
     ) -> RestrictedPath:
         """Solve for a sequence of ridges, with generalised cross-validation or leave-one-out.
 
@@ -345,6 +277,9 @@ class Restricted:
         leave_one_out : bool, default=False
             Also the exact leave-one-out errors of the restricted model with these centres, for
             one more pass over the entries and ``2 n m k`` operations.
+        held_out : callable, optional
+            Called as ``held_out(rows, residuals)`` with the leave-one-out residuals, of shape
+            (r, rows, t), of each range of rows; makes them if given.
 
         Returns
         -------
@@ -355,7 +290,13 @@ class Restricted:
         columns = targets.reshape(state.n, -1)
         sequence = checked_ridges(ridges)
         inner = state.basis.T @ _moments(state, columns)
-        return score(state, columns, inner, sequence, targets.shape[1:], leave_one_out)
+        if leave_one_out and held_out is None:
+            held_out = _nobody
+        return score(state, columns, inner, sequence, targets.shape[1:], held_out)
+
+
+def _nobody(rows: slice, residuals: NDArray[np.float64]) -> None:
+    """Listens to residuals that only the sums are wanted of."""
 
 
 def _whitener(operator: Any, centres: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -393,7 +334,7 @@ def _moment(
     """What rows ``[start, stop)`` give to ``K_mn W Y``."""
     moments = np.zeros((len(centres), weighted.shape[1]))
     wide = np.empty((min(chunk, stop - start), len(centres)))
-    for rows, tile in _chunks(operator, centres, chunk, start, stop):
+    for rows, tile in chunks(operator, centres, chunk, start, stop):
         wide[: len(tile)] = tile
         moments += wide[: len(tile)].T @ weighted[rows]
     return moments
@@ -414,7 +355,7 @@ def _normal(
     normal = np.zeros((rank, rank), order="F")
     product = np.empty((min(chunk, stop - start), rank), dtype=operator.dtype)
     wide = np.empty(product.shape)
-    for rows, tile in _chunks(operator, centres, chunk, start, stop):
+    for rows, tile in chunks(operator, centres, chunk, start, stop):
         count = len(tile)
         np.matmul(tile, narrow, out=product[:count])
         features = wide[:count]

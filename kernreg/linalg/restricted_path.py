@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RestrictedPath", "score"]
+__all__ = ["HeldOut", "RestrictedPath", "score"]
+
+HeldOut = Callable[[slice, NDArray[np.float64]], None]
+"""Told a range of rows and their leave-one-out residuals, of shape (r, rows, t)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,7 @@ def score(
     inner: NDArray[np.float64],
     ridges: NDArray[np.float64],
     tail: tuple[int, ...],
-    leave_one_out: bool,
+    held_out: HeldOut | None,
 ) -> RestrictedPath:
     """Coefficients and errors for each ridge.
 
@@ -68,8 +72,8 @@ def score(
         The ridges.
     tail : tuple of int
         Shape of the targets without their rows.
-    leave_one_out : bool
-        Whether to compute leave-one-out errors, by a pass over the entries.
+    held_out : callable or None
+        Told leave-one-out residuals, which take a pass over the entries; None for none.
 
     Notes
     -----
@@ -90,7 +94,9 @@ def score(
         dual.append(state.basis @ a)
         dof.append(trace)
     coefficients = np.stack(dual)
-    loo = _leave_one_out(state, columns, coefficients, scales) / total if leave_one_out else None
+    loo = None
+    if held_out is not None:
+        loo = _leave_one_out(state, columns, coefficients, scales, held_out) / total
     shape = (len(ridges), len(state.centres), *tail)
     return RestrictedPath(ridges, coefficients.reshape(shape), np.array(gcv), loo, np.array(dof))
 
@@ -100,6 +106,7 @@ def _leave_one_out(
     columns: NDArray[np.float64],
     coefficients: NDArray[np.float64],
     scales: NDArray[np.float64],
+    held_out: HeldOut,
 ) -> NDArray[np.float64]:
     """Weighted sums of squared leave-one-out residuals, one for each ridge."""
     sums = np.zeros(len(scales))
@@ -108,8 +115,10 @@ def _leave_one_out(
         squares = (tile @ basis).astype(np.float64) ** 2
         weights = state.weights[rows]
         wide = tile.astype(np.float64)
+        residuals = np.empty((len(scales), *columns[rows].shape))
         for r, scale in enumerate(scales):
             kept = 1.0 - weights * (squares @ scale)
-            residual = (columns[rows] - wide @ coefficients[r]) / kept[:, None]
-            sums[r] += np.einsum("n,nt,nt->", weights, residual, residual)
+            residuals[r] = (columns[rows] - wide @ coefficients[r]) / kept[:, None]
+        sums += np.einsum("n,rnt,rnt->r", weights, residuals, residuals)
+        held_out(rows, residuals)
     return sums

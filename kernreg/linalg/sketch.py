@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import scipy.linalg
+import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import (
@@ -24,7 +24,8 @@ from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.columns import worst
 from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.parts import over_rows, read_part, require_parts
-from kernreg.linalg.pcg import Progress, smallest_ridge
+from kernreg.linalg.pcg import Progress
+from kernreg.linalg.precision import smallest_ridge
 from kernreg.linalg.preconditioners.lowrank import as_array
 from kernreg.linalg.projections import Projected, replace_residual, run_pass, start
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
@@ -78,16 +79,16 @@ class SketchState:
 
     def solve(self, rows: NDArray[np.int64], R: NDArray[np.float64]) -> NDArray[np.float64]:
         """``A[rows][:, rows]^-1 R`` by Cholesky; a block that has no factor gets a jitter."""
-        block = as_array(self.exact.part(rows, rows))
-        block[np.diag_indices_from(block)] += self.ridge[rows]
-        jitter = len(rows) * _EPS * float(np.mean(np.diagonal(block)))
+        block = torch.from_numpy(as_array(self.exact.part(rows, rows)))
+        diagonal = block.diagonal()
+        diagonal += torch.from_numpy(self.ridge[rows])
+        jitter = len(rows) * _EPS * float(diagonal.mean())
         for _ in range(8):
-            try:
-                factor = scipy.linalg.cho_factor(block, lower=True, check_finite=False)
-                return np.asarray(scipy.linalg.cho_solve(factor, R, check_finite=False))
-            except scipy.linalg.LinAlgError:
-                block[np.diag_indices_from(block)] += jitter
-                jitter *= 10.0
+            factor, failed = torch.linalg.cholesky_ex(block)
+            if not failed:
+                return np.asarray(torch.cholesky_solve(torch.from_numpy(R), factor).numpy())
+            diagonal += jitter
+            jitter *= 10.0
         raise NotPositiveDefiniteError(
             f"a block of {len(rows)} rows of the kernel matrix has no Cholesky factor even with "
             f"{jitter / 10:.3g} on its diagonal: raise alpha, or check data and network"
@@ -215,7 +216,8 @@ class SketchAndProject:
         True
         """
         b, size = self.size(n), int(np.dtype(dtype).itemsize)
-        tile = min(n * b * size, max(256 * b * size, PANEL_BYTES))
+        # Columns of a block, or a panel of the product that makes the true residual.
+        tile = min(n * max(b * size, 8 * n), max(256 * b * size, PANEL_BYTES))
         return 8 * n * ((2 * self.directions + 10) * n_outputs + 2) + 8 * 2 * b * b + tile
 
     def init(

@@ -17,7 +17,7 @@ from kernreg.linalg.preconditioners.rank import Ranked, rank_limit
 from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.sketch import SketchAndProject
 
-__all__ = ["DISK", "EIGH", "READ", "entry", "flop", "seconds", "work"]
+__all__ = ["DISK", "EIGH", "READ", "entry", "flop", "part", "product", "seconds", "square", "work"]
 
 EIGH = "n^3 of an eigendecomposition"
 READ = "byte of kept tiles"
@@ -34,9 +34,24 @@ def entry(dtype: Any) -> str:
     return f"entry in {np.dtype(dtype).name}"
 
 
+def product(dtype: Any) -> str:
+    """Name of the unit: one entry of the kernel matrix that is evaluated for a product."""
+    return f"entry of a product in {np.dtype(dtype).name}"
+
+
+def part(dtype: Any) -> str:
+    """Name of the unit: one entry between few rows and many, which are prepared for it."""
+    return f"entry of a part in {np.dtype(dtype).name}"
+
+
 def flop(dtype: Any) -> str:
-    """Name of the unit: one operation of a blocked factorisation or matrix product."""
+    """Name of the unit: one operation of a large matrix product."""
     return f"operation in {np.dtype(dtype).name}"
+
+
+def square(dtype: Any) -> str:
+    """Name of the unit: n^2 of a factorisation, what its narrow parts cost beside the products."""
+    return f"n^2 of a factorisation in {np.dtype(dtype).name}"
 
 
 def seconds(counted: Mapping[str, float], rates: Mapping[str, float]) -> float:
@@ -116,9 +131,10 @@ def _factored(
         {
             entry(dtype): half,
             flop(dtype): (1 + leave_one_out) * n**3 / 3 + 4 * half * t * (products + 1),
+            square(dtype): (1.0 + leave_one_out) * n * n,
+            product("float64"): products * half,
         }
     )
-    total[entry("float64")] += products * half
     total[flop("float64")] += products * 4 * half * t
     # A solve reads the factor twice.
     solves = 2 * (products + 1) * size * half
@@ -141,14 +157,14 @@ def _iterated(solver: PCG, n: int, t: int, dtype: Any, iterations: int) -> dict[
         rank = rank_limit(n, built.rank, built.max_bytes)
         total[entry("float64")] += n * rank
         total[flop("float64")] += 6 * n * rank**2 + iterations * 4 * n * rank * t
-    evaluated = iterations
     if solver.keeps(n, dtype):
         total[READ] += iterations * size * half
-        evaluated = 1
-    total[entry(dtype)] += evaluated * half
+        total[entry(dtype)] += half
+    else:
+        total[product(dtype)] += iterations * half
     total[flop(dtype)] += iterations * 4 * half * t
     if np.dtype(dtype) == np.float32:
-        total[entry("float64")] += _RESIDUALS * half
+        total[product("float64")] += _RESIDUALS * half
         total[flop("float64")] += _RESIDUALS * 4 * half * t
     return total
 
@@ -156,7 +172,7 @@ def _iterated(solver: PCG, n: int, t: int, dtype: Any, iterations: int) -> dict[
 def _restricted(solver: Restricted, n: int, t: int, dtype: Any) -> dict[str, float]:
     m, pool = solver.sizes(n)
     # Two passes over the entries, features, and three decompositions of order m.
-    total = _counts({entry(dtype): 2.0 * n * m, flop(dtype): 2.0 * n * m * m, EIGH: 2.0 * m**3})
+    total = _counts({part(dtype): 2.0 * n * m, flop(dtype): 2.0 * n * m * m, EIGH: 2.0 * m**3})
     total[flop("float64")] += n * m * m + 2 * n * m * t + 2 * pool * m * m
     total[entry("float64")] += pool * m
     return total
@@ -164,8 +180,7 @@ def _restricted(solver: Restricted, n: int, t: int, dtype: Any) -> dict[str, flo
 
 def _projected(solver: SketchAndProject, n: int, t: int, dtype: Any) -> dict[str, float]:
     block, passes = solver.size(n), solver.max_passes
-    # Columns of each block, and its corner.
-    total = _counts({entry(dtype): passes * float(n) * (n + block)})
+    total = _counts({part(dtype): passes * float(n) * n, entry("float64"): passes * n * block})
     total[flop(dtype)] += passes * 2 * n * n * t
     total[flop("float64")] += passes * n * block**2 / 3
     return total

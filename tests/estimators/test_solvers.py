@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from kernreg import KernelRegressor, config, load, nn
+from kernreg import KernelClassifier, KernelRegressor, config, load, nn
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg import (
     PCG,
@@ -105,11 +105,43 @@ def test_a_restricted_model_keeps_its_centres_only(tmp_path):
     assert model.score(X, Y) > 0
 
 
-@pytest.mark.parametrize("solver", ["pcg", "restricted", "sketch", PCG()])
+@pytest.mark.parametrize("solver", ["pcg", "sketch", PCG()])
 def test_alpha_is_chosen_by_direct_solvers_only(solver):
     X, Y = data(20)
     with pytest.raises(InvalidInputError, match="give alpha as one number"):
         KernelRegressor(NET, alpha=[0.1, 1.0], solver=solver).fit(X, Y)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_alpha_is_chosen_on_centres(weighted, fit_intercept, tmp_path):
+    """With every row a centre, as by a direct solver; features cost the solution 1e-7."""
+    X, Y = data()
+    weights = np.random.default_rng(5).uniform(0.5, 2.0, N) if weighted else None
+    options = {"alpha": [1e-4, 1e-2, 1.0], "fit_intercept": fit_intercept}
+    exact = KernelRegressor(NET, solver="eigh", **options).fit(X, Y, sample_weight=weights)
+    every = Restricted(centres=N)
+    found = KernelRegressor(NET, solver=every, **options).fit(X, Y, sample_weight=weights)
+    assert found.alpha_ == exact.alpha_
+    np.testing.assert_allclose(found.loo_.squared_error, exact.loo_.squared_error, rtol=1e-5)
+    scale = np.abs(Y).max()
+    np.testing.assert_allclose(
+        found.loo_.predictions, exact.loo_.predictions, atol=1e-5 * scale, rtol=0
+    )
+    np.testing.assert_allclose(found.predict(X), exact.predict(X), atol=1e-6 * scale, rtol=0)
+    found.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    np.testing.assert_array_equal(again.loo_.predictions, found.loo_.predictions)
+
+
+def test_labels_choose_alpha_on_centres():
+    X, Y = data()
+    labels = Y[:, 0] > 0
+    options = {"alpha": [1e-4, 1e-2, 10.0]}
+    exact = KernelClassifier(NET, solver="cholesky", **options).fit(X, labels)
+    found = KernelClassifier(NET, solver=Restricted(centres=N), **options).fit(X, labels)
+    np.testing.assert_allclose(found.loo_.accuracy, exact.loo_.accuracy, rtol=1e-12)
+    assert found.alpha_ == exact.alpha_
 
 
 def test_numbers_of_centres_are_those_of_the_rows_given():
