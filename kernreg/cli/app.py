@@ -10,7 +10,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from kernreg import distributed
-from kernreg.cli import baseline, doctor, explain, gram, models
+from kernreg.cli import baseline, doctor, explain, gram, models, theory
 from kernreg.cli.console import as_option, stderr
 from kernreg.exceptions import DistributedError, KernregError
 
@@ -94,6 +94,7 @@ app.command("predict")(models.predict)
 app.command("gram")(gram.gram)
 app.command("explain")(explain.explain)
 app.command("doctor")(doctor.doctor)
+app.add_typer(theory.app, name="theory")
 
 
 def main() -> None:

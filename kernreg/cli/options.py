@@ -67,8 +67,8 @@ Kernel = Annotated[str, typer.Option(help="ntk or nngp.")]
 SolverName = Annotated[
     str,
     typer.Option(
-        help="auto, cholesky or eigh; with a number as --alpha also pcg, sketch or restricted, "
-        "which need no matrix in memory."
+        help="auto, cholesky or eigh; restricted, pcg or sketch need no matrix in memory, the last "
+        "two a number as --alpha."
     ),
 ]
 FloatName = Annotated[str, typer.Option("--dtype", help="float64 or float32.")]

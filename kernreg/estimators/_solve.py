@@ -128,7 +128,7 @@ def solve_alphas(
         return Choice(0, solver.solve(state, rhs), None, getattr(state, "centres", None))
     if isinstance(solver, Restricted):
         state = _state(solver, operator, float(ridges.max()), weights, callback)
-        solution, held_out = best_on_centres(
+        solution, chosen = best_on_centres(
             solver,
             state,
             alphas=alphas,
@@ -139,7 +139,7 @@ def solve_alphas(
             weights=weights,
             correct=correct,
         )
-        return Choice(held_out.best, solution, held_out, state.centres)
+        return Choice(chosen.best, solution, chosen, state.centres)
     solutions = _solutions(solver, operator, ridges, weights, rhs, callback)
     errors, shares = np.empty(len(ridges)), np.zeros(len(ridges))
     best, labels = -1, False

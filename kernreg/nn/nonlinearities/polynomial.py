@@ -46,26 +46,54 @@ def _horner(coefficients: list[Any], x: Any) -> Any:
 
 def _series(xp: Any, p: Pair, reduced1: list[Any], reduced2: list[Any]) -> Moments:
     """Dual from ``E[phi(s z) h_j(z)] = s^j reduced_j`` for both rows."""
-    a = [c * p.s1**j if j else c for j, c in enumerate(reduced1)]
-    b = [c * p.s2**j if j else c for j, c in enumerate(reduced2)]
-    lower1 = [j * c * p.s1 ** (j - 1) if j > 1 else j * c for j, c in enumerate(reduced1)]
-    lower2 = [c * p.s2 ** (j - 1) if j > 1 else c for j, c in enumerate(reduced2)]
-    # 1 - |cos| of the angle between (a_j) and (b_j rho^j), from differences of unit vectors.
-    unit1, unit2 = _unit(xp, a), _unit(xp, b)
-    near, far = 0.0 * p.rho, 0.0 * p.rho
-    power = 1.0 + 0.0 * p.gap
-    lost = 0.0 * p.gap  # 1 - |rho|^j
-    for j, (x, y) in enumerate(zip(unit1, unit2, strict=True)):
-        signed = y if j % 2 == 0 else xp.where(p.rho > 0, y, -y)
-        near = near + 0.5 * (x - signed) ** 2 + x * signed * lost
-        far = far + 0.5 * (x + signed) ** 2 - x * signed * lost
-        lost = lost + power * p.gap
-        power = power * (1.0 - p.gap)
+    a, lower1 = _at_deviation(p.s1, reduced1)
+    b, lower2 = _at_deviation(p.s2, reduced2)
     products = [x * y for x, y in zip(lower1, lower2, strict=True)]
     return Moments(
         kappa=_horner([x * y for x, y in zip(a, b, strict=True)], p.rho),
-        kappa_dot=_horner(products[1:], p.rho),
-        gap=xp.minimum(near, far),
+        kappa_dot=_horner(products, p.rho),
+        gap=_apart(xp, p, _unit(xp, a), _unit(xp, b)),
+    )
+
+
+def _at_deviation(s: Any, reduced: list[Any]) -> tuple[list[Any], list[Any]]:
+    """``s^j c_j``, and ``sqrt(j) s^(j - 1) c_j`` from ``j = 1`` on for the derivative."""
+    values, slopes, power = [reduced[0]], [], 1.0
+    for j, c in enumerate(reduced[1:], 1):
+        slopes.append(math.sqrt(j) * c * power)
+        power = power * s
+        values.append(c * power)
+    return values, slopes
+
+
+def _apart(xp: Any, p: Pair, x: list[Any], y: list[Any]) -> Any:
+    """``1 - |cos|`` of the angle between the unit vectors ``x`` and ``y_j rho^j``.
+
+    The squared distances to the second one and to its opposite are sums over even and over odd
+    ``j``, of which the sign of ``rho`` turns the odd ones round.
+    """
+    r, square_gap = 1.0 - p.gap, p.gap * (2.0 - p.gap)
+    near, far = [], []
+    for parity in (0, 1):
+        pairs = list(zip(x[parity::2], y[parity::2], strict=True))
+        # Sums over j > 2 m + parity of x_j y_j, and what rho^j takes off: 1 - r^j is r^parity
+        # times 1 - r^(j - parity), plus gap if j is odd.
+        beyond, lost = 0.0 * p.gap, 0.0 * p.gap
+        for u, v in reversed(pairs):
+            lost = lost * (r * r) + beyond
+            beyond = u * v + beyond
+        lost = square_gap * lost
+        lost = r * lost + p.gap * beyond if parity else lost
+        # Scaled, so that no number of a row is wanted in two sums: the registers would not do.
+        minus, plus = 0.0 * p.gap, 0.0 * p.gap
+        for u, v in pairs:
+            minus = minus + (math.sqrt(0.5) * u - math.sqrt(0.5) * v) ** 2
+            plus = plus + 0.125 * (2.0 * u + 2.0 * v) ** 2
+        near.append(minus + lost)
+        far.append(plus - lost)
+    positive = p.rho > 0
+    return xp.minimum(
+        near[0] + xp.where(positive, near[1], far[1]), far[0] + xp.where(positive, far[1], near[1])
     )
 
 
@@ -248,8 +276,9 @@ class Hermite(Nonlinearity):
         for j in range(degree + 1):
             terms = [
                 self.coef[j + 2 * i]
-                * math.sqrt(math.factorial(j + 2 * i) / math.factorial(j))
-                / (2**i * math.factorial(i))
+                * math.sqrt(
+                    math.factorial(j + 2 * i) / (math.factorial(j) * 4**i * math.factorial(i) ** 2)
+                )
                 for i in range((degree - j) // 2 + 1)
             ]
             rows.append(_horner(list(terms), excess))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
-import io
-import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kernreg.plotting.style import COLOURS, SMALL, new_axes
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -20,39 +18,7 @@ __all__ = [
     "plot_predictions",
     "plot_ridge_path",
     "plot_spectrum",
-    "to_svg",
 ]
-
-# Okabe and Ito's palette, which people with colour vision deficiencies can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
-# A report in a window of 1200 pixels shows a point as 1.25 pixels: this is just over 12 pixels.
-_SMALL = 9.7
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "font.family": "sans-serif",
-    "svg.fonttype": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a94a3",
-    "axes.labelcolor": "#333d4b",
-    "xtick.color": "#566170",
-    "ytick.color": "#566170",
-    "grid.color": "#e3e7ec",
-    "legend.frameon": False,
-    "legend.fontsize": _SMALL,
-}
-
-
-def _axes(width: float = 5.4, height: float = 3.6) -> tuple[Figure, Axes]:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.grid(True, linewidth=0.8)
-        axes.set_axisbelow(True)
-    return figure, axes
 
 
 def plot_depths(
@@ -75,7 +41,7 @@ def plot_depths(
     >>> figure.axes[0].get_ylabel()
     'R2'
     """
-    figure, axes = _axes()
+    figure, axes = new_axes()
     families = list(dict.fromkeys(family for family, _ in scores))
     shift = {"nngp": -0.04, "ntk": 0.04}
     for (family, kernel), points in scores.items():
@@ -87,7 +53,7 @@ def plot_depths(
             markersize=5,
             markerfacecolor=None if kernel == "ntk" else "white",
             linestyle="-" if kernel == "ntk" else "--",
-            color=_COLOURS[families.index(family) % len(_COLOURS)],
+            color=COLOURS[families.index(family) % len(COLOURS)],
             label=f"{family} {kernel}",
         )
     if best is not None:
@@ -99,7 +65,7 @@ def plot_depths(
             xytext=(0, 3),
             textcoords="offset points",
             ha="right",
-            fontsize=_SMALL,
+            fontsize=SMALL,
             color="#566170",
         )
     every = sorted({depth for points in scores.values() for depth in points})
@@ -108,13 +74,13 @@ def plot_depths(
     axes.set_ylabel(label)
     axes.legend(
         ncols=2,
-        fontsize=_SMALL,
+        fontsize=SMALL,
         handlelength=2.2,
         columnspacing=1.2,
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
     ) if len(scores) > 12 else axes.legend(
-        ncols=1, fontsize=_SMALL, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        ncols=1, fontsize=SMALL, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0)
     )
     return figure
 
@@ -141,14 +107,14 @@ def plot_ridge_path(
     >>> figure.axes[0].get_xscale()
     'log'
     """
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for index, (name, values) in enumerate(errors.items()):
         axes.plot(
             alphas,
             values,
             marker=".",
             linewidth=2.2 if index == 0 else 1.3,
-            color=_COLOURS[index % len(_COLOURS)],
+            color=COLOURS[index % len(COLOURS)],
             label=name,
             zorder=3 if index == 0 else 2,
         )
@@ -183,22 +149,22 @@ def plot_spectrum(eigenvalues: np.ndarray, alpha: float | None = None) -> Figure
     >>> plot_spectrum(np.array([2.0, 0.5, 0.5]), alpha=0.1).axes[0].get_xlabel()
     'rank'
     """
-    figure, axes = _axes()
+    figure, axes = new_axes()
     ranks = np.unique(np.geomspace(1, len(eigenvalues), 400).astype(int))
     values = eigenvalues[ranks - 1]
     shown = values > 0
-    axes.loglog(ranks[shown], values[shown], color=_COLOURS[0], linewidth=2)
+    axes.loglog(ranks[shown], values[shown], color=COLOURS[0], linewidth=2)
     if alpha is not None:
         above = int(np.sum(eigenvalues > alpha))
-        axes.axhline(alpha, color=_COLOURS[1], linewidth=1.2, linestyle="--")
+        axes.axhline(alpha, color=COLOURS[1], linewidth=1.2, linestyle="--")
         axes.annotate(
             f"alpha = {alpha:.2g}: {above:,} of {len(eigenvalues):,} eigenvalues above",
             (0.02, alpha),
             xycoords=("axes fraction", "data"),
             xytext=(0, 4),
             textcoords="offset points",
-            fontsize=_SMALL,
-            color=_COLOURS[1],
+            fontsize=SMALL,
+            color=COLOURS[1],
         )
     axes.set_xlabel("rank")
     axes.set_ylabel("eigenvalue / mean eigenvalue")
@@ -221,7 +187,7 @@ def plot_predictions(truth: np.ndarray, predicted: np.ndarray, target: str = "ta
     >>> figure.axes[0].get_xlabel()
     'true price'
     """
-    figure, axes = _axes()
+    figure, axes = new_axes()
     low = float(min(truth.min(), predicted.min()))
     high = float(max(truth.max(), predicted.max()))
     chosen = np.linspace(0, len(truth) - 1, min(len(truth), 2000)).astype(int)
@@ -234,7 +200,7 @@ def plot_predictions(truth: np.ndarray, predicted: np.ndarray, target: str = "ta
         markersize=4,
         markeredgewidth=0,
         alpha=0.55,
-        color=_COLOURS[0],
+        color=COLOURS[0],
     )
     axes.set_xlabel(f"true {_short(target, 48)}", parse_math=False)
     axes.set_ylabel(f"predicted {_short(target, 24)}", parse_math=False)
@@ -258,7 +224,7 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[ob
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['1', '1', '1']
     """
-    figure, axes = _axes(height=4.0)
+    figure, axes = new_axes(height=4.0)
     place = {label: index for index, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels)), dtype=int)
     for true, guess in zip(truth.tolist(), predicted.tolist(), strict=True):
@@ -286,7 +252,7 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[ob
                 str(counts[row, column]),
                 ha="center",
                 va="center",
-                fontsize=_SMALL,
+                fontsize=SMALL,
                 color="white" if counts[row, column] ** 0.5 > dark else "#333d4b",
             )
     axes.set_xlabel("predicted")
@@ -300,38 +266,3 @@ def _short(text: str, most: int) -> str:
         return text
     tail = most // 3
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
-
-
-def to_svg(figure: Figure, name: str) -> str:
-    """A figure as an ``<svg>`` element that can stand in an HTML page.
-
-    Parameters
-    ----------
-    figure : Figure
-        Any figure.
-    name : str
-        Read out by screen readers; also keeps the element ids of several figures apart: figures
-        of one page need different names.
-
-    Examples
-    --------
-    >>> to_svg(plot_spectrum(np.ones(3)), "spectrum")[:4]
-    '<svg'
-    """
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    prefix = re.sub(r"\W+", "-", name).lower()
-
-    def renamed(tag: re.Match[str]) -> str:
-        return re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0])
-
-    # Within tags only: a text may hold anything.
-    svg = re.sub(r"<\w[^<>]*>", renamed, svg)
-    label = html.escape(name)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip()

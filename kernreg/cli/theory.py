@@ -1,0 +1,315 @@
+"""``kernreg theory``: what theory says of a network and of data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from kernreg import nn
+from kernreg.cli.console import stdout
+from kernreg.cli.networks import parse_network
+from kernreg.cli.options import DataArgument, Kernel, Target, Task, TaskOption, check_choice
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True, help="Criticality, finite width, learning curves, kernel design."
+)
+
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers.")
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Also draw: PNG, SVG or PDF by the name of the file."),
+]
+What = Annotated[
+    str, typer.Argument(help="A nonlinearity such as 'Tanh()', or a network as for fit.")
+]
+
+
+@app.command()
+def criticality(
+    what: What,
+    C_b: Annotated[
+        float | None, typer.Option("--C-b", min=0.0, help="Variance of the biases.")
+    ] = None,
+    C_W: Annotated[
+        float | None, typer.Option("--C-W", min=0.0, help="Variance of the weights.")
+    ] = None,
+    json_file: Json = None,
+    picture: Picture = None,
+) -> None:
+    """Critical initialisation of a nonlinearity, or how deep a network can be and still train."""
+    from kernreg.theory.criticality.critical_point import critical
+    from kernreg.theory.criticality.phases import phase
+    from kernreg.theory.criticality.reports import report
+    from kernreg.theory.criticality.tuning import tune
+
+    _check_picture(picture)
+    network = parse_network(what)
+    if not isinstance(network, nn.Nonlinearity):
+        if (C_b, C_W, picture) != (None, None, None):
+            raise InvalidInputError(
+                "--C-b, --C-W and --picture are for a nonlinearity: a network has variances."
+            )
+        found = report(network)
+        stdout.print(str(found), markup=False, soft_wrap=True)
+        _write(json_file, found)
+        tuned = tune(network)
+        stdout.print(f"critical: {tuned!r}", markup=False, soft_wrap=True)
+        return
+    if (C_b is None) != (C_W is None):
+        raise InvalidInputError("--C-b and --C-W belong together: give both, or none.")
+    point = critical(network)
+    stdout.print(str(point), markup=False, soft_wrap=True)
+    at = None if C_b is None or C_W is None else phase(network, C_b, C_W)
+    if at is not None:
+        stdout.print(str(at), markup=False, soft_wrap=True)
+    _write(json_file, {"critical": point, "phase": at})
+    if picture is not None:
+        from kernreg.plotting import PhaseDiagramDisplay
+
+        middle = point.C_W or C_W or 1.0
+        grids = np.linspace(0.0, max(0.5, 2 * (point.C_b or 0)), 21), np.linspace(0.25, 3, 34)
+        shown = PhaseDiagramDisplay.from_nonlinearity(network, grids[0], middle * grids[1])
+        _save(shown, picture)
+
+
+@app.command("finite-width")
+def finite_width(
+    what: What,
+    width: Annotated[int, typer.Option(min=2, help="Of the hidden layers.")] = 100,
+    depth: Annotated[
+        int, typer.Option(min=1, help="Hidden layers behind a nonlinearity alone.")
+    ] = 5,
+    draws: Annotated[
+        int,
+        typer.Option(min=0, help="Real networks to compare with; 0 for none, else 100 or more."),
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the networks drawn.")] = 0,
+    json_file: Json = None,
+    picture: Picture = None,
+) -> None:
+    """Corrections of order 1/width to kernels, beside real networks.
+
+    A nonlinearity alone is taken at its critical initialisation.
+    """
+    from kernreg.theory.finite_width.monte_carlo import compare, sample
+    from kernreg.theory.finite_width.one_input import coefficients
+
+    _check_picture(picture)
+    sigma, C_b, C_W, depth = _plain(parse_network(what), depth)
+    K1 = C_b + C_W
+    found = coefficients(sigma, C_b, C_W, C_b, C_W, depth, K1=K1)
+    stdout.print(f"{sigma!r}, C_b = {C_b:g}, C_W = {C_W:g}, K1 = {K1:g}", markup=False)
+    stdout.print(str(found), markup=False, soft_wrap=True)
+    table = None
+    if draws:
+        drawn = sample(sigma, C_b, C_W, C_b, C_W, depth, width, draws, K1=K1, seed=seed)
+        table = compare(drawn)
+        stdout.print(f"\n{draws} networks of width {width}:\n{table}", markup=False)
+    _write(json_file, {"coefficients": found, "comparison": table})
+    if picture is not None:
+        from kernreg.plotting import FiniteWidthDisplay
+
+        shown = FiniteWidthDisplay.from_nonlinearity(
+            sigma, C_b, C_W, depth, K1=K1, width=width if draws else None, draws=draws, seed=seed
+        )
+        _save(shown, picture)
+
+
+@app.command("learning-curve")
+def learning_curve(
+    data: DataArgument,
+    network: Annotated[str, typer.Option(help="As for fit.")] = "mlp(depth=3)",
+    sizes: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Numbers of training points.")
+    ] = "50,100,200,400",
+    alpha: Annotated[float, typer.Option(min=0.0, help="Ridge over the mean diagonal.")] = 1e-3,
+    kernel: Kernel = "ntk",
+    trials: Annotated[
+        int, typer.Option(min=0, help="Random training sets to compare with; 0 for none.")
+    ] = 10,
+    max_rows: Annotated[int, typer.Option(min=10, help="Rows of the pool.")] = 2000,
+    target: Target = None,
+    task: TaskOption = Task.auto,
+    json_file: Json = None,
+    picture: Picture = None,
+) -> None:
+    """Error against the number of training points, predicted from the spectrum and measured.
+
+    Columns are standardised, and so are targets; labels have one output for each class.
+    """
+    from kernreg.datasets import load
+    from kernreg.theory.eigenlearning.curves import measure_learning_curve, predict_learning_curve
+
+    _check_picture(picture)
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    if trials == 1:
+        raise InvalidInputError("--trials is 1; expected 0, or at least 2 for a standard error.")
+    net, grid = parse_network(network), _whole_numbers("--sizes", sizes)
+    loaded = load(data, target, task.value)  # type: ignore[arg-type]
+    chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
+    X, y = loaded.X[chosen].astype(np.float64), np.asarray(loaded.y)[chosen]
+    spread = X.std(axis=0)
+    X = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    y = (y - y.mean()) / y.std() if loaded.task == "regression" else y.astype(str)
+    predicted = predict_learning_curve(net, X, y, grid, alpha, kernel=kernel)
+    stdout.print(str(predicted), markup=False, soft_wrap=True)
+    measured = None
+    if trials:
+        measured = measure_learning_curve(net, X, y, grid, alpha, kernel=kernel, trials=trials)
+        stdout.print(str(measured), markup=False, soft_wrap=True)
+    _write(json_file, {"predicted": predicted, "measured": measured})
+    if picture is not None:
+        from kernreg.plotting import LearningCurveDisplay
+
+        _save(LearningCurveDisplay(predicted, measured).plot(), picture)
+
+
+@app.command()
+def design(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="COEFFICIENTS|NETWORK",
+            help="Kernel as power series of the cosine, e.g. 0,0.5,0,0.5, or that of a network.",
+        ),
+    ],
+    kernel: Kernel = "ntk",
+    degree: Annotated[int, typer.Option(min=1, help="Where a network's series is cut off.")] = 40,
+    json_file: Json = None,
+    picture: Picture = None,
+) -> None:
+    """The nonlinearity whose network with one hidden layer has a kernel."""
+    from kernreg.theory.inverse.design import activation_from_kernel
+
+    _check_picture(picture)
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    deep = "(" in target or target.lstrip().startswith("{")
+    wanted: Any = parse_network(target) if deep else _numbers("COEFFICIENTS", target)
+    made = activation_from_kernel(wanted, kernel, degree=degree if deep else None)
+    stdout.print(str(made), markup=False, soft_wrap=True)
+    stdout.print(f"network: {made.network!r}", markup=False, soft_wrap=True)
+    _write(json_file, {"design": made, "network": nn.to_json(made.network)})
+    if picture is not None:
+        _save_design(made, picture)
+
+
+def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int]:
+    """Nonlinearity, variances and depth of a network of equal layers."""
+    from kernreg.theory.criticality.critical_point import critical
+    from kernreg.theory.finite_width.plain import plain_layers
+
+    if isinstance(network, nn.Nonlinearity):
+        point = critical(network)
+        if point.C_W is None or point.C_b is None:
+            raise InvalidInputError(
+                f"{network!r} has no critical initialisation ({point.reason}): give a network, for "
+                f"example mlp(depth={depth}, activation={network!r}, W_std=1.0, b_std=0.1)."
+            )
+        return network, point.C_b, point.C_W, depth
+    layers = plain_layers(network)
+    kinds = {(sigma, affine) for sigma, affine in layers.hidden[:-1]}
+    sigma = layers.hidden[0][0]
+    alike = all(s == sigma and a == layers.first for s, a in kinds)
+    last = layers.hidden[-1]
+    if not alike or last[0] != sigma or last[1] != layers.first:
+        raise InvalidInputError(
+            "expected a network whose layers are all alike, such as "
+            "mlp(depth=5, activation=Tanh(), W_std=1.0, b_std=0.0) with a readout of the same "
+            f"variances, found {network!r}: use kernreg.theory.finite_width.one_input.from_network in Python."
+        )
+    return sigma, layers.first.C_b, layers.first.C_W, layers.depth
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{name} is {text!r}; expected numbers with commas between them, or a network."
+        ) from error
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{option} is {text!r}; expected whole numbers with commas between them."
+        ) from error
+
+
+def _check_picture(path: Path | None) -> None:
+    """Refuse a picture that could not be written, before anything is computed."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InvalidInputError(
+            f"--picture is {path}; expected a name that ends in .png, .svg or .pdf."
+        )
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InvalidInputError(
+            f"--picture is {path}, but its folder does not exist: make it first."
+        )
+
+
+def _save(shown: Any, path: Path) -> None:
+    from kernreg.linalg.disk import atomic
+
+    with atomic(path.absolute()) as draft:
+        shown.figure_.savefig(draft, format=path.suffix[1:].lower(), dpi=150)
+    stdout.print(f"wrote {path}", markup=False)
+
+
+def _save_design(made: Any, path: Path) -> None:
+    import torch
+
+    from kernreg.linalg.disk import atomic
+    from kernreg.plotting.style import COLOURS, new_axes
+
+    figure, axes = new_axes()
+    z = torch.linspace(-3.0, 3.0, 400, dtype=torch.float64)
+    axes.plot(z, made.torch_activation()(z).detach(), color=COLOURS[0], linewidth=2)
+    axes.set_xlabel("preactivation z")
+    axes.set_ylabel(r"$\sigma(z)$")
+    with atomic(path.absolute()) as draft:
+        figure.savefig(draft, format=path.suffix[1:].lower(), dpi=150)
+    stdout.print(f"wrote {path}", markup=False)
+
+
+def _write(path: Path | None, found: Any) -> None:
+    """Results as JSON; what is not finite becomes null."""
+    from kernreg.linalg.disk import atomic
+
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise InvalidInputError(f"--json is {path}, but its folder does not exist: make it first.")
+    with atomic(path.absolute()) as draft:
+        draft.write_text(json.dumps(_plain_data(found), indent=1, allow_nan=False) + "\n")
+    stdout.print(f"wrote {path}", markup=False)
+
+
+def _plain_data(value: Any) -> Any:
+    if isinstance(value, nn.Layer):
+        return repr(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {name: _plain_data(inner) for name, inner in fields.items()}
+    if isinstance(value, dict):
+        return {str(name): _plain_data(inner) for name, inner in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain_data(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain_data(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,26 @@
+"""Figures: of a baseline, and displays of kernels and theory in the style of scikit-learn."""
+
+from kernreg.plotting.baseline import (
+    plot_confusion,
+    plot_depths,
+    plot_predictions,
+    plot_ridge_path,
+    plot_spectrum,
+)
+from kernreg.plotting.matrices import GramDisplay, SpectrumDisplay
+from kernreg.plotting.style import to_svg
+from kernreg.plotting.theory import FiniteWidthDisplay, LearningCurveDisplay, PhaseDiagramDisplay
+
+__all__ = [
+    "FiniteWidthDisplay",
+    "GramDisplay",
+    "LearningCurveDisplay",
+    "PhaseDiagramDisplay",
+    "SpectrumDisplay",
+    "plot_confusion",
+    "plot_depths",
+    "plot_predictions",
+    "plot_ridge_path",
+    "plot_spectrum",
+    "to_svg",
+]

@@ -1,0 +1,1 @@
+"""The theory of wide networks: criticality, finite width, learning curves, kernel design."""

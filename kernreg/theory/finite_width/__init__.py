@@ -1,0 +1,26 @@
+"""What networks of finite width add to the kernels of infinite ones, to order 1/width."""
+
+from kernreg.theory.finite_width.corrected import corrected_gram
+from kernreg.theory.finite_width.monte_carlo import Comparison, Sample, compare, sample
+from kernreg.theory.finite_width.one_input import Coefficients, coefficients, from_network
+from kernreg.theory.finite_width.universality import (
+    Growth,
+    growth,
+    optimal_aspect_ratio,
+    scale_invariant,
+)
+
+__all__ = [
+    "Coefficients",
+    "Comparison",
+    "Growth",
+    "Sample",
+    "coefficients",
+    "compare",
+    "corrected_gram",
+    "from_network",
+    "growth",
+    "optimal_aspect_ratio",
+    "sample",
+    "scale_invariant",
+]

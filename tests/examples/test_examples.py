@@ -1,0 +1,67 @@
+"""Every example runs in its short form and shows what it says."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """``run("name")`` gives what ``main`` returns, and checks text and picture."""
+
+    def invoke(name):
+        spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found = module.main(["--quick", "--out", str(tmp_path / "picture.png")])
+        assert len(capsys.readouterr().out.splitlines()) > 3
+        assert matplotlib.image.imread(tmp_path / "picture.png").std() > 0
+        return found
+
+    return invoke
+
+
+def test_all_are_tested():
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'run("{path.stem}")' in here for path in EXAMPLES.glob("*.py"))
+
+
+def test_signals_pass_at_criticality(run):
+    found = run("criticality")
+    norm, gradient, _ = found["critical"]
+    # 1 / (1 + 2 K l) of the variance is left, 40 % for K = 0.01 and 100 layers, up to the scatter
+    # of depth / width; gradients are of order 1.
+    assert 0.2 < norm < 1
+    assert 0.1 < gradient < 10
+    assert found["small weights"][1] < 1e-6
+    assert found["large weights"][1] > 1e3
+
+
+def test_learning_curve_is_predicted(run):
+    assert all(0.9 < ratio < 1.1 for ratio in run("learning_curve"))
+
+
+def test_parity_is_learned_by_the_designed_activation(run):
+    found = run("parity")
+    share, wide_error, _, trained_error, _ = found["designed"]
+    assert share > found["ReLU"][0]
+    assert wide_error < found["ReLU"][1]
+    assert trained_error < found["ReLU"][3]
+
+
+def test_fluctuations_follow_depth_over_width(run):
+    for depth, width, expected, measured, error in run("depth_to_width"):
+        # What the expansion leaves out is of relative order depth / width, times about 5.
+        assert abs(measured - expected) < 4 * error + 5 * depth / width * expected
+
+
+def test_alignment_does_not_rank_by_error(run):
+    found = run("alignment")
+    assert found["convolutional, averaged"][0] < found["fully connected"][0]
+    assert found["convolutional, averaged"][1] < found["fully connected"][1]
