@@ -1,19 +1,20 @@
 """A designed activation beats ReLU on parity.
 
-The parity of d signs is the hardest function on the hypercube for a kernel of wide networks: its
-eigenvalue is the smallest of all. No kernel that depends on the angle alone gives it more than
-its even share of the odd half of the spectrum, ``K(1) / 2^(d - 1)``, and the tangent kernel of a
-ReLU network gives it a few per cent of that. Here the kernel comes first: an odd one with a
-spectrum that is nearly flat. Its coefficients are turned into an activation, which is then used
-as an infinitely wide network and as a trained one.
+The parity of d signs is hard for kernels of wide networks: its eigenvalue is the smallest one. No
+kernel of the angle alone gives it more than an even share of the odd half of the spectrum,
+``K(1) / 2^(d - 1)``, and the tangent kernel of a ReLU network gives it a per cent of that. Here the
+kernel comes first: an odd one with a spectrum that is nearly flat. Its coefficients are turned
+into an activation, which is used in an infinitely wide network and in a trained one.
 
     python examples/parity.py [--quick] [--out picture.png]
 
-Takes about a minute on two cores, a few seconds with --quick.
+Takes about half a minute, with --quick some seconds.
 
-Two limits: with a flat spectrum an infinitely wide network learns little beyond f(-x) = -f(x),
-which no kernel can help; and in even dimensions ReLU without biases, whose tangent kernel is
-nearly even, is a good choice as well.
+What to keep in mind: with a flat spectrum an infinitely wide network learns little beyond
+f(-x) = -f(x), and no kernel of the angle can do much better. Networks of finite width do, also with
+ReLU: its error goes on falling from 1.2 after 3,000 steps to 0.5 after 30,000, while the designed
+one is at 0.1 after 100. In even dimensions ReLU without biases is a good choice as well: apart
+from its linear part its tangent kernel is even, as parity is then.
 """
 
 # ruff: noqa: T201
@@ -39,18 +40,24 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contender:
-    """A one-hidden-layer network, infinitely wide and of finite width."""
+    """A network with one hidden layer: ``(W_std, b_std)`` of its layers, and how long to train."""
 
     name: str
     activation: torch.nn.Module
-    network: nn.Layer
+    nonlinearity: nn.Nonlinearity
+    first: tuple[float, float]
+    second: tuple[float, float]
     steps: int
 
+    def infinite(self) -> nn.Layer:
+        """Of infinite width."""
+        return nn.serial(nn.Dense(*self.first), self.nonlinearity, nn.Dense(*self.second))
+
     def finite(self, d: int, width: int, seed: int) -> ShallowNetwork:
-        """At random initial weights, in the scaling of ``network``."""
-        dense = self.network.layers[0], self.network.layers[-1]
-        first, second = ((layer.W_std, layer.b_std) for layer in dense)
-        return ShallowNetwork(self.activation, d, width, first=first, second=second, seed=seed)
+        """Of finite width, at random initial weights."""
+        return ShallowNetwork(
+            self.activation, d, width, first=self.first, second=self.second, seed=seed
+        )
 
 
 def contenders(quick: bool) -> list[Contender]:
@@ -58,10 +65,10 @@ def contenders(quick: bool) -> list[Contender]:
     # Coefficients (1 + k) 16^k / k! for odd k, largest at k = 17: nearly flat on the hypercube.
     target = sine_coefficients(nn.Sin(b=4.0), "ntk", degree=41)
     made = activation_from_kernel(target.coefficients / target(1.0), "ntk")
-    relu = nn.serial(nn.Dense(2**0.5, 1.0), nn.Relu(), nn.Dense(2**0.5, 1.0))
+    phi, plain, biased = made.nonlinearity, (1.0, 0.0), (2**0.5, 1.0)
     return [
-        Contender("designed", made.torch_activation(), made.network, 100),
-        Contender("ReLU", torch.nn.ReLU(), relu, 500 if quick else 3000),
+        Contender("designed", made.torch_activation(), phi, plain, plain, 100),
+        Contender("ReLU", torch.nn.ReLU(), nn.Relu(), biased, biased, 500 if quick else 3000),
     ]
 
 
@@ -100,7 +107,7 @@ def fit(
         gradients = torch.autograd.grad(0.5 * residual.square().sum(), parameters)
         with torch.no_grad():
             for p, g in zip(parameters, gradients, strict=True):
-                p -= float(rate) * g
+                p.sub_(g, alpha=float(rate))
     with torch.no_grad():
         moved = (net(rows[test])[:, 0] - start[test]).double().numpy()
     return scores(moved, y[test])
@@ -150,7 +157,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Array]:
     entrants = contenders(options.quick)
     table, spectra, errors = {}, [], []
     for one in entrants:
-        kernel = gram(one.network, X)
+        kernel = gram(one.infinite(), X)
         spectra.append(spectrum(kernel, X))
         errors.append(
             [np.mean([regress(kernel, y, p[:n], p[n:])[0] for p in splits]) for n in sizes]

@@ -60,7 +60,11 @@ def write_primitives(
     temporaries = Temporaries(spare, code)
     where: dict[int, int] = {}
     slots = {id(v): k for k, v in enumerate(code.scalars)}
-    sides = {id(v): (side, v) for side, vs in enumerate((code.rows1, code.rows2)) for v in vs}
+    sides: dict[int, tuple[int, Tensor]] = {}
+    for side, rows in enumerate((code.rows1, code.rows2)):
+        # All at once: they share most of their work.
+        found = evaluate(rows, leaves[side], TorchMath)
+        sides |= {id(v): (side, t) for v, t in zip(rows, found, strict=True)}
 
     def operand(v: Value) -> int:
         if v.op == "leaf" and v.level == PAIR:
@@ -69,9 +73,9 @@ def write_primitives(
             return where[id(v)]
         register = where[id(v)] = temporaries.take()
         if id(v) in sides:
-            side, _ = sides[id(v)]
+            side, table = sides[id(v)]
             writer.emit("rowx" if side == 0 else "rowy", register)
-            writer.table(side, evaluate((v,), leaves[side], TorchMath)[0])
+            writer.table(side, table)
         else:
             value = v.number if v.op == "const" else scalars[slots[id(v)]]
             writer.emit("scalar", register, n=writer.constants([float(value)]))  # type: ignore[arg-type]

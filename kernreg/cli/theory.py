@@ -156,7 +156,7 @@ def learning_curve(
     if trials == 1:
         raise InvalidInputError("--trials is 1; expected 0, or at least 2 for a standard error.")
     net, grid = parse_network(network), _whole_numbers("--sizes", sizes)
-    loaded = load(data, target, task.value)  # type: ignore[arg-type]
+    loaded = load(data, target, task.value)
     chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
     X, y = loaded.X[chosen].astype(np.float64), np.asarray(loaded.y)[chosen]
     spread = X.std(axis=0)
@@ -226,7 +226,7 @@ def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int]:
         raise InvalidInputError(
             "expected a network whose layers are all alike, such as "
             "mlp(depth=5, activation=Tanh(), W_std=1.0, b_std=0.0) with a readout of the same "
-            f"variances, found {network!r}: use kernreg.theory.finite_width.one_input.from_network in Python."
+            f"variances, found {network!r}: use finite_width.from_network in Python."
         )
     return sigma, layers.first.C_b, layers.first.C_W, layers.depth
 

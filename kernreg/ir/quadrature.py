@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "PANEL_NODES",
     "line_values",
     "moment_table",
     "pair_moments",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 _REACH = 14.0  # standard deviations: the weight beyond is below 1e-42
-_PANEL_NODES = 24
+PANEL_NODES = 24
 _CHUNK = 1 << 20  # values held at once, per temporary
 _NODES = 25_000  # nodes per pair of the cheapest rules
 _STEP = 0.1125
@@ -340,7 +341,7 @@ def _panels(breaks: list[float], like: Tensor) -> tuple[Tensor, Tensor]:
     import numpy as np
     import torch
 
-    x, w = np.polynomial.legendre.leggauss(_PANEL_NODES)
+    x, w = np.polynomial.legendre.leggauss(PANEL_NODES)
     ends = np.asarray(breaks)
     middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
     nodes = (middle[:, None] + half[:, None] * x).reshape(-1)

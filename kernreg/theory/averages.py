@@ -204,7 +204,7 @@ def _check(fn: Nonlinearity, made: Line) -> None:
                 f"K up to {made.K.max():.3g} needs. Use a smaller variance, or a function without "
                 "overflow."
             )
-    n = quadrature._PANEL_NODES
+    n = quadrature.PANEL_NODES
     nodes, panel_weights = np.polynomial.legendre.leggauss(n)
     # The two highest Legendre coefficients on every panel, from its own Gauss rule.
     high = np.polynomial.legendre.legvander(nodes, n - 1)[:, -2:]

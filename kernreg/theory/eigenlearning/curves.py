@@ -145,7 +145,8 @@ def predict_learning_curve(
 
     References
     ----------
-    Simon, Dickens, Karkada, DeWeese, arXiv:2110.03922; see :mod:`kernreg.theory.eigenlearning.finite_pool`.
+    Simon, Dickens, Karkada, DeWeese, arXiv:2110.03922; see
+    :mod:`kernreg.theory.eigenlearning.finite_pool`.
 
     Examples
     --------

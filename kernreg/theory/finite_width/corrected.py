@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernreg.backends.reference import input_pairs
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import gram
 from kernreg.linalg.inputs import as_rows, kernel_names
 from kernreg.nn import Layer
 from kernreg.theory.finite_width.one_input import run
-from kernreg.theory.finite_width.pair_averages import Pairs
+from kernreg.theory.finite_width.pair_averages import NodeSource, Pairs, Source
 from kernreg.theory.finite_width.pair_rules import PairRule, count, pair_rule
+from kernreg.theory.finite_width.pair_series import SeriesSource, row_series
 from kernreg.theory.finite_width.plain import Plain, check_widths, plain_layers, width_ratios
 from kernreg.theory.finite_width.two_inputs import PairState, first_state, next_state
 
@@ -91,19 +91,19 @@ def corrected_gram(
     if not 0 < tolerance < 0.1:
         raise InvalidInputError(f"tolerance must be a number in (0, 0.1), found {tolerance!r}.")
     A = as_rows(X1, "X1").double().cpu()
-    B = A if X2 is None else as_rows(X2, "X2", like=A).double().cpu()
-    whole = np.asarray(gram(net, A.numpy(), None if X2 is None else B.numpy(), name))
+    B = None if X2 is None else as_rows(X2, "X2", like=A).double().cpu()
+    whole = np.asarray(gram(net, A, B, name))
     if not plain.depth:
         return whole
-    tangent = name == "ntk"
-    walk = _Walk(plain, widths, A, B, tangent, tolerance)
-    if X2 is not None:
-        rows, columns = (i.reshape(-1) for i in np.indices(whole.shape))
-        correction = walk.corrections(rows, columns).reshape(whole.shape)
-    else:
+    n = len(A)
+    walk = _Walk(plain, widths, A if B is None else torch.cat([A, B]), name == "ntk", tolerance)
+    if B is None:
+        i, j = np.triu_indices(n, 1)
         correction = np.diag(walk.diagonal())
-        rows, columns = np.triu_indices(len(A), 1)
-        correction[rows, columns] = correction[columns, rows] = walk.corrections(rows, columns)
+        correction[i, j] = correction[j, i] = walk.corrections(i, j)
+    else:
+        i, j = (index.reshape(-1) for index in np.indices(whole.shape))
+        correction = walk.corrections(i, n + j).reshape(whole.shape)
     return whole + correction / widths[-1]
 
 
@@ -111,27 +111,48 @@ class _Walk:
     """Rows through all layers, and pairs of them in chunks."""
 
     def __init__(
-        self,
-        net: Plain,
-        widths: tuple[int, ...],
-        A: Tensor,
-        B: Tensor,
-        tangent: bool,
-        tolerance: float,
+        self, net: Plain, widths: tuple[int, ...], X: Tensor, tangent: bool, tolerance: float
     ) -> None:
-        self.net, self.tangent = net, tangent
+        self.net, self.tangent, self.tolerance = net, tangent, tolerance
         self.ratios = width_ratios(widths, net.depth)
-        rows, units = zip(*(_first_layer(net, X) for X in (A, B)), strict=True)
-        self.first = run(net, rows[0], widths)
-        second = self.first if A is B else run(net, rows[1], widths)
-        # Standard deviations, shape (layers, rows).
-        self.s1, self.s2 = (torch.from_numpy(np.sqrt(c.K)) for c in (self.first, second))
-        start = input_pairs(*units)
-        self.rho, self.gap = start.rho, start.gap
-        self.tolerance = tolerance
+        variances, self.units = _first_layer(net, X)
+        self.alone = run(net, variances, widths)
+        self.s = torch.from_numpy(np.sqrt(self.alone.K))  # (layers, rows)
+        self.series = [
+            row_series(fn, s, tolerance, tangent=tangent)
+            for (fn, _), s in zip(net.hidden, self.s, strict=False)
+        ]
         self.rules: dict[tuple[int, int], tuple[PairRule, int]] = {}
 
-    def rule(self, layer: int, s: float) -> tuple[PairRule, int]:
+    def diagonal(self) -> Array:
+        """Coefficients of 1/n for every row with itself."""
+        found = self.alone.H1 if self.tangent else self.alone.G1
+        return np.asarray(found[-1])
+
+    def corrections(self, i: Indices, j: Indices) -> Array:
+        """Coefficients of 1/n for pairs of rows, shape (len(i),)."""
+        out = np.empty(len(i))
+        # Pairs of like variance together: they share rules.
+        first, second = torch.from_numpy(i), torch.from_numpy(j)
+        largest = torch.maximum(self.s[:-1, first], self.s[:-1, second])
+        order = torch.argsort(largest[0], stable=True)
+        start = 0
+        while start < len(order):
+            part = order[start : start + self._size(largest[:, order[start]])]
+            state = self._follow(first[part], second[part], largest[:, part])
+            out[part.numpy()] = (state.H1 if self.tangent else state.off_diagonal()).numpy()
+            start += len(part)
+        return out
+
+    def _size(self, largest: Tensor) -> int:
+        """How many pairs go together, by the numbers that one of them needs in a layer."""
+        needs = [
+            self._rule(layer, s)[1] if series is None else series.tables["f0"].shape[1]
+            for layer, (s, series) in enumerate(zip(largest.tolist(), self.series, strict=True))
+        ]
+        return max(1, _VALUES // max(needs))
+
+    def _rule(self, layer: int, s: float) -> tuple[PairRule, int]:
         """A rule for standard deviations up to ``s``, and its number of nodes."""
         # Few different ones: s is rounded up to the next of these steps.
         step = math.ceil(math.log(s) / _GROWTH)
@@ -141,38 +162,27 @@ class _Walk:
             self.rules[layer, step] = found, count(found)
         return self.rules[layer, step]
 
-    def diagonal(self) -> Array:
-        found = self.first.H1 if self.tangent else self.first.G1
-        return np.asarray(found[-1])
-
-    def corrections(self, i: Indices, j: Indices) -> Array:
-        """Coefficients of 1/n for pairs of rows, shape (len(i),)."""
-        out = np.empty(len(i))
-        # Pairs of like variance together: they share rules.
-        order = np.argsort(np.maximum(self.s1[0, i], self.s2[0, j]).numpy(), kind="stable")
-        start = 0
-        while start < len(order):
-            part = order[start : start + self._size(i[order[start]], j[order[start]])]
-            state = self._follow(torch.from_numpy(i[part]), torch.from_numpy(j[part]))
-            out[part] = (state.H1 if self.tangent else state.off_diagonal()).numpy()
-            start += len(part)
-        return out
-
-    def _size(self, i: int, j: int) -> int:
-        """How many pairs like this one go together."""
-        largest = torch.maximum(self.s1[:-1, i], self.s2[:-1, j]).tolist()
-        nodes = max(self.rule(layer, s)[1] for layer, s in enumerate(largest))
-        return max(1, _VALUES // nodes)
-
-    def _follow(self, i: Tensor, j: Tensor) -> PairState:
-        s1, s2 = self.s1[:, i], self.s2[:, j]
-        pairs = Pairs(self.rho[i, j], self.gap[i, j], s1[0], s2[0])
-        state = first_state(self.net, pairs, tangent=self.tangent)
+    def _follow(self, i: Tensor, j: Tensor, largest: Tensor) -> PairState:
+        s1, s2 = self.s[:, i], self.s[:, j]
+        start = _correlations(self.units[i], self.units[j])
+        state = first_state(self.net, Pairs(*start, s1[0], s2[0]), tangent=self.tangent)
         for layer, (fn, affine) in enumerate(self.net.hidden):
-            rule, _ = self.rule(layer, float(torch.maximum(s1[layer], s2[layer]).max()))
+            series = self.series[layer]
+            source: Source
+            if series is None:
+                source = NodeSource(fn, self._rule(layer, float(largest[layer].max()))[0])
+            else:
+                source = SeriesSource(series, i, j)
             after = s1[layer + 1], s2[layer + 1]
-            state = next_state(state, fn, affine, rule, *after, self.ratios[layer])
+            state = next_state(state, source, affine, *after, self.ratios[layer])
         return state
+
+
+def _correlations(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation and ``1 - |rho|`` of unit vectors, from their difference or their sum."""
+    sign = torch.where((u * v).sum(1) < 0, -1.0, 1.0)
+    gap = 0.5 * ((u - sign[:, None] * v) ** 2).sum(1)
+    return sign * (1.0 - gap), gap
 
 
 def _first_layer(net: Plain, X: Tensor) -> tuple[Array, Tensor]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,11 +30,13 @@ from kernreg.nn import Nonlinearity
 from kernreg.theory.finite_width.pair_rules import PairRule, derivatives
 
 __all__ = [
+    "NodeSource",
     "PairAverages",
     "Pairs",
+    "Source",
     "TangentAverages",
-    "distances",
     "pair_averages",
+    "scaled",
 ]
 
 # Below this 1 - |rho| rounding hides the difference of two inputs. The delta functions of a kink
@@ -118,39 +121,73 @@ class PairAverages:
     tangent: TangentAverages | None
 
 
-def distances(
-    fn: Nonlinearity, pairs: Pairs, rule: PairRule, c1: Tensor, c2: Tensor
-) -> tuple[Tensor, Tensor]:
-    """``<(c_1 sigma_1 - c_2 sigma_2)^2> / 2`` and the same with a plus, each of shape (P,)."""
-    near, far = torch.zeros_like(c1), torch.zeros_like(c1)
-    for p, q, weight, factor in rule(pairs.rho, pairs.gap):
-        u = c1[:, None] * fn.phi(TorchMath, pairs.s1[:, None] * p)
-        v = c2[:, None] * fn.phi(TorchMath, pairs.s2[:, None] * q)
-        near += 0.5 * factor * ((u - v) ** 2 @ weight)
-        far += 0.5 * factor * ((u + v) ** 2 @ weight)
-    return near, far
+class Source(Protocol):
+    """Where averages over pairs come from."""
+
+    def distances(self, pairs: Pairs, c1: Tensor, c2: Tensor) -> tuple[Tensor, Tensor]:
+        """``<(c_1 sigma_1 - c_2 sigma_2)^2> / 2`` and the same with a plus, each (P,)."""
+        ...
+
+    def sums(
+        self, pairs: Pairs, c1: Tensor, c2: Tensor, after: Pairs, *, tangent: bool
+    ) -> dict[str, Tensor]:
+        """Averages by name, each of shape (P,); the names are those of ``_integrands``."""
+        ...
 
 
-def pair_averages(
-    fn: Nonlinearity,
-    pairs: Pairs,
-    rule: PairRule,
-    c1: Tensor,
-    c2: Tensor,
-    after: Pairs,
-    *,
-    tangent: bool,
-) -> PairAverages:
-    """Averages over pairs, all from the same nodes.
+@dataclass(frozen=True)
+class NodeSource:
+    """Averages from nodes for each pair.
 
     Parameters
     ----------
     fn : Nonlinearity
         Smooth, or with a kink at 0.
-    pairs : Pairs
-        P of them.
     rule : PairRule
         See :func:`kernreg.theory.finite_width.pair_rules.pair_rule`.
+    """
+
+    fn: Nonlinearity
+    rule: PairRule
+
+    def distances(self, pairs: Pairs, c1: Tensor, c2: Tensor) -> tuple[Tensor, Tensor]:
+        """``<(c_1 sigma_1 - c_2 sigma_2)^2> / 2`` and the same with a plus, each (P,)."""
+        near, far = torch.zeros_like(c1), torch.zeros_like(c1)
+        for x, y, weight, factor in self.rule(pairs.rho, pairs.gap):
+            u = c1[:, None] * self.fn.phi(TorchMath, pairs.s1[:, None] * x)
+            v = c2[:, None] * self.fn.phi(TorchMath, pairs.s2[:, None] * y)
+            near += 0.5 * factor * ((u - v) ** 2 @ weight)
+            far += 0.5 * factor * ((u + v) ** 2 @ weight)
+        return near, far
+
+    def sums(
+        self, pairs: Pairs, c1: Tensor, c2: Tensor, after: Pairs, *, tangent: bool
+    ) -> dict[str, Tensor]:
+        """Averages by name, each of shape (P,)."""
+        order = 3 if tangent else 2
+        sums: dict[str, Tensor] = {}
+        for x, y, weight, factor in self.rule(pairs.rho, pairs.gap):
+            f, g = scaled(self.fn, x, pairs.s1, order), scaled(self.fn, y, pairs.s2, order)
+            u, v = c1[:, None] * f[0], c2[:, None] * g[0]
+            for name, values in _integrands(x, y, f, g, u, v, after).items():
+                sums[name] = sums.get(name, 0.0) + factor * (values @ weight)
+        if not self.fn.smooth:
+            for name, value in _kink_terms(self.fn, pairs, tangent).items():
+                sums[name] = sums[name] + value
+        return sums
+
+
+def pair_averages(
+    source: Source, pairs: Pairs, c1: Tensor, c2: Tensor, after: Pairs, *, tangent: bool
+) -> PairAverages:
+    """Averages over pairs.
+
+    Parameters
+    ----------
+    source : Source
+        Nodes or series.
+    pairs : Pairs
+        P of them.
     c1, c2 : Tensor, shape (P,)
         Scales of u and v.
     after : Pairs
@@ -164,7 +201,8 @@ def pair_averages(
 
     Notes
     -----
-    Time and memory O(P nodes), some 40 arrays of that size at a time: pass few pairs at once.
+    With nodes time and memory O(P nodes), some 40 arrays of that size at a time: pass few pairs
+    at once.
 
     Examples
     --------
@@ -172,28 +210,17 @@ def pair_averages(
     >>> from kernreg.theory.finite_width.pair_rules import pair_rule
     >>> one = torch.ones(1, dtype=torch.float64)
     >>> pairs = Pairs(0 * one, one, one, one)
-    >>> rule = pair_rule(nn.Relu(), 1.0, 1e-6, tangent=False)
-    >>> found = pair_averages(nn.Relu(), pairs, rule, one, one, pairs, tangent=False)
+    >>> source = NodeSource(nn.Relu(), pair_rule(nn.Relu(), 1.0, 1e-6, tangent=False))
+    >>> found = pair_averages(source, pairs, one, one, pairs, tangent=False)
     >>> round(float(found.overlap) * 2 * math.pi, 5)
     1.0
     """
-    order = 3 if tangent else 2
-    sums: dict[str, Tensor] = {}
-    for x, y, weight, factor in rule(pairs.rho, pairs.gap):
-        f = _scaled(fn, x, pairs.s1, order)
-        g = _scaled(fn, y, pairs.s2, order)
-        u, v = c1[:, None] * f[0], c2[:, None] * g[0]
-        parts = _integrands(x, y, f, g, u, v, after)
-        for name, values in parts.items():
-            sums[name] = sums.get(name, 0.0) + factor * (values @ weight)
-    if not fn.smooth:
-        for name, value in _kink_terms(fn, pairs, tangent).items():
-            sums[name] = sums[name] + value
+    sums = source.sums(pairs, c1, c2, after, tangent=tangent)
     return _assemble(sums, pairs, c1, c2, after.rho, tangent)
 
 
-def _scaled(fn: Nonlinearity, x: Tensor, s: Tensor, order: int) -> list[Tensor]:
-    """``sigma(s x)`` and its derivatives in x."""
+def scaled(fn: Nonlinearity, x: Tensor, s: Tensor, order: int) -> list[Tensor]:
+    """``sigma(s x)`` and its derivatives in x, for x of shape (P, nodes) and s of shape (P,)."""
     found = derivatives(fn, s[:, None] * x, order)
     return [s[:, None] ** i * part for i, part in enumerate(found)]
 
@@ -229,8 +256,12 @@ def _integrands(
         "vv vv": vv * vv,
         "x u f1": xf * u,
         "y v g1": yg * v,
-        "x3 u f1": x * x * xf * u,
-        "y3 v g1": y * y * yg * v,
+        "x2 f2 f0": x * x * f[2] * f[0],
+        "y2 g2 g0": y * y * g[2] * g[0],
+        "x f2 f1": xf * f[2],
+        "y g2 g1": yg * g[2],
+        "f1 f1": f[1] * f[1],
+        "g1 g1": g[1] * g[1],
         "x f1 v_u": xf * v_u,
         "y g1 u_v": yg * u_v,
         "x2 20": x * x * f[2] * g[0],
@@ -269,9 +300,9 @@ def _assemble(
     jacobian = torch.stack(
         [u1, zero, zero, 0.5 * along1, slopes, 0.5 * along2, zero, zero, v1], -1
     ).reshape(-1, 3, 3)
-    # Of <u^2> in log s_1^2 twice: a quarter of <(u^2)''''>, by parts on to u u'.
-    alone1 = 0.5 * (c1 * m["x3 u f1"] - 3.0 * u1)
-    alone2 = 0.5 * (c2 * m["y3 v g1"] - 3.0 * v1)
+    # Of <u^2> in log s_1^2 twice, by the same formulas with v = u: what is small is so node by node.
+    alone1 = c1 * c1 * (0.5 * (m["x2 f2 f0"] + m["f1 f1"]) + m["x f2 f1"]) - 0.5 * u1
+    alone2 = c2 * c2 * (0.5 * (m["y2 g2 g0"] + m["g1 g1"]) + m["y g2 g1"]) - 0.5 * v1
     first = _symmetric(alone1, zero, zero, zero, zero, zero)
     last = _symmetric(zero, zero, zero, zero, zero, alone2)
     product = _hessian(
@@ -374,5 +405,5 @@ def _conditional(fn: Nonlinearity, s: Tensor, share: Tensor) -> tuple[Tensor, Te
     nodes = torch.from_numpy(np.concatenate([-half, half]))
     weights = torch.from_numpy(np.concatenate([weight, weight]))
     x = share.sqrt()[:, None] * nodes
-    f = _scaled(fn, x, s, 3)
+    f = scaled(fn, x, s, 3)
     return f[2] @ weights, f[3] @ weights, (x * f[3]) @ weights

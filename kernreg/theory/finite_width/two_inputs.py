@@ -19,10 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.nn import Nonlinearity
 from kernreg.theory.finite_width.one_input import Coefficients, run
-from kernreg.theory.finite_width.pair_averages import Pairs, distances, pair_averages
-from kernreg.theory.finite_width.pair_rules import PairRule, pair_rule
+from kernreg.theory.finite_width.pair_averages import NodeSource, Pairs, Source, pair_averages
+from kernreg.theory.finite_width.pair_rules import pair_rule
 from kernreg.theory.finite_width.plain import Affine, Plain, uniform, width_ratios
 
 __all__ = ["PairState", "TwoInputs", "first_state", "next_state", "run_pair", "two_inputs"]
@@ -134,7 +133,8 @@ def run_pair(net: Plain, K1: ArrayLike, widths: Sequence[int] | None) -> TwoInpu
     for layer, ratio in enumerate(width_ratios(widths, net.depth)):
         fn, affine = net.hidden[layer]
         rule = pair_rule(fn, float(s[layer].max()), _TOLERANCE, tangent=True)
-        state = next_state(state, fn, affine, rule, s[layer + 1, :1], s[layer + 1, 1:], ratio)
+        after = s[layer + 1, :1], s[layer + 1, 1:]
+        state = next_state(state, NodeSource(fn, rule), affine, *after, ratio)
         states.append(state)
     return _collect(alone, states)
 
@@ -233,13 +233,7 @@ def first_state(net: Plain, pairs: Pairs, *, tangent: bool) -> PairState:
 
 
 def next_state(
-    s: PairState,
-    fn: Nonlinearity,
-    a: Affine,
-    rule: PairRule,
-    s1: Tensor,
-    s2: Tensor,
-    ratio: float,
+    s: PairState, source: Source, a: Affine, s1: Tensor, s2: Tensor, ratio: float
 ) -> PairState:
     """Pairs through a nonlinearity and an affine layer.
 
@@ -247,12 +241,12 @@ def next_state(
     ----------
     s : PairState
         Before.
-    fn, a : Nonlinearity, Affine
-        The layer.
-    rule : PairRule
-        Nodes that are good at the variances of ``s``.
+    source : Source
+        Averages of the nonlinearity.
+    a : Affine
+        The affine layer.
     s1, s2 : Tensor, shape (P,)
-        Standard deviations after it.
+        Standard deviations after the layer.
     ratio : float
         Width of the layer over the width of the one before; 1 for the first.
 
@@ -261,8 +255,8 @@ def next_state(
     PairState
     """
     c1, c2 = math.sqrt(a.C_W) / s1, math.sqrt(a.C_W) / s2
-    after = _after(*distances(fn, s.pairs, rule, c1, c2), a, s1, s2)
-    m = pair_averages(fn, s.pairs, rule, c1, c2, after, tangent=s.tangent)
+    after = _after(*source.distances(s.pairs, c1, c2), a, s1, s2)
+    m = pair_averages(source, s.pairs, c1, c2, after, tangent=s.tangent)
     J = m.jacobian
     V = m.covariance + ratio * (J @ s.V @ J.mT)
     G = ratio * (_apply(J, s.G) + 0.5 * (m.hessian * s.V[:, None]).sum((-2, -1)))

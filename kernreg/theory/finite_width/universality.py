@@ -57,8 +57,9 @@ def scale_invariant(
     >>> c.V.tolist(), c.A.tolist()
     ([0.0, 5.0, 10.0], [0.0, 8.0, 38.0])
     """
+    sigma = ABRelu(a, b)
     C_W = 2.0 / (a * a + b * b)
-    net = uniform(ABRelu(a, b), 0.0, C_W, 0.0, C_W if lambda_W is None else lambda_W, depth)
+    net = uniform(sigma, 0.0, C_W, 0.0, C_W if lambda_W is None else lambda_W, depth)
     K = net.check_variance(K1)
     c, q = _kurtosis(a, b), net.first.lambda_W / C_W
     layer = np.arange(1.0, net.depth + 2).reshape(-1, *(1,) * K.ndim)

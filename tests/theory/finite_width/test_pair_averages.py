@@ -13,7 +13,7 @@ from kernreg import nn
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.quadrature import pair_moments
 from kernreg.theory.averages import line
-from kernreg.theory.finite_width.pair_averages import PairAverages, Pairs, distances, pair_averages
+from kernreg.theory.finite_width.pair_averages import NodeSource, PairAverages, Pairs, pair_averages
 from kernreg.theory.finite_width.pair_rules import count, derivatives, pair_rule
 
 S1, S2 = 0.8, 1.3
@@ -25,7 +25,7 @@ def averages(fn: nn.Nonlinearity, rho: float, *, after: float = 0.2) -> PairAver
     pairs = Pairs(rho * one, (1 - abs(rho)) * one, S1 * one, S2 * one)
     rule = pair_rule(fn, S2, 1e-12, tangent=True)
     then = Pairs(after * one, (1 - abs(after)) * one, one, one)
-    return pair_averages(fn, pairs, rule, one, one, then, tangent=True)
+    return pair_averages(NodeSource(fn, rule), pairs, one, one, then, tangent=True)
 
 
 def relu_dual(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,7 @@ def test_near_and_far() -> None:
     one = torch.ones_like(gap)
     pairs = Pairs(1 - gap, gap, one, one)
     rule = pair_rule(nn.Relu(), 1.0, 1e-10, tangent=False)
-    near, far = distances(nn.Relu(), pairs, rule, math.sqrt(2) * one, math.sqrt(2) * one)
+    near, far = NodeSource(nn.Relu(), rule).distances(pairs, 2**0.5 * one, 2**0.5 * one)
     # 1 - kappa of ReLU is gap to first order, and less by 4 sqrt(2) / (3 pi) gap^(3/2).
     assert float(near[0]) == pytest.approx(1e-12, rel=1e-5)
     torch.testing.assert_close(near + far, 2 * one, rtol=1e-9, atol=0)
@@ -184,5 +184,5 @@ def test_rules(fn: nn.Nonlinearity) -> None:
 
 
 def test_no_rule() -> None:
-    with pytest.raises(InvalidInputError, match="averaged"):
-        pair_rule(nn.Sin(100.0), 30.0, 1e-12, tangent=False)
+    with pytest.raises(InvalidInputError, match="averaged over pairs"):
+        pair_rule(nn.Exp(), 2.0, 1e-11, tangent=False)

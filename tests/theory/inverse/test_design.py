@@ -24,7 +24,7 @@ from kernreg.theory.inverse.design import (
 )
 from kernreg.theory.inverse.network_series import kernel_coefficients
 from kernreg.theory.inverse.power_series import INSIDE
-from tests.backends.compare import backends, native, on
+from tests.backends.compare import backends, hard_rows, native, on, relative_error
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden.json").read_text())
 COSINES = np.array([-1.0, -0.9, -0.4, 0.0, 0.3, 0.8, 0.999, 1.0])
@@ -178,6 +178,13 @@ def test_every_backend(degree: int, backend: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound * made.kernel_at(1.0))
 
 
+@backends
+def test_rows_of_any_norm(backend: str) -> None:
+    """Duplicates, parallel, opposite, tiny and zero rows: the kernel of the nonlinearity itself."""
+    made = activation_from_kernel(lambda c: 1.2 / (1.2 - c), "ntk", degree=12)
+    assert relative_error(made.network, 0.4 * hard_rows(), None, **on(backend)) <= 1e-10
+
+
 @native
 def test_bias_share_and_high_degree(backend: str) -> None:
     """Degree 40, and enough rows that many entries come from a series in the angle."""
@@ -319,7 +326,7 @@ def test_equivalent_shallow_takes_networks_only() -> None:
 def test_parity_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "examples"))
     import parity
 
     picture = tmp_path / "parity.png"
