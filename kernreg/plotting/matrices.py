@@ -164,6 +164,6 @@ class SpectrumDisplay:
             share.set_ylim(0.0, 1.0)
             share.set_ylabel("share of the target", color=COLOURS[1])
             lines = [*ax.get_lines(), *share.get_lines()]
-            ax.legend(lines, [line.get_label() for line in lines], fontsize=SMALL)
+            ax.legend(lines, [str(line.get_label()) for line in lines], fontsize=SMALL)
         self.ax_, self.figure_ = ax, ax.figure
         return self

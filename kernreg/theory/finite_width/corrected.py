@@ -73,17 +73,22 @@ def corrected_gram(
 
     Notes
     -----
-    Every pair is followed through all layers with a rule of its own. On one core about TODO
-    seconds per 100,000 pairs and layer; half that of the pairs if X2 is left out. Memory: a few
-    n m numbers and about 50 MB. What is left out is of relative order (depth/width)^2.
+    Every pair is followed through all layers, a symmetric matrix has half of them. One core takes
+    about 2 to 6 seconds for 100,000 pairs and one layer, 30 for a kink that is not between two
+    lines (such as ELU): n = 1,000 is a matter of minutes. Memory: a few n m numbers and some 50
+    MB. What is left out is of relative order (depth/width)^2.
 
     Examples
     --------
     >>> from kernreg import nn
     >>> net = nn.mlp(depth=2, activation=nn.Tanh(), W_std=1.5, b_std=0.1)
-    >>> corrected_gram(net, np.eye(2), width=64).round(4)
-    array([[0., 0.],
-           [0., 0.]])
+    >>> X = np.eye(2)
+    >>> corrected_gram(net, X, width=64).round(4)
+    array([[0.8741, 0.0251],
+           [0.0251, 0.8741]])
+    >>> gram(net, X, kernel="nngp").round(4)
+    array([[0.8758, 0.025 ],
+           [0.025 , 0.8758]])
     """
     plain = plain_layers(net)
     (name,) = kernel_names(kernel, single=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import Estimate
 from kernreg.theory.finite_width.one_input import run
 from kernreg.theory.finite_width.pair_rules import derivatives
-from kernreg.theory.finite_width.plain import Plain, check_widths, uniform
+from kernreg.theory.finite_width.plain import Plain, check_count, check_widths, uniform
 from kernreg.theory.finite_width.two_inputs import run_pair
 
 __all__ = ["Comparison", "Sample", "compare", "sample"]
@@ -150,19 +149,17 @@ def sample(
     size = chunk or max(1, _WEIGHTS // largest)
     parts = [draw.measure(min(size, draws - start)) for start in range(0, draws, size)]
     columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
-    found = _estimates(*columns, n=widths[-1], scalar=covariance.ndim == 0)
+    found = _estimates(columns, widths[-1], scalar=covariance.ndim == 0)
     return Sample(**found, network=net, K1=covariance, widths=widths, draws=draws)
 
 
 def _check(net: Plain, draws: Any, outputs: Any, chunk: Any, dtype: str) -> None:
     if net.depth < 1:
         raise InvalidInputError("depth must be at least 1: without a hidden layer all is exact.")
-    limits = {"draws": (draws, 2 * _BATCHES), "outputs": (outputs, 2)}
+    check_count("draws", draws, 2 * _BATCHES)
+    check_count("outputs", outputs, 2)
     if chunk is not None:
-        limits["chunk"] = (chunk, 1)
-    for name, (value, low) in limits.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
-            raise InvalidInputError(f"{name} must be an integer >= {low}, found {value!r}.")
+        check_count("chunk", chunk, 1)
     if dtype not in ("float32", "float64"):
         raise InvalidInputError(f"dtype must be 'float32' or 'float64', found {dtype!r}.")
 
@@ -277,10 +274,9 @@ def _products(H: Tensor, z: Tensor) -> tuple[Tensor, ...]:
     return total / m, apart / pairs, crossed / pairs, mixed / pairs
 
 
-def _estimates(
-    kernel: Array, tangent: Array, apart: Array, crossed: Array, mixed: Array, n: int, scalar: bool
-) -> dict[str, Estimate]:
+def _estimates(columns: list[Array], n: int, *, scalar: bool) -> dict[str, Estimate]:
     """Mean and standard error over batches of networks, each estimate unbiased in its batch."""
+    kernel, tangent, apart, crossed, mixed = columns
     batches: list[dict[str, Array]] = []
     for rows in np.array_split(np.arange(len(kernel)), _BATCHES):
         k, h = kernel[rows], tangent[rows]

@@ -300,7 +300,8 @@ def _assemble(
     jacobian = torch.stack(
         [u1, zero, zero, 0.5 * along1, slopes, 0.5 * along2, zero, zero, v1], -1
     ).reshape(-1, 3, 3)
-    # Of <u^2> in log s_1^2 twice, by the same formulas with v = u: what is small is so node by node.
+    # Of <u^2> in log s_1^2 twice, by the same formulas: the difference is then
+    # as small at every node as it is in the mean.
     alone1 = c1 * c1 * (0.5 * (m["x2 f2 f0"] + m["f1 f1"]) + m["x f2 f1"]) - 0.5 * u1
     alone2 = c2 * c2 * (0.5 * (m["y2 g2 g0"] + m["g1 g1"]) + m["y g2 g1"]) - 0.5 * v1
     first = _symmetric(alone1, zero, zero, zero, zero, zero)

@@ -18,7 +18,7 @@ from kernreg.theory.finite_width.pair_averages import Pairs, scaled
 
 __all__ = ["RowSeries", "SeriesSource", "row_series"]
 
-_LONGEST = 256
+_LONGEST = 512
 _ROWS = 128  # at once, each at about 2,000 nodes
 
 
@@ -56,7 +56,7 @@ def row_series(fn: Nonlinearity, s: Tensor, tolerance: float, *, tangent: bool) 
     Returns
     -------
     RowSeries or None
-        None if 256 terms are not enough.
+        None if 512 terms are not enough.
 
     Notes
     -----
@@ -119,7 +119,8 @@ def _rows(
 
 @dataclass(frozen=True)
 class SeriesSource:
-    """Averages of pairs of rows, as :class:`kernreg.theory.finite_width.pair_averages.NodeSource` gives them.
+    """Averages of pairs of rows, as
+    :class:`kernreg.theory.finite_width.pair_averages.NodeSource` gives them.
 
     Parameters
     ----------

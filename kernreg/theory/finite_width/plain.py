@@ -18,7 +18,22 @@ from kernreg.nn.presets import Mlp
 from kernreg.theory.averages import as_nonlinearity
 from kernreg.theory.criticality.single_input import check_number
 
-__all__ = ["Affine", "Plain", "check_widths", "plain_layers", "uniform", "width_ratios"]
+__all__ = [
+    "Affine",
+    "Plain",
+    "check_count",
+    "check_widths",
+    "plain_layers",
+    "uniform",
+    "width_ratios",
+]
+
+
+def check_count(name: str, value: Any, low: int) -> int:
+    """``value`` as an integer, or :class:`InvalidInputError` unless it is one and >= ``low``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < low:
+        raise InvalidInputError(f"{name} must be an integer >= {low}, found {value!r}.")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -116,12 +131,9 @@ def uniform(
     >>> uniform(nn.Relu(), 0.0, 2.0, 0.0, 2.0, depth=3).depth
     3
     """
-    if isinstance(depth, bool) or not isinstance(depth, numbers.Integral) or depth < 0:
-        raise InvalidInputError(
-            f"depth, the number of hidden layers, must be an integer >= 0, found {depth!r}."
-        )
+    count = check_count("depth, the number of hidden layers,", depth, 0)
     affine = Affine(C_b, C_W, lambda_b, lambda_W)
-    return Plain(affine, ((as_nonlinearity(sigma), affine),) * int(depth))
+    return Plain(affine, ((as_nonlinearity(sigma), affine),) * count)
 
 
 def plain_layers(net: Layer) -> Plain:
@@ -215,15 +227,12 @@ def check_widths(widths: int | Sequence[int], depth: int) -> tuple[int, ...]:
     >>> check_widths(64, 3)
     (64, 64, 64)
     """
-    given = (widths,) * depth if isinstance(widths, numbers.Integral) else tuple(widths)
+    given = (widths,) * depth if isinstance(widths, int | np.integer) else tuple(widths)
     if len(given) != depth:
         raise InvalidInputError(
             f"{depth} hidden layers need one width, or {depth} of them, found {widths!r}."
         )
-    for n in given:
-        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
-            raise InvalidInputError(f"a width must be an integer >= 1, found {n!r}.")
-    return tuple(map(int, given))
+    return tuple(check_count("a width", n, 1) for n in given)
 
 
 def width_ratios(widths: int | Sequence[int] | None, depth: int) -> list[float]:

@@ -179,8 +179,8 @@ class PairState:
     """P pairs of inputs (a, b) at one layer.
 
     Fluctuations of the covariance are kept in the coordinates of
-    :mod:`kernreg.theory.finite_width.pair_averages`: relative changes of both variances, first and last, and
-    the change of the correlation.
+    :mod:`kernreg.theory.finite_width.pair_averages`: relative changes of both variances, first and
+    last, and the change of the correlation.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.nn import ABRelu
 from kernreg.theory.criticality.single_input import check_number
 from kernreg.theory.finite_width.one_input import Coefficients
-from kernreg.theory.finite_width.plain import uniform
+from kernreg.theory.finite_width.plain import check_count, uniform
 
 __all__ = ["Growth", "growth", "optimal_aspect_ratio", "scale_invariant"]
 
@@ -202,6 +201,5 @@ def optimal_aspect_ratio(nu: float, n_outputs: int) -> float:
     0.016
     """
     slope = check_number("nu", nu, strict=True)
-    if isinstance(n_outputs, bool) or not isinstance(n_outputs, numbers.Integral) or n_outputs < 1:
-        raise InvalidInputError(f"n_outputs must be an integer >= 1, found {n_outputs!r}.")
-    return 4.0 / ((20.0 + 3.0 * n_outputs) * slope)
+    outputs = check_count("n_outputs", n_outputs, 1)
+    return 4.0 / ((20.0 + 3.0 * outputs) * slope)

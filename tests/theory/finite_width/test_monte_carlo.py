@@ -45,18 +45,18 @@ def test_one_network_exactly() -> None:
     torch.testing.assert_close(draw.tangent(run)[0], expected, rtol=1e-12, atol=1e-13)
 
 
-# At depth 3 the part of relative order (1/n)^2 that two widths leave over: below 2 % for n = 32
-# and 64, but for A of tanh, where the next order is larger than the leading one.
-LEFT_OVER = {"K": 0.0, "Theta": 0.0, "V": 0.02, "A": 0.02, "B": 0.02, "D": 0.02, "F": 0.02}
-
-
 @pytest.mark.parametrize("args", [RELU, TANH], ids=["relu", "tanh"])
 def test_real_networks(args: tuple[Any, ...]) -> None:
     """Two widths remove the next order in 1/n; then all is within 3 standard errors."""
     depth, K1, widths = 3, 1.3, (32, 64)
+    # The next order is 8 to 20 % at 64, so the one after it is left with 1 %; for A of tanh the
+    # orders are 18 and 4 %.
+    left_over = {"K": 0.0, "Theta": 0.0, **dict.fromkeys("VABDF", 0.01)}
+    if args is TANH:
+        left_over["A"] = 0.05
     one = coefficients(*args, depth, K1=K1)
     runs = [
-        sample(*args, depth, n, 20000, K1=K1, seed=n, dtype="float32").estimates() for n in widths
+        sample(*args, depth, n, 60000, K1=K1, seed=n, dtype="float32").estimates() for n in widths
     ]
     for name, expected in {
         "K": one.K[-1],
@@ -66,9 +66,9 @@ def test_real_networks(args: tuple[Any, ...]) -> None:
         narrow, wide = (run[name] for run in runs)
         value = 2 * wide.value - narrow.value
         error = np.hypot(2 * wide.standard_error, narrow.standard_error)
-        assert abs(value - expected) < 3 * error + LEFT_OVER[name] * abs(expected), name
+        assert abs(value - expected) < 3 * error + left_over[name] * abs(expected), name
         # Sharp enough to see what the recursion is about.
-        assert error < 0.15 * abs(expected), name
+        assert error < 0.03 * abs(expected), name
 
 
 def test_mean_tangent_kernel_of_tanh() -> None:
@@ -87,7 +87,7 @@ def test_relu_means_are_exact_at_any_width() -> None:
     table = compare(sample(*RELU, 3, 4, 20000, K1=2.0, seed=5))
     assert table.names[:2] == ("K + G1/n", "Theta + H1/n")
     assert (abs(table.z[:2]) < 3).all()
-    assert table.z[2] > 10
+    assert table.z[2] > 5
 
 
 @pytest.mark.parametrize("widths", [(24, 48, 96), (96, 48, 24)])
@@ -100,11 +100,11 @@ def test_unequal_widths(widths: tuple[int, ...]) -> None:
 
 
 def test_two_inputs() -> None:
-    """Corrections off the diagonal, of mean kernel and mean NTK, which are 15 and 8 errors."""
+    """Corrections off the diagonal, of mean kernel and mean NTK, which are 28 and 10 errors."""
     K1 = np.array([[2.0, -0.5], [-0.5, 1.2]])
     args = (nn.Relu(), 0.1, 2.0, 0.1, 1.0, 3)
     n = 24
-    found = sample(*args, n, 40000, K1=K1, seed=7, outputs=8, dtype="float32")
+    found = sample(*args, n, 120000, K1=K1, seed=7, outputs=8, dtype="float32")
     two = two_inputs(*args, K1=K1)
     for estimate, plain, slope in [
         (found.K, two.K[-1], two.G1[-1]),
