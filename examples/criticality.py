@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, fl
     parser.add_argument("--quick", action="store_true", help="smaller networks, fewer steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
-    depth, width, steps = (100, 200, 60) if options.quick else (100, 400, 600)
+    depth, width, steps = (100, 200, 60) if options.quick else (100, 300, 300)
 
     deep = nn.mlp(depth, nn.Tanh())
     networks = {
