@@ -1,8 +1,9 @@
 """A deep network at criticality and off it.
 
-A hundred layers of tanh: at the critical initialisation, which `tune` finds, norms and gradients
-pass; with smaller weights signals vanish, with larger ones inputs that were alike become
-unlike and gradients explode. Then the same networks, less deep, are trained on digits.
+A hundred layers of tanh: at the critical initialisation, which `tune` finds, gradients pass and the
+norm falls no faster than 1 / depth; with smaller weights gradients vanish and inputs become alike,
+with larger ones gradients explode and inputs become unlike. Then the same networks, less deep, are
+trained on digits.
 
     python examples/criticality.py [--quick] [--out picture.png]
 
