@@ -20,7 +20,7 @@ def forbidden(monkeypatch):
     monkeypatch.setattr(importlib.import_module("kernreg.baseline.run"), "search", fail)
 
 
-@pytest.mark.parametrize("max_memory", [1, "1kB", "10kB", "50kB"])
+@pytest.mark.parametrize("max_memory", [1, "1kB", "10kB", "40kB"])
 def test_too_little(max_memory, regression, forbidden):
     with pytest.raises(MemoryBudgetError, match=r"allow .* by max_memory") as caught:
         run(regression.data, Settings(max_memory=max_memory, quick=True))

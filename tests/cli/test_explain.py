@@ -10,7 +10,7 @@ from kernreg import nn
 from kernreg.baseline import Settings, splits
 from kernreg.baseline.grid import networks
 from kernreg.datasets import load
-from kernreg.linalg.work import DISK, EIGH, READ, flop
+from kernreg.linalg.work import DISK, EIGH, READ, flop, square
 from tests.baseline.problems import regression_table
 
 
@@ -23,7 +23,8 @@ def nothing_is_computed(monkeypatch):
     monkeypatch.setattr("kernreg.linalg.eigh.Eigh.init", fail)
     monkeypatch.setattr("kernreg.linalg.cholesky.Cholesky.init", fail)
     # Times come from measurements on other matrices.
-    rates = dict.fromkeys([flop("float32"), flop("float64"), EIGH, READ, DISK], 1e-9)
+    units = [unit(dtype) for unit in (flop, square) for dtype in ("float32", "float64")]
+    rates = dict.fromkeys([*units, EIGH, READ, DISK], 1e-9)
     monkeypatch.setattr("kernreg.linalg.probe._machine", lambda device: rates)
     monkeypatch.setattr("kernreg.linalg.probe.Probe.iterations", lambda probe, solver: 10)
 

@@ -15,7 +15,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr("kernreg.linalg.cholesky.Cholesky.init", fail)
 
 
-@pytest.mark.parametrize("max_memory", ["1", "1kB", "20kB", "0.00005GB"])
+@pytest.mark.parametrize("max_memory", ["1", "1kB", "20kB", "0.00004GB"])
 @pytest.mark.parametrize("command", [["baseline", "--quick"], ["fit"], ["fit", "--alpha", "0.1"]])
 def test_too_little(command, max_memory, refused, no_work, tables, empty):
     arguments = [command[0], tables.prices, *command[1:], "--max-memory", max_memory]
