@@ -5,7 +5,7 @@ import pytest
 
 import kernreg
 from kernreg import KernelRegressor, nn
-from kernreg.estimators import _base
+from kernreg.estimators import _base, _predict
 from kernreg.exceptions import JitterWarning
 from tests.backends.compare import chosen_freely
 
@@ -157,7 +157,7 @@ def test_blocks_do_not_change_predictions(monkeypatch):
     X, y, Xt = data()
     model = KernelRegressor(NET).fit(X, y)
     whole = model.predict(Xt)
-    monkeypatch.setattr(_base, "PANEL_BYTES", 3 * 40 * 8)
+    monkeypatch.setattr(_predict, "PANEL_BYTES", 3 * 40 * 8)
     np.testing.assert_allclose(model.predict(Xt), whole, rtol=bound(40, 1e-3))
 
 

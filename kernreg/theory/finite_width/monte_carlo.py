@@ -347,7 +347,7 @@ def compare(measured: Sample) -> Comparison:
     -------
     Comparison
         ``print`` shows a table. Of one input ``K + G1/n, Theta + H1/n, V, A, B, D, F``; of two
-        the means and the six components of V.
+        the means, the six components of V, and D and F with the NTK of both inputs.
 
     Raises
     ------
@@ -384,6 +384,11 @@ def compare(measured: Sample) -> Comparison:
             for j in _ENTRIES[k:]:
                 name = f"V ({_index(i)})({_index(j)})"
                 rows.append((name, two.V[-1][i + j], _entry(measured.V, i + j)))
+        # With the NTK of both inputs.
+        own, both = _ENTRIES, (0, 1)
+        rows += [(f"D {_index(i)}", two.D[-1][i], _entry(measured.D, i + both)) for i in own]
+        for i in np.ndindex(2, 2):
+            rows.append((f"F {_index(i)}", two.F[-1][i], _entry(measured.F, i + both)))
     else:
         raise InvalidInputError(
             f"predictions are for one input or two, found K1 of shape {measured.K1.shape}."
@@ -393,7 +398,7 @@ def compare(measured: Sample) -> Comparison:
     return Comparison(names, np.array(predictions), *map(np.array, values))
 
 
-def _index(entry: tuple[int, int]) -> str:
+def _index(entry: tuple[int, ...]) -> str:
     return f"{entry[0] + 1}{entry[1] + 1}"
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from kernreg.ir.torchmath import TorchMath
 from kernreg.nn import Nonlinearity
-from kernreg.theory.finite_width.pair_rules import PairRule, derivatives
+from kernreg.theory.finite_width.pair_rules import PairRule, derivatives, jumps
 
 __all__ = [
     "NodeSource",
@@ -42,8 +42,6 @@ __all__ = [
 # Below this 1 - |rho| rounding hides the difference of two inputs. The delta functions of a kink
 # are then left out: together they tend to 0 like its square root.
 _PARALLEL = 1e-30
-# Stands for both sides of a kink.
-_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -374,8 +372,7 @@ def _kink_terms(fn: Nonlinearity, pairs: Pairs, tangent: bool) -> dict[str, Tens
     the extra terms ``J delta + j delta'``. Delta functions of x and y together give their joint
     density at 0, one alone gives the mean of the other factor given that its variable is 0.
     """
-    sides = derivatives(fn, torch.tensor([-_TINY, _TINY], dtype=torch.float64), 2)
-    kink, turn = (float(part[1] - part[0]) for part in sides[1:])
+    _, kink, turn = jumps(fn, 2)
     j1, j2 = kink * pairs.s1, kink * pairs.s2
     J1, J2 = turn * pairs.s1**2, turn * pairs.s2**2
     there = pairs.gap > _PARALLEL

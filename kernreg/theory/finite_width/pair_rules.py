@@ -16,7 +16,7 @@ from kernreg.ir.torchmath import TorchMath
 from kernreg.nn import Nonlinearity
 from kernreg.theory.averages import line
 
-__all__ = ["PairRule", "count", "derivatives", "pair_rule"]
+__all__ = ["PairRule", "check_derivatives", "count", "derivatives", "jumps", "pair_rule"]
 
 PairRule = quadrature._Rule
 """Gives nodes for pairs of unit variance, their weights, and a factor for each pair."""
@@ -24,6 +24,10 @@ PairRule = quadrature._Rule
 _STEPS = (1.0, 0.8, 0.65, 0.5, 0.4, 0.32, 0.25, 0.2, 0.16, 0.1125, 0.08, 0.056, 0.04, 0.028)
 # Nodes of the trapezoid rule that weigh less than this share of the heaviest are left out.
 _LIGHT = 1e-4
+# Stands for both sides of a kink.
+_TINY = 1e-30
+# Error of integration by parts, relative to what it sums.
+_BY_PARTS = 1e-8
 
 
 def derivatives(fn: Nonlinearity, z: Tensor, order: int) -> list[Tensor]:
@@ -35,11 +39,51 @@ def derivatives(fn: Nonlinearity, z: Tensor, order: int) -> list[Tensor]:
             last = out[-1]
             slope = None
             if last.requires_grad:
-                (slope,) = torch.autograd.grad(
-                    last.sum(), z, create_graph=n + 1 < order, allow_unused=True
-                )
+                try:
+                    (slope,) = torch.autograd.grad(
+                        last.sum(), z, create_graph=n + 1 < order, allow_unused=True
+                    )
+                except RuntimeError as error:
+                    raise InvalidInputError(
+                        f"{fn!r} must have {order} derivatives by autograd; number {n + 1} failed "
+                        f"with: {error}"
+                    ) from error
             out.append(torch.zeros_like(z) if slope is None else slope)
     return [f.detach() for f in out]
+
+
+def jumps(fn: Nonlinearity, order: int) -> list[float]:
+    """Jumps at 0 of ``sigma`` and its derivatives up to ``order``; all 0 if it is smooth."""
+    if fn.smooth:
+        return [0.0] * (order + 1)
+    sides = derivatives(fn, torch.tensor([-_TINY, _TINY], dtype=torch.float64), order)
+    return [float(part[1] - part[0]) for part in sides]
+
+
+def check_derivatives(fn: Nonlinearity, s: float, order: int) -> None:
+    """Raise :class:`InvalidInputError` unless autograd gives the derivatives up to ``order``.
+
+    A function may cut its graph, and autograd takes what is cut off for a constant. Integration by
+    parts against 1 and x tells.
+    """
+    nodes = line(fn, s * s)
+    x, weights = torch.from_numpy(nodes.nodes), torch.from_numpy(nodes.weights)
+    f = [s**n * part for n, part in enumerate(derivatives(fn, s * x, order))]
+    for n, jump in enumerate(jumps(fn, order)[:-1]):
+        # Only derivatives may jump.
+        kink = s**n * jump / math.sqrt(2.0 * math.pi) if n else 0.0
+        parts = [x * f[n] - f[n + 1], (x * x - 1.0) * f[n] - x * f[n + 1]]
+        wrong = [
+            abs(float(part @ weights) - extra)
+            for part, extra in zip(parts, (kink, 0.0), strict=True)
+        ]
+        size = float(((1.0 + x**2) * f[n].abs() + f[n + 1].abs()) @ weights)
+        if not max(wrong) <= _BY_PARTS * size:
+            raise InvalidInputError(
+                f"{fn!r} must be continuous, with {order} derivatives by autograd but for a kink "
+                f"at 0: derivative {n + 1} is not that of what it comes from. Write it with "
+                "differentiable torch functions."
+            )
 
 
 def pair_rule(fn: Nonlinearity, s: float, tolerance: float, *, tangent: bool) -> PairRule:
@@ -63,7 +107,7 @@ def pair_rule(fn: Nonlinearity, s: float, tolerance: float, *, tangent: bool) ->
     Raises
     ------
     InvalidInputError
-        If there is no such rule.
+        If there is no such rule, or autograd does not give the derivatives.
 
     Notes
     -----
@@ -77,6 +121,7 @@ def pair_rule(fn: Nonlinearity, s: float, tolerance: float, *, tangent: bool) ->
     >>> [count(pair_rule(fn, 1.0, 1e-4, tangent=False)) for fn in (nn.Erf(), nn.Relu())]
     [725, 160]
     """
+    check_derivatives(fn, s, 3 if tangent else 2)
     nodes = line(fn, s * s)
     exact = _checks(fn, s, torch.from_numpy(nodes.nodes), tangent) @ torch.from_numpy(nodes.weights)
     one = torch.ones(1, dtype=torch.float64)

@@ -15,6 +15,7 @@ from kernreg.ir import hermite
 from kernreg.nn import Nonlinearity
 from kernreg.theory.averages import line
 from kernreg.theory.finite_width.pair_averages import Pairs, scaled
+from kernreg.theory.finite_width.pair_rules import check_derivatives
 
 __all__ = ["RowSeries", "SeriesSource", "row_series"]
 
@@ -58,6 +59,11 @@ def row_series(fn: Nonlinearity, s: Tensor, tolerance: float, *, tangent: bool) 
     RowSeries or None
         None if 512 terms are not enough.
 
+    Raises
+    ------
+    InvalidInputError
+        If autograd does not give the derivatives of ``fn``.
+
     Notes
     -----
     Time O(n terms) times 2,000 nodes, memory O(n terms).
@@ -73,6 +79,7 @@ def row_series(fn: Nonlinearity, s: Tensor, tolerance: float, *, tangent: bool) 
     """
     if not fn.smooth:
         return None
+    check_derivatives(fn, float(s.max()), 3 if tangent else 2)
     parts = [_rows(fn, block, tangent) for block in s.split(_ROWS)]
     tables, means, squares = (
         {name: torch.cat([part[k][name] for part in parts]) for name in parts[0][k]}

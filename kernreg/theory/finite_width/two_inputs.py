@@ -47,6 +47,9 @@ class TwoInputs:
         ``E[z_ia z_ib] = K_ab + G1_ab/n`` and ``E[H_ii,ab] = Theta_ab + H1_ab/n``.
     V : ndarray of shape (depth + 1, 2, 2, 2, 2)
         ``Cov(z_ia z_ib, z_jc z_jd) = V[a, b, c, d]/n``, i != j.
+    D, F : ndarray of shape (depth + 1, 2, 2)
+        ``Cov(z_ia z_ib, H_jj,12) = D_ab/n`` and ``E[z_ia z_jb H_ij,12] = F_ab/n``, i != j, with
+        the NTK of both inputs.
     """
 
     K: NDArray[np.float64]
@@ -54,6 +57,8 @@ class TwoInputs:
     G1: NDArray[np.float64]
     H1: NDArray[np.float64]
     V: NDArray[np.float64]
+    D: NDArray[np.float64]
+    F: NDArray[np.float64]
 
     def kernel(self, width: float) -> NDArray[np.float64]:
         """Mean of ``z_ia z_ib`` at a width: ``K + G1/width``."""
@@ -163,14 +168,19 @@ def _collect(alone: Coefficients, states: list[PairState]) -> TwoInputs:
         out[:, 0, 1] = out[:, 1, 0] = torch.cat(off).numpy()
         return out
 
-    turns = [s.to_covariance() for s in states]
-    V = torch.cat([T @ s.V @ T.mT for T, s in zip(turns, states, strict=True)]).numpy()
+    # From relative changes to those of the covariance.
+    changes = [(s, s.to_covariance(), torch.cat([s.pairs.s1, s.pairs.s2])) for s in states]
+    V = torch.cat([T @ s.V @ T.mT for s, T, _ in changes]).numpy()
+    D = torch.cat([_apply(T, s.D) for s, T, _ in changes]).numpy()
+    F = torch.cat([size[:, None] * s.F * size for s, _, size in changes]).numpy()
     return TwoInputs(
         K=matrix(alone.K, [s.pairs.k for s in states]),
         Theta=matrix(alone.Theta, [s.Theta for s in states]),
         G1=matrix(alone.G1, [s.off_diagonal() for s in states]),
         H1=matrix(alone.H1, [s.H1 for s in states]),
         V=V[:, _INDEX[:, :, None, None], _INDEX[None, None]],
+        D=D[:, _INDEX],
+        F=F,
     )
 
 

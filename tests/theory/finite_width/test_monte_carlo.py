@@ -10,7 +10,7 @@ import torch
 
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.theory.finite_width.monte_carlo import _Draw, compare, sample
+from kernreg.theory.finite_width.monte_carlo import _Draw, _estimates, compare, sample
 from kernreg.theory.finite_width.one_input import coefficients
 from kernreg.theory.finite_width.plain import uniform
 from kernreg.theory.finite_width.two_inputs import two_inputs
@@ -56,7 +56,8 @@ def test_real_networks(args: tuple[Any, ...]) -> None:
         left_over["A"] = 0.05
     one = coefficients(*args, depth, K1=K1)
     runs = [
-        sample(*args, depth, n, 60000, K1=K1, seed=n, dtype="float32").estimates() for n in widths
+        sample(*args, depth, n, 45000, K1=K1, seed=n, outputs=24, dtype="float32").estimates()
+        for n in widths
     ]
     for name, expected in {
         "K": one.K[-1],
@@ -68,7 +69,7 @@ def test_real_networks(args: tuple[Any, ...]) -> None:
         error = np.hypot(2 * wide.standard_error, narrow.standard_error)
         assert abs(value - expected) < 3 * error + left_over[name] * abs(expected), name
         # Sharp enough to see what the recursion is about.
-        assert error < 0.03 * abs(expected), name
+        assert error < 0.04 * abs(expected), name
 
 
 def test_mean_tangent_kernel_of_tanh() -> None:
@@ -103,25 +104,43 @@ def test_two_inputs() -> None:
     """Corrections off the diagonal, of mean kernel and mean NTK, which are 28 and 10 errors."""
     K1 = np.array([[2.0, -0.5], [-0.5, 1.2]])
     args = (nn.Relu(), 0.1, 2.0, 0.1, 1.0, 3)
-    n = 24
-    found = sample(*args, n, 120000, K1=K1, seed=7, outputs=8, dtype="float32")
     two = two_inputs(*args, K1=K1)
-    for estimate, plain, slope in [
-        (found.K, two.K[-1], two.G1[-1]),
-        (found.Theta, two.Theta[-1], two.H1[-1]),
-    ]:
-        difference = n * (estimate.value - plain)
-        error = n * estimate.standard_error
+    runs = [sample(*args, n, 80000, K1=K1, seed=n, outputs=8, dtype="float32") for n in (24, 48)]
+    for name, plain, slope in [("K", two.K[-1], two.G1[-1]), ("Theta", two.Theta[-1], two.H1[-1])]:
+        found = getattr(runs[0], name)
+        difference, error = 24 * (found.value - plain), 24 * found.standard_error
         # 3 errors, and a tenth of the correction for the next order.
         assert (abs(difference - slope) < 3 * error + 0.1 * abs(slope)).all()
         assert abs(difference[0, 1]) > 5 * error[0, 1]
-    # V, with 25 % for the next order at this width.
-    ratio = found.V.value / two.V[-1]
-    assert ((ratio > 0.95) & (ratio < 1.25)).all()
-    table = compare(found)
-    assert len(table.names) == 12
+    # The next order is 20 % at 48 and removed; the one after it is left with 3 %.
+    own, both = np.s_[:, :, 0, 1], np.s_[0, 1]
+    for name, predicted, entries in [
+        ("V", two.V[-1], np.s_[:]),
+        ("D", two.D[-1], own),
+        ("F", two.F[-1], own),
+    ]:
+        narrow, wide = (getattr(run, name) for run in runs)
+        value = (2 * wide.value - narrow.value)[entries]
+        error = np.hypot(2 * wide.standard_error, narrow.standard_error)[entries]
+        assert (abs(value - predicted) < 3 * error + 0.03 * abs(predicted)).all(), name
+        assert (error < 0.08 * abs(predicted)).all(), name
+    table = compare(runs[0])
+    assert len(table.names) == 19
     assert table.names[6:8] == ("V (11)(11)", "V (11)(12)")
-    np.testing.assert_allclose(table.prediction[7], two.V[-1][0, 0, 0, 1])
+    assert table.prediction[7] == two.V[-1][0, 0][both]
+    assert dict(zip(table.names, table.prediction, strict=True))["F 21"] == two.F[-1][1, 0]
+
+
+def test_batches_are_not_biased() -> None:
+    """A is a variance from two networks per batch: their own mean takes away half of it."""
+    draws, p = 100, 20
+    h = np.random.default_rng(0).normal(size=(draws, p, p))
+    product = np.einsum("nab,ncd->nabcd", h, h)
+    found = _estimates([h, h, product, product, product], 5, scalar=False)
+    variance = np.einsum("abab->ab", found["A"].value).mean()
+    # 400 entries of 100 draws: an error of 1 %.
+    assert variance == pytest.approx(5.0, rel=0.04)
+    assert np.einsum("abab->ab", found["V"].value).mean() == pytest.approx(5.0, rel=0.04)
 
 
 def test_seeds_chunks_and_inputs() -> None:

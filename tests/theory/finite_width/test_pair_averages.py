@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +182,55 @@ def test_rules(fn: nn.Nonlinearity) -> None:
             found += factor * ((f[1] * g[1]) @ weight)
         assert float((found - exact.kappa_dot).abs().max()) <= tolerance
     assert sizes == sorted(sizes)
+
+
+def test_functions_with_one_derivative_only() -> None:
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return grad * ctx.saved_tensors[0].cos()
+
+    for tangent in (False, True):
+        with pytest.raises(InvalidInputError, match="derivative 2 is not"):
+            pair_rule(nn.Elementwise(Once.apply), 1.0, 1e-4, tangent=tangent)
+    with pytest.raises(InvalidInputError, match="derivative 3 is not"):
+        pair_rule(nn.Elementwise(_Cut.apply), 1.0, 1e-4, tangent=True)
+
+
+class _Cut(torch.autograd.Function):
+    """exp(-x^2/4) whose second derivative looks constant to autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.exp(-(x**2) / 4)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * _CutSlope.apply(*ctx.saved_tensors)
+
+
+class _CutSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return -x / 2 * torch.exp(-(x**2) / 4)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * ((x**2 / 4 - 0.5) * torch.exp(-(x**2) / 4)).detach()
+
+
+def test_jumps_are_refused() -> None:
+    with pytest.raises(InvalidInputError):
+        pair_rule(nn.Sign(), 1.0, 1e-4, tangent=False)
 
 
 def test_no_rule() -> None:

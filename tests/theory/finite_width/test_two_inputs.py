@@ -56,7 +56,7 @@ def test_one_input_twice(sigma: nn.Nonlinearity) -> None:
     args = (sigma, 0.1, 1.4, 0.2, 1.1, 3)
     two = two_inputs(*args, K1=np.full((2, 2), 1.3))
     one = coefficients(*args, K1=1.3)
-    for name in ("K", "Theta", "G1", "H1", "V"):
+    for name in ("K", "Theta", "G1", "H1", "V", "D", "F"):
         value = getattr(one, name)
         whole = np.broadcast_to(
             value.reshape(-1, *(1,) * (getattr(two, name).ndim - 1)), getattr(two, name).shape
@@ -92,8 +92,9 @@ def test_symmetries(rho: float, ratio: float) -> None:
     matrix = V.reshape(4, 4)
     assert np.linalg.eigvalsh(matrix)[0] > -1e-12 * np.trace(matrix)
     swapped = two_inputs(*args, K1=[[ratio, off], [off, 1.0]])
-    for name in ("K", "Theta", "G1", "H1"):
-        flipped = getattr(swapped, name)[:, ::-1, ::-1]
+    for name in ("K", "Theta", "G1", "H1", "D", "F"):
+        # F also changes its two neurons.
+        flipped = getattr(swapped, name)[:, ::-1, ::-1].transpose(0, 2, 1)
         np.testing.assert_allclose(getattr(two, name), flipped, rtol=1e-9, atol=1e-11)
     # An odd function: turning one input round turns the signs.
     turned = two_inputs(*args, K1=[[1.0, -off], [-off, ratio]])
