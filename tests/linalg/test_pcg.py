@@ -332,7 +332,7 @@ def test_tiles_are_kept_only_where_they_fit():
 def test_predicted_bytes():
     bare = PCG(None, storage="recomputed").peak_bytes(1000, 3, "float32")
     kept = PCG(None, storage="packed").peak_bytes(1000, 3, "float32")
-    assert kept - bare == PackedOperator.bytes_for(1000, "float64")
+    assert kept - bare == PackedOperator.bytes_for(1000, "float32")
     ranked = PCG(RPCholesky(rank=50), storage="recomputed").peak_bytes(1000, 3, "float32")
     assert ranked - bare == RPCholesky(rank=50).peak_bytes(1000)
 
