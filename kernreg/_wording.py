@@ -9,20 +9,29 @@ from typing import Any
 __all__ = ["aligned", "counted", "did_you_mean", "is_number", "lasting", "listed"]
 
 
-def aligned(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def aligned(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False
+) -> list[str]:
     """Lines of a table with columns of equal width; empty columns are left out.
+
+    ``numbers`` puts all columns but the first to the right.
 
     Examples
     --------
     >>> aligned(("solver", "time"), [("eigh", "2 s"), ("cholesky", "1 s")])
     ['solver    time', 'eigh      2 s', 'cholesky  1 s']
+    >>> aligned(("n", "test"), [("100", "0.5")], numbers=True)
+    ['n    test', '100   0.5']
     """
     body = list(rows)
     kept = [i for i in range(len(head)) if any(row[i] for row in body)]
     lines = [[line[i] for i in kept] for line in (head, *body)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    place = [str.rjust if numbers and column else str.ljust for column in range(len(widths))]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(
+            put(cell, width) for put, cell, width in zip(place, line, widths, strict=True)
+        ).rstrip()
         for line in lines
     ]
 

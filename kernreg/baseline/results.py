@@ -21,6 +21,7 @@ import numpy as np
 
 import kernreg
 from kernreg import nn
+from kernreg._json import as_plain
 from kernreg.baseline.compare import Score
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.search import Trial
@@ -268,7 +269,7 @@ def write(outcome: Outcome, folder: Path, report: str) -> None:
     """
     first = outcome.folds[0]
     first.model.save(folder / MODEL_FILE)
-    text = json.dumps(_finite(summary(outcome)), indent=2, allow_nan=False)
+    text = json.dumps(as_plain(summary(outcome)), indent=2, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     (folder / "results.csv").write_text(table(outcome), encoding="utf-8")
     (folder / "predictions.csv").write_text(_predictions(first), encoding="utf-8")
@@ -282,14 +283,3 @@ def _predictions(fold: Fold) -> str:
     columns = (fold.test.tolist(), fold.truth.tolist(), fold.predicted.tolist())
     writer.writerows(zip(*columns, strict=True))
     return text.getvalue()
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import typer
 
 from kernreg import nn
+from kernreg._json import as_plain
 from kernreg.cli.console import stdout
 from kernreg.cli.networks import parse_network
 from kernreg.cli.options import DataArgument, Kernel, Target, Task, TaskOption, check_choice
@@ -80,7 +79,7 @@ def criticality(
         middle = point.C_W or C_W or 1.0
         grids = np.linspace(0.0, max(0.5, 2 * (point.C_b or 0)), 21), np.linspace(0.25, 3, 34)
         shown = PhaseDiagramDisplay.from_nonlinearity(network, grids[0], middle * grids[1])
-        _save(shown, picture)
+        _save(shown.figure_, picture)
 
 
 @app.command("finite-width")
@@ -123,7 +122,7 @@ def finite_width(
         shown = FiniteWidthDisplay.from_nonlinearity(
             sigma, C_b, C_W, depth, K1=K1, width=width if draws else None, draws=draws, seed=seed
         )
-        _save(shown, picture)
+        _save(shown.figure_, picture)
 
 
 @app.command("learning-curve")
@@ -172,7 +171,7 @@ def learning_curve(
     if picture is not None:
         from kernreg.plotting import LearningCurveDisplay
 
-        _save(LearningCurveDisplay(predicted, measured).plot(), picture)
+        _save(LearningCurveDisplay(predicted, measured).plot().figure_, picture)
 
 
 @app.command()
@@ -261,18 +260,17 @@ def _check_picture(path: Path | None) -> None:
         )
 
 
-def _save(shown: Any, path: Path) -> None:
+def _save(figure: Any, path: Path) -> None:
     from kernreg.linalg.disk import atomic
 
     with atomic(path.absolute()) as draft:
-        shown.figure_.savefig(draft, format=path.suffix[1:].lower(), dpi=150)
+        figure.savefig(draft, format=path.suffix[1:].lower(), dpi=150)
     stdout.print(f"wrote {path}", markup=False)
 
 
 def _save_design(made: Any, path: Path) -> None:
     import torch
 
-    from kernreg.linalg.disk import atomic
     from kernreg.plotting.style import COLOURS, new_axes
 
     figure, axes = new_axes()
@@ -280,9 +278,7 @@ def _save_design(made: Any, path: Path) -> None:
     axes.plot(z, made.torch_activation()(z).detach(), color=COLOURS[0], linewidth=2)
     axes.set_xlabel("preactivation z")
     axes.set_ylabel(r"$\sigma(z)$")
-    with atomic(path.absolute()) as draft:
-        figure.savefig(draft, format=path.suffix[1:].lower(), dpi=150)
-    stdout.print(f"wrote {path}", markup=False)
+    _save(figure, path)
 
 
 def _write(path: Path | None, found: Any) -> None:
@@ -294,22 +290,5 @@ def _write(path: Path | None, found: Any) -> None:
     if not path.absolute().parent.is_dir():
         raise InvalidInputError(f"--json is {path}, but its folder does not exist: make it first.")
     with atomic(path.absolute()) as draft:
-        draft.write_text(json.dumps(_plain_data(found), indent=1, allow_nan=False) + "\n")
+        draft.write_text(json.dumps(as_plain(found, nn.Layer), indent=1, allow_nan=False) + "\n")
     stdout.print(f"wrote {path}", markup=False)
-
-
-def _plain_data(value: Any) -> Any:
-    if isinstance(value, nn.Layer):
-        return repr(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return {name: _plain_data(inner) for name, inner in fields.items()}
-    if isinstance(value, dict):
-        return {str(name): _plain_data(inner) for name, inner in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain_data(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain_data(inner) for inner in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -12,7 +12,7 @@ from kernreg.ir.quadrature import line_values
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["HermiteTable", "hermite_coefficients", "series_length"]
+__all__ = ["HermiteTable", "hermite_coefficients", "hermite_polynomials", "series_length"]
 
 _ROWS = 256  # evaluated at once, each at about 2,000 nodes
 
@@ -70,7 +70,7 @@ def hermite_coefficients(fn: Dual, s: Any, n_terms: int) -> HermiteTable:
     tables, sums = [], []
     for block in s.split(_ROWS):
         nodes, value, slope, weights = line_values(fn, block)
-        tables.append(value @ (_hermite(nodes, n_terms) * weights).T)
+        tables.append(value @ (hermite_polynomials(nodes, n_terms) * weights).T)
         squares = (value * value) @ weights
         sums.append((squares, block * block * ((slope * slope) @ weights)))
     table = torch.cat(tables)
@@ -126,7 +126,7 @@ def series_length(fn: Dual, s: Any, tol: float, max_terms: int = 1024) -> int | 
     return longest
 
 
-def _hermite(x: Tensor, n_terms: int) -> Tensor:
+def hermite_polynomials(x: Tensor, n_terms: int) -> Tensor:
     """Normalised Hermite polynomials, shape (n_terms, len(x))."""
     import torch
 

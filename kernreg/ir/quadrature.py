@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PANEL_NODES",
+    "Rule",
+    "grading_level",
     "line_values",
     "moment_table",
     "pair_moments",
+    "polar",
     "row_moments",
+    "trapezoid",
 ]
 
 _REACH = 14.0  # standard deviations: the weight beyond is below 1e-42
@@ -36,7 +40,7 @@ _AGREEMENT = 1e-12  # between two rules: both are then good to rounding
 _WORST = 1e-9
 
 # Gives nodes (p, q) for pairs of unit variance, their weights, and a factor for each pair.
-_Rule = Callable[["Tensor", "Tensor"], Iterator["tuple[Tensor, Tensor, Tensor, Tensor]"]]
+Rule = Callable[["Tensor", "Tensor"], Iterator["tuple[Tensor, Tensor, Tensor, Tensor]"]]
 
 
 def row_moments(fn: Dual, s: Any) -> tuple[Tensor, Tensor]:
@@ -184,7 +188,7 @@ def moment_table(fn: Dual, rho: Any, gap: Any, s: Any) -> Moments:
     return Moments(*(torch.stack([table[i] for table in tables]) for i in (0, 1)))
 
 
-def _next_chunk(fn: Dual, pairs: Tensor, order: Tensor, start: int) -> tuple[Tensor, _Rule]:
+def _next_chunk(fn: Dual, pairs: Tensor, order: Tensor, start: int) -> tuple[Tensor, Rule]:
     """The next pairs to integrate, few enough for memory, and the rule for them."""
     import torch
 
@@ -193,15 +197,15 @@ def _next_chunk(fn: Dual, pairs: Tensor, order: Tensor, start: int) -> tuple[Ten
     return index[: max(1, int(len(index) / cost))], rule
 
 
-def _rule(fn: Dual, s: float) -> tuple[_Rule, float]:
+def _rule(fn: Dual, s: float) -> tuple[Rule, float]:
     """The cheapest rule that reproduces the row moments at ``s``, and its relative cost."""
     import torch
 
-    level = _grading_level(s)
-    rules: list[tuple[_Rule, float]] = []
+    level = grading_level(s)
+    rules: list[tuple[Rule, float]] = []
     if getattr(fn, "smooth", True):
-        rules += [(functools.partial(_trapezoid, step=_STEP / k), k * k) for k in (1, 2, 4)]
-    rules.append((functools.partial(_polar, level=level), (1.0 + level) ** 2 / 9.0))
+        rules += [(functools.partial(trapezoid, step=_STEP / k), k * k) for k in (1, 2, 4)]
+    rules.append((functools.partial(polar, level=level), (1.0 + level) ** 2 / 9.0))
     rules.sort(key=lambda item: item[1])
     size = torch.tensor([s], dtype=torch.float64)
     exact = row_moments(fn, size)
@@ -228,7 +232,7 @@ def _rule(fn: Dual, s: float) -> tuple[_Rule, float]:
 
 def _integrate(
     fn: Dual,
-    rule: _Rule,
+    rule: Rule,
     rho: Tensor,
     gap: Tensor,
     s1: Tensor,
@@ -253,7 +257,7 @@ def _integrate(
     return torch.stack([kappa, kappa_dot, torch.minimum(below, above)])
 
 
-def _trapezoid(
+def trapezoid(
     rho: Tensor, gap: Tensor, step: float
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Trapezoid rule in coordinates that treat both rows alike and are exact at rho = 1."""
@@ -280,7 +284,7 @@ def _steps(reach: float, step: float, like: Tensor) -> Tensor:
     return step * torch.arange(-count, count + 1, dtype=like.dtype, device=like.device)
 
 
-def _polar(rho: Tensor, gap: Tensor, level: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def polar(rho: Tensor, gap: Tensor, level: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Polar coordinates: four sectors between the lines u = 0 and v = 0."""
     import torch
 
@@ -313,7 +317,7 @@ def _value_and_slope(fn: Dual, x: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def _grading_level(s: float) -> int:
+def grading_level(s: float) -> int:
     """Halvings towards 0 until a panel is no longer than what the function can resolve."""
     return max(2, math.ceil(math.log2(max(1.0, s))) + 2)
 
@@ -331,7 +335,7 @@ def _line(s: Tensor) -> tuple[Tensor, Tensor]:
     # Away from 0 the panels shrink with 1/s, within reason, for functions that go on varying.
     width = 1.0 / min(32, max(1, math.ceil(largest / 4.0)))
     rest = [k * width for k in range(2, round(_REACH / width) + 1)]
-    nodes, weights = _panels(_graded(_grading_level(largest * width), width) + rest, s)
+    nodes, weights = _panels(_graded(grading_level(largest * width), width) + rest, s)
     weights = weights * torch.exp(-0.5 * nodes * nodes) / math.sqrt(2.0 * math.pi)
     return torch.cat([-nodes.flip(0), nodes]), torch.cat([weights.flip(0), weights])
 

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import Eigh
 from kernreg.nn import Layer
+from kernreg.theory.checks import check_number
 from kernreg.theory.eigenlearning.errors import eigenlearning
 from kernreg.theory.eigenlearning.finite_pool import errors_from_points, errors_from_spectrum
 from kernreg.theory.eigenlearning.problem import (
     absolute_ridge,
     as_targets,
-    check_number,
     decompose,
     kernel_matrix,
-    table,
 )
 from kernreg.theory.eigenlearning.spectra import spectrum_of
 from kernreg.theory.eigenlearning.spectrum import Spectrum
@@ -210,7 +210,7 @@ class Comparison:
             (name, *(f"{float(column[i]):.4f}" for column in columns))
             for i, name in enumerate(self.names)
         ]
-        return f"{table(head, rows)}\n{_ADVICE}"
+        return "\n".join([*aligned(head, rows, numbers=True), _ADVICE])
 
 
 def compare(

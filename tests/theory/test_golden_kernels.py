@@ -1,4 +1,4 @@
-"""Duals, deep ReLU kernels and a posterior mean of the theory sheet, through the whole library."""
+"""Deep ReLU kernels and a posterior mean of the theory sheet, through the whole library."""
 
 from __future__ import annotations
 
@@ -11,32 +11,6 @@ import pytest
 from kernreg import KernelRegressor, gram, nn
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_kernels.json").read_text())
-NONLINEARITIES = {
-    "relu": nn.Relu(),
-    "abs": nn.Abs(),
-    "erf": nn.Erf(),
-    "gelu": nn.Gelu(),
-    "sin": nn.Sin(),
-    "cos": nn.Cos(),
-    "exp": nn.Exp(),
-    "mono2": nn.Monomial(2),
-    "mono3": nn.Monomial(3),
-    "mono5": nn.Monomial(5),
-    "rmono1": nn.RectifiedMonomial(1),
-    "rmono3": nn.RectifiedMonomial(3),
-}
-
-
-@pytest.mark.parametrize("entry", GOLDEN["dual"], ids=lambda e: f"{e['act']} {e['id']}")
-def test_duals(entry):
-    """kappa is the NNGP kernel behind it, and kappa_dot what the NTK adds over K12."""
-    k11, k12, k22 = entry["K11_K12_K22"]
-    # Rows whose inner products over d = 2 are these.
-    X = np.linalg.cholesky(np.array([[k11, k12], [k12, k22]])) * 2**0.5
-    net = nn.serial(nn.Dense(), NONLINEARITIES[entry["act"]], nn.Dense())
-    nngp, ntk = gram(net, X, kernel=("nngp", "ntk"), dtype="float64")
-    assert nngp[0, 1] == pytest.approx(entry["kappa"], rel=1e-9, abs=1e-12)
-    assert (ntk - nngp)[0, 1] / k12 == pytest.approx(entry["kappa_dot"], rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("entry", GOLDEN["relu_fL"], ids=lambda e: f"{e['L_hidden']} {e['theta']}")

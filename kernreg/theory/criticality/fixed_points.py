@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from kernreg.ir.quadrature import pair_moments
 from kernreg.nn.base import Nonlinearity
 from kernreg.theory.averages import as_nonlinearity, line
+from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.critical_point import critical
-from kernreg.theory.criticality.single_input import (
-    average_table,
-    averages,
-    check_initialization,
-    check_number,
-)
+from kernreg.theory.criticality.single_input import average_table, averages, check_initialization
 
 __all__ = [
     "ONE",

@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn.base import Nonlinearity
 from kernreg.theory.averages import as_nonlinearity
+from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.critical_point import critical
 from kernreg.theory.criticality.fixed_points import (
     ONE,
@@ -25,7 +26,6 @@ from kernreg.theory.criticality.single_input import (
     average_table,
     averages,
     check_initialization,
-    check_number,
 )
 
 __all__ = [

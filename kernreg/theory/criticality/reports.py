@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from kernreg._wording import aligned
 from kernreg.nn.base import Layer, Nonlinearity
+from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.fixed_points import ONE, correlation_fixed_point, depth_scale
 from kernreg.theory.criticality.phases import phase_from
 from kernreg.theory.criticality.propagation import Group, Signal, Tally, propagate
-from kernreg.theory.criticality.single_input import Averages, averages, check_number
+from kernreg.theory.criticality.single_input import Averages, averages
 
 __all__ = ["Block", "Report", "report"]
 
@@ -99,14 +101,13 @@ class Report:
     def __str__(self) -> str:
         head = ["layer", "depth", "phase", "C_b", "C_W", "K in", "K out"]
         head += ["chi_par", "chi_perp", "c*", "xi_par", "xi_c", "limit"]
-        rows = [head]
+        rows = []
         for b in self.blocks:
             numbers = (b.C_b, b.C_W, b.K_in, b.K_out, b.chi_par, b.chi_perp, b.c_star)
             scales = (b.xi_par, b.xi_c, b.limit)
             shown = [*(_text(v, 5) for v in numbers), *(_text(v, 4) for v in scales)]
             rows.append([b.label, str(b.depth), b.phase, *shown])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = ["  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)) for row in rows]
+        lines = aligned(head, rows)
         lines += [f"{b.label}: {b.verdict}" for b in self.blocks]
         lines.append(
             f"depth {self.depth}: variance {self.K_in:.4g} -> {self.K_out:.4g}, squared gradients "

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn.base import Nonlinearity
 from kernreg.theory.averages import as_nonlinearity, line
+from kernreg.theory.checks import check_number
 
 __all__ = [
     "Averages",
@@ -21,7 +22,6 @@ __all__ = [
     "average_table",
     "averages",
     "check_initialization",
-    "check_number",
     "recursion",
     "susceptibilities",
 ]
@@ -31,18 +31,6 @@ Array = NDArray[np.float64]
 _CHUNK = 64  # variances that share a rule: few, and close to each other
 _K_MIN, _K_MAX = 1e-8, 1e6
 _PER_DECADE = 60
-
-
-def check_number(name: str, value: Any, *, strict: bool = False) -> float:
-    """``value`` as a float, or :class:`InvalidInputError` unless it is finite and >= 0 (> 0)."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < 0 or (strict and number == 0):
-        bound = "> 0" if strict else ">= 0"
-        raise InvalidInputError(f"{name} must be a finite number {bound}, found {value!r}.")
-    return number
 
 
 def check_initialization(C_b: Any, C_W: Any) -> tuple[float, float]:

@@ -10,9 +10,10 @@ from kernreg.nn.base import Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Residual, Serial
 from kernreg.nn.layers import Dense, Dropout, Identity, LayerNorm
 from kernreg.nn.presets import Mlp
+from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.critical_point import critical
 from kernreg.theory.criticality.phases import edge_of_chaos
-from kernreg.theory.criticality.single_input import averages, check_number
+from kernreg.theory.criticality.single_input import averages
 
 __all__ = ["tune"]
 

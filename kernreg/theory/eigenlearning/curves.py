@@ -9,7 +9,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
+from kernreg.theory.checks import check_number
 from kernreg.theory.eigenlearning.finite_pool import (
     PoolErrors,
     errors_from_points,
@@ -18,10 +20,8 @@ from kernreg.theory.eigenlearning.finite_pool import (
 from kernreg.theory.eigenlearning.problem import (
     absolute_ridge,
     as_targets,
-    check_number,
     decompose,
     kernel_matrix,
-    table,
 )
 from kernreg.theory.eigenlearning.spectra import spectrum_of
 
@@ -77,7 +77,7 @@ class LearningCurve:
             )
         ]
         title = f"{self.source}, from a pool of {self.size} points"
-        return f"{title}\n{table(('n', 'test', 'train'), rows)}"
+        return "\n".join([title, *aligned(("n", "test", "train"), rows, numbers=True)])
 
 
 def predict_learning_curve(

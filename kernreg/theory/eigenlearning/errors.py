@@ -11,8 +11,9 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
+from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
-from kernreg.theory.eigenlearning.problem import check_number, table
+from kernreg.theory.checks import check_number
 from kernreg.theory.eigenlearning.spectrum import Spectrum, as_spectrum
 
 __all__ = [
@@ -85,7 +86,8 @@ class Eigenlearning:
     def __str__(self) -> str:
         head = (f"n = {self.n:g}, ridge = {self.ridge:g}", "")
         names = ("kappa", "E0", "test", "train", "bias2", "variance", "learnability")
-        return table(head, [(name, f"{getattr(self, name):.4g}") for name in names])
+        rows = [(name, f"{getattr(self, name):.4g}") for name in names]
+        return "\n".join(aligned(head, rows, numbers=True))
 
 
 def solve_kappa(spectrum: Any, n: float, ridge: float = 0.0) -> float:

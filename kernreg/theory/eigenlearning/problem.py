@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,40 +13,18 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import Eigh, EighState, gram
 from kernreg.linalg.solution import finite_right_hand_side
 from kernreg.nn import Layer
+from kernreg.theory.checks import check_number
 
 __all__ = [
     "absolute_ridge",
     "as_targets",
-    "check_number",
     "decompose",
     "kernel_matrix",
-    "table",
 ]
 
 # LAPACK's eigenvalues are off by a few roundings of the largest; none below is known.
 _FLOOR = 10.0
 _NEGATIVE = 1e3
-
-
-def check_number(name: str, value: Any, low: float = 0.0, *, strict: bool = False) -> float:
-    """A finite number not below ``low``, as a float.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is none.
-
-    Examples
-    --------
-    >>> check_number("ridge", 1)
-    1.0
-    """
-    wrong = not isinstance(value, Real) or isinstance(value, bool)
-    if wrong or not math.isfinite(value) or value < low or (strict and value == low):
-        raise InvalidInputError(
-            f"{name} must be a finite number {'>' if strict else '>='} {low:g}, found {value!r}."
-        )
-    return float(value)
 
 
 def kernel_matrix(net: Any, X: Any, kernel: str) -> NDArray[Any]:
@@ -207,26 +182,6 @@ def absolute_ridge(alpha: Any, alpha_scale: str, K: NDArray[Any]) -> float:
             f"alpha_scale must be 'mean_diag' or 'absolute', found {alpha_scale!r}."
         )
     return number * float(np.mean(K.diagonal())) if alpha_scale == "mean_diag" else number
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of text below a head, in aligned columns, the first one to the left.
-
-    Examples
-    --------
-    >>> print(table(("name", "n"), [("a", "10")]))
-    name   n
-    a     10
-    """
-    lines = [head, *rows]
-    widths = [max(len(line[j]) for line in lines) for j in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if j else cell.ljust(width)
-            for j, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
 
 
 @dataclass(frozen=True, eq=False)

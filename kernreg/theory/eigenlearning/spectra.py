@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import EighState, diag, gram
 from kernreg.nn import Layer
-from kernreg.theory.eigenlearning.problem import as_targets, check_number, decompose, kernel_matrix
+from kernreg.theory.checks import check_number
+from kernreg.theory.eigenlearning.problem import as_targets, decompose, kernel_matrix
 from kernreg.theory.eigenlearning.spectrum import Spectrum
 
 __all__ = [

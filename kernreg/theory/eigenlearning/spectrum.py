@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.theory.eigenlearning.problem import check_number
+from kernreg.theory.checks import check_number
 
 __all__ = ["Spectrum", "as_spectrum"]
 

@@ -18,7 +18,7 @@ from kernreg.theory.averages import line
 
 __all__ = ["PairRule", "check_derivatives", "count", "derivatives", "jumps", "pair_rule"]
 
-PairRule = quadrature._Rule
+PairRule = quadrature.Rule
 """Gives nodes for pairs of unit variance, their weights, and a factor for each pair."""
 
 _STEPS = (1.0, 0.8, 0.65, 0.5, 0.4, 0.32, 0.25, 0.2, 0.16, 0.1125, 0.08, 0.056, 0.04, 0.028)
@@ -172,15 +172,15 @@ def _rules(fn: Nonlinearity, s: float, tolerance: float) -> Iterator[PairRule]:
             yield functools.partial(
                 _polar, r=r, radial=0.5 * reach * w * r * np.exp(-0.5 * r**2), m=m
             )
-    for level in range(quadrature._grading_level(s) + 1):
-        yield functools.partial(quadrature._polar, level=level)
+    for level in range(quadrature.grading_level(s) + 1):
+        yield functools.partial(quadrature.polar, level=level)
 
 
 def _trapezoid(
     rho: Tensor, gap: Tensor, step: float, least: float
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """The trapezoid rule of the engine without its lightest nodes."""
-    for x, y, weight, factor in quadrature._trapezoid(rho, gap, step):
+    for x, y, weight, factor in quadrature.trapezoid(rho, gap, step):
         kept = weight > least * weight.max()
         yield x[:, kept], y[:, kept], weight[kept], factor
 

@@ -116,7 +116,7 @@ def _rows(
         "x f2 f1": x * f[2] * f[1],
         "f1^2": f[1] * f[1],
     }
-    basis = (hermite._hermite(x, _LONGEST) * weights).T
+    basis = (hermite.hermite_polynomials(x, _LONGEST) * weights).T
     return (
         {name: part @ basis for name, part in parts.items()},
         {name: part @ weights for name, part in means.items()},

@@ -16,7 +16,7 @@ from kernreg.nn import Dense, Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Serial
 from kernreg.nn.presets import Mlp
 from kernreg.theory.averages import as_nonlinearity
-from kernreg.theory.criticality.single_input import check_number
+from kernreg.theory.checks import check_number
 
 __all__ = [
     "Affine",

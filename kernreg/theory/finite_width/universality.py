@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import ABRelu
-from kernreg.theory.criticality.single_input import check_number
+from kernreg.theory.checks import check_number
 from kernreg.theory.finite_width.one_input import Coefficients
 from kernreg.theory.finite_width.plain import check_count, uniform
 

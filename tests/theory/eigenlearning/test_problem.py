@@ -6,13 +6,12 @@ import torch
 
 from kernreg import gram, nn
 from kernreg.exceptions import InvalidInputError
+from kernreg.theory.checks import check_number
 from kernreg.theory.eigenlearning.problem import (
     absolute_ridge,
     as_targets,
-    check_number,
     decompose,
     kernel_matrix,
-    table,
 )
 
 
@@ -94,7 +93,3 @@ def test_ridge():
 def test_not_a_number_above_zero(value):
     with pytest.raises(InvalidInputError, match="n must be a finite number > 0"):
         check_number("n", value, strict=True)
-
-
-def test_table_aligns():
-    assert table(("a", "bb"), [("long", "1")]) == "a     bb\nlong   1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -321,22 +320,3 @@ def test_what_is_refused(options: dict, message: str) -> None:
 def test_equivalent_shallow_takes_networks_only() -> None:
     with pytest.raises(InvalidInputError, match="network"):
         equivalent_shallow([1.0, 2.0])  # type: ignore[arg-type]
-
-
-def test_parity_example(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "examples"))
-    import parity
-
-    picture = tmp_path / "parity.png"
-    table = parity.main(["--quick", "--out", str(picture)])
-    share, wide, _, trained, right = table["designed"]
-    other = table["ReLU"]
-    assert picture.stat().st_size > 10_000
-    assert share > 0.9 > 10 * other[0]
-    assert wide < 0.6 < 2 * wide < other[1]
-    assert trained < 0.5 * other[3]
-    assert right > 0.9 > other[4]
-    assert "parity on {-1, 1}^7" in capsys.readouterr().out
-    sys.modules.pop("parity")
