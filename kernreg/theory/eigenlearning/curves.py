@@ -137,11 +137,8 @@ def predict_learning_curve(
     Both methods correct for drawing without replacement: at ridge 0 the test error of
     ``"spectrum"`` is eigenlearning's error of all points times ``N / (N - n)``.
 
-    Compared with measurements (16 trials) for ``mlp(depth=3)`` on digits and 22 UCI regression
-    sets, standardised, pools of 500 to 1,800 points, n from 50 to 800: at ``alpha=0.1`` the test
-    error from ``"points"`` is within 10 % at every n on 21 of the 23 sets (10.0 and 10.5 % on the
-    others), from ``"spectrum"`` on 15; at ``alpha=1e-3`` on 14 and on 6. What fails at a small
-    ridge has duplicate or nearly equal rows, or inputs on a grid.
+    ``"points"`` is the more exact of the two on real data. Both fail at a small ridge where rows
+    are duplicates or nearly equal, or inputs lie on a grid.
 
     References
     ----------
