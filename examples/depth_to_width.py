@@ -43,10 +43,10 @@ def main(arguments: list[str] | None = None) -> list[tuple[int, int, float, floa
                 nn.Relu(), 0.0, 2.0, 0.0, 2.0, depth, width, draws, K1=1.0, outputs=8, seed=depth
             )
             scale = float(predicted.Theta[-1]) ** 2 * width
-            spread = float(drawn.A.value + 2 * drawn.B.value) / scale
-            error = (drawn.A.standard_error**2 + 4 * drawn.B.standard_error**2) ** 0.5 / scale
+            spread = float(drawn.spread.value) / scale
+            error = float(drawn.spread.standard_error) / scale
             expected = float(predicted.ntk_variance[-1]) / width
-            rows.append((depth, width, expected, spread, float(error)))
+            rows.append((depth, width, expected, spread, error))
             print(
                 f"{depth:5} {width:6} {depth / width:6.3f} {expected:37.4f}   "
                 f"{spread:.4f} +- {error:.4f}"

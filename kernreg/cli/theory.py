@@ -11,10 +11,11 @@ import typer
 
 from kernreg import nn
 from kernreg._json import as_plain
+from kernreg._wording import is_number
 from kernreg.cli.console import stdout
 from kernreg.cli.networks import parse_network
 from kernreg.cli.options import DataArgument, Kernel, Target, Task, TaskOption, check_choice
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, NetworkError
 
 __all__ = ["app"]
 
@@ -52,7 +53,7 @@ def criticality(
     from kernreg.theory.criticality.reports import report
     from kernreg.theory.criticality.tuning import tune
 
-    _check_picture(picture)
+    _check_files(json_file, picture)
     network = parse_network(what)
     if not isinstance(network, nn.Nonlinearity):
         if (C_b, C_W, picture) != (None, None, None):
@@ -61,9 +62,12 @@ def criticality(
             )
         found = report(network)
         stdout.print(str(found), markup=False, soft_wrap=True)
-        _write(json_file, found)
-        tuned = tune(network)
-        stdout.print(f"critical: {tuned!r}", markup=False, soft_wrap=True)
+        try:
+            tuned, text = tune(network), ""
+        except NetworkError as error:
+            tuned, text = None, f"none ({error})"
+        stdout.print(f"critical: {text or repr(tuned)}", markup=False, soft_wrap=True)
+        _write(json_file, {"report": found, "tuned": None if tuned is None else nn.to_json(tuned)})
         return
     if (C_b is None) != (C_W is None):
         raise InvalidInputError("--C-b and --C-W belong together: give both, or none.")
@@ -104,25 +108,26 @@ def finite_width(
     from kernreg.theory.finite_width.monte_carlo import compare, sample
     from kernreg.theory.finite_width.one_input import coefficients
 
-    _check_picture(picture)
-    sigma, C_b, C_W, depth = _plain(parse_network(what), depth)
-    K1 = C_b + C_W
+    _check_files(json_file, picture)
+    sigma, C_b, C_W, depth, K1 = _plain(parse_network(what), depth)
     found = coefficients(sigma, C_b, C_W, C_b, C_W, depth, K1=K1)
     stdout.print(f"{sigma!r}, C_b = {C_b:g}, C_W = {C_W:g}, K1 = {K1:g}", markup=False)
     stdout.print(str(found), markup=False, soft_wrap=True)
-    table = None
+    table, drawn = None, []
     if draws:
-        drawn = sample(sigma, C_b, C_W, C_b, C_W, depth, width, draws, K1=K1, seed=seed)
-        table = compare(drawn)
+        drawn = [sample(sigma, C_b, C_W, C_b, C_W, depth, width, draws, K1=K1, seed=seed)]
+        table = compare(drawn[0])
         stdout.print(f"\n{draws} networks of width {width}:\n{table}", markup=False)
     _write(json_file, {"coefficients": found, "comparison": table})
     if picture is not None:
         from kernreg.plotting import FiniteWidthDisplay
 
-        shown = FiniteWidthDisplay.from_nonlinearity(
-            sigma, C_b, C_W, depth, K1=K1, width=width if draws else None, draws=draws, seed=seed
-        )
-        _save(shown.figure_, picture)
+        depths = {1, -(-depth // 3), -(-2 * depth // 3)} - {depth} if draws else set()
+        shallow = [
+            sample(sigma, C_b, C_W, C_b, C_W, layers, width, draws, K1=K1, seed=seed)
+            for layers in sorted(depths)
+        ]
+        _save(FiniteWidthDisplay(found, [*shallow, *drawn]).plot().figure_, picture)
 
 
 @app.command("learning-curve")
@@ -150,16 +155,18 @@ def learning_curve(
     from kernreg.datasets import load
     from kernreg.theory.eigenlearning.curves import measure_learning_curve, predict_learning_curve
 
-    _check_picture(picture)
+    _check_files(json_file, picture)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     if trials == 1:
         raise InvalidInputError("--trials is 1; expected 0, or at least 2 for a standard error.")
-    net, grid = parse_network(network), _whole_numbers("--sizes", sizes)
+    net, grid = parse_network(network), _numbers("--sizes", sizes, int)
     loaded = load(data, target, task.value)
     chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
     X, y = loaded.X[chosen].astype(np.float64), np.asarray(loaded.y)[chosen]
     spread = X.std(axis=0)
     X = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    if loaded.task == "regression" and np.ptp(y) == 0:
+        raise InvalidInputError(f"the target is {y[0]:g} in all {len(y)} rows: nothing to learn.")
     y = (y - y.mean()) / y.std() if loaded.task == "regression" else y.astype(str)
     predicted = predict_learning_curve(net, X, y, grid, alpha, kernel=kernel)
     stdout.print(str(predicted), markup=False, soft_wrap=True)
@@ -184,18 +191,23 @@ def design(
         ),
     ],
     kernel: Kernel = "ntk",
-    degree: Annotated[int, typer.Option(min=1, help="Where a network's series is cut off.")] = 40,
+    degree: Annotated[
+        int | None,
+        typer.Option(min=1, help="Where a network's series is cut off.", show_default="40"),
+    ] = None,
     json_file: Json = None,
     picture: Picture = None,
 ) -> None:
     """The nonlinearity whose network with one hidden layer has a kernel."""
     from kernreg.theory.inverse.design import activation_from_kernel
 
-    _check_picture(picture)
+    _check_files(json_file, picture)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
-    deep = "(" in target or target.lstrip().startswith("{")
-    wanted: Any = parse_network(target) if deep else _numbers("COEFFICIENTS", target)
-    made = activation_from_kernel(wanted, kernel, degree=degree if deep else None)
+    deep = not is_number(target.split(",")[0])
+    wanted: Any = parse_network(target) if deep else _numbers("COEFFICIENTS", target, float)
+    if not deep and degree is not None:
+        raise InvalidInputError("--degree is for a network: coefficients end where they end.")
+    made = activation_from_kernel(wanted, kernel, degree=(degree or 40) if deep else None)
     stdout.print(str(made), markup=False, soft_wrap=True)
     stdout.print(f"network: {made.network!r}", markup=False, soft_wrap=True)
     _write(json_file, {"design": made, "network": nn.to_json(made.network)})
@@ -203,8 +215,8 @@ def design(
         _save_design(made, picture)
 
 
-def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int]:
-    """Nonlinearity, variances and depth of a network of equal layers."""
+def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int, float]:
+    """Nonlinearity, variances, depth and first variance of a network of equal layers."""
     from kernreg.theory.criticality.critical_point import critical
     from kernreg.theory.finite_width.plain import plain_layers
 
@@ -215,8 +227,14 @@ def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int]:
                 f"{network!r} has no critical initialisation ({point.reason}): give a network, for "
                 f"example mlp(depth={depth}, activation={network!r}, W_std=1.0, b_std=0.1)."
             )
-        return network, point.C_b, point.C_W, depth
+        # At the critical variance, which a half-stable point keeps from one side only.
+        return network, point.C_b, point.C_W, depth, point.K or point.C_b + point.C_W
     layers = plain_layers(network)
+    if not layers.depth:
+        raise InvalidInputError(
+            f"expected a network with a hidden layer, such as mlp(depth=3), found {network!r}: "
+            "without one its kernels are those of infinite width."
+        )
     kinds = {(sigma, affine) for sigma, affine in layers.hidden[:-1]}
     sigma = layers.hidden[0][0]
     alike = all(s == sigma and a == layers.first for s, a in kinds)
@@ -227,36 +245,30 @@ def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int]:
             "mlp(depth=5, activation=Tanh(), W_std=1.0, b_std=0.0) with a readout of the same "
             f"variances, found {network!r}: use finite_width.from_network in Python."
         )
-    return sigma, layers.first.C_b, layers.first.C_W, layers.depth
+    first = layers.first
+    return sigma, first.C_b, first.C_W, layers.depth, first.C_b + first.C_W
 
 
-def _numbers(name: str, text: str) -> list[float]:
+def _numbers(name: str, text: str, kind: type[int] | type[float]) -> list[Any]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError as error:
+        what = "whole numbers" if kind is int else "numbers"
         raise InvalidInputError(
-            f"{name} is {text!r}; expected numbers with commas between them, or a network."
+            f"{name} is {text!r}; expected {what} with commas between them."
         ) from error
 
 
-def _whole_numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidInputError(
-            f"{option} is {text!r}; expected whole numbers with commas between them."
-        ) from error
-
-
-def _check_picture(path: Path | None) -> None:
-    """Refuse a picture that could not be written, before anything is computed."""
+def _check_files(json_file: Path | None, path: Path | None) -> None:
+    """Refuse files that could not be written, before anything is computed."""
+    for option, file in (("--json", json_file), ("--picture", path)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise InvalidInputError(
+                f"{option} is {file}, but its folder does not exist: make it first."
+            )
     if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InvalidInputError(
             f"--picture is {path}; expected a name that ends in .png, .svg or .pdf."
-        )
-    if path is not None and not path.absolute().parent.is_dir():
-        raise InvalidInputError(
-            f"--picture is {path}, but its folder does not exist: make it first."
         )
 
 
@@ -287,8 +299,6 @@ def _write(path: Path | None, found: Any) -> None:
 
     if path is None:
         return
-    if not path.absolute().parent.is_dir():
-        raise InvalidInputError(f"--json is {path}, but its folder does not exist: make it first.")
     with atomic(path.absolute()) as draft:
         draft.write_text(json.dumps(as_plain(found, nn.Layer), indent=1, allow_nan=False) + "\n")
     stdout.print(f"wrote {path}", markup=False)

@@ -57,7 +57,13 @@ class PhaseDiagramDisplay:
 
     @classmethod
     def from_nonlinearity(
-        cls, sigma: Any, C_b: ArrayLike, C_W: ArrayLike, *, ax: Axes | None = None
+        cls,
+        sigma: Any,
+        C_b: ArrayLike,
+        C_W: ArrayLike,
+        *,
+        input_norm: float = 1.0,
+        ax: Axes | None = None,
     ) -> Self:
         """Compute and draw.
 
@@ -67,24 +73,28 @@ class PhaseDiagramDisplay:
             See :func:`kernreg.theory.averages.as_nonlinearity`.
         C_b, C_W : array_like of shapes (m,) and (n,)
             Variances of biases and weights, ascending.
+        input_norm : float, default=1.0
+            As for :func:`kernreg.theory.criticality.phase`.
         ax : Axes, optional
             Where to draw.
         """
-        return cls(phase_diagram(sigma, C_b, C_W), critical(sigma)).plot(ax)
+        return cls(phase_diagram(sigma, C_b, C_W, input_norm=input_norm), critical(sigma)).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw: colours say how fast nearby inputs separate, the line is the edge of chaos."""
         ax = given_or_new(ax)
         found = self.diagram
         growth = np.log(np.maximum(found.chi_perp, 1e-3))
+        # No fixed point, no edge: chi_perp is that of the largest variance looked at.
+        edge = np.where(found.phase == "unbounded", np.nan, growth)
         most = max(float(np.nanmax(np.abs(growth))), 1e-3)
         mesh = ax.pcolormesh(
             found.C_W, found.C_b, growth, cmap="RdBu_r", vmin=-most, vmax=most, shading="nearest"
         )
         ax.figure.colorbar(mesh, ax=ax, label=r"$\ln\chi_\perp$: ordered < 0 < chaotic")
         ax.grid(False)
-        if min(growth.shape) > 1 and growth.min() < 0 < growth.max():
-            ax.contour(found.C_W, found.C_b, growth, levels=[0.0], colors="black", linewidths=1.5)
+        if min(edge.shape) > 1 and (edge < 0).any() and (edge > 0).any():
+            ax.contour(found.C_W, found.C_b, edge, levels=[0.0], colors="black", linewidths=1.5)
         unbounded = (found.phase == "unbounded").astype(float)
         if min(growth.shape) > 1 and unbounded.any():
             ax.contourf(
@@ -146,6 +156,7 @@ class LearningCurveDisplay:
         alpha: float = 1e-3,
         *,
         trials: int = 10,
+        seed: int = 0,
         ax: Axes | None = None,
         **options: Any,
     ) -> Self:
@@ -157,6 +168,8 @@ class LearningCurveDisplay:
             As for :func:`kernreg.theory.eigenlearning.predict_learning_curve`.
         trials : int, default=10
             Random training sets of each size; 0 measures nothing.
+        seed : int, default=0
+            Of the training sets.
         ax : Axes, optional
             Where to draw.
         **options
@@ -166,7 +179,9 @@ class LearningCurveDisplay:
         measured = None
         if trials:
             rest = {name: value for name, value in options.items() if name != "method"}
-            measured = measure_learning_curve(net, X, y, n_grid, alpha, trials=trials, **rest)
+            measured = measure_learning_curve(
+                net, X, y, n_grid, alpha, trials=trials, seed=seed, **rest
+            )
         return cls(predicted, measured).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -280,11 +295,12 @@ class FiniteWidthDisplay:
             depth = len(drawn.widths)
             label = f"networks of width {drawn.widths[-1]}" if number == 0 else None
             size, tangent = float(drawn.K.value), float(drawn.Theta.value)
-            spread = float(drawn.A.value + 2.0 * drawn.B.value) / tangent**2
-            error = float(np.hypot(drawn.A.standard_error, 2.0 * drawn.B.standard_error))
             points = (
                 (float(drawn.V.value) / size**2, float(drawn.V.standard_error) / size**2),
-                (spread, error / tangent**2),
+                (
+                    float(drawn.spread.value) / tangent**2,
+                    float(drawn.spread.standard_error) / tangent**2,
+                ),
             )
             for (value, bar), colour in zip(points, COLOURS, strict=False):
                 ax.errorbar(

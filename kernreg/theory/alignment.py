@@ -13,7 +13,7 @@ from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import Eigh
 from kernreg.nn import Layer
-from kernreg.theory.checks import check_number
+from kernreg.theory.checks import check_count
 from kernreg.theory.eigenlearning.errors import eigenlearning
 from kernreg.theory.eigenlearning.finite_pool import errors_from_points, errors_from_spectrum
 from kernreg.theory.eigenlearning.problem import (
@@ -278,25 +278,25 @@ def compare(
     names = tuple(map(str, named)) if named is not None else tuple(map(_name, items))
     if not items:
         raise InvalidInputError("expected at least one network or kernel matrix, found none.")
-    top = int(check_number("top", top, 1))
+    top = check_count("top", top, 1)
     rows = []
     for item in items:
         K = kernel_matrix(item, X if isinstance(item, Layer) else None, kernel)
         Y = as_targets(y, len(K))
-        size = len(K) // 2 if n is None else n
-        if size != int(size) or not 1 <= size < len(K):
+        size = len(K) // 2 if n is None else check_count("n", n, 1)
+        if size >= len(K):
             raise InvalidInputError(
-                f"n must be a whole number between 1 and {len(K) - 1}, found {size!r}."
+                f"n must leave points to test on: it is {size} of {len(K)} points."
             )
-        rows.append(_measures(K, Y, absolute_ridge(alpha, alpha_scale, K), int(size), top))
+        rows.append(_measures(K, Y, absolute_ridge(alpha, alpha_scale, K), size, top))
     cka, kta, power, learnability, test, loo = np.array(rows).T
-    return Comparison(names, cka, kta, power, learnability, test, loo, int(size), top)
+    return Comparison(names, cka, kta, power, learnability, test, loo, size, top)
 
 
 def _measures(K: NDArray[Any], Y: Array, ridge: float, n: int, top: int) -> tuple[float, ...]:
     """CKA, KTA, power, learnability, test and leave-one-out error."""
     alignments = [_target_alignment(K, Y, centered) for centered in (True, False)]
-    Y = Y - Y.mean(axis=0)
+    Y = _centred(Y)
     state = decompose(K)
     spectrum = spectrum_of(state, Y)
     power = cumulative_power(spectrum)
@@ -318,18 +318,27 @@ def _prepared(K: NDArray[Any], centered: bool) -> Array:
     if not centered:
         return K
     means = K.mean(axis=0)
-    return np.asarray(K - means - means[:, None] + means.mean())
+    return _unless_rounding(K - means - means[:, None] + means.mean(), K)
+
+
+def _centred(Y: Array) -> Array:
+    return _unless_rounding(Y - Y.mean(axis=0), Y)
+
+
+def _unless_rounding(centred: Any, given: Array) -> Array:
+    """What is centred, or zero where only the rounding of a constant is left of it."""
+    rounding = 4.0 * np.finfo(np.float64).eps * np.linalg.norm(given)
+    return np.asarray(centred if np.linalg.norm(centred) > rounding else centred * 0.0)
 
 
 def _target_alignment(K: NDArray[Any], Y: Array, centered: bool) -> float:
     if centered:
-        Y = Y - Y.mean(axis=0)
+        Y = _centred(Y)
     K = _prepared(K, centered)
     return _cosine(float(np.sum(Y * (K @ Y))), np.linalg.norm(K), np.linalg.norm(Y.T @ Y))
 
 
 def _cosine(product: float, first: Any, second: Any) -> float:
-    # Centring leaves rounding of what was constant.
     if not first > 0 or not second > 0:
         raise InvalidInputError(
             "alignment needs a kernel matrix and targets that vary over the points, found one "

@@ -34,6 +34,7 @@ def as_nonlinearity(sigma: Any) -> Nonlinearity:
     ----------
     sigma : Nonlinearity or callable
         A callable becomes ``nn.Elementwise(sigma)``, with ``smooth=False`` if it has a kink at 0.
+        It must not change, as averages of it are kept: freeze a module's parameters in a copy.
 
     Returns
     -------
@@ -157,8 +158,9 @@ def line(sigma: Any, K: ArrayLike) -> Line:
 
     Notes
     -----
-    About 2,000 evaluations of ``sigma`` and its derivative per variance, and four arrays of that
-    size. Averages are good to about 1e-14 relative for functions that are analytic but for 0.
+    Some 800 evaluations of ``sigma`` and its derivative per variance, more above 16, and four
+    arrays of that size. Averages are good to about 1e-14 relative for functions that are analytic
+    but for 0.
 
     Examples
     --------

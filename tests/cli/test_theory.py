@@ -10,6 +10,7 @@ import pytest
 
 from kernreg import nn
 from kernreg.theory.criticality.critical_point import critical
+from kernreg.theory.criticality.tuning import tune
 from kernreg.theory.eigenlearning.curves import predict_learning_curve
 from kernreg.theory.finite_width.one_input import coefficients
 from kernreg.theory.inverse.design import activation_from_kernel
@@ -49,11 +50,28 @@ def test_phase(run, tmp_path):
     assert numbers(tmp_path / "a.json")["phase"]["c_star"] == pytest.approx(0.299318, abs=1e-6)
 
 
-def test_report_of_a_network(run):
+def test_report_of_a_network(run, tmp_path):
     network = "mlp(depth=50, activation=Erf(), W_std=0.9, b_std=0.3)"
-    result = run("theory", "criticality", network)
+    result = run("theory", "criticality", network, "--json", tmp_path / "a.json")
     assert "too deep to train" in result.stdout
+    found = numbers(tmp_path / "a.json")
+    assert found["report"]["trains"] is False
+    assert nn.from_json(found["tuned"]) == tune(nn.mlp(50, nn.Erf(), 0.9, 0.3))
     assert "critical: serial(Dense(), repeat(serial(Erf(), Dense(W_std=0.886" in result.stdout
+
+
+def test_report_of_a_network_without_a_critical_point(run, tmp_path):
+    files = ["--json", tmp_path / "a.json"]
+    result = run("theory", "criticality", "mlp(depth=3, activation=Softplus())", *files)
+    assert result.exit_code == 0
+    assert "critical: none (" in result.stdout
+    assert numbers(tmp_path / "a.json")["tuned"] is None
+
+
+def test_a_half_stable_point_is_kept(run, tmp_path):
+    run("theory", "finite-width", "Gelu()", "--draws", 0, "--json", tmp_path / "a.json")
+    K = numbers(tmp_path / "a.json")["coefficients"]["K"]
+    np.testing.assert_allclose(K, critical(nn.Gelu()).K, rtol=1e-9)
 
 
 def test_finite_width(run, tmp_path):
@@ -128,6 +146,9 @@ def test_design(run, tmp_path):
         (["criticality", "Tanh()", "--picture", "/no/such/a.png"], "its folder does not exist"),
         (["design", "0,-1"], "a_1"),
         (["design", "0,x"], "expected numbers with commas"),
+        (["design", "0,1", "--degree", "3"], "--degree is for a network"),
+        (["design", "0,1", "--json", "/no/such/a.json"], "its folder does not exist"),
+        (["finite-width", "Dense()"], "a network with a hidden layer"),
         (["design", "0,1", "--kernel", "both"], "expected ntk or nngp"),
         (["finite-width", "Softplus()"], "no critical initialisation"),
         (["finite-width", "serial(Dense(2.0), Relu(), Dense(1.0))"], "layers are all alike"),

@@ -9,6 +9,7 @@ import pytest
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.contour import ContourSet
 
 from kernreg import gram, nn
 from kernreg.exceptions import InvalidInputError
@@ -70,11 +71,19 @@ def test_draws_into_given_axes_and_into_new_ones(kind, tmp_path):
     assert again.ax_ is not ax
     assert len(plt.get_fignums()) == before + 1
     again.figure_.savefig(tmp_path / "picture.png")
-    assert matplotlib.image.imread(tmp_path / "picture.png").std() > 0
+    width, height = again.figure_.get_size_inches() * again.figure_.dpi
+    assert matplotlib.image.imread(tmp_path / "picture.png").shape[:2] == (height, width)
+    drawn = [*again.ax_.get_lines(), *again.ax_.collections, *again.ax_.get_images()]
+    assert drawn
 
 
 def test_edge_of_chaos_and_critical_point_are_marked():
     shown = make("phase", None)
+    # On the line chi_perp = 1, C_W is 1 at C_b = 0 and grows with C_b.
+    (edge,) = [c for c in shown.ax_.collections if isinstance(c, ContourSet)]
+    at = edge.get_paths()[0].vertices
+    assert at[at[:, 1] == 0.0][0, 0] == pytest.approx(1.0, abs=1e-6)
+    assert at[:, 0].max() > 1.5
     (star,) = shown.ax_.get_lines()
     assert star.get_xydata().tolist() == [[1.0, 0.0]]
     assert [text.get_text() for text in shown.ax_.texts] == ["critical: K*=0"]
@@ -84,8 +93,20 @@ def test_unbounded_phases_and_class_none():
     """Softplus has no critical point; ReLU beyond C_W = 2 has no fixed point."""
     shown = PhaseDiagramDisplay.from_nonlinearity(nn.Softplus(), [0.0, 0.1], [0.5, 1.0])
     assert not shown.ax_.get_lines()
-    assert "unbounded" in phase_diagram(nn.Relu(), [0.0, 0.1], [1.0, 3.0]).phase
-    PhaseDiagramDisplay.from_nonlinearity(nn.Relu(), [0.0, 0.1], [1.0, 3.0])
+    assert "unbounded" in phase_diagram(nn.Relu(), [0.1, 0.2], [1.0, 3.0]).phase
+    shown = PhaseDiagramDisplay.from_nonlinearity(nn.Relu(), [0.1, 0.2], [1.0, 3.0])
+    # Hatched where there is no fixed point, and no edge of chaos between the two.
+    (hatched,) = [c for c in shown.ax_.collections if isinstance(c, ContourSet)]
+    assert hatched.hatches == ["//"]
+
+
+def test_seed_of_the_measurement():
+    X, y = data()
+    one, two, again = (
+        LearningCurveDisplay.from_data(NET, X, y, [10], trials=2, seed=seed).measured.test[0]
+        for seed in (0, 1, 0)
+    )
+    assert one == again != two
 
 
 def test_a_curve_without_measurement_has_two_lines():

@@ -126,10 +126,14 @@ def test_table_says_what_not_to_rank_by():
     ("call", "message"),
     [
         (lambda X, y: compare({}, X, y), "at least one"),
-        (lambda X, y: compare(NETS, X, y, n=30), "n must be.*29"),
+        (lambda X, y: compare(NETS, X, y, n=30), "n must leave.*30 of 30"),
         (lambda X, y: compare(NETS, X, y, n=2.5), "n must be"),
         (lambda X, y: compare(NETS, X, y, top=0), "top"),
         (lambda X, y: compare(NETS, X, np.ones(30)), "constant"),
+        # 0.1 less the mean of thirty of them is not 0.
+        (lambda X, y: compare(NETS, X, np.full(30, 0.1)), "constant"),
+        (lambda X, y: target_alignment(NETS["deep"], X, np.full(30, 0.1)), "constant"),
+        (lambda X, y: target_alignment(np.full((30, 30), 0.1), None, y), "constant"),
         (lambda X, y: compare(["relu"], X, y), "network"),
         (lambda X, y: target_alignment(NETS["deep"], X, y[:-1]), "labels"),
         (lambda X, y: target_alignment(np.ones((30, 30)), None, y), "constant"),

@@ -184,7 +184,10 @@ class Phase:
 
     @property
     def xi_c(self) -> float:
-        """Depth scale of correlations, in layers; NaN if unbounded."""
+        """Depth scale of correlations, in layers; NaN if unbounded.
+
+        Where ``K_star = 0``, that of distances: correlations freeze, or tend to 1 as a power.
+        """
         return math.nan if math.isnan(self.slope) else depth_scale(self.slope)
 
     def __str__(self) -> str:

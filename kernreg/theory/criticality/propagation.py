@@ -65,7 +65,7 @@ class Group:
     C_b, W_square : float
         Variances of biases and weights of the ``Dense`` layer behind it.
     normalized, keep : bool, float
-        As in :class:`Signal`.
+        As in :class:`Signal`; of a residual block, the product over its layers.
     """
 
     label: str
@@ -219,5 +219,7 @@ def _residual(layer: Residual, x: Signal, tallies: dict[Group, Tally]) -> Signal
     gain = float(np.logaddexp(parts[0].log_J, parts[1].log_J))
     label = f"residual({', '.join(key.label for key in inner)})"
     new = Tally(x.K, K, 1, gain, _log(K / x.K))
-    _count(tallies, Group(label), new)
-    return Signal(K, x.log_J + gain, parts[0].first)
+    keep = math.prod(key.keep for key in inner)
+    _count(tallies, Group(label, keep=keep), new)
+    # On the input itself, the branches are the first layers of the network.
+    return Signal(K, 0.0, K) if x.first is None else Signal(K, x.log_J + gain, x.first)

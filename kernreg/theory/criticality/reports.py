@@ -149,8 +149,9 @@ def report(net: Layer, *, input_norm: float = 1.0) -> Report:
     A network trains if neither correlations nor gradients change by more than ``e^6`` on the way:
     Schoenholz et al. found that networks train up to about six ``xi_c``; the same bound is put on
     gradients. Dropout counts with the scale ``-1 / ln c(1)``, where ``c(1) < 1`` is the
-    correlation of two passes of one input after a layer. About 3 milliseconds per layer until the
-    variance has settled, and up to a second per nonlinearity.
+    correlation of two passes of one input after a layer; within residual blocks and where the
+    variance is unbounded it is not counted, and the verdict says so. About 3 milliseconds per
+    layer until the variance has settled, and up to a second per nonlinearity.
 
     References
     ----------
@@ -282,7 +283,9 @@ def _verdict(phase: str, key: Group, tally: Tally, limit: float) -> str:
     trains = "trains" if tally.depth <= limit else "too deep to train"
     far = "at any depth" if math.isinf(limit) else f"up to depth {limit:.3g}"
     text = f"{trains} (depth {tally.depth}, {far}): {_MEANING[phase]}"
-    if key.keep < 1.0:
+    if key.keep < 1.0 and phase in ("residual", "unbounded"):
+        text += "; that dropout separates two passes of one input is not counted"
+    elif key.keep < 1.0:
         text += "; dropout separates two passes of one input"
     return f"{text}; squared gradients times {_power(tally.log_gain)}"
 

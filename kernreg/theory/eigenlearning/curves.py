@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
-from kernreg.theory.checks import check_number
+from kernreg.theory.checks import check_count, check_number
 from kernreg.theory.eigenlearning.finite_pool import (
     PoolErrors,
     errors_from_points,
@@ -227,8 +227,7 @@ def measure_learning_curve(
     True
     """
     K, Y, grid, ridge, noise = _problem(net, X, y, n_grid, alpha, alpha_scale, kernel, noise)
-    if not isinstance(trials, int) or trials < 2:
-        raise InvalidInputError(f"trials must be a whole number >= 2, found {trials!r}.")
+    trials = check_count("trials", trials, 2)
     K = K.astype(np.float64, copy=False)
     random = np.random.default_rng(seed)
     errors = np.empty((len(grid), trials, 2))

@@ -110,5 +110,6 @@ def training_estimates(
         kappa=float(1.0 / inverse.sum()),
         gcv=dual / float(inverse.mean()) ** 2,
         loo=float(np.mean(np.sum(path.loo_residuals[0] ** 2, axis=1))),
-        train=ridge**2 * dual,
+        # The ridge that was used: a singular matrix may have needed a larger one.
+        train=(ridge + float(path.jitter[0])) ** 2 * dual,
     )

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import EighState, diag, gram
 from kernreg.nn import Layer
-from kernreg.theory.checks import check_number
+from kernreg.theory.checks import check_count
 from kernreg.theory.eigenlearning.problem import as_targets, decompose, kernel_matrix
 from kernreg.theory.eigenlearning.spectrum import Spectrum
 
@@ -80,7 +80,7 @@ def sphere_spectrum(kernel_of: Kernel, d: int, degrees: int, kernel: str = "ntk"
     >>> spectrum.values.round(6), spectrum.multiplicity
     (array([0.333333, 0.      , 0.133333, 0.      , 0.      ]), array([1., 3., 5., 7., 9.]))
     """
-    d, degrees = _whole("d", d, 2), _whole("degrees", degrees, 0)
+    d, degrees = check_count("d", d, 2), check_count("degrees", degrees, 0)
     multiplicity = np.array([_as_float(_harmonics(d, k)) for k in range(degrees + 1)])
     profile, total = _profile(kernel_of, kernel)
     panels = max(4, degrees // 8)
@@ -136,7 +136,7 @@ def hypercube_spectrum(kernel_of: Kernel, d: int, kernel: str = "ntk") -> Spectr
     >>> hypercube_spectrum(lambda c: c**2, d=3).values.round(6)
     array([0.333333, 0.      , 0.222222, 0.      ])
     """
-    d = _whole("d", d, 1)
+    d = check_count("d", d, 1)
     profile, total = _profile(kernel_of, kernel)
     flips = np.arange(d + 1)
     # Through the angle 2 asin(sqrt(m/d)): exact at both ends.
@@ -310,10 +310,3 @@ def _as_float(count: int) -> float:
         raise InvalidInputError(
             "a level has more than 1e308 eigenfunctions: lower d or the number of degrees."
         ) from error
-
-
-def _whole(name: str, value: Any, low: int) -> int:
-    number = check_number(name, value, low)
-    if number != int(number):
-        raise InvalidInputError(f"{name} must be a whole number, found {value!r}.")
-    return int(number)

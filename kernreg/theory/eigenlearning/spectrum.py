@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.theory.checks import check_number
+from kernreg.theory.checks import check_count, check_number
 
 __all__ = ["Spectrum", "as_spectrum"]
 
@@ -58,13 +58,17 @@ class Spectrum:
     def __post_init__(self) -> None:
         values = _one_dimensional("values", self.values)
         if not (values > 0).any():
-            raise InvalidInputError("expected a spectrum with a positive eigenvalue.")
+            raise InvalidInputError(
+                f"expected a spectrum with a positive eigenvalue, found none among {len(values)}."
+            )
         multiplicity = np.asarray(self.multiplicity, dtype=np.float64)
         if multiplicity.ndim == 0:
             multiplicity = np.full(values.shape, float(multiplicity))
         multiplicity = _one_dimensional("multiplicity", multiplicity, len(values))
         if not (multiplicity > 0).all():
-            raise InvalidInputError("expected multiplicities > 0.")
+            raise InvalidInputError(
+                f"expected multiplicities > 0, found {float(multiplicity.min()):g}."
+            )
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "multiplicity", multiplicity)
         if self.power is not None:
@@ -101,9 +105,9 @@ class Spectrum:
         >>> Spectrum([1.0, 0.5, 0.25], power=[1.0, 2.0, 3.0]).truncated(1).tail
         0.75
         """
-        if not 1 <= levels <= len(self.values):
+        if check_count("levels", levels, 1) > len(self.values):
             raise InvalidInputError(
-                f"levels must be between 1 and {len(self.values)}, found {levels}."
+                f"the spectrum has {len(self.values)} levels, asked for {levels}."
             )
         order = np.argsort(-self.values, kind="stable")
         kept, rest = np.sort(order[:levels]), order[levels:]
@@ -133,5 +137,7 @@ def _one_dimensional(name: str, values: Any, length: int | None = None) -> Array
         expected = "(m,)" if length is None else f"({length},), one number per level,"
         raise InvalidInputError(f"{name} must be of shape {expected} found {array.shape}.")
     if not np.isfinite(array).all() or (array < 0).any():
-        raise InvalidInputError(f"{name} must be finite and >= 0.")
+        raise InvalidInputError(
+            f"{name} must be finite and >= 0, found {array.min():g} to {array.max():g}."
+        )
     return array

@@ -3,6 +3,7 @@
 from kernreg.theory.finite_width.corrected import corrected_gram
 from kernreg.theory.finite_width.monte_carlo import Comparison, Sample, compare, sample
 from kernreg.theory.finite_width.one_input import Coefficients, coefficients, from_network
+from kernreg.theory.finite_width.two_inputs import TwoInputs, two_inputs
 from kernreg.theory.finite_width.universality import (
     Growth,
     growth,
@@ -15,6 +16,7 @@ __all__ = [
     "Comparison",
     "Growth",
     "Sample",
+    "TwoInputs",
     "coefficients",
     "compare",
     "corrected_gram",
@@ -23,4 +25,5 @@ __all__ = [
     "optimal_aspect_ratio",
     "sample",
     "scale_invariant",
+    "two_inputs",
 ]

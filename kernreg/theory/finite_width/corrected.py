@@ -75,7 +75,7 @@ def corrected_gram(
     -----
     Every pair is followed through all layers, a symmetric matrix has half of them. One core takes
     about 2 to 6 seconds for 100,000 pairs and one layer, 30 for a kink that is not between two
-    lines (such as ELU): n = 1,000 is a matter of minutes. Memory: a few n m numbers and some 50
+    lines (such as ELU): n = 1,000 is a matter of minutes. Memory: a few n m numbers and some 60
     MB. What is left out is of relative order (depth/width)^2.
 
     Examples

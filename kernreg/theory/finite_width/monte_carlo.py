@@ -12,11 +12,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import Estimate
+from kernreg.theory.checks import check_count
 from kernreg.theory.finite_width.one_input import run
 from kernreg.theory.finite_width.pair_rules import derivatives
-from kernreg.theory.finite_width.plain import Plain, check_count, check_widths, uniform
+from kernreg.theory.finite_width.plain import Plain, check_widths, uniform
 from kernreg.theory.finite_width.two_inputs import run_pair
 
 __all__ = ["Comparison", "Sample", "compare", "sample"]
@@ -24,7 +26,7 @@ __all__ = ["Comparison", "Sample", "compare", "sample"]
 Array = NDArray[np.float64]
 
 _BATCHES = 50
-_WEIGHTS = 1 << 22  # weights of one layer that are held at once
+_WEIGHTS = 1 << 22  # weights of one layer, or entries of NTKs, that are held at once
 _ENTRIES = ((0, 0), (0, 1), (1, 1))
 
 
@@ -46,6 +48,8 @@ class Sample:
         ``n Cov(H_ii,ab, H_jj,cd)`` and ``n E[H_ij,ab H_ij,cd]``.
     D, F : Estimate
         ``n Cov(z_ia z_ib, H_jj,cd)`` and ``n E[z_ia z_jb H_ij,cd]``.
+    spread : Estimate
+        ``A + 2 B``, which is ``n Var(H_ii)`` to this order; A and B are of the same networks.
     network : Plain
         The layers.
     K1 : ndarray
@@ -63,6 +67,7 @@ class Sample:
     B: Estimate
     D: Estimate
     F: Estimate
+    spread: Estimate
     network: Plain
     K1: Array
     widths: tuple[int, ...]
@@ -110,7 +115,8 @@ def sample(
     outputs : int, default=16
         Outputs of each network, at least 2. More of them give smaller errors per network.
     chunk : int, optional
-        Networks drawn at once; left out, as many as have 4 million weights per layer.
+        Networks drawn at once; left out, as many as have 4 million weights per layer, and
+        entries of their NTKs.
     dtype : {"float64", "float32"}
         Of weights and products; averages are taken in float64.
 
@@ -127,7 +133,8 @@ def sample(
     -----
     Time O(draws depth width^2 (outputs + 1) p), mostly random numbers and batched products; the
     NTK comes from the gradients of the outputs by preactivations, carried back layer by layer,
-    never from a gradient by parameters. Memory: weights of all layers for one chunk. Averages
+    never from a gradient by parameters. Memory: weights of all layers and some
+    five NTKs for one chunk. Averages
     over the last layer's weights are taken exactly where that is free (K, V and D use
     ``C_b + C_W sigma.sigma / n`` in place of ``z z``). Standard errors come from 50 batches.
     The estimates differ from the expansion by its next order in depth/width.
@@ -145,7 +152,8 @@ def sample(
     covariance = _covariance(net, K1, x)
     generator = torch.Generator().manual_seed(seed)
     draw = _Draw(net, np.atleast_2d(covariance), widths, outputs, dtype, generator)
-    largest = max(a * b for a, b in zip(widths, (outputs, *widths), strict=False))
+    tangent = (len(draw.K1) * outputs) ** 2
+    largest = max(tangent, *(a * b for a, b in zip(widths, (*widths[1:], outputs), strict=True)))
     size = chunk or max(1, _WEIGHTS // largest)
     parts = [draw.measure(min(size, draws - start)) for start in range(0, draws, size)]
     columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
@@ -290,6 +298,7 @@ def _estimates(columns: list[Array], n: int, *, scalar: bool) -> dict[str, Estim
                 "B": n * crossed[rows].mean(0),
                 "D": n * _covariances(k, h),
                 "F": n * mixed[rows].mean(0),
+                "spread": n * (apart[rows].mean(0) - squared + 2.0 * crossed[rows].mean(0)),
             }
         )
     found = {}
@@ -328,11 +337,13 @@ class Comparison:
         return (self.estimate - self.prediction) / self.standard_error
 
     def __str__(self) -> str:
-        lines = [f"{'':14}{'prediction':>12}{'estimate':>12}{'std error':>12}{'z':>8}"]
         columns = (self.names, self.prediction, self.estimate, self.standard_error, self.z)
-        for name, expected, found, error, z in zip(*columns, strict=True):
-            lines.append(f"{name:14}{expected:12.5g}{found:12.5g}{error:12.2g}{z:8.1f}")
-        return "\n".join(lines)
+        rows = [
+            (name, f"{expected:.5g}", f"{found:.5g}", f"{error:.2g}", f"{z:.1f}")
+            for name, expected, found, error, z in zip(*columns, strict=True)
+        ]
+        head = ("", "prediction", "estimate", "std error", "z")
+        return "\n".join(aligned(head, rows, numbers=True))
 
 
 def compare(measured: Sample) -> Comparison:
@@ -359,8 +370,8 @@ def compare(measured: Sample) -> Comparison:
     >>> from kernreg import nn
     >>> table = compare(sample(nn.Relu(), 0, 2, 0, 2, depth=2, width=32, draws=2000, K1=2.0))
     >>> print(table)
-                    prediction    estimate   std error       z
-    K + G1/n                 2 ...
+                  prediction  estimate  std error     z
+    K + G1/n               2 ...
     >>> table.names
     ('K + G1/n', 'Theta + H1/n', 'V', 'A', 'B', 'D', 'F')
     """

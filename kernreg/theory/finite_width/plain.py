@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,24 +15,16 @@ from kernreg.nn import Dense, Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Serial
 from kernreg.nn.presets import Mlp
 from kernreg.theory.averages import as_nonlinearity
-from kernreg.theory.checks import check_number
+from kernreg.theory.checks import check_count, check_number
 
 __all__ = [
     "Affine",
     "Plain",
-    "check_count",
     "check_widths",
     "plain_layers",
     "uniform",
     "width_ratios",
 ]
-
-
-def check_count(name: str, value: Any, low: int) -> int:
-    """``value`` as an integer, or :class:`InvalidInputError` unless it is one and >= ``low``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < low:
-        raise InvalidInputError(f"{name} must be an integer >= {low}, found {value!r}.")
-    return int(value)
 
 
 @dataclass(frozen=True)

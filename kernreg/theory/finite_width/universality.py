@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import ABRelu
-from kernreg.theory.checks import check_number
+from kernreg.theory.checks import check_count, check_number
 from kernreg.theory.finite_width.one_input import Coefficients
-from kernreg.theory.finite_width.plain import check_count, uniform
+from kernreg.theory.finite_width.plain import uniform
 
 __all__ = ["Growth", "growth", "optimal_aspect_ratio", "scale_invariant"]
 
@@ -114,7 +114,9 @@ def growth(kind: str, parameterization: str = "ntk", *, a: float = 0.0, b: float
     Parameters
     ----------
     kind : {"scale-invariant", "K*=0"}
-        The class, as :func:`kernreg.theory.criticality.critical_point.criticality` names it.
+        The class, as :func:`kernreg.theory.criticality.critical` names it; of the
+        second, functions whose gradients do not decay by a power of depth of their own: p_perp = 1,
+        as of every odd one.
     parameterization : {"ntk", "unit"}
         ``lambda_b = C_b, lambda_W = C_W``, or ``lambda_b = lambda_W = 1``. In the first class,
         where there are no biases and ``lambda_b`` is 0, both give the same.

@@ -9,7 +9,6 @@ kernel of some nonlinearity.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +20,13 @@ from scipy.special import comb
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import check_network, kernel_names
+from kernreg.theory.checks import check_count, check_number
 from kernreg.theory.inverse.hermite_module import HermiteActivation, ShallowNetwork
 from kernreg.theory.inverse.network_series import kernel_coefficients
 from kernreg.theory.inverse.power_series import (
     INSIDE,
     ROUNDING,
     PowerSeries,
-    check_degree,
     function_coefficients,
 )
 
@@ -288,7 +287,7 @@ def equivalent_shallow(
 
 def _series(target: Any, kernel: str, degree: int | None, bias_share: float) -> PowerSeries:
     """The target in powers of ``rho``."""
-    cut = 40 if degree is None else check_degree(degree)
+    cut = 40 if degree is None else check_count("degree", degree)
     if isinstance(target, nn.Layer):
         target = kernel_coefficients(target, kernel, cut)
     elif callable(target) and not isinstance(target, PowerSeries):
@@ -374,9 +373,7 @@ def _feasible(series: PowerSeries, b_std: float, bias_share: float) -> Array:
 
 def _check_layers(W_std: Any, b_std: Any, bias_share: Any) -> None:
     for name, value in (("W_std", W_std), ("b_std", b_std), ("bias_share", bias_share)):
-        wrong = not isinstance(value, numbers.Real) or isinstance(value, bool)
-        if wrong or not math.isfinite(value) or value < 0:
-            raise InvalidInputError(f"{name} must be a finite number >= 0, found {value!r}.")
+        check_number(name, value)
     if W_std == 0:
         raise InvalidInputError("W_std must be positive, found 0: the output would be the bias.")
     if bias_share >= 1:

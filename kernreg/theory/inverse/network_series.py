@@ -22,6 +22,7 @@ from kernreg.ir.torchmath import TorchMath
 from kernreg.linalg import diag, gram
 from kernreg.linalg.inputs import check_network, kernel_names
 from kernreg.theory.averages import line
+from kernreg.theory.checks import check_count
 from kernreg.theory.inverse.power_series import (
     INSIDE,
     REFUSED,
@@ -29,7 +30,6 @@ from kernreg.theory.inverse.power_series import (
     Circle,
     Complex,
     PowerSeries,
-    check_degree,
     with_errors,
 )
 
@@ -82,7 +82,7 @@ def kernel_coefficients(net: nn.Layer, kernel: str = "ntk", degree: int = 40) ->
     a_k: 0.6366 2 0.9549 0 up to degree 3; left out 0.41 at c = 1, 0.22 for |c| <= 0.95
     """
     check_network(net)
-    circle = Circle.of_degree(check_degree(degree))
+    circle = Circle.of_degree(check_count("degree", degree))
     (kernel,) = kernel_names(kernel, single=True)
     program = net.program()
     row = R.Row(torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
@@ -141,7 +141,7 @@ def sine_coefficients(sine: nn.Sin, kernel: str = "ntk", degree: int = 40) -> Po
     """
     if not isinstance(sine, nn.Sin):
         raise InvalidInputError(f"sine must be an nn.Sin, found {sine!r}.")
-    degree = check_degree(degree)
+    degree = check_count("degree", degree)
     (kernel,) = kernel_names(kernel, single=True)
     trained = kernel == "ntk"
     k = np.arange(degree + 1)

@@ -8,7 +8,6 @@ are found from values on a circle ``|c| = r < 1`` in the complex plane by a Four
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.theory.checks import check_count
 
 __all__ = [
     "INSIDE",
@@ -27,7 +27,6 @@ __all__ = [
     "Circle",
     "Complex",
     "PowerSeries",
-    "check_degree",
     "function_coefficients",
     "with_errors",
 ]
@@ -179,13 +178,6 @@ def _difference(whole: float, part: float) -> float:
     return float(whole - part) if abs(whole - part) > ROUNDING * abs(whole) else 0.0
 
 
-def check_degree(degree: Any) -> int:
-    """Raise InvalidInputError unless ``degree`` is an integer >= 0."""
-    if isinstance(degree, bool) or not isinstance(degree, numbers.Integral) or degree < 0:
-        raise InvalidInputError(f"degree must be an integer >= 0, found {degree!r}.")
-    return int(degree)
-
-
 def function_coefficients(
     f: Callable[[Any], Any], degree: int = 40, *, bias_share: float = 0.0
 ) -> PowerSeries:
@@ -223,7 +215,7 @@ def function_coefficients(
     >>> function_coefficients(lambda c: np.exp(c - 1), 4).coefficients.round(4)
     array([0.3679, 0.3679, 0.1839, 0.0613, 0.0153])
     """
-    circle = Circle.of_degree(check_degree(degree))
+    circle = Circle.of_degree(check_count("degree", degree))
 
     def at(rho: Any) -> Complex:
         points: Complex = np.asarray(rho, dtype=complex)

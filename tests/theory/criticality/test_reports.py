@@ -144,6 +144,21 @@ def test_residual_blocks() -> None:
     assert tuned.trains
 
 
+def test_a_residual_block_on_the_input_is_the_first_layer() -> None:
+    block = nn.residual(D, shortcut=nn.Dense(0.5, 0.0))
+    rest = nn.repeat(nn.serial(nn.Relu(), D), 3)
+    found = report(nn.serial(block, rest), input_norm=2.0)
+    expected = report(nn.serial(nn.Dense((D.W_std**2 + 0.25) ** 0.5, 0.0), rest), input_norm=2.0)
+    assert found.K_in == pytest.approx(expected.K_in, rel=1e-12)
+    assert found.log_gradient == pytest.approx(expected.log_gradient, rel=1e-12)
+
+
+def test_dropout_in_residual_blocks_is_said_not_to_count() -> None:
+    block = nn.residual(nn.serial(nn.Relu(), nn.Dropout(0.9), nn.Dense(0.1)))
+    (found,) = report(nn.serial(D, nn.repeat(block, 3))).blocks
+    assert "two passes of one input is not counted" in found.verdict
+
+
 def test_normalized_layers() -> None:
     """The map of correlations at variance 1; gradients relative to the variance."""
     net = nn.serial(D, nn.repeat(nn.serial(nn.LayerNorm(), nn.Tanh(), nn.Dense(2.0, 0.3)), 20))

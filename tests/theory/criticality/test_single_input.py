@@ -136,7 +136,7 @@ def test_bad_numbers(arguments: tuple, words: str) -> None:
 
 @pytest.mark.parametrize("depth", [-1, 1.5, True])
 def test_bad_depth(depth: object) -> None:
-    with pytest.raises(InvalidInputError, match="whole number"):
+    with pytest.raises(InvalidInputError, match="depth must be an integer"):
         recursion(nn.Tanh(), 0.0, 1.0, 1.0, depth)  # type: ignore[arg-type]
 
 

@@ -57,6 +57,15 @@ def test_duplicates_without_ridge_warn():
     assert np.isfinite([found.kappa, found.gcv, found.loo, found.train]).all()
 
 
+def test_contradicting_duplicates_are_not_fitted():
+    """The best fit takes the mean of two labels; what is left is their variance."""
+    X, Y = sample()
+    with pytest.warns(JitterWarning):
+        found = training_estimates(NET, np.concatenate([X, X]), np.concatenate([Y + 1, Y - 1]), 0.0)
+    # The ridge that is added is of the order of rounding times the condition number.
+    assert found.train == pytest.approx(2.0, rel=1e-6)
+
+
 def test_bad_input():
     X, Y = sample()
     with pytest.raises(InvalidInputError, match="targets of shape"):

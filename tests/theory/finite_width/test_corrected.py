@@ -53,12 +53,15 @@ def test_matrices() -> None:
 
 
 def test_in_an_estimator() -> None:
-    net = nn.mlp(depth=1, activation=nn.Tanh(), W_std=1.5, b_std=0.1)
-    model = KernelRidge(alpha=1e-3, kernel="precomputed")
-    model.fit(corrected_gram(net, X[:4], width=50), X[:4, 0])
-    predicted = model.predict(corrected_gram(net, X[4:], X[:4], width=50))
-    assert predicted.shape == (2,)
-    assert np.isfinite(predicted).all()
+    net = nn.mlp(depth=2, activation=nn.Tanh(), W_std=1.5, b_std=0.1)
+    K, across = (corrected_gram(net, *rows, width=50) for rows in ((X[:4],), (X[4:], X[:4])))
+    assert np.linalg.eigvalsh(K)[0] > -1e-3
+    model = KernelRidge(alpha=1e-3, kernel="precomputed").fit(K, X[:4, 0])
+    expected = across @ np.linalg.solve(K + 1e-3 * np.eye(4), X[:4, 0])
+    np.testing.assert_allclose(model.predict(across), expected, rtol=1e-9)
+    # And it is not the kernel of infinite width: G1 / width is some percent.
+    infinite = gram(net, X[4:], X[:4], "nngp")
+    assert 1e-3 < np.abs(across / infinite - 1.0).max() < 0.1
 
 
 def test_refusals() -> None:

@@ -88,7 +88,7 @@ def test_relu_means_are_exact_at_any_width() -> None:
     table = compare(sample(*RELU, 3, 4, 20000, K1=2.0, seed=5))
     assert table.names[:2] == ("K + G1/n", "Theta + H1/n")
     assert (abs(table.z[:2]) < 3).all()
-    assert table.z[2] > 5
+    assert table.z[2] > 3
 
 
 @pytest.mark.parametrize("widths", [(24, 48, 96), (96, 48, 24)])

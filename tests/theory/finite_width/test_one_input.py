@@ -111,6 +111,21 @@ def test_callable() -> None:
     np.testing.assert_allclose(kinked.A, coefficients(nn.Relu(), *args, K1=1.0).A, rtol=1e-13)
 
 
+def test_small_variances() -> None:
+    """Tanh is linear there: V of a linear network over K^2 is 2 per layer, whatever K is."""
+    c = coefficients(nn.Tanh(), 0.0, 1.0, 0.0, 1.0, 3, K1=1e-60)
+    np.testing.assert_allclose(c.V / c.K**2, [0.0, 2.0, 4.0, 6.0], rtol=1e-12)
+
+
+def test_many_variances_are_those_of_one() -> None:
+    K1 = np.linspace(0.5, 2.0, 600)
+    many = coefficients(nn.Tanh(), 0.1, 1.5, 0.1, 1.5, 2, K1=K1)
+    assert many.A.shape == (3, 600)
+    one = coefficients(nn.Tanh(), 0.1, 1.5, 0.1, 1.5, 2, K1=K1[377])
+    # Nodes differ with the largest variance of a part; averages are good to 1e-13.
+    np.testing.assert_allclose(many.A[:, 377], one.A, rtol=1e-11)
+
+
 def test_depth_zero_is_exact() -> None:
     c = coefficients(nn.Tanh(), 0.1, 1.5, 0.2, 0.5, 0, K1=1.0)
     assert c.Theta.tolist() == [0.2 + 0.5 * 0.9 / 1.5]
