@@ -81,7 +81,7 @@ class Coefficients:
         names = [field.name for field in fields(self)]
         columns = [getattr(self, name) for name in names]
         rows = [
-            (str(layer), *(f"{value:.5g}" for value in values))
+            (str(layer), *(f"{value:.4g}" for value in values))
             for layer, values in enumerate(zip(*columns, strict=True), start=1)
         ]
         return "\n".join(aligned(("layer", *names), rows, numbers=True))
@@ -143,10 +143,10 @@ def coefficients(
     --------
     >>> from kernreg import nn
     >>> print(coefficients(nn.Tanh(), 0.0, 1.0, 0.0, 1.0, depth=2, K1=1.0))
-    layer        K    Theta         V         G1          A        B           D         F         H1
-    1            1        1         0          0          0        0           0         0          0
-    2      0.39429   0.8587  0.097524          0  0.0072418  0.34151   -0.010537  0.075051          0
-    3      0.23645  0.78305  0.067807  -0.030933  0.0061503  0.50651  -0.0096816  0.080246  -0.051894
+    layer       K   Theta        V        G1         A       B          D        F        H1
+    1           1       1        0         0         0       0          0        0         0
+    2      0.3943  0.8587  0.09752         0  0.007242  0.3415   -0.01054  0.07505         0
+    3      0.2365   0.783  0.06781  -0.03093   0.00615  0.5065  -0.009682  0.08025  -0.05189
     """
     return run(uniform(sigma, C_b, C_W, lambda_b, lambda_W, depth), K1, widths)
 
