@@ -105,7 +105,8 @@ def finite_width(
 
     A nonlinearity alone is taken at its critical initialisation.
     """
-    from kernreg.theory.finite_width.monte_carlo import compare, sample
+    from kernreg.theory.finite_width.comparison import compare
+    from kernreg.theory.finite_width.monte_carlo import sample
     from kernreg.theory.finite_width.one_input import coefficients
 
     _check_files(json_file, picture)

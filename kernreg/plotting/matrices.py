@@ -47,10 +47,14 @@ class GramDisplay:
 
     def __init__(self, K: NDArray[Any], targets: Any = None) -> None:
         K = np.asarray(K)
-        if K.ndim != 2 or K.shape[0] != K.shape[1] or not (K.diagonal() > 0).all():
+        if K.ndim != 2 or K.shape[0] != K.shape[1]:
             raise InvalidInputError(
-                f"expected a kernel matrix of shape (n, n) with a positive diagonal, found shape "
-                f"{K.shape}."
+                f"expected a kernel matrix of shape (n, n), found shape {K.shape}."
+            )
+        if not np.isfinite(K).all() or not (K.diagonal() > 0).all():
+            raise InvalidInputError(
+                "expected finite numbers and a positive diagonal, found entries from "
+                f"{np.min(K):g} to {np.max(K):g} and a diagonal from {np.min(K.diagonal()):g}."
             )
         if targets is not None and np.shape(targets) != (len(K),):
             raise InvalidInputError(

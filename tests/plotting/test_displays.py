@@ -150,6 +150,7 @@ def test_power_of_the_target_beyond_each_rank():
     [
         (lambda: GramDisplay(np.ones((2, 3))), "kernel matrix of shape"),
         (lambda: GramDisplay(-np.eye(2)), "positive diagonal"),
+        (lambda: GramDisplay(np.array([[1.0, np.nan], [np.nan, 1.0]])), "finite numbers"),
         (lambda: GramDisplay(np.eye(2), [1.0]), "2 targets"),
         (
             lambda: FiniteWidthDisplay(

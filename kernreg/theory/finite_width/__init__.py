@@ -1,7 +1,8 @@
 """What networks of finite width add to the kernels of infinite ones, to order 1/width."""
 
+from kernreg.theory.finite_width.comparison import Comparison, compare
 from kernreg.theory.finite_width.corrected import corrected_gram
-from kernreg.theory.finite_width.monte_carlo import Comparison, Sample, compare, sample
+from kernreg.theory.finite_width.monte_carlo import Sample, sample
 from kernreg.theory.finite_width.one_input import Coefficients, coefficients, from_network
 from kernreg.theory.finite_width.two_inputs import TwoInputs, two_inputs
 from kernreg.theory.finite_width.universality import (

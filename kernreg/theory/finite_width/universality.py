@@ -155,7 +155,10 @@ def growth(kind: str, parameterization: str = "ntk", *, a: float = 0.0, b: float
         c = _kurtosis(a, b)
         return Growth(V=3 * c - 1, G1=0.0, A=(5 * c - 3) / 3, B=c / 3, D=2 * c - 1, F=c / 2, H1=0.0)
     if kind != "K*=0":
-        raise InvalidInputError(f"kind must be 'scale-invariant' or 'K*=0', found {kind!r}.")
+        raise InvalidInputError(
+            f"kind must be 'scale-invariant' or 'K*=0', found {kind!r}: at other critical points "
+            "the coefficients have no limits of this form. Use coefficients(...)."
+        )
     if parameterization == "unit":
         return Growth(V=2 / 3, G1=-1 / 3, A=1 / 15, B=1 / 5, D=-1 / 6, F=1 / 5, H1=1 / 30)
     return Growth(V=2 / 3, G1=-1 / 3, A=0.0, B=1 / 3, D=0.0, F=1 / 4, H1=-1 / 4)

@@ -10,7 +10,8 @@ import torch
 
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.theory.finite_width.monte_carlo import _Draw, _estimates, compare, sample
+from kernreg.theory.finite_width.comparison import compare
+from kernreg.theory.finite_width.monte_carlo import _Draw, _estimates, sample
 from kernreg.theory.finite_width.one_input import coefficients
 from kernreg.theory.finite_width.plain import uniform
 from kernreg.theory.finite_width.two_inputs import two_inputs
