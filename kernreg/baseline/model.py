@@ -173,10 +173,13 @@ def fit_model(
     network: Any,
     kernel: str,
     alpha: float | np.ndarray,
-    scaling: Kind,
+    scaling: Kind | Scaler,
     max_memory: int | None = None,
-    solver: str = "auto",
+    solver: Any = "auto",
     dtype: str = "float64",
+    *,
+    verbose: bool = False,
+    **options: Any,
 ) -> TableModel:
     """Scale some rows of a data set and fit an estimator to them.
 
@@ -192,19 +195,31 @@ def fit_model(
         Its kernel.
     alpha : float or ndarray
         Ridge relative to the mean diagonal, or several to choose from by leave-one-out.
-    scaling : {"standard", "common"}
-        Scaling of the inputs.
+    scaling : {"standard", "common"} or Scaler
+        Scaling of the inputs, chosen on the rows or known.
     max_memory : int, optional
         Bytes.
-    solver, dtype : str
+    solver, dtype
         As for the estimators.
+    verbose : bool, default=False
+        Show a bar during this fit.
+    **options : object
+        Further parameters of the estimators.
     """
     estimator_class = (
         kernreg.KernelRegressor if data.task == "regression" else kernreg.KernelClassifier
     )
-    scaler = Scaler.fit(data.X[rows], scaling)
+    scaler = scaling if isinstance(scaling, Scaler) else Scaler.fit(data.X[rows], scaling)
     estimator = estimator_class(
-        network, kernel=kernel, alpha=alpha, solver=solver, dtype=dtype, max_memory=max_memory
+        network,
+        kernel=kernel,
+        alpha=alpha,
+        solver=solver,
+        dtype=dtype,
+        max_memory=max_memory,
+        verbose=verbose,
+        **options,
     )
     estimator.fit(scaler.transform(data.X[rows]), data.y[rows])
+    estimator.set_params(verbose=0)
     return TableModel(estimator, scaler, data.encoder, data.task, data.target_name)

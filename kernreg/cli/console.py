@@ -16,21 +16,21 @@ stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def as_option(text: str) -> str:
-    """A message of the library as the command line says it: max_memory is ``--max-memory``.
+    """A message of the library as the command line says it: limits are ``--max-memory``.
 
     Examples
     --------
     >>> as_option("allow 6 MB by max_memory"), as_option("raise --max-memory")
     ('allow 6 MB by --max-memory', 'raise --max-memory')
     """
-    return re.sub(r"(?<![\w'\"/-])max_memory\b", "--max-memory", text)
+    return re.sub(r"(?<![\w'\"/-])max_(memory|bytes)\b", "--max-memory", text)
 
 
-def join_job() -> bool:
+def join_job(device: str = "cpu") -> bool:
     """Join the job that torchrun started, if it did; whether this process prints and writes."""
     from kernreg import distributed
 
-    distributed.initialize()
+    distributed.initialize(device)
     stdout.quiet = stderr.quiet = distributed.rank() > 0
     return not stdout.quiet
 

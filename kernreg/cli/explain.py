@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 import typer
 
 from kernreg import nn
 from kernreg.cli.console import as_option, stdout
-from kernreg.cli.models import _alpha
 from kernreg.cli.options import (
+    Centres,
+    Device,
     FloatName,
+    Folder,
+    Kernel,
     MaxMemory,
+    ScalingName,
     SolverName,
     Target,
     Task,
     TaskOption,
+    Tolerance,
+    check_choice,
     check_solver,
 )
+from kernreg.cli.solvers import SolverOptions, parse_alpha
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+
+if TYPE_CHECKING:
+    from kernreg.datasets import Dataset
 
 __all__ = ["explain"]
 
@@ -39,11 +49,17 @@ def explain(
     target: Target = None,
     task: TaskOption = Task.auto,
     max_memory: MaxMemory = "4GB",
+    kernel: Kernel = "ntk",
     alpha: Annotated[
         str, typer.Option(help="With NETWORK and --data: the ridge, as for fit.")
     ] = "auto",
+    scaling: ScalingName = "standard",
     solver: SolverName = "auto",
     dtype: FloatName = "float64",
+    folder: Folder = None,
+    centres: Centres = None,
+    tol: Tolerance = None,
+    device: Device = "cpu",
     seconds: Annotated[
         bool, typer.Option(help="With NETWORK and --data: predict times, by a short measurement.")
     ] = True,
@@ -51,18 +67,25 @@ def explain(
     """Say what would be computed, by what, and at what cost, without doing it."""
     from kernreg._wording import did_you_mean
     from kernreg.cli.networks import NAMES, looks_like_network, parse_network
+    from kernreg.datasets import load
     from kernreg.datasets.readers import BUILTIN
     from kernreg.estimators._explain import labelled
 
-    ridges = _alpha(alpha)
+    ridges = parse_alpha(alpha)
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    check_choice("--scaling", scaling, ("standard", "common"))
     check_solver(solver, dtype)
+    options = SolverOptions(solver, dtype, device, tol, centres, None, folder)
     kind = cast(Literal["auto"], task.value)
     if looks_like_network(what):
         network = parse_network(what)
         if data is None:
             text = labelled(_network(network))
         else:
-            text = _fit(network, data, target, kind, max_memory, ridges, solver, dtype, seconds)
+            options.check(ridges)
+            scaled = cast(Literal["standard"], scaling)
+            loaded = load(data, target, kind)
+            text = _fit(network, loaded, kernel, scaled, max_memory, ridges, options, seconds)
     elif what in BUILTIN or Path(what).exists():
         text = labelled(_baseline(what, target, kind, max_memory))
     else:
@@ -87,22 +110,31 @@ def _network(network: nn.Layer) -> list[tuple[str, str]]:
 
 def _fit(
     network: nn.Layer,
-    data: str,
-    target: str | None,
-    task: Literal["auto"],
+    loaded: Dataset,
+    kernel: str,
+    scaling: Literal["standard", "common"],
     max_memory: str,
     alpha: float | np.ndarray,
-    solver: str,
-    dtype: str,
+    options: SolverOptions,
     seconds: bool,
 ) -> str:
     from kernreg import KernelClassifier, KernelRegressor
-    from kernreg.datasets import load
+    from kernreg.baseline.scaling import Scaler
+    from kernreg.linalg.budget import memory_budget
 
-    loaded = load(data, target, task)
-    kind = KernelRegressor if loaded.task == "regression" else KernelClassifier
-    model = kind(network, alpha=alpha, solver=solver, dtype=dtype, max_memory=max_memory)
-    return str(model.explain(loaded.X, loaded.y, seconds=seconds))
+    made = KernelRegressor if loaded.task == "regression" else KernelClassifier
+    model = made(
+        network,
+        kernel=kernel,
+        alpha=alpha,
+        solver=options.made(loaded, memory_budget(max_memory)),
+        dtype=options.dtype,
+        device=options.device,
+        max_memory=max_memory,
+    )
+    # Iterations are counted on the spectrum that the fit will have.
+    X = Scaler.fit(loaded.X, scaling).transform(loaded.X)
+    return str(model.explain(X, loaded.y, seconds=seconds))
 
 
 def _baseline(

@@ -29,7 +29,12 @@ def gram(
     out: Annotated[Path, typer.Option(metavar="STORE", help="Folder of the tile store.")],
     network: Network = "mlp(depth=3)",
     kernel: Kernel = "ntk",
-    dtype: Annotated[str, typer.Option(help="float32, float64 or bfloat16.")] = "float32",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, float64 or bfloat16; default that of the store, float32 for a new one."
+        ),
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(min=1, help="Rows and columns of a tile; default 1024.")
     ] = None,
@@ -43,36 +48,43 @@ def gram(
     """Write the kernel matrix of all rows of a table to disk, tile by tile.
 
     Half the matrix is kept. A run that was interrupted goes on where it stopped; a store of
-    another network or other data is refused.
+    another network or other data is refused. `kernreg fit DATA --store STORE` solves with it.
     """
     from kernreg import KernelOperator
     from kernreg.baseline.scaling import Scaler
     from kernreg.cli.networks import parse_network
+    from kernreg.cli.stores import kept_dtype, written_note
     from kernreg.datasets import load
+    from kernreg.distributed import from_first
     from kernreg.linalg import TileStore, write_store
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
-    check_choice("--dtype", dtype, ("float32", "float64", "bfloat16"))
+    if dtype is not None:
+        check_choice("--dtype", dtype, ("float32", "float64", "bfloat16"))
     parsed = parse_network(network)
     prints = join_job()
     loaded = load(data, target, cast(Literal["auto"], task.value))
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
-    X = Scaler.fit(loaded.X, cast(Literal["standard"], scaling)).transform(loaded.X)
-    entries = "float64" if dtype == "float64" else "float32"
+    scaler = Scaler.fit(loaded.X, cast(Literal["standard"], scaling))
+    X = scaler.transform(loaded.X)
+    kind = from_first(lambda: dtype or kept_dtype(out))
+    entries = "float64" if kind == "float64" else "float32"
     operator = KernelOperator(parsed, X, kernel=kernel, dtype=entries)
     if verify:
         store = TileStore.open(out)
-        store.require(operator, dtype, tile)
+        store.require(operator, kind, tile)
         count = store.verify(operator)
         stdout.print(f"{counted(count, 'tile')} of {out} checked: all are right.", markup=False)
         return
+    noted = written_note(parsed, kernel, scaler)
+    from_first(lambda: repr(TileStore.create(out, operator, dtype=kind, tile=tile, note=noted)))
     with progress(prints) as move:
         store, written = write_store(
             out,
             operator,
-            dtype=dtype,
+            dtype=kind,
             tile=tile,
             callback=lambda step, total: move(step, total, "tiles"),
         )

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -16,8 +17,11 @@ from rich.markup import escape
 from kernreg._wording import counted
 from kernreg.cli.console import join_job, stderr, stdout
 from kernreg.cli.options import (
+    Centres,
     DataArgument,
+    Device,
     FloatName,
+    Folder,
     Kernel,
     MaxMemory,
     Network,
@@ -26,13 +30,16 @@ from kernreg.cli.options import (
     Target,
     Task,
     TaskOption,
+    Tolerance,
     check_choice,
     check_solver,
 )
+from kernreg.cli.solvers import SolverOptions, parse_alpha
 from kernreg.exceptions import InvalidInputError, KernregError, ModelFileError
 
 if TYPE_CHECKING:
     from kernreg.baseline import TableModel
+    from kernreg.linalg import TileStore
 
 __all__ = ["fit", "predict"]
 
@@ -42,6 +49,7 @@ ModelArgument = Annotated[
 
 
 def fit(
+    context: typer.Context,
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
     network: Network = "mlp(depth=3)",
@@ -55,34 +63,67 @@ def fit(
     solver: SolverName = "auto",
     dtype: FloatName = "float64",
     max_memory: MaxMemory = "4GB",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="pcg, sketch: goes on from there after a kill."),
+    ] = None,
+    folder: Folder = None,
+    centres: Centres = None,
+    tol: Tolerance = None,
+    device: Device = "cpu",
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="Tiles that gram wrote for these data, with its network, kernel and scaling.",
+        ),
+    ] = None,
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
     from kernreg.baseline import fit_model
+    from kernreg.baseline.scaling import Scaler
     from kernreg.cli.networks import parse_network
+    from kernreg.cli.stores import read_note
     from kernreg.datasets import load
+    from kernreg.linalg import TileStore
     from kernreg.linalg.budget import memory_budget
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
     check_solver(solver, dtype)
     parsed = parse_network(network)
-    ridges = _alpha(alpha)
-    writes = join_job()
+    ridges = parse_alpha(alpha)
+    options = SolverOptions(solver, dtype, device, tol, centres, checkpoint, folder)
+    if store is not None:
+        tiles = TileStore.open(store)
+        _check_with_store(context, tiles, solver, ridges)
+        options = replace(options, dtype=tiles.entries.name)
+    options.check(ridges)
+    writes = join_job(device)
     if writes:
         _check_writable(out)
+        if checkpoint is not None:
+            _check_writable(checkpoint, "--checkpoint")
     loaded = load(data, target, cast(Literal["auto"], task.value))
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
+    scaled: Literal["standard", "common"] | Scaler = cast(Literal["standard"], scaling)
+    if store is not None:
+        parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])
+    budget = memory_budget(max_memory)
     model = fit_model(
         loaded,
         np.arange(len(loaded.X)),
         parsed,
         kernel,
         ridges,
-        cast(Literal["standard"], scaling),
-        memory_budget(max_memory),
-        solver,
+        scaled,
+        budget,
+        options.made(loaded, budget),
         dtype,
+        verbose=stderr.is_terminal,
+        device=device,
+        store=store,
     )
     if writes:
         model.save(out)
@@ -199,31 +240,43 @@ def _texts(values: np.ndarray) -> list[str]:
     return [f"{v:.0f}" if whole else str(v) for v in values.tolist()]
 
 
-def _alpha(text: str) -> float | np.ndarray:
-    from kernreg.baseline.grid import ALPHAS
+def _check_with_store(
+    context: typer.Context, store: TileStore, solver: str, alpha: float | np.ndarray
+) -> None:
+    """Raise InvalidInputError for what a store settles, or cannot serve."""
+    settled = ("network", "kernel", "scaling", "dtype", "device")
+    # By name, as typer may bring a click of its own.
+    sources = {name: context.get_parameter_source(name) for name in settled}
+    given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if given:
+        raise InvalidInputError(
+            f"--{given[0]} and --store do not go together, as a store is of one network, kernel "
+            f"and scaling, with entries in host memory: leave --{given[0]} out."
+        )
+    if solver in ("restricted", "sketch"):
+        raise InvalidInputError(
+            f"--solver {solver} reads rows by number, which a store does not give: use cholesky, "
+            "pcg or out-of-core, or leave --store out."
+        )
+    if store.dtype != "float64" and (np.ndim(alpha) or solver == "eigh"):
+        raise InvalidInputError(
+            f"{store.path} holds {store.dtype} entries, too coarse for leave-one-out at small "
+            "ridges and for --solver eigh: give --alpha a number and another solver, or write a "
+            "store by `kernreg gram --dtype float64`."
+        )
 
-    if text == "auto":
-        return ALPHAS
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < np.inf:
-        raise InvalidInputError(f"--alpha is {text!r}; expected auto or a number >= 0.")
-    return value
 
-
-def _check_writable(path: Path) -> None:
+def _check_writable(path: Path, option: str = "--out") -> None:
     """Find out before the work that its result cannot be stored."""
     if path.is_dir():
-        raise InvalidInputError(f"{path} is a folder; name a file with --out.")
+        raise InvalidInputError(f"{path} is a folder; name a file with {option}.")
     probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise InvalidInputError(
-            f"{path} cannot be written: {error.strerror or error}. Name another file with --out."
+            f"{path} cannot be written: {error.strerror or error}. Name another file with {option}."
         ) from error
 
 

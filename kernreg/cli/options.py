@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,8 +11,11 @@ import typer
 from kernreg.exceptions import InvalidInputError
 
 __all__ = [
+    "Centres",
     "DataArgument",
+    "Device",
     "FloatName",
+    "Folder",
     "Kernel",
     "MaxMemory",
     "Network",
@@ -22,6 +26,7 @@ __all__ = [
     "Target",
     "Task",
     "TaskOption",
+    "Tolerance",
     "check_choice",
     "check_solver",
 ]
@@ -67,10 +72,21 @@ Kernel = Annotated[str, typer.Option(help="ntk or nngp.")]
 SolverName = Annotated[
     str,
     typer.Option(
-        help="auto, cholesky or eigh; restricted, pcg or sketch need no matrix in memory, the last "
-        "two a number as --alpha."
+        help="auto, cholesky or eigh; restricted, pcg, sketch or out-of-core need no matrix in "
+        "memory, the last three a number as --alpha."
     ),
 ]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(metavar="RESIDUAL", help="pcg, sketch: relative residual; 1e-8 and 1e-6."),
+]
+Centres = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="restricted: rows it lives on; 2000.")
+]
+Folder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="out-of-core: where the factor is kept.")
+]
+Device = Annotated[str, typer.Option(help="cpu, or cuda: a GPU, in a job one for each process.")]
 FloatName = Annotated[str, typer.Option("--dtype", help="float64 or float32.")]
 ScalingName = Annotated[str, typer.Option("--scaling", help="standard or common.")]
 
@@ -79,7 +95,7 @@ def check_solver(solver: str, dtype: str) -> None:
     """Raise InvalidInputError for an unknown solver or type of entries."""
     from kernreg.linalg.candidates import NAMES
 
-    check_choice("--solver", solver, ("auto", *NAMES))
+    check_choice("--solver", solver, ("auto", *NAMES, "out-of-core"))
     check_choice("--dtype", dtype, ("float64", "float32"))
 
 

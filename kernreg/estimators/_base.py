@@ -27,7 +27,9 @@ from kernreg.estimators._explain import Explanation
 from kernreg.estimators._predict import times_dual
 from kernreg.estimators._progress import progress
 from kernreg.estimators._solve import (
+    as_read,
     chosen_solver,
+    read_dtype,
     require_leave_one_out,
     require_rows,
     solve_alphas,
@@ -77,6 +79,7 @@ class KernelModel(BaseEstimator):
         "precision": [StrOptions(set(PRECISIONS))],
         "max_memory": [Interval(Real, 1, None, closed="left"), str, None],
         "verbose": ["verbose"],
+        "store": [str, os.PathLike, None],
     }
 
     def __init__(
@@ -93,6 +96,7 @@ class KernelModel(BaseEstimator):
         precision: str = "tf32x3",
         max_memory: float | str | None = None,
         verbose: bool | int = 0,
+        store: str | os.PathLike[str] | None = None,
     ) -> None:
         self.network = network
         self.kernel = kernel
@@ -106,6 +110,7 @@ class KernelModel(BaseEstimator):
         self.precision = precision
         self.max_memory = max_memory
         self.verbose = verbose
+        self.store = store
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``network__name=value`` replaces the network by a changed copy.
@@ -287,7 +292,7 @@ class KernelModel(BaseEstimator):
             X.shape[0],
             X.shape[1],
             n_outputs=n_targets + self._wants_loo(len(X)),
-            dtype=X.dtype,
+            dtype=read_dtype(X.dtype, self.store),
             solver=self.solver,
             max_memory=self.max_memory,
             n_alphas=len(self._alphas()),
@@ -330,14 +335,14 @@ class KernelModel(BaseEstimator):
             require_rows(self.solver, len(X), given)
         network = self._network()
         planned = from_first(lambda: self._plan(X, columns.shape[1]))
-        operator = self._operator(X)
+        operator, matrix = as_read(self._operator(X), self.store)
         shown = bool(self.verbose) and rank() == 0
         with progress(f"{type(self).__name__}: {planned.solver}", shown) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
             solver = chosen_solver(self.solver, planned, operator, columns.shape[1])
             unit = self._ridge_unit(operator, weights)
             choice = led(
-                operator,
+                matrix,
                 lambda operator: solve_alphas(
                     solver,
                     operator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernreg.estimators._loo import LeaveOneOut
 from kernreg.linalg.restricted import Restricted, RestrictedState
+from kernreg.linalg.restricted_path import leave_one_out
 from kernreg.linalg.solution import Solution, Stats, Status
 
 __all__ = ["best_on_centres"]
@@ -27,6 +29,7 @@ def best_on_centres(
     fit_intercept: bool,
     weights: Floats,
     correct: Callable[[Floats, Floats], NDArray[np.bool_] | None],
+    callback: Callable[[int, int], None] | None = None,
 ) -> tuple[Solution, LeaveOneOut]:
     """Solve for the ridge with the best leave-one-out predictions.
 
@@ -38,6 +41,8 @@ def best_on_centres(
         Its normal equations, rows weighted by ``weights``.
     alphas, ridges, targets, mean, fit_intercept, weights, correct
         As for :func:`kernreg.estimators._solve.solve_alphas`.
+    callback : callable, optional
+        Called as ``callback(rows, n)`` in the passes over the rows that make residuals.
 
     Returns
     -------
@@ -46,9 +51,11 @@ def best_on_centres(
 
     Notes
     -----
-    Four passes over the entries beside the two of a single ridge. Rows are left out of the sums,
-    not of the centres.
+    Three passes over the entries beside that of ``state``: one more than for a single ridge gives
+    the errors of all, and one the predictions of the best, which for all of them would take as
+    many times the memory. Rows are left out of the sums, not of the centres.
     """
+    started = time.perf_counter()
     n, t = targets.shape
     centered = targets - mean
     # The solution for targets 1 says what re-estimating the mean does to a prediction.
@@ -58,12 +65,17 @@ def best_on_centres(
     labels = False
     predictions = np.empty((n, t))
 
+    def moved(rows: slice) -> None:
+        if callback is not None:
+            callback(rows.stop, n)
+
     def held_out(rows: slice, residuals: Floats) -> Floats:
         shift = drift[rows, None] * centered[rows]
         return np.asarray(residuals[..., :t] + shift * residuals[..., t:])
 
     def judge(rows: slice, residuals: Floats) -> None:
         nonlocal labels
+        moved(rows)
         for index, residual in enumerate(held_out(rows, residuals)):
             errors[index] += weights[rows] @ np.mean(residual**2, axis=1)
             right = correct(targets[rows], targets[rows] - residual)
@@ -72,6 +84,7 @@ def best_on_centres(
                 shares[index] += weights[rows] @ right
 
     def predict(rows: slice, residuals: Floats) -> None:
+        moved(rows)
         predictions[rows] = targets[rows] - held_out(rows, residuals)[0]
 
     # The path takes mean ridges, and weights are those of ridge / weights.
@@ -80,7 +93,12 @@ def best_on_centres(
     errors /= weights.sum()
     shares /= weights.sum()
     best = max(range(len(ridges)), key=lambda index: (shares[index], -errors[index]))
-    solver.path(state, columns, levels[best : best + 1], held_out=predict)
-    stats = Stats(seconds=state.seconds, peak_bytes=solver.peak_bytes(n, t + 1, state.dtype))
+    leave_one_out(
+        state, columns, path.dual[best : best + 1], levels[best : best + 1], held_out=predict
+    )
+    stats = Stats(
+        seconds=state.seconds + time.perf_counter() - started,
+        peak_bytes=solver.peak_bytes(n, t + 1, state.dtype),
+    )
     loo = LeaveOneOut(alphas, errors, shares if labels else None, best, predictions)
     return Solution(path.dual[best][:, :t].copy(), Status.OK, stats), loo

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
-__all__ = ["progress"]
+__all__ = ["Callback", "iterations", "progress"]
+
+Callback = Callable[..., None] | None
+"""Moves a bar: ``callback(step, total)``, or with a note behind the bar as third argument."""
 
 
 @contextlib.contextmanager
-def progress(text: str, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+def progress(text: str, shown: bool) -> Iterator[Callback]:
     """Give a solver callback that moves a bar on stderr, or None if nothing is to be shown."""
     if not shown:
         yield None
@@ -18,10 +23,38 @@ def progress(text: str, shown: bool) -> Iterator[Callable[[int, int], None] | No
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn(text), BarColumn(), TextColumn("{task.percentage:.0f} %"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(text, total=None)
+    after = (TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, *after, console=Console(stderr=True)) as bar:
+        task = bar.add_task(text, total=None, note="")
 
-        def callback(step: int, total: int) -> None:
-            bar.update(task, completed=step, total=total)
+        def callback(step: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=step, total=total, note=note)
 
         yield callback
+
+
+def iterations(callback: Callback, tol: float) -> Callable[[Any], None] | None:
+    """A callback of iterations that moves a bar by the digits of the residual that are gained.
+
+    Parameters
+    ----------
+    callback : callable or None
+        Of :func:`progress`.
+    tol : float
+        Relative residual at which the bar is full.
+
+    Examples
+    --------
+    >>> from kernreg.linalg import Progress
+    >>> iterations(print, 1e-8)(Progress(iteration=12, residual=1e-6))
+    75 100 iteration 12, residual 1.0e-06
+    """
+    if callback is None:
+        return None
+
+    def after(now: Any) -> None:
+        gained = math.log(min(1.0, max(now.residual, tol))) / math.log(tol)
+        note = f"iteration {now.iteration}, residual {now.residual:.1e}"
+        callback(round(100 * gained), 100, note)
+
+    return after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,18 +12,29 @@ from numpy.typing import NDArray
 
 from kernreg.estimators._centres import best_on_centres
 from kernreg.estimators._loo import LeaveOneOut, held_out_residuals
+from kernreg.estimators._progress import Callback, iterations
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.candidates import Solver, bounded_pcg, named_solver
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.pcg import PCG
 from kernreg.linalg.plan import Plan
 from kernreg.linalg.restricted import Restricted
+from kernreg.linalg.sketch import SketchAndProject
 from kernreg.linalg.solution import Solution
+from kernreg.linalg.store import TileStore
 
-__all__ = ["Choice", "chosen_solver", "require_leave_one_out", "require_rows", "solve_alphas"]
+__all__ = [
+    "Choice",
+    "as_read",
+    "chosen_solver",
+    "read_dtype",
+    "require_leave_one_out",
+    "require_rows",
+    "solve_alphas",
+]
 
 Floats = NDArray[np.float64]
-Callback = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,29 @@ class Choice:
     solution: Solution
     loo: LeaveOneOut | None
     centres: NDArray[np.int64] | None = None
+
+
+def read_dtype(dtype: Any, store: str | os.PathLike[str] | None) -> Any:
+    """Type of the entries that solvers read: that of a store, if given."""
+    return dtype if store is None else TileStore.open(store).entries
+
+
+def as_read(operator: Any, store: str | os.PathLike[str] | None) -> tuple[Any, Any]:
+    """An operator, and the matrix that solvers read in its place: tiles of a store, if given.
+
+    Both have the type of the entries that are read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no store.
+    StoreError
+        If it is incomplete, damaged, or of another network or other data.
+    """
+    if store is None:
+        return operator, operator
+    stored = TileStore.open(store).operator(exact=operator)
+    return operator.astype(stored.dtype), stored
 
 
 def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> Any:
@@ -107,7 +142,7 @@ def solve_alphas(
     leave_one_out : bool
         Needed unless there is only one ridge.
     callback : callable, optional
-        Passed to the solver.
+        Moves a bar, see :func:`kernreg.estimators._progress.progress`.
 
     Returns
     -------
@@ -125,7 +160,11 @@ def solve_alphas(
     rhs = np.column_stack([centered, np.ones(len(centered))]) if leave_one_out else centered
     if not leave_one_out:
         state = _state(solver, operator, float(ridges[0]), weights, callback)
-        return Choice(0, solver.solve(state, rhs), None, getattr(state, "centres", None))
+        options: dict[str, Any] = {}
+        if isinstance(solver, PCG | SketchAndProject):
+            options["callback"] = iterations(callback, solver.tol)
+        solution = solver.solve(state, rhs, **options)
+        return Choice(0, solution, None, getattr(state, "centres", None))
     if isinstance(solver, Restricted):
         state = _state(solver, operator, float(ridges.max()), weights, callback)
         solution, chosen = best_on_centres(
@@ -138,6 +177,7 @@ def solve_alphas(
             fit_intercept=fit_intercept,
             weights=weights,
             correct=correct,
+            callback=callback,
         )
         return Choice(chosen.best, solution, chosen, state.centres)
     solutions = _solutions(solver, operator, ridges, weights, rhs, callback)

@@ -60,6 +60,11 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         left out.
     verbose : bool or int, default=0
         Show a progress bar.
+    store : path-like, optional
+        A tile store of the kernel of the training rows, as :func:`kernreg.linalg.write_store` and
+        ``kernreg gram`` make: its tiles are read in the place of evaluations, and refined with
+        those where they are narrower than the answer. For "cholesky", "pcg" and
+        ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
 
     Attributes
     ----------

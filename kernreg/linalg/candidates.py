@@ -168,7 +168,7 @@ class Needs:
             leave_one_out=self.leave_one_out,
             iterations=iterations,
         )
-        return seconds(counted, probe.rates)
+        return seconds(counted, probe.rates_for(solver))
 
     def _copied(self, n: int, dtype: np.dtype[Any]) -> int:
         # The caller's copy of the data is in host memory; a GPU gets one of its own.

@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
-from kernreg.exceptions import ConvergenceWarning, KernregError
+from kernreg.exceptions import ConvergenceWarning, KernregError, StoreError
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.packed import PackedOperator
 from kernreg.linalg.panels import full_precision
@@ -65,9 +66,20 @@ class Probe:
         self._operator = operator
         self._ridge = ridge
 
+    def rates_for(self, solver: Any) -> dict[str, float]:
+        """:attr:`rates`, and for a solver on disk that of the disk of its folder.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written.
+        """
+        folder = getattr(solver, "folder", None)
+        return self.rates if folder is None else self.rates | {DISK: _disk(Path(folder))}
+
     @functools.cached_property
     def rates(self) -> dict[str, float]:
-        """Seconds for each unit of :mod:`kernreg.linalg.work`."""
+        """Seconds for each unit of :mod:`kernreg.linalg.work`, the disk apart."""
         own = {}
         for dtype in ("float32", "float64"):
             own[entry(dtype)], own[product(dtype)] = self._entry(dtype)
@@ -173,7 +185,6 @@ def _machine(device: str) -> dict[str, float]:
         rates[READ] = _best(functools.partial(kept.__matmul__, ones)) / kept.nbytes
     corner = operator.lower_panel(0, _SPECTRAL_ORDER, np.empty((_SPECTRAL_ORDER, _SPECTRAL_ORDER)))
     rates[EIGH] = _best(lambda: scipy.linalg.eigh(corner, driver="evr")) / _SPECTRAL_ORDER**3
-    rates[DISK] = _written() / _DISK_BYTES
     return rates
 
 
@@ -193,12 +204,18 @@ def _best(action: Callable[[], Any], turns: int = 3) -> float:
     return min(found)
 
 
-def _written() -> float:
-    """Seconds to bring bytes to the disk of temporary files."""
+def _disk(folder: Path) -> float:
+    """Seconds to bring a byte to the disk of a folder, which need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     data = np.random.default_rng(0).bytes(_DISK_BYTES)
-    with tempfile.TemporaryFile() as file:
-        started = time.perf_counter()
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        return time.perf_counter() - started
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            started = time.perf_counter()
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            return (time.perf_counter() - started) / _DISK_BYTES
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}. Take another folder."
+        ) from error

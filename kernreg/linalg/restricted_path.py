@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HeldOut", "RestrictedPath", "score"]
+__all__ = ["HeldOut", "RestrictedPath", "leave_one_out", "score"]
 
 HeldOut = Callable[[slice, NDArray[np.float64]], None]
 """Told a range of rows and their leave-one-out residuals, of shape (r, rows, t)."""
@@ -83,9 +83,8 @@ def score(
     total = float(np.sum(state.weights))
     energy = float(np.einsum("n,nt,nt->", state.weights, columns, columns))
     dual, gcv, dof = [], [], []
-    scales = np.stack([1.0 / state.shifted(float(ridge)) for ridge in ridges])
-    for ridge, scale in zip(ridges, scales, strict=True):
-        a = scale[:, None] * inner
+    for ridge in ridges:
+        a = inner / state.shifted(float(ridge))[:, None]
         trace = state.effective_dof(float(ridge))
         # ||W^1/2 (Y - Phi a)||^2 from the normal equations; rounding may make it negative.
         misfit = energy - 2 * np.sum(a * inner) + np.sum(state.values[:, None] * a * a)
@@ -96,29 +95,53 @@ def score(
     coefficients = np.stack(dual)
     loo = None
     if held_out is not None:
-        loo = _leave_one_out(state, columns, coefficients, scales, held_out) / total
+        loo = leave_one_out(state, columns, coefficients, ridges, held_out) / total
     shape = (len(ridges), len(state.centres), *tail)
     return RestrictedPath(ridges, coefficients.reshape(shape), np.array(gcv), loo, np.array(dof))
 
 
-def _leave_one_out(
+def leave_one_out(
     state: Any,
     columns: NDArray[np.float64],
     coefficients: NDArray[np.float64],
-    scales: NDArray[np.float64],
+    ridges: NDArray[np.float64],
     held_out: HeldOut,
 ) -> NDArray[np.float64]:
-    """Weighted sums of squared leave-one-out residuals, one for each ridge."""
-    sums = np.zeros(len(scales))
+    """Weighted sums of squared leave-one-out residuals, one for each ridge.
+
+    Parameters
+    ----------
+    state : RestrictedState
+        The problem.
+    columns : ndarray of shape (n, t)
+        Targets.
+    coefficients : ndarray of shape (r, m, t)
+        Solutions for the ridges.
+    ridges : ndarray of shape (r,)
+        The ridges.
+    held_out : callable
+        Told the residuals of each range of rows.
+
+    Notes
+    -----
+    One pass over n m entries, ``2 n m k`` operations in their dtype, and ``2 n m r (t + 1)`` in
+    float64.
+    """
+    scales = np.stack([1.0 / state.shifted(float(ridge)) for ridge in ridges])
     basis = state.basis.astype(state.operator.dtype)
+    # One product for all ridges: the chunk is read once.
+    joined = np.concatenate(list(coefficients), axis=1)
+    sums = np.zeros(len(ridges))
     for rows, tile in state.chunks():
-        squares = (tile @ basis).astype(np.float64) ** 2
         weights = state.weights[rows]
-        wide = tile.astype(np.float64)
-        residuals = np.empty((len(scales), *columns[rows].shape))
-        for r, scale in enumerate(scales):
-            kept = 1.0 - weights * (squares @ scale)
-            residuals[r] = (columns[rows] - wide @ coefficients[r]) / kept[:, None]
+        squares = (tile @ basis).astype(np.float64)
+        squares *= squares
+        kept = 1.0 - weights * (scales @ squares.T)
+        del squares  # before the next chunk in float64
+        fitted = (tile.astype(np.float64) @ joined).reshape(len(tile), len(ridges), -1)
+        residuals = fitted.transpose(1, 0, 2)
+        np.subtract(columns[rows], residuals, out=residuals)
+        residuals /= kept[:, :, None]
         sums += np.einsum("n,rnt,rnt->r", weights, residuals, residuals)
         held_out(rows, residuals)
     return sums

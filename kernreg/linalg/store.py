@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,8 @@ class TileStore(TileArray):
         Rows and columns of a tile.
     fingerprint : str
         Hash of network, kernel and data.
+    note : dict
+        What :meth:`create` was told to keep beside the matrix; empty if nothing.
 
     Notes
     -----
@@ -64,6 +66,7 @@ class TileStore(TileArray):
         super().__init__(path, array, str(header["dtype"]), bool(header["symmetric"]))
         self.fingerprint = str(header["fingerprint"])
         self.description = str(header["operator"])
+        self.note: dict[str, Any] = dict(header.get("note", {}))
 
     def __repr__(self) -> str:
         return f"<TileStore {self.path}: {self.shape[0]} x {self.shape[1]} {self.dtype}>"
@@ -76,6 +79,7 @@ class TileStore(TileArray):
         *,
         dtype: str | None = None,
         tile: int | None = None,
+        note: Mapping[str, Any] | None = None,
     ) -> TileStore:
         """A new store for an operator, or the one that is there if it is for the same operator.
 
@@ -89,6 +93,8 @@ class TileStore(TileArray):
             How entries are kept; the type of the operator if left out.
         tile : int, optional
             Rows and columns of a tile; left out, those of the store that is there, or 1024.
+        note : mapping, optional
+            What JSON can hold, kept in the attributes of a new store: how the data were made, say.
 
         Returns
         -------
@@ -118,6 +124,7 @@ class TileStore(TileArray):
             "symmetric": bool(operator.symmetric),
             "fingerprint": operator.fingerprint(),
             "operator": repr(operator),
+            "note": dict(note or {}),
         }
         if not _has_header(folder):
             writable_folder(folder)

@@ -63,7 +63,7 @@ def seconds(counted: Mapping[str, float], rates: Mapping[str, float]) -> float:
     10.0
     """
     computing = sum(count * rates[unit] for unit, count in counted.items() if unit != DISK)
-    return max(computing, counted.get(DISK, 0.0) * rates[DISK])
+    return max(computing, counted[DISK] * rates[DISK]) if DISK in counted else computing
 
 
 def work(
@@ -89,7 +89,8 @@ def work(
     n_alphas : int, default=1
         Ridges that are tried.
     leave_one_out : bool, default=False
-        Whether the diagonal of the inverse is wanted.
+        Whether errors of it are wanted: the diagonal of the inverse, or those of all rows for
+        the centres of Restricted.
     iterations : int, default=0
         Of conjugate gradients. Projections are counted as if they took ``max_passes``.
 
@@ -111,7 +112,7 @@ def work(
         case PCG():
             return _iterated(solver, n, n_outputs, dtype, iterations)
         case Restricted():
-            return _restricted(solver, n, n_outputs, dtype)
+            return _restricted(solver, n, n_outputs, dtype, n_alphas, leave_one_out)
         case SketchAndProject():
             return _projected(solver, n, n_outputs, dtype)
     once = _factored(solver, n, n_outputs, dtype, leave_one_out)
@@ -169,11 +170,18 @@ def _iterated(solver: PCG, n: int, t: int, dtype: Any, iterations: int) -> dict[
     return total
 
 
-def _restricted(solver: Restricted, n: int, t: int, dtype: Any) -> dict[str, float]:
+def _restricted(
+    solver: Restricted, n: int, t: int, dtype: Any, n_alphas: int, leave_one_out: bool
+) -> dict[str, float]:
     m, pool = solver.sizes(n)
-    # Two passes over the entries, features, and three decompositions of order m.
-    total = _counts({part(dtype): 2.0 * n * m, flop(dtype): 2.0 * n * m * m, EIGH: 2.0 * m**3})
+    # Passes over the entries: one for the normal equations, one for the targets. Leave-one-out
+    # takes one for all ridges, and one for the best, each with the features of all rows.
+    scored = 2 * leave_one_out
+    total = _counts({part(dtype): (2.0 + scored) * n * m, EIGH: 2.0 * m**3})
+    total[flop(dtype)] += 2 * (1 + scored) * n * m * m
     total[flop("float64")] += n * m * m + 2 * n * m * t + 2 * pool * m * m
+    if leave_one_out:
+        total[flop("float64")] += (n_alphas + 1) * 2 * n * m * (t + 1)
     total[entry("float64")] += pool * m
     return total
 

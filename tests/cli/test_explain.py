@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from kernreg import nn
+from kernreg import KernelOperator, nn
 from kernreg.baseline import Settings, splits
 from kernreg.baseline.grid import networks
+from kernreg.baseline.scaling import Scaler
 from kernreg.datasets import load
 from kernreg.linalg.work import DISK, EIGH, READ, flop, square
 from tests.baseline.problems import regression_table
@@ -98,6 +99,24 @@ def test_the_plan_is_that_of_fit(run, tables, tmp_path, monkeypatch):
 
     fitted = TableModel.load(tmp_path / "m").estimator.plan_
     assert plan == [line.split() for line in str(fitted).splitlines()]
+
+
+@pytest.mark.parametrize("scaling", ["standard", "common"])
+def test_iterations_are_counted_on_scaled_rows(scaling, run, tables, monkeypatch):
+    """As ``fit`` scales them: other rows have another spectrum."""
+    seen = []
+
+    def noted(probe, solver):
+        seen.append(probe._operator.to_dense())
+        return 10
+
+    monkeypatch.setattr("kernreg.linalg.probe.Probe.iterations", noted)
+    options = ["--data", tables.prices, "--alpha", 0.1, "--solver", "pcg", "--scaling", scaling]
+    result = run("explain", "mlp(depth=2)", *options, "--kernel", "nngp")
+    assert fields(result.stdout)["kernel"] == ["nngp"]
+    data = load(tables.prices)
+    X = Scaler.fit(data.X, scaling).transform(data.X)
+    assert np.array_equal(seen[0], KernelOperator(nn.mlp(depth=2), X, kernel="nngp").to_dense())
 
 
 @pytest.mark.parametrize("max_memory", ["1", "1kB", "20kB"])

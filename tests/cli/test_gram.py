@@ -63,6 +63,18 @@ def test_verify(run, refused, tables, tmp_path):
     assert not (store / "c" / "2" / "0").exists()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_the_type_of_a_store_need_not_be_repeated(dtype, run, tables, tmp_path):
+    command = ["gram", tables.prices, "--tile", 16, "--out", tmp_path / "store"]
+    assert run(*command, "--dtype", dtype).exit_code == 0
+    result = run(*command, "--verify")
+    assert "6 tiles of" in " ".join(result.stdout.split())
+    (tmp_path / "store" / "c" / "1" / "0").unlink()
+    assert run(*command).exit_code == 0
+    assert TileStore.open(tmp_path / "store").dtype == dtype
+    assert not TileStore.open(tmp_path / "store").pending()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

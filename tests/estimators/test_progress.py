@@ -9,7 +9,7 @@ from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import _base
 from kernreg.estimators._progress import progress
 from kernreg.exceptions import NotPositiveDefiniteError
-from kernreg.linalg import Cholesky
+from kernreg.linalg import PCG, Cholesky, Restricted, SketchAndProject
 
 NET = nn.mlp(depth=1)
 RNG = np.random.default_rng(13)
@@ -23,7 +23,7 @@ def steps_of(monkeypatch, model):
     @contextlib.contextmanager
     def record(text, shown):
         seen.append((text, shown))
-        yield lambda step, total: seen.append((step, total))
+        yield lambda *move: seen.append(move)
 
     monkeypatch.setattr(_base, "progress", record)
     model.fit(X, Y)
@@ -58,6 +58,30 @@ def test_cholesky_reports_each_panel_of_each_ridge(monkeypatch):
 def test_eigh_reports_two_steps_for_all_ridges(monkeypatch):
     model = KernelRegressor(NET, alpha=[0.1, 1.0, 2.0], solver="eigh")
     assert steps_of(monkeypatch, model) == [("KernelRegressor: eigh", False), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    "solver", [PCG(None, storage="packed"), SketchAndProject(block=10)], ids=["pcg", "sketch"]
+)
+def test_iterations_move_the_bar_by_digits_of_the_residual(solver, monkeypatch):
+    seen = steps_of(monkeypatch, KernelRegressor(NET, alpha=1e-2, solver=solver))
+    moves = [move for move in seen[1:] if len(move) == 3]
+    assert len(moves) > 3
+    for step, total, note in moves:
+        iteration, residual = note.removeprefix("iteration ").split(", residual ")
+        digits = np.log(float(residual)) / np.log(solver.tol)
+        # The note has two digits of the residual.
+        assert abs(step / total - np.clip(digits, 0, 1)) < 0.02
+        assert int(iteration) >= 1
+    assert moves[-1][:2] == (100, 100)
+
+
+def test_leave_one_out_of_restricted_moves_the_bar(monkeypatch):
+    """In passes that score all ridges and the best one, of three chunks each."""
+    solver = Restricted(centres=10, method="uniform", chunk=10)
+    model = KernelRegressor(NET, alpha=[0.1, 1.0], solver=solver)
+    chunks = [(10, 30), (20, 30), (30, 30)]
+    assert steps_of(monkeypatch, model)[1:] == 3 * chunks
 
 
 def test_bar_is_closed_when_a_fit_fails(capsys):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from kernreg import KernelOperator, nn
+from kernreg import KernelOperator, KernelRegressor, nn
 from kernreg.linalg import (
     PCG,
     Cholesky,
@@ -20,7 +21,7 @@ from kernreg.linalg import (
 )
 from kernreg.linalg.plan import plan
 from kernreg.linalg.probe import Probe
-from kernreg.linalg.work import DISK, READ, entry, part, product, seconds, work
+from kernreg.linalg.work import DISK, READ, entry, flop, part, product, seconds, work
 
 NET = nn.mlp(depth=2)
 RIDGE = 0.01
@@ -73,6 +74,40 @@ def test_entries_that_are_evaluated(solver, dtype, counted):
         assert 0.9 * expected <= counted[entry(name)] <= 1.25 * expected + extra
 
 
+def test_entries_of_a_choice_among_ridges_on_centres(counted, monkeypatch):
+    """One pass for the normal equations, one for the targets, two for leave-one-out."""
+    n, solver = 1200, Restricted(centres=60, method="uniform")
+    states = []
+    init = Restricted.init
+
+    def noted(self, *arguments, **options):
+        states.append(init(self, *arguments, **options))
+        return states[-1]
+
+    monkeypatch.setattr(Restricted, "init", noted)
+    model = KernelRegressor(NET, alpha=[1e-3, 1e-2, 0.1], solver=solver)
+    solved = model.fit(points(n), points(n)[:, 0]).solution_
+    predicted = work(solver, n, 2, "float64", n_alphas=3, leave_one_out=True)
+    assert predicted[part("float64")] == 4 * 60 * n
+    # Beside them the corner of the centres.
+    assert 0 <= counted["entry in float64"] - predicted[part("float64")] <= 60**2
+    # Time of the passes after the first is counted too.
+    assert solved.stats.seconds > states[0].seconds
+
+
+def test_work_of_leave_one_out_on_centres():
+    """For m^2 n operations of an accumulation, three times the features, and more for ridges."""
+    n, m = 10**6, 1000
+    solver = Restricted(centres=m, method="uniform")
+    plain, scored = (
+        work(solver, n, 2, "float32", n_alphas=r, leave_one_out=r > 1) for r in (1, 10)
+    )
+    assert scored[flop("float32")] == 3 * plain[flop("float32")] == 6 * n * m**2
+    extra = scored[flop("float64")] - plain[flop("float64")]
+    # Predictions by 10 ridges and 1, and what rows weigh in them, for two outputs.
+    assert extra == 11 * (2 * n * m * 2 + 2 * n * m)
+
+
 def test_more_work_for_more():
     """In rows, right-hand sides, ridges, leave-one-out and iterations."""
     rates = Counter(dict.fromkeys(work(PCG(), 100, 1, "float32"), 1.0))
@@ -106,6 +141,25 @@ def test_a_factor_on_disk_is_read_and_written_meanwhile(tmp_path):
     assert counts[DISK] == pytest.approx(8 * 4096**2 * (0.5 + 16 / 6 + 1), rel=0.01)
     free = dict.fromkeys(counts, 0.0)
     assert seconds(counts, free | {DISK: 1.0}) == counts[DISK]
+
+
+def test_the_disk_is_that_of_the_folder(tmp_path, monkeypatch):
+    """Which may be missing still; the folder of temporary files is often in memory."""
+    places = []
+    temporary = tempfile.TemporaryFile
+
+    def noted(dir=None):
+        places.append(dir)
+        return temporary(dir=dir)
+
+    monkeypatch.setattr("kernreg.linalg.probe._DISK_BYTES", 2**16)
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
+    probe = Probe(KernelOperator(NET, points(50)), RIDGE)
+    assert DISK not in probe.rates_for(Cholesky())
+    assert places == []
+    assert probe.rates_for(OutOfCoreCholesky(tmp_path / "not" / "there"))[DISK] > 0
+    assert places == [tmp_path]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rates_are_positive_and_measured_once():
