@@ -395,6 +395,6 @@ class KernelModel(BaseEstimator):
             between = self._operator(X[start:stop], self.X_fit_, self.network_)
             return times_dual(between, self.dual_coef_, self.max_memory)
 
-        result = by_rows(len(X), part)
+        result = by_rows(len(X), part, X, self.dual_coef_)
         result += np.asarray(self.y_mean_, dtype=X.dtype)
         return result

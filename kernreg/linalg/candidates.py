@@ -14,7 +14,7 @@ from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.out_of_core import OutOfCoreCholesky
-from kernreg.linalg.packed import PackedOperator
+from kernreg.linalg.packed import share_bytes
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.precision import product_dtype
 from kernreg.linalg.preconditioners import LowPrecisionCholesky, RPCholesky
@@ -208,7 +208,7 @@ def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
     if alone and np.dtype(dtype) == np.float64 and factor.peak_bytes(n) <= room:
         return PCG(factor, storage="recomputed")
     # Tiles, where they fit beside as large a preconditioner, are worth more than a larger rank.
-    share = room // 2 if PackedOperator.bytes_for(n, dtype) <= room // 2 else room
+    share = room // 2 if share_bytes(n, dtype) <= room // 2 else room
 
     def bounded(rank: int) -> RPCholesky:
         return RPCholesky(max_bytes=24 * n * rank)  # see rank_limit

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,21 +15,16 @@ from torch import Tensor
 
 from kernreg import distributed as job
 from kernreg.exceptions import DistributedError
+from kernreg.linalg.agreement import require_same
 from kernreg.linalg.budget import PANEL_BYTES
-from kernreg.linalg.factored import symmetric_order
 from kernreg.linalg.inputs import KINDS
-from kernreg.linalg.packed import PackedPanels
+from kernreg.linalg.packed import PackedPanels, share_bytes, shares
 from kernreg.linalg.panels import add_panel, full_precision, new_panel
-from kernreg.linalg.preconditioners.lowrank import as_array
 from kernreg.linalg.store import TileStore
 
 __all__ = ["DistributedOperator", "led", "write_store"]
 
 Result = TypeVar("Result")
-
-# Rows that stand for all of the matrix, and how far their float32 entries may be apart between
-# processors, of the largest.
-_PROBES, _SAME = 4, 1e-3
 
 
 class _Member:
@@ -45,11 +38,8 @@ class _Member:
         # Whether all processes have left, each with an error.
         self.over = self.warned = False
         self.kept: PackedPanels | None = None
-        self.count = n = operator.shape[0]
-        size = job.processes()
-        ends = [round(n * math.sqrt(k / size)) for k in range(size + 1)]
-        self.bounds = list(itertools.pairwise(ends))
-        self.rows_of = self.bounds[job.rank()]
+        self.count = operator.shape[0]
+        self.rows_of = shares(self.count)[job.rank()]
 
     def operator(self, dtype: np.dtype[Any]) -> Any:
         """The operator in another type."""
@@ -85,6 +75,8 @@ class _Member:
         """What the own rows, and by symmetry the columns of theirs, give to ``lines @ K``."""
         if self.kept is not None and self.kept.dtype == operator.dtype:
             return self.kept.times(lines)
+        if hasattr(operator, "lower_times"):
+            return torch.from_numpy(operator.lower_times(lines, self.rows_of))
         kind = torch.promote_types(KINDS[operator.dtype.name], torch.from_numpy(lines).dtype)
         source = torch.from_numpy(lines).to(operator.device, kind)
         result = torch.zeros_like(source)
@@ -194,7 +186,7 @@ class DistributedOperator:
 
     def kept_bytes(self) -> int:
         """Bytes that :meth:`keep` takes in the process that keeps most."""
-        return self.dtype.itemsize * max(map(PackedPanels.numbers, self._member.bounds))
+        return share_bytes(self.shape[0], self.dtype)
 
     def over_rows(self, work: Any, arguments: tuple[Any, ...], joined: bool, callback: Any) -> Any:
         """See :func:`kernreg.linalg.parts.over_rows`."""
@@ -250,20 +242,6 @@ class DistributedOperator:
         return str(self._own.fingerprint())
 
 
-def _require_same(operator: Any) -> None:
-    """Raise DistributedError, in every process, unless some rows are the same in all of them."""
-    n = symmetric_order(operator)
-    job.agree(what=f"has a kernel matrix of {n} rows in {operator.dtype}")
-    own = as_array(operator.rows(np.unique(np.linspace(0, n - 1, _PROBES).astype(np.int64))))
-    first, error = job.tell(own), None
-    if np.abs(own - first).max() > _SAME * np.abs(first).max():
-        error = DistributedError(
-            f"rank {job.rank()} has another network or other data than rank 0: run the same "
-            "program on the same data everywhere."
-        )
-    job.agree(error)
-
-
 def led(operator: Any, work: Callable[[Any], Result]) -> Result:
     """``work(operator)``, which rank 0 runs while all processes evaluate the kernel for it.
 
@@ -302,7 +280,7 @@ def led(operator: Any, work: Callable[[Any], Result]) -> Result:
     """
     if not job.is_distributed():
         return work(operator)
-    _require_same(operator)
+    require_same(operator)
     member = _Member(operator)
     if job.rank():
         result: Result = member.serve()
@@ -365,21 +343,28 @@ def write_store(
     written, error, position = 0, None, 0
     try:
         store = create()
-        places = store.tiles()
-
-        def queue() -> Iterator[tuple[int, int]]:
-            nonlocal position
-            for position in job.handed_out(len(places)):
-                yield places[position]
-
-        def after(step: int, count: int) -> None:
-            if callback is not None:
-                callback(position + 1, count)
-
-        written = store.write(operator, after, queue())
     except Exception as found:
         error = found
     job.agree(error, f"writes a store of {operator.shape} entries")
+    places = store.tiles()
+
+    def queue(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+        nonlocal position
+        for position in numbers:
+            yield places[position]
+
+    def after(step: int, count: int) -> None:
+        if callback is not None:
+            callback(position + 1, count)
+
+    try:
+        with job.handed_out(len(places)) as numbers:
+            written = store.write(operator, after, queue(numbers))
+    except DistributedError:
+        raise
+    except Exception as found:
+        error = found
+    job.agree(error)
     count = torch.tensor([written])
     job.total(count)
     return store, int(job.tell(int(count)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from kernreg.backends import bind
 from kernreg.backends.base import CPU, Bound, Fused, Part, Request
 from kernreg.exceptions import InvalidInputError
+from kernreg.linalg.fingerprint import Side, fingerprint
 from kernreg.linalg.inputs import (
     as_output,
     as_rows,
@@ -161,14 +161,12 @@ class KernelOperator(Parts, Products):
         NetworkError
             If a Python function in the network has no importable name.
         """
-        digest = hashlib.sha256()
+        return fingerprint(self.settings(), _side(self._X1), _side(self._X2))
+
+    def settings(self) -> str:
+        """Network, kernel and the options that change entries by more than rounding, as JSON."""
         settings = {k: self._options[k] for k in ("exact", "precision")}
-        digest.update(json.dumps([to_json(self.net), self.kernel, settings]).encode())
-        for X in (self._X1, self._X2):
-            digest.update(b"none" if X is None else f"{X.dtype} {tuple(X.shape)}".encode())
-            for part in () if X is None else X.split(_HASHED_ROWS):
-                digest.update(part.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return json.dumps([to_json(self.net), self.kernel, settings])
 
     def _bind(self, X1: Tensor, X2: Tensor | None) -> tuple[str, Bound]:
         options = self._options
@@ -358,3 +356,11 @@ class KernelOperator(Parts, Products):
     def _outward(self, values: Tensor) -> Any:
         """A result in the kind that the data came in."""
         return values if self._tensors else values.cpu().numpy()
+
+
+def _side(X: Tensor | None) -> Side:
+    """Rows or columns as :func:`fingerprint` takes them."""
+    if X is None:
+        return None
+    blocks = (block.cpu().numpy() for block in X.split(_HASHED_ROWS))
+    return f"{X.dtype} {tuple(X.shape)}", blocks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernreg.distributed import processes
 from kernreg.linalg.factored import symmetric_order
 from kernreg.linalg.panels import (
     add_panel,
@@ -18,7 +21,7 @@ from kernreg.linalg.panels import (
     require_finite,
 )
 
-__all__ = ["PackedOperator", "PackedPanels", "keep", "kept_bytes"]
+__all__ = ["PackedOperator", "PackedPanels", "keep", "kept_bytes", "share_bytes", "shares"]
 
 _BLOCK = 512
 
@@ -180,3 +183,26 @@ def kept_bytes(operator: Any) -> int:
     if hasattr(operator, "kept_bytes"):
         return int(operator.kept_bytes())
     return PackedOperator.bytes_for(operator.shape[0], operator.dtype)
+
+
+def shares(n: int) -> list[tuple[int, int]]:
+    """Rows of the lower half that each process of the job sees to: as many entries for each.
+
+    Examples
+    --------
+    >>> shares(100)
+    [(0, 100)]
+    """
+    size = processes()
+    return list(itertools.pairwise(round(n * math.sqrt(k / size)) for k in range(size + 1)))
+
+
+def share_bytes(n: int, dtype: Any) -> int:
+    """Bytes of a kept matrix of order n in the process that keeps most of it.
+
+    Examples
+    --------
+    >>> share_bytes(1024, "float32") == PackedOperator.bytes_for(1024, "float32")
+    True
+    """
+    return np.dtype(dtype).itemsize * max(map(PackedPanels.numbers, shares(n)))

@@ -64,8 +64,19 @@ class Parts(ABC):
     for the other rows. So solvers that never see the whole matrix can run where it has 1e7 rows.
     """
 
+    kernel: str
     symmetric: bool
     shape: tuple[int, int]
+
+    @abstractmethod
+    def settings(self) -> str:
+        """Network, kernel and the options that change entries by more than rounding, as JSON.
+
+        Raises
+        ------
+        NetworkError
+            If a Python function in the network has no importable name.
+        """
 
     @abstractmethod
     def _points(self, index: Rows) -> Any:

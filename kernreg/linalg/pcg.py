@@ -18,7 +18,7 @@ from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
-from kernreg.linalg.packed import PackedOperator, keep, kept_bytes
+from kernreg.linalg.packed import keep, kept_bytes, share_bytes
 from kernreg.linalg.precision import smallest_ridge
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import ridge_profile
@@ -158,7 +158,7 @@ class PCG:
     def _kept_bytes(self, n: int, dtype: Any) -> int:
         if self.storage == "recomputed":
             return 0
-        size = PackedOperator.bytes_for(n, dtype)
+        size = share_bytes(n, dtype)
         return 0 if self.storage == "auto" and size > self._limit() else size
 
     def _limit(self, device: Any = None) -> int:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from kernreg.exceptions import StoreError
 from kernreg.linalg.tile_array import TileArray
 
-__all__ = ["compare"]
+__all__ = ["TOLERANCE", "compare"]
 
-# How far two evaluations of an entry may differ, over sqrt(K_ii K_jj).
-_TOLERANCE = {"float64": 1e-9, "float32": 4e-5, "bfloat16": 2.0**-7}
+TOLERANCE = {"float64": 1e-9, "float32": 4e-5, "bfloat16": 2.0**-7}
+"""How far two evaluations of an entry may differ, over sqrt(K_ii K_jj)."""
+
 _SIDE = 16
 
 
@@ -33,7 +34,7 @@ def compare(
     """
     if operator.dtype != store.entries:
         operator = operator.astype(store.entries)
-    tolerance = _TOLERANCE[store.dtype]
+    tolerance = TOLERANCE[store.dtype]
     if store.symmetric:
         expected = np.asarray(operator.diagonal())
         _require_close(store, diagonal, expected, tolerance * np.abs(expected), "diagonal")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.inputs import check_network, common_dtype, kernel_names
+from kernreg.linalg.budget import PANEL_BYTES
+from kernreg.linalg.fingerprint import fingerprint
+from kernreg.linalg.inputs import KINDS, check_network, common_dtype, kernel_names
 from kernreg.linalg.operator import KernelOperator
 from kernreg.linalg.parts import Parts, Rows, row_numbers
 from kernreg.linalg.sources import as_source, chosen_rows
@@ -16,8 +19,11 @@ from kernreg.nn import Layer
 
 __all__ = ["StreamedOperator"]
 
-_ROWS = 2**16
-_TILE = 2**13
+# Rows that are read at once: as many as take this share of a panel's memory, within bounds. A
+# product reads the data once for each so many rows.
+_SHARE, _FEWEST, _MOST = 4, 2**10, 2**16
+# Reads that are kept: the rows of a part, and those that all parts of a loop have in common.
+_HELD = 2
 
 
 class StreamedOperator(Parts):
@@ -42,6 +48,8 @@ class StreamedOperator(Parts):
         ``(n, n)``.
     dtype : dtype
         Of the entries.
+    n_features : int
+        Numbers per row of the data.
 
     Raises
     ------
@@ -51,7 +59,7 @@ class StreamedOperator(Parts):
     Notes
     -----
     For :class:`Restricted` and :class:`SketchAndProject`, which take a matrix in parts. Memory is
-    that of the rows of a part.
+    that of the rows of the last two parts; so rows that many parts have in common are read once.
 
     Examples
     --------
@@ -63,6 +71,7 @@ class StreamedOperator(Parts):
     """
 
     symmetric = True
+    fused = False
 
     def __init__(
         self,
@@ -80,53 +89,143 @@ class StreamedOperator(Parts):
         self.dtype = common_dtype(self.source.dtype if dtype is None else dtype)
         self._options = options
         self.shape = (self.source.shape[0], self.source.shape[0])
-        first = self._between(self._points(slice(0, 1)), None)
-        self.device = first.device
+        self.n_features = self.source.shape[1]
+        self._height = max(_FEWEST, min(_MOST, PANEL_BYTES // (_SHARE * 8 * self.n_features)))
+        self._held: dict[Any, NDArray[Any]] = {}
+        self._first = self._between(self._points(slice(0, 1)), None)
+        self.device = self._first.device
+
+    def __repr__(self) -> str:
+        n = self.shape[0]
+        return f"<StreamedOperator {self.kernel} {n} x {n} {self.dtype.name}>"
+
+    def settings(self) -> str:
+        """Network, kernel and the options that change entries by more than rounding, as JSON."""
+        return self._first.settings()
+
+    def fingerprint(self) -> str:
+        """That of a :class:`KernelOperator` on the same rows, by one pass over them."""
+        header = f"{KINDS[self.source.dtype.name]} {self.source.shape}"
+        return fingerprint(self.settings(), (header, map(self._points, self._slices(0))), None)
 
     def diagonal(self) -> NDArray[Any]:
         """The kernel of each row with itself, by one pass over the rows."""
-        n = self.shape[0]
-        starts = range(0, n, _ROWS)
-        return np.concatenate([self.take(slice(i, min(i + _ROWS, n))).diagonal() for i in starts])
+        return np.concatenate([self.take(rows).diagonal() for rows in self._slices(0)])
 
     def rows(self, index: ArrayLike) -> NDArray[Any]:
         """Whole rows by number, of shape (m, n), by one pass over the data."""
         numbers, n = row_numbers(index, self.shape[0]), self.shape[0]
         out = np.empty((len(numbers), n), dtype=self.dtype)
-        for i in range(0, n, _ROWS):
-            columns = slice(i, min(i + _ROWS, n))
+        for columns in self._slices(0):
             out[:, columns] = self.part(numbers, columns)
         return out
+
+    def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
+        """A rectangular part of the matrix; slices have no step."""
+        return self.part(rows, cols, out)
+
+    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
+        """Rows ``[i0, i1)`` up to and including the block on the diagonal."""
+        out = np.empty((i1 - i0, i1), dtype=self.dtype) if out is None else out
+        own = self._points(slice(i0, i1))
+        for columns in self._slices(0, i0):
+            self._between(own, self._points(columns)).to_dense(out[:, columns])
+        self._between(own, None).to_dense(out[:, i0:])
+        return out
+
+    def to_dense(self, out: Any = None) -> Any:
+        """The whole matrix."""
+        return self.tile(slice(None), slice(None), out)
 
     def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
         """Product with a vector or matrix of shape (n, t), in the wider of both types.
 
-        Each pair of rows is evaluated once; the data are read ``n / 8192`` times, half of them.
+        Each pair of rows is evaluated once; half the data are read for each 1,024 to 65,536 rows,
+        as many as take 16 MiB.
         """
         n = self.shape[0]
         if V.ndim not in (1, 2) or len(V) != n:
             raise InvalidInputError(
                 f"operands do not fit: {n} x {n} operator and an array of shape {V.shape}."
             )
-        kind = np.result_type(self.dtype, V.dtype)
-        source = V.reshape(n, -1).astype(kind, copy=False)
+        product = self.lower_times(np.ascontiguousarray(V.reshape(n, -1).T), (0, n))
+        return np.ascontiguousarray(product.T).reshape(V.shape)
+
+    def lower_times(self, lines: NDArray[Any], rows: tuple[int, int]) -> NDArray[Any]:
+        """What some rows of the lower half, and by symmetry their columns, give to ``lines @ K``.
+
+        Parameters
+        ----------
+        lines : ndarray of shape (t, n)
+            The operand.
+        rows : tuple of int
+            ``(start, stop)``.
+
+        Returns
+        -------
+        ndarray of shape (t, n)
+        """
+        source = lines.astype(np.result_type(self.dtype, lines.dtype), copy=False)
         result = np.zeros_like(source)
-        for i in range(0, n, _TILE):
-            rows = slice(i, min(i + _TILE, n))
-            for j in range(0, i + 1, _TILE):
-                columns = slice(j, min(j + _TILE, n))
-                tile = self.part(rows, columns).astype(kind, copy=False)
-                result[rows] += tile @ source[columns]
-                if j < i:
-                    result[columns] += tile.T @ source[rows]
-        return result.reshape(V.shape)
+        for own in self._slices(*rows):
+            points = self._points(own)
+            for other in self._slices(0, own.start):
+                _add(self._between(points, self._points(other)), own, other, source, result)
+            _add(self._between(points, None), own, own, source, result)
+        return result
 
     def astype(self, dtype: DTypeLike) -> StreamedOperator:
-        """The same operator with entries of another floating type."""
+        """The same operator with entries of another floating type, or itself."""
+        if np.dtype(dtype) == self.dtype:
+            return self
         return StreamedOperator(self.net, self.source, self.kernel, dtype=dtype, **self._options)
 
+    def _slices(self, start: int, stop: int | None = None) -> Iterator[slice]:
+        """Rows ``[start, stop)``, all from ``start`` on if it is left out, as they are read."""
+        stop = self.shape[0] if stop is None else stop
+        for i in range(start, stop, self._height):
+            yield slice(i, min(i + self._height, stop))
+
     def _points(self, index: Rows) -> NDArray[Any]:
-        return chosen_rows(self.source, index if isinstance(index, slice) else np.asarray(index))
+        if isinstance(index, slice):
+            key: Any = index.indices(self.shape[0])
+        else:
+            index = np.asarray(index)
+            key = index.tobytes()
+        found = self._held.pop(key, None)
+        if found is None:
+            if len(self._held) == _HELD:
+                del self._held[next(iter(self._held))]
+            found = chosen_rows(self.source, index)
+        self._held[key] = found
+        return found
 
     def _between(self, X1: Any, X2: Any) -> KernelOperator:
         return KernelOperator(self.net, X1, X2, self.kernel, dtype=self.dtype, **self._options)
+
+
+def _add(
+    block: KernelOperator,
+    rows: slice,
+    columns: slice,
+    source: NDArray[Any],
+    result: NDArray[Any],
+) -> None:
+    """Add to ``result`` what a block and its mirror image give to ``source @ K``, tile by tile.
+
+    Of a symmetric block, which is its own mirror image, the lower half is evaluated.
+    """
+    height, width = block.shape
+    copied = 0 if block.dtype == source.dtype else source.dtype.itemsize
+    step = max(1, PANEL_BYTES // (height * (block.dtype.itemsize + copied)))
+    buffer = np.empty(height * min(step, width), dtype=block.dtype)
+    for a in range(0, width, step):
+        b = min(a + step, width)
+        # A tile of a symmetric block begins with a square that is on the diagonal.
+        top, square = (a, b - a) if block.symmetric else (0, 0)
+        tile = buffer[: (height - top) * (b - a)].reshape(height - top, b - a)
+        block.tile(slice(top, height), slice(a, b), tile)
+        tile = tile.astype(source.dtype, copy=False)
+        i, j = slice(rows.start + top, rows.stop), slice(columns.start + a, columns.start + b)
+        result[:, i] += source[:, j] @ tile.T
+        result[:, j] += source[:, i][:, square:] @ tile[square:]

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
 from kernreg import KernelOperator, KernelRegressor, distributed, nn
-from kernreg.exceptions import DistributedError, InvalidInputError, NotPositiveDefiniteError
+from kernreg.distributed.job import current
+from kernreg.exceptions import (
+    DistributedError,
+    InvalidInputError,
+    NotPositiveDefiniteError,
+    StoreError,
+)
 from kernreg.linalg import (
     PCG,
     Nystrom,
     Restricted,
     SketchAndProject,
+    StreamedOperator,
     led,
     top_eigenvalues,
     write_store,
@@ -25,6 +34,7 @@ from kernreg.linalg import (
 
 N, RIDGE = 600, 1e-4
 NET = nn.mlp(depth=2, b_std=0.1)
+NAMELESS = nn.serial(nn.Dense(), nn.Elementwise(lambda x: torch.exp(-x * x)), nn.Dense())
 SOLVERS = {
     "kept": PCG(storage="packed", tol=1e-9),
     "evaluated": PCG(storage="recomputed", tol=1e-9),
@@ -32,6 +42,9 @@ SOLVERS = {
     "restricted": Restricted(centres=N, chunk=100),
     "Nystrom": PCG(Nystrom(rank=100), storage="packed", tol=1e-9),
 }
+
+# Seconds, in tasks where it counts.
+SILENCES = {"frozen": 4.0, "busy": 3.0, "store_killed": 3.0}
 
 
 def problem():
@@ -42,15 +55,15 @@ def problem():
 
 
 class Doomed(KernelOperator):
-    """An operator that does something bad when it evaluates its ``calls``-th panel."""
+    """An operator that does something bad when it evaluates its ``calls``-th tile or panel."""
 
     calls = sys.maxsize
 
-    def lower_panel(self, i0, i1, out=None):
+    def tile(self, rows, cols, out=None):
         self.calls -= 1
         if not self.calls:
             self.fate()
-        return super().lower_panel(i0, i1, out)
+        return super().tile(rows, cols, out)
 
 
 def doomed(rank, fate, calls=12):
@@ -77,6 +90,8 @@ def agreement(folder):
                 # Its answer is that of float32 entries.
                 continue
             found[f"{name} {dtype}"] = solve(operator, solver).value
+    for name in ("kept", "evaluated", "sketch", "restricted"):
+        found[f"{name} streamed"] = solve(StreamedOperator(NET, X), SOLVERS[name]).value
     operator = KernelOperator(NET, X)
     found["rows"] = led(operator, lambda K: K.rows([5, 0, 599, 7, 7]))
     found["bytes"] = led(operator, lambda K: K.kept_bytes())
@@ -93,12 +108,55 @@ def store(folder):
     (folder / f"{distributed.rank()}.txt").write_text(str(written))
 
 
+def raise_(error):
+    raise error
+
+
+def _doomed_store(folder, operator):
+    """Rank 1 cannot write all its tiles; rank 0 would need half a minute for them."""
+    (folder / f"{distributed.rank()}.pid").write_text(str(current().child))
+    steps, text = [], ""
+
+    def after(step, count):
+        steps.append(step)
+        time.sleep(0.0 if distributed.rank() else 0.5)
+
+    try:
+        write_store(folder / "store", operator, tile=64, callback=after)
+    except (DistributedError, InvalidInputError, StoreError) as error:
+        text = f"{type(error).__name__}: {error}"
+    with open(folder / f"{distributed.rank()}.txt", "a") as file:
+        file.write(f"{len(steps)} {text}\n")
+
+
+def store_error(folder):
+    """A tile store that rank 1 cannot write, then one of other data; work succeeds after both."""
+    for operator in (
+        doomed(1, lambda: raise_(InvalidInputError("bad tile")), 3),
+        KernelOperator(NET, problem()[0] + distributed.rank()),
+    ):
+        _doomed_store(folder, operator)
+    assert solve(doomed(0, None, -1)).ok
+
+
+def store_killed(folder):
+    """Rank 1 is killed while a tile store is written."""
+    _doomed_store(folder, doomed(1, _kill, 3))
+
+
+def busy(folder):
+    """Rank 0 computes for three silences and holds Python's lock, as LAPACK under SciPy does."""
+    led(doomed(0, None, -1), lambda K: ctypes.PyDLL(None).sleep(9))
+
+
 def errors(folder):
     """Errors of one process, with work that succeeds after each."""
-
-    def raise_(error):
-        raise error
-
+    rank = distributed.rank()
+    X = problem()[0]
+    # Beside the entries of one large row, those of any other are rounding.
+    large = np.concatenate([X[:-1], 1e6 * X[-1:]])
+    other = large.copy()
+    other[7] += 1e-3
     attempts = {
         "operator of 1": lambda: solve(doomed(1, lambda: raise_(InvalidInputError("bad tile")))),
         "callback of 0": lambda: solve(doomed(0, None, -1), callback=lambda now: 1 / 0),
@@ -106,10 +164,14 @@ def errors(folder):
         "rows": lambda: distributed.by_rows(
             10, lambda start, stop: np.zeros(5) if start == 0 else raise_(OSError("no disk"))
         ),
-        "data": lambda: solve(KernelOperator(NET, problem()[0] + distributed.rank())),
-        "number of rows": lambda: solve(
-            KernelOperator(NET, problem()[0][: N - distributed.rank()])
-        ),
+        # Processors prepare data differently: that is rounding.
+        "rounding": lambda: led(KernelOperator(NET, X * (1 + 1e-14 * rank)), lambda K: K.shape),
+        "function without a name": lambda: led(KernelOperator(NAMELESS, X[:20]), lambda K: K.shape),
+        "inputs": lambda: distributed.by_rows(10, lambda i, j: np.zeros(j - i), X + rank),
+        "data": lambda: solve(KernelOperator(NET, X + rank)),
+        "data beside a large row": lambda: solve(KernelOperator(NET, other if rank else large)),
+        "number of rows": lambda: solve(KernelOperator(NET, X[: N - rank])),
+        "network": lambda: solve(KernelOperator(nn.mlp(depth=2, b_std=0.1 + 1e-12 * rank), X)),
     }
     lines = []
     for name, attempt in attempts.items():
@@ -166,7 +228,7 @@ def member(environment, task, folder):
         os.dup2(file.fileno(), 2)
     code = 0
     try:
-        distributed.initialize(silence=4.0 if task == "frozen" else 20.0)
+        distributed.initialize(silence=SILENCES.get(task, 20.0))
         globals()[task](folder)
     except Exception:
         sys.excepthook(*sys.exc_info())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import signal
 import socket
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from kernreg import KernelOperator, KernelRegressor, distributed
@@ -135,9 +138,49 @@ def test_an_error_in_one_process_reaches_all_and_the_job_can_go_on(tmp_path):
     assert first["rows"] == f"{lost} 1 failed with OSError: no disk"
     assert second["rows"] == "OSError: no disk"
     for found in (first, second):
-        assert "rank 1 has another network or other data" in found["data"]
+        assert not {"rounding", "function without a name"} & set(found)
+        assert "rank 0 computes 10 rows of inputs" in found["inputs"]
+        assert "rank 1 has other data than rank 0 (first seen in row 0)" in found["data"]
+        assert "(first seen in row 7)" in found["data beside a large row"]
+        assert "rank 0 has a kernel matrix of 600 rows in float64 by network" in found["network"]
         assert "600 rows" in found["number of rows"]
         assert "599 rows" in found["number of rows"]
+
+
+@pytest.mark.parametrize(
+    ("fate", "code", "found"),
+    [
+        (
+            "store_error",
+            0,
+            [
+                "rank 1 failed with InvalidInputError: bad tile",
+                "rank 1 failed with StoreError: .* other data",
+            ],
+        ),
+        ("store_killed", 1, ["rank 1 has given no sign of life for 3 seconds"]),
+    ],
+)
+def test_a_lost_writer_of_a_store_stops_the_other(fate, code, found, tmp_path):
+    pytest.importorskip("zarr")
+    codes, texts = Job(fate, 2, tmp_path).end(0)
+    assert codes == [code], texts
+    lines = (tmp_path / "0.txt").read_text().splitlines()
+    for line, message in zip(lines, found, strict=True):
+        count, error = line.split(" ", 1)
+        assert re.match(f"DistributedError: {message}", error)
+        # Half a second for each of the 55 tiles; a silence and two signs of life take ten of them.
+        assert int(count) < 27
+    # What gives the signs of life of a process ends with it, or at the next one.
+    children = [int((tmp_path / f"{rank}.pid").read_text()) for rank in (0, 1)]
+    end = time.monotonic() + 30
+    while any(map(psutil.pid_exists, children)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_process_that_holds_the_lock_of_python_lives(tmp_path):
+    run("busy", 2, tmp_path)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -242,3 +242,16 @@ class TestGpu:
         for solver in ("cholesky", "eigh"):
             chosen = plan(1000, 10, device="cuda", solver=solver, max_memory="70MB")
             assert chosen.budget_bytes == 7 * 10**7
+
+
+def test_a_job_keeps_shares_of_a_matrix_that_one_process_cannot_keep(monkeypatch):
+    problem, budget = (20_000, 9, 1, "float32"), 10**9
+    assert not bounded_pcg(*problem, budget).keeps(20_000, "float32")
+    for module in ("packed", "candidates"):
+        monkeypatch.setattr(f"kernreg.linalg.{module}.processes", lambda: 4)
+    solver = bounded_pcg(*problem, budget)
+    assert solver.keeps(20_000, "float32")
+    # More than a quarter of the triangle, less than half of it.
+    kept = solver.peak_bytes(20_000, 1, "float32") - solver.preconditioner.peak_bytes(20_000)
+    assert 4 * 20_000**2 / 8 <= kept <= 4 * 20_000**2 / 4
+    assert solver.peak_bytes(20_000, 1, "float32") <= budget

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from kernreg import KernelOperator, nn
 from kernreg.exceptions import BackendError, InvalidInputError
-from kernreg.linalg import ParquetRows, RowSource, StreamedOperator
+from kernreg.linalg import PCG, ParquetRows, Restricted, RowSource, StreamedOperator
+from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.parts import _meetings, row_numbers
 from kernreg.linalg.sources import ArrayRows, chosen_rows
 from tests.contracts.solver import gaussian_points
@@ -32,6 +33,13 @@ def parquet(points, tmp_path):
     frame = pd.DataFrame(points, columns=list("abcd"))
     frame.assign(name="text", k=np.arange(N)).to_parquet(path, row_group_size=37)
     return path
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    """Reads of 40 rows, tiles of 40 x 7."""
+    for name, value in {"_FEWEST": 40, "_MOST": 40, "PANEL_BYTES": 8 * 40 * 7}.items():
+        monkeypatch.setattr(f"kernreg.linalg.streamed.{name}", value)
 
 
 class TestParts:
@@ -115,15 +123,59 @@ class TestStreamed:
         np.testing.assert_allclose(K @ V[:, 0], dense @ V[:, 0], atol=1e-10 * np.abs(dense).sum())
         assert K.astype("float32").part([0], [1]).dtype == np.float32
 
-    def test_product_over_many_tiles(self, points, monkeypatch):
-        monkeypatch.setattr("kernreg.linalg.streamed._TILE", 50)
-        monkeypatch.setattr("kernreg.linalg.streamed._ROWS", 40)
-        K, dense = StreamedOperator(NET, points), KernelOperator(NET, points).to_dense()
-        V = gaussian_points(N, 3)
+    @pytest.mark.parametrize("net", [NET, DROPPED])
+    def test_all_over_many_reads_and_tiles(self, net, points, few_rows):
+        K, memory = StreamedOperator(net, points), KernelOperator(net, points)
+        dense, V = memory.to_dense(), gaussian_points(N, 3)
         bound = 1e-10 * np.abs(dense).sum()
         np.testing.assert_allclose(K @ V, dense @ V, atol=bound)
+        parts = [K.lower_times(np.ascontiguousarray(V.T), rows) for rows in ((0, 55), (55, N))]
+        np.testing.assert_allclose(sum(parts).T, dense @ V, atol=bound)
         np.testing.assert_allclose(K.rows([3]), dense[[3]], atol=bound)
         np.testing.assert_allclose(K.diagonal(), dense.diagonal(), rtol=1e-10)
+        np.testing.assert_allclose(K.to_dense(), dense, rtol=1e-10)
+        np.testing.assert_allclose(K.lower_panel(50, 125), dense[50:125, :125], rtol=1e-10)
+        tile = K.tile(slice(60, 129), slice(3, 70))
+        np.testing.assert_allclose(tile, dense[60:129, 3:70], rtol=1e-10)
+        assert K.fingerprint() == memory.fingerprint()
+        assert K.fingerprint() != StreamedOperator(net, points[:-1]).fingerprint()
+
+    def test_tiles_of_a_product_are_no_larger_than_a_panel(self, monkeypatch):
+        n, sizes, tile = 4000, [], KernelOperator.tile
+
+        def noted(self, rows, cols, out=None):
+            sizes.append((rows.stop - rows.start) * (cols.stop - cols.start))
+            return tile(self, rows, cols, out)
+
+        K = StreamedOperator(NET, gaussian_points(n, 3))
+        monkeypatch.setattr(KernelOperator, "tile", noted)
+        K @ np.ones(n)
+        assert 8 * max(sizes) <= PANEL_BYTES
+        # The lower half, and the upper one of the square with which each of its tiles begins.
+        assert n * n / 2 < sum(sizes) <= n * (n + max(sizes) / n) / 2 * (1 + 1e-12)
+
+    def test_rows_that_parts_have_in_common_are_read_once(self, points, parquet, monkeypatch):
+        source = ParquetRows(parquet, list("abcd"), dtype="float64")
+        read, groups = source._file.read_row_group, []
+        monkeypatch.setattr(
+            source._file, "read_row_group", lambda k, **how: groups.append(k) or read(k, **how)
+        )
+        K = StreamedOperator(NET, source)
+        solver = Restricted(centres=50, method="uniform", chunk=20)
+        solver.solve(solver.init(K, 0.1), points[:, :1])
+        # The first row, the centres, and two passes over four groups.
+        assert len(groups) <= 1 + 4 + 2 * 4
+        groups.clear()
+        block = np.arange(0, N, 3)
+        for start in range(0, N, 10):
+            K.part(slice(start, start + 10), block)
+        assert len(groups) <= 2 * 4
+
+    @pytest.mark.parametrize("storage", ["auto", "packed", "recomputed"])
+    def test_conjugate_gradients_keep_it_or_not(self, storage, points):
+        solver, V = PCG(storage=storage, tol=1e-10), gaussian_points(N, 2)
+        K = StreamedOperator(NET, points)
+        assert solver.solve(solver.init(K, 1.0), V).ok
 
     def test_wrong_operand(self, points):
         with pytest.raises(InvalidInputError, match="do not fit"):
