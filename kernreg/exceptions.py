@@ -18,6 +18,7 @@ __all__ = [
     "MemoryBudgetError",
     "ModelFileError",
     "NetworkError",
+    "NotConvergedError",
     "NotPositiveDefiniteError",
     "StoreError",
 ]
@@ -41,6 +42,10 @@ class BackendError(KernregError, NotImplementedError):
 
 class MemoryBudgetError(KernregError, MemoryError):
     """The work does not fit the memory budget; raised before it starts."""
+
+
+class NotConvergedError(KernregError, ArithmeticError):
+    """An iteration ended before it had what was asked for, and has nothing to return instead."""
 
 
 class NotPositiveDefiniteError(KernregError, ArithmeticError):

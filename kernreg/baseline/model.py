@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +17,7 @@ from kernreg.baseline.scaling import Kind, Scaler
 from kernreg.datasets import Column, Dataset, Encoder, features_for
 from kernreg.datasets.dataset import Task
 from kernreg.exceptions import InvalidInputError, ModelFileError
+from kernreg.linalg.disk import atomic
 
 __all__ = ["TableModel", "fit_model"]
 
@@ -83,22 +83,19 @@ class TableModel:
         target = Path(path)
         if not target.parent.is_dir():
             raise FileNotFoundError(f"Cannot save to {target}: there is no folder {target.parent}.")
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
         try:
-            self.estimator.save(draft)
-            with safe_open(draft, framework="numpy") as file:
-                metadata = dict(file.metadata()) | {_KEY: json.dumps(self._state())}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            mode = draft.stat().st_mode
-            save_file(arrays, draft, metadata=metadata)
-            draft.chmod(mode)
-            os.replace(draft, target)
+            with atomic(target) as draft:
+                self.estimator.save(draft)
+                with safe_open(draft, framework="numpy") as file:
+                    metadata = dict(file.metadata()) | {_KEY: json.dumps(self._state())}
+                    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                mode = draft.stat().st_mode
+                save_file(arrays, draft, metadata=metadata)
+                draft.chmod(mode)
         except (OSError, SafetensorError) as error:
             cause = error.__cause__ or error  # the estimator's message names the draft
             reason = getattr(cause, "strerror", None) or cause
             raise OSError(f"Cannot save to {target}: {reason}. Nothing was written.") from error
-        finally:
-            draft.unlink(missing_ok=True)
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -281,9 +280,7 @@ def _check_writable(path: Path, option: str = "--out") -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
+    from kernreg.linalg.disk import atomic
+
+    with atomic(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

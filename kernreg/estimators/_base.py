@@ -26,6 +26,7 @@ from kernreg.estimators._duplicates import merge_equal_rows
 from kernreg.estimators._explain import Explanation
 from kernreg.estimators._predict import times_dual
 from kernreg.estimators._progress import progress
+from kernreg.estimators._ridge import ridge_unit, smallest_ridge
 from kernreg.estimators._solve import (
     as_read,
     chosen_solver,
@@ -147,7 +148,8 @@ class KernelModel(BaseEstimator):
             Targets or labels; only their number matters, one if left out.
         seconds : bool, default=True
             Predict times, by some seconds of measurements on a part of the rows; without it
-            only the shape and type of the data matter, and nothing is computed.
+            only the shape and type of the data matter, and nothing is computed but, where alpha
+            is absolute, the diagonal of the kernel.
 
         Returns
         -------
@@ -172,7 +174,8 @@ class KernelModel(BaseEstimator):
         n_targets = 1 if y is None else self._count_targets(y)
         found: Plan | MemoryBudgetError
         try:
-            found = self._plan(X, n_targets, self._probe(X) if seconds else None)
+            probe = self._probe(X) if seconds else None
+            found = self._plan(X, n_targets, np.ones(len(X)), probe)
         except MemoryBudgetError as error:
             found = error
         return Explanation(
@@ -270,8 +273,8 @@ class KernelModel(BaseEstimator):
     def _probe(self, X: NDArray[Any]) -> Probe:
         """Measurements on the kernel of some rows, made when they are needed."""
         operator = self._operator(X)
-        ridge = float(self._alphas()[0]) * self._ridge_unit(operator, np.ones(len(X)))
-        return Probe(operator, ridge)
+        unit = ridge_unit(self.alpha_scale, operator, np.ones(len(X)))
+        return Probe(operator, float(self._alphas()[0]) * unit)
 
     def _operator(
         self, X: NDArray[Any], X2: NDArray[Any] | None = None, network: nn.Layer | None = None
@@ -287,7 +290,14 @@ class KernelModel(BaseEstimator):
             precision=self.precision,
         )
 
-    def _plan(self, X: NDArray[Any], n_targets: int, probe: Probe | None = None) -> Plan:
+    def _plan(
+        self,
+        X: NDArray[Any],
+        n_targets: int,
+        weights: NDArray[np.float64],
+        probe: Probe | None = None,
+    ) -> Plan:
+        alphas = self._alphas()
         return plan(
             X.shape[0],
             X.shape[1],
@@ -295,10 +305,12 @@ class KernelModel(BaseEstimator):
             dtype=read_dtype(X.dtype, self.store),
             solver=self.solver,
             max_memory=self.max_memory,
-            n_alphas=len(self._alphas()),
+            n_alphas=len(alphas),
             device=self.device,
             leave_one_out=self._wants_loo(len(X)),
-            ridge=float(self._alphas().min()) if self.alpha_scale == "mean_diag" else None,
+            ridge=smallest_ridge(
+                self.alpha_scale, float(alphas.min()), weights, lambda: self._operator(X)
+            ),
             probe=probe,
         )
 
@@ -334,13 +346,13 @@ class KernelModel(BaseEstimator):
             X, columns, weights = merge_equal_rows(X, columns, weights)
             require_rows(self.solver, len(X), given)
         network = self._network()
-        planned = from_first(lambda: self._plan(X, columns.shape[1]))
+        planned = from_first(lambda: self._plan(X, columns.shape[1], weights))
         operator, matrix = as_read(self._operator(X), self.store)
         shown = bool(self.verbose) and rank() == 0
         with progress(f"{type(self).__name__}: {planned.solver}", shown) as bar:
             mean = np.average(columns, axis=0, weights=weights) * self.fit_intercept
             solver = chosen_solver(self.solver, planned, operator, columns.shape[1])
-            unit = self._ridge_unit(operator, weights)
+            unit = ridge_unit(self.alpha_scale, operator, weights)
             choice = led(
                 matrix,
                 lambda operator: solve_alphas(
@@ -360,24 +372,18 @@ class KernelModel(BaseEstimator):
         shape = (len(X), *targets.shape[1:])
         if choice.centres is not None:
             X = X[choice.centres]
-        dual = np.ascontiguousarray(choice.solution.value, dtype=X.dtype)
-        dual = dual.reshape(len(X), *shape[1:])
+        # Its residuals are those of float64, so it stays; predictions have the type of the data.
+        value = np.ascontiguousarray(choice.solution.value, dtype=np.float64)
+        value = value.reshape(len(X), *shape[1:])
         self.network_, self.plan_ = network, planned
         self.X_fit_ = X
         self.alpha_ = float(alphas[choice.best])
-        self.dual_coef_ = dual
+        self.dual_coef_ = value.astype(X.dtype, copy=False)
         self.y_mean_ = mean.reshape(shape[1:])[()]
-        self.solution_ = replace(choice.solution, value=dual)
+        self.solution_ = replace(choice.solution, value=value)
         self.loo_ = choice.loo and replace(
             choice.loo, predictions=choice.loo.predictions.reshape(shape)
         )
-
-    def _ridge_unit(self, operator: KernelOperator, w: NDArray[np.float64]) -> float:
-        if self.alpha_scale == "absolute":
-            return 1.0
-        mean = float(np.average(np.asarray(operator.diagonal(), dtype=np.float64), weights=w))
-        # A kernel that is zero everywhere has no scale; any positive ridge gives the mean.
-        return mean if mean > 0 else 1.0
 
     def _correct(
         self, targets: NDArray[np.float64], predictions: NDArray[np.float64]

@@ -75,14 +75,13 @@ def as_read(operator: Any, store: str | os.PathLike[str] | None) -> tuple[Any, A
 
 def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> Any:
     """The solver object that a plan stands for."""
-    if not isinstance(solver, str):
-        return solver
-    if plan.solver == "pcg":
-        n, d = operator.shape[0], operator.n_features
-        # The plan counts a copy of the data on a GPU.
-        copied = 0 if operator.device.type == "cpu" else n * d * operator.dtype.itemsize
-        return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes - copied)
-    return named_solver(plan.solver)
+    if plan.solver != "pcg":
+        return named_solver(plan.solver) if isinstance(solver, str) else solver
+    n, d = operator.shape[0], operator.n_features
+    # The plan counts a copy of the data on a GPU.
+    copied = 0 if operator.device.type == "cpu" else n * d * operator.dtype.itemsize
+    given = solver if isinstance(solver, PCG) else None
+    return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes - copied, given)
 
 
 def require_leave_one_out(solver: Solver) -> None:

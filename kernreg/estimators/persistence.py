@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from safetensors.numpy import save_file
 
 from kernreg.estimators import _state
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
+from kernreg.linalg.disk import atomic
 from kernreg.linalg.inputs import check_device
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
 
     Notes
     -----
-    Time and size are those of the training data and the coefficients, ``8 n (d + t)`` bytes in
-    float64. The factor of the kernel matrix is not part of a model.
+    Time and size are those of the training data, the coefficients and the solution that they are
+    rounded from, ``8 n (d + 2 t)`` bytes in float64. The factor of the kernel matrix is not part of
+    a model.
     """
     arrays, header = _state.to_state(model)
     header = {"format": FORMAT, "version": VERSION, "kernreg": _version()} | header
@@ -64,20 +65,15 @@ def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"Cannot save to {target}: there is no folder {target.parent}.")
-    name = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        name.touch()
-        mode = name.stat().st_mode
-        save_file(arrays, name, metadata={"kernreg": text})
-        name.chmod(mode)  # safetensors makes its files private
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(name, target)
+        with atomic(target) as draft:
+            draft.touch()
+            mode = draft.stat().st_mode
+            save_file(arrays, draft, metadata={"kernreg": text})
+            draft.chmod(mode)  # safetensors makes its files private
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"Cannot save to {target}: {reason}. Nothing was written.") from error
-    finally:
-        name.unlink(missing_ok=True)
 
 
 def load(

@@ -79,7 +79,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     plan_ : Plan
         Solver and memory as planned.
     solution_ : Solution
-        Coefficients with the status and the cost of the solve.
+        Coefficients in float64, as the solver gave them, with the status and the cost of the solve.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)

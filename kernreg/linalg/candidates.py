@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,12 +106,13 @@ class Needs:
 
     def made(self, name: str, n: int, dtype: np.dtype[Any]) -> Any:
         """The solver of a name: the one that was asked for, or one with defaults that fit."""
-        if not isinstance(self.solver, str) and name_of(self.solver) == name:
-            return self.solver
+        given = self.solver
         if name != "pcg":
-            return named_solver(name)
+            taken = not isinstance(given, str) and name_of(given) == name
+            return given if taken else named_solver(name)
         budget = self.budgets["pcg"] - self._copied(n, dtype)
-        return bounded_pcg(n, self.d, self.n_outputs, dtype, budget)
+        own = given if isinstance(given, PCG) else None
+        return bounded_pcg(n, self.d, self.n_outputs, dtype, budget, own)
 
     def bytes(self, name: str, n: int, dtype: np.dtype[Any]) -> int:
         """Predicted peak beyond the caller's data."""
@@ -175,7 +176,9 @@ class Needs:
         return n * self.d * dtype.itemsize * self.copies
 
 
-def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
+def bounded_pcg(
+    n: int, d: int, n_outputs: int, dtype: Any, budget: int, given: PCG | None = None
+) -> PCG:
     """Conjugate gradients whose preconditioner and tiles fit a budget, if anything does.
 
     Parameters
@@ -186,6 +189,8 @@ def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
         Precision of the kernel matrix.
     budget : int
         Bytes for everything beyond the data.
+    given : PCG, optional
+        Taken as it is, but with a limit on kept tiles where it has none of its own.
 
     Returns
     -------
@@ -197,11 +202,12 @@ def bounded_pcg(n: int, d: int, n_outputs: int, dtype: Any, budget: int) -> PCG:
     >>> solver.keeps(100_000, "float32")
     False
     """
-    room = (
-        budget
-        - _product_bytes(n, d)
-        - PCG(None, storage="recomputed").peak_bytes(n, n_outputs, dtype)
-    )
+    bare = PCG(None) if given is None else given
+    beside = replace(bare, storage="recomputed").peak_bytes(n, n_outputs, dtype)
+    room = budget - _product_bytes(n, d) - beside
+    if given is not None:
+        free = given.storage == "auto" and given.max_bytes is None
+        return replace(given, max_bytes=max(0, room)) if free else given
     # A factor in float32 is the best preconditioner by far, but one process makes it alone.
     factor = LowPrecisionCholesky()
     alone = processes() == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from safetensors.numpy import save_file
 
 from kernreg.exceptions import CheckpointError
 from kernreg.linalg.conjugate import Iterates
+from kernreg.linalg.disk import atomic, remove_drafts
 from kernreg.linalg.preconditioners.lowrank import as_array
 
 __all__ = ["Checkpoint"]
 
-_FORMATS = {"Iterates": "kernreg-pcg-1", "Projected": "kernreg-sketch-1"}
+_FORMATS = {"Iterates": "kernreg-pcg-2", "Projected": "kernreg-sketch-1"}
 # Rows of the kernel that stand for all of it.
 _PROBES = 4
 # Float64 entries of two machines agree to 1e-10 of sqrt(K_ii K_jj) by contract.
@@ -42,7 +42,8 @@ class Checkpoint:
     settings : str
         What the iterates depend on besides.
     record : dataclass
-        Of the iterates: arrays, numbers, and a list of numbers named ``history``.
+        Of the iterates: arrays, numbers, and a list named ``history``, of numbers or of as long
+        lists of them.
 
     Raises
     ------
@@ -51,8 +52,9 @@ class Checkpoint:
 
     Notes
     -----
-    A file is complete or absent: it is written beside its place and moved there. It takes
-    ``8 n (4 t + 5)`` bytes. A hash over its arrays finds damage.
+    A file is complete or absent: it is written beside its place and moved there. What a process
+    that was killed in a write left beside it is removed, so one process may use the file at a time.
+    It takes ``8 n (4 t + 5)`` bytes. A hash over its arrays finds damage.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Checkpoint:
             raise FileNotFoundError(
                 f"Cannot write the checkpoint {self.path}: there is no folder {self.path.parent}."
             )
+        remove_drafts(self.path.parent, self.path.name)
         n = len(rhs)
         index = np.unique(np.linspace(0, n - 1, _PROBES).astype(np.int64))
         self._index = index
@@ -109,20 +112,15 @@ class Checkpoint:
             "settings": self._settings,
             "hash": _hash(arrays),
         }
-        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}.tmp")
         try:
-            save_file(arrays, draft, metadata={"kernreg": json.dumps(header)})
-            with open(draft, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(draft, self.path)
+            with atomic(self.path) as draft:
+                save_file(arrays, draft, metadata={"kernreg": json.dumps(header)})
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CheckpointError(
                 f"cannot write the checkpoint {self.path}: {reason}. Free space or give another "
                 "path; the last complete checkpoint is unharmed."
             ) from error
-        finally:
-            draft.unlink(missing_ok=True)
 
     def load(self) -> tuple[Any, bool] | None:
         """The iterates in the file, and whether the settings are the same; None without a file.

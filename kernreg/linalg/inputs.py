@@ -22,6 +22,7 @@ __all__ = [
     "as_output",
     "as_rows",
     "check_device",
+    "check_fingerprint",
     "check_network",
     "check_precision",
     "common_dtype",
@@ -273,6 +274,15 @@ def check_precision(precision: str) -> str:
             f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}."
         )
     return precision
+
+
+def check_fingerprint(operator: Any, what: str) -> None:
+    """Raise InvalidInputError for an operator that ``what`` on disk could not be compared with."""
+    if not callable(getattr(operator, "fingerprint", None)):
+        raise InvalidInputError(
+            f"expected an operator with a fingerprint, found {type(operator).__name__}: {what} "
+            "must know what it is of; use a KernelOperator"
+        )
 
 
 def check_network(net: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +23,10 @@ from kernreg.linalg.inputs import (
     deliver,
     kernel_names,
 )
-from kernreg.linalg.parts import Parts, Rows, row_numbers
+from kernreg.linalg.parts import Parts, Rows, bounds, row_numbers
 from kernreg.linalg.products import Products
 from kernreg.linalg.transfer import fill
 from kernreg.nn import Layer, to_json
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["KernelOperator"]
 
@@ -215,7 +212,7 @@ class KernelOperator(Parts, Products):
         InvalidInputError
             If a slice has a step, or ``out`` has the wrong shape or dtype.
         """
-        (i0, i1), (j0, j1) = self._bounds(rows, 0), self._bounds(cols, 1)
+        (i0, i1), (j0, j1) = bounds(rows, self.shape[0]), bounds(cols, self.shape[1])
         # Results that become NumPy arrays are brought to host memory panel by panel.
         where = self.device if self._tensors else CPU
         target = as_output(out, (i1 - i0, j1 - j0), self.dtype, where)
@@ -344,14 +341,6 @@ class KernelOperator(Parts, Products):
     def _fill(self, part: Part, target: Tensor) -> None:
         outs = {self.kernel: target}
         fill(self._bound, part, outs, symmetric=self.symmetric, device=self.device)
-
-    def _bounds(self, part: slice, axis: int) -> tuple[int, int]:
-        if not isinstance(part, slice):
-            raise InvalidInputError(f"expected a slice, found {part!r}; use rows for numbers.")
-        start, stop, step = part.indices(self.shape[axis])
-        if step != 1:
-            raise InvalidInputError(f"slices must have no step, found {part}.")
-        return start, max(start, stop)
 
     def _outward(self, values: Tensor) -> Any:
         """A result in the kind that the data came in."""

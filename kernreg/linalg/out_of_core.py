@@ -27,6 +27,7 @@ from kernreg.linalg.disk import (
 )
 from kernreg.linalg.factor_on_disk import FactorOnDisk
 from kernreg.linalg.factored import CholeskyState, Factoring, symmetric_order
+from kernreg.linalg.inputs import check_fingerprint
 from kernreg.linalg.panels import Breakdown, full_precision, require_finite
 from kernreg.linalg.refine import product_tile
 
@@ -189,13 +190,13 @@ class OutOfCoreCholesky(Factoring):
             If a jitter was needed.
         """
         n = symmetric_order(operator)
-        if not callable(getattr(operator, "fingerprint", None)):
+        check_fingerprint(operator, "a factor on disk")
+        device = str(getattr(operator, "device", "cpu"))
+        if device != "cpu":
             raise InvalidInputError(
-                f"expected an operator with a fingerprint, found {type(operator).__name__}: a "
-                "factor on disk must know what it is of"
+                f"OutOfCoreCholesky runs on the CPU, found an operator on {device}: make it with "
+                "device='cpu', or use Cholesky or PCG on the GPU"
             )
-        if str(getattr(operator, "device", "cpu")) != "cpu":
-            raise InvalidInputError("expected an operator on the CPU: OutOfCoreCholesky runs there")
         group = self.group(n, operator.dtype)
         folder = Path(self.folder)
 

@@ -16,9 +16,30 @@ from kernreg.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from kernreg.linalg.operator import KernelOperator
 
-__all__ = ["Parts", "over_rows", "read_part", "require_parts", "row_numbers"]
+__all__ = ["Parts", "bounds", "over_rows", "read_part", "require_parts", "row_numbers"]
 
 Rows = slice | ArrayLike
+
+
+def bounds(part: slice, n: int) -> tuple[int, int]:
+    """First and end of a slice of n rows or columns.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no slice, or has a step.
+
+    Examples
+    --------
+    >>> bounds(slice(-3, None), 10), bounds(slice(4, 2), 10)
+    ((7, 10), (4, 4))
+    """
+    if not isinstance(part, slice):
+        raise InvalidInputError(f"expected a slice, found {part!r}; use rows for numbers.")
+    start, stop, step = part.indices(n)
+    if step != 1:
+        raise InvalidInputError(f"slices must have no step, found {part}.")
+    return start, max(start, stop)
 
 
 def row_numbers(index: Rows, n: int) -> NDArray[np.int64]:
@@ -37,10 +58,7 @@ def row_numbers(index: Rows, n: int) -> NDArray[np.int64]:
     (array([2, 3]), array([9]))
     """
     if isinstance(index, slice):
-        start, stop, step = index.indices(n)
-        if step != 1:
-            raise InvalidInputError(f"slices must have no step, found {index}.")
-        return np.arange(start, max(start, stop), dtype=np.int64)
+        return np.arange(*bounds(index, n), dtype=np.int64)
     numbers = np.asarray(index).reshape(-1)
     if numbers.size and numbers.dtype.kind not in "iu":
         raise InvalidInputError(

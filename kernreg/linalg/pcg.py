@@ -13,17 +13,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.exceptions import ConvergenceWarning, InvalidInputError, MemoryBudgetError
-from kernreg.linalg.budget import memory_budget
+from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
-from kernreg.linalg.packed import keep, kept_bytes, share_bytes
-from kernreg.linalg.precision import smallest_ridge
+from kernreg.linalg.precision import smallest_ridge, warn_of_rounding
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import ridge_profile
 from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.linalg.storage import Storage
 
 __all__ = ["PCG", "Progress"]
 
@@ -72,7 +71,7 @@ class PCG:
         File that holds the iterates. :meth:`solve` goes on from it if it is there, and leaves it
         when done. With another tolerance or preconditioner it goes on with new directions.
     checkpoint_every : int, default=20
-        Iterations between two checkpoints.
+        Iterations between two checkpoints; the last one before ``max_iter`` has one, too.
 
     Notes
     -----
@@ -119,17 +118,16 @@ class PCG:
         for name in ("max_iter", "recompute_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"expected {name} >= 1, found {getattr(self, name)}")
-        if self.max_bytes is not None and self.max_bytes < 0:
-            raise InvalidInputError(f"expected max_bytes >= 0, found {self.max_bytes}")
-        if self.storage not in ("auto", "recomputed", "packed"):
-            raise InvalidInputError(
-                f"expected storage 'auto', 'recomputed' or 'packed', found {self.storage!r}"
-            )
+        Storage(self.storage, self.max_bytes)  # checks them
         if self.preconditioner not in ("auto", None) and not hasattr(self.preconditioner, "build"):
             raise InvalidInputError(
                 f"expected preconditioner 'auto', None or one of kernreg.linalg.preconditioners, "
                 f"found {self.preconditioner!r}"
             )
+
+    @property
+    def _storage(self) -> Storage:
+        return Storage(self.storage, self.max_bytes)
 
     @property
     def built(self) -> Any:
@@ -147,45 +145,16 @@ class PCG:
         >>> PCG(None, storage="recomputed").peak_bytes(1000, 2, "float32") < 10**6
         True
         """
-        kept = self._kept_bytes(n, dtype)
-        built = 0 if self.built is None else self.built.peak_bytes(n)
-        return kept + built + 8 * n * (10 * n_outputs + 4)
+        return self._storage.bytes_for(n, dtype) + self._bytes_beside(n, n_outputs)
+
+    def _bytes_beside(self, n: int, n_outputs: int) -> int:
+        """Bytes of preconditioner and vectors."""
+        built = 0 if self.built is None else int(self.built.peak_bytes(n))
+        return built + 8 * n * (10 * n_outputs + 4)
 
     def keeps(self, n: int, dtype: Any) -> bool:
         """Whether tiles of a matrix of order n will be kept."""
-        return self._kept_bytes(n, dtype) > 0
-
-    def _kept_bytes(self, n: int, dtype: Any) -> int:
-        if self.storage == "recomputed":
-            return 0
-        size = share_bytes(n, dtype)
-        return 0 if self.storage == "auto" and size > self._limit() else size
-
-    def _limit(self, device: Any = None) -> int:
-        """Bytes that kept tiles may take."""
-        return memory_budget(None, device) // 2 if self.max_bytes is None else self.max_bytes
-
-    def _store(self, operator: Any, demanded: bool = False) -> Any:
-        """The operator with its tiles kept, if that is wanted and they fit, or else as it is.
-
-        ``demanded`` makes it an error if they do not fit although they were asked for.
-        """
-        if self.storage == "recomputed" or (
-            self.storage == "auto" and getattr(operator, "fused", False)
-        ):
-            return operator
-        n = operator.shape[0]
-        needed = kept_bytes(operator)
-        if self.storage == "packed" and self.max_bytes is None:
-            return keep(operator)
-        if needed <= self._limit(getattr(operator, "device", None)):
-            return keep(operator)
-        if self.storage == "packed" and demanded:
-            raise MemoryBudgetError(
-                f"tiles of {needed} bytes do not fit max_bytes={self.max_bytes} for n={n} in "
-                f"{operator.dtype}: raise max_bytes, or use storage='recomputed'"
-            )
-        return operator
+        return self._storage.bytes_for(n, dtype) > 0
 
     def init(
         self,
@@ -219,18 +188,20 @@ class PCG:
         started = time.perf_counter()
         n = symmetric_order(operator)
         shift = checked_ridge(ridge, n)
+        warn_of_rounding(operator, shift)
         level, profile = ridge_profile(shift)
         exact = operator.astype("float64")
         noise = smallest_ridge(operator)
         low = np.dtype(operator.dtype) == np.float32 and float(shift.min()) >= noise
+        fast, storage = None, self._storage
         if low:
-            fast = self._store(operator, demanded=True)
+            fast, kept = storage.keep(operator, demanded=True)
         else:
-            fast, exact = None, self._store(exact, demanded=True)
+            exact, kept = storage.keep(exact, demanded=True)
         chosen = self.built
         built = None if chosen is None else chosen.build(operator, shift, callback)
         seconds = time.perf_counter() - started
-        return PCGState(fast, exact, level, profile, built, self._store, noise, seconds)
+        return PCGState(fast, exact, level, profile, built, storage, kept, noise, seconds)
 
     def solve(
         self,
@@ -303,7 +274,7 @@ class PCG:
         Returns
         -------
         tuple of Solution
-            One for each ridge.
+            One for each ridge, with the history of its own columns.
 
         Notes
         -----
@@ -345,13 +316,12 @@ class PCG:
         at = self._resume(system, rhs, file, strict) or start(system, rhs)
 
         def after(now: Iterates) -> None:
-            if file is not None and (
-                now.iteration % self.checkpoint_every == 0 or not now.open.any()
-            ):
+            last = now.iteration == self.max_iter or not now.open.any()
+            if file is not None and (last or now.iteration % self.checkpoint_every == 0):
                 file.save(now)
             if callback is not None:
                 score = None if validation is None else validation(now.x.reshape(values.shape))
-                callback(Progress(now.iteration, now.history[-1], score))
+                callback(Progress(now.iteration, max(now.history[-1]), score))
 
         iterate(
             system,
@@ -373,11 +343,14 @@ class PCG:
                 status = Status.MAX_ITERATIONS
             elif not at.solved[columns].all():
                 status = Status.NOT_CONVERGED
+            last = int(at.finished[columns].max(initial=0))
+            # A column that waits for its true residual has it in the last entry.
+            rows = [*at.history[:last], at.history[-1]]
             stats = Stats(
                 seconds=seconds,
-                peak_bytes=self.peak_bytes(state.n, rhs.shape[1], "float64"),
-                residuals=tuple(at.history),
-                iterations=int(at.finished[columns].max(initial=0)),
+                peak_bytes=state.kept_bytes + self._bytes_beside(state.n, rhs.shape[1]),
+                residuals=tuple(max(row[columns], default=0.0) for row in rows),
+                iterations=last,
             )
             solutions.append(Solution(at.x[:, columns].copy(), status, stats))
         return solutions

@@ -16,6 +16,7 @@ from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.budget import enough, memory_budget, readable
 from kernreg.linalg.candidates import AUTO, NAMES, Needs, Solver, name_of
 from kernreg.linalg.inputs import check_device
+from kernreg.linalg.pcg import PCG
 from kernreg.linalg.probe import Probe
 
 __all__ = ["Candidate", "Plan", "plan"]
@@ -233,6 +234,12 @@ def _choose(
 def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: Needs) -> str:
     budgets = needs.budgets
     remedies = [f"allow {enough(min(tried.values()))} by max_memory"]
+    given = needs.solver
+    if isinstance(given, PCG) and given.storage == "packed":
+        bare = dataclasses.replace(needs, solver=dataclasses.replace(given, storage="recomputed"))
+        peak = bare.bytes("pcg", n, dtype)
+        if peak <= budgets["pcg"]:
+            remedies.append(f"use storage='recomputed' ({readable(peak)})")
     free = dataclasses.replace(needs, solver="auto")
     others = {
         name: free.bytes(name, n, dtype) for name in budgets if name not in tried and name in AUTO

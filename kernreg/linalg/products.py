@@ -18,7 +18,7 @@ from kernreg.linalg.inputs import KINDS, within_memory
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["Products"]
+__all__ = ["Products", "operand"]
 
 
 class Products(ABC):
@@ -45,12 +45,7 @@ class Products(ABC):
         On a GPU tiles are multiplied as they are made, in the precision of the entries; on the
         CPU panels are, in the type of the operand if that is wider.
         """
-        right = V if isinstance(V, Tensor) else _as_tensor(V)
-        if right.ndim not in (1, 2) or right.shape[0] != self.shape[1]:
-            raise InvalidInputError(
-                f"operands do not fit: {self.shape[0]} x {self.shape[1]} operator and an array "
-                f"of shape {tuple(right.shape)}."
-            )
+        right = operand(V, self.shape)
         kind = torch.promote_types(KINDS[self.dtype.name], right.dtype)
         columns = right.to(self.device, kind).reshape(len(right), -1)
         if columns.is_complex():
@@ -120,6 +115,23 @@ class Products(ABC):
             matmat=lambda V: self @ V,
             rmatmat=rmatmat,
         )
+
+
+def operand(V: Any, shape: tuple[int, int]) -> Tensor:
+    """An array as a tensor that an operator of a shape can be multiplied with.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither a vector nor a matrix with as many rows as the operator has columns.
+    """
+    right = V if isinstance(V, Tensor) else _as_tensor(V)
+    if right.ndim not in (1, 2) or right.shape[0] != shape[1]:
+        raise InvalidInputError(
+            f"operands do not fit: {shape[0]} x {shape[1]} operator and an array of shape "
+            f"{tuple(right.shape)}."
+        )
+    return right
 
 
 def _as_tensor(V: Any) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg.linalg.columns import dots, norms
+
 __all__ = ["Blocks", "Projected", "replace_residual", "run_pass", "start"]
 
 
@@ -68,7 +70,7 @@ class Projected:
 
 def start(rhs: NDArray[np.float64], kept: int, low: bool) -> Projected:
     """Iterates of the solution zero, whose residual is the right-hand side."""
-    sizes = np.linalg.norm(rhs, axis=0)
+    sizes = norms(rhs)
     return Projected(
         x=np.zeros_like(rhs),
         residual=rhs.copy(),
@@ -94,7 +96,7 @@ def replace_residual(at: Projected, true: NDArray[np.float64]) -> None:
     at.anchor_residual[...] = true
     at.directions[...] = 0.0
     at.images[...] = 0.0
-    at.reference = np.linalg.norm(true, axis=0)
+    at.reference = norms(true)
     at.step = 0
 
 
@@ -153,22 +155,18 @@ def _combine(at: Projected) -> None:
     direction = at.x - at.anchor
     image = at.anchor_residual - at.residual
     for p, Ap in zip(at.directions, at.images, strict=True):
-        factor = _ratio(_dots(direction, Ap), _dots(p, Ap))
+        factor = _ratio(dots(direction, Ap), dots(p, Ap))
         direction -= factor * p
         image -= factor * Ap
     if len(at.directions):
         at.directions[:-1], at.images[:-1] = at.directions[1:], at.images[1:]
         at.directions[-1], at.images[-1] = direction, image
     for p, Ap in [*zip(at.directions[:-1], at.images[:-1], strict=True), (direction, image)]:
-        factor = _ratio(_dots(p, at.anchor_residual), _dots(p, Ap))
+        factor = _ratio(dots(p, at.anchor_residual), dots(p, Ap))
         at.anchor += factor * p
         at.anchor_residual -= factor * Ap
     at.x[...] = at.anchor
     at.residual[...] = at.anchor_residual
-
-
-def _dots(U: NDArray[np.float64], V: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.einsum("nt,nt->t", U, V))
 
 
 def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

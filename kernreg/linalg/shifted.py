@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.linalg.preconditioners.lowrank import as_array
+from kernreg.linalg.storage import Storage
 
 __all__ = ["Columns", "PCGState"]
 
@@ -30,8 +30,10 @@ class PCGState:
         ``ridge = level * profile``.
     preconditioner : object or None
         What ``build`` of the preconditioner gave.
-    store : callable
+    storage : Storage
         Keeps the tiles of an operator where they fit.
+    kept_bytes : int
+        Of tiles, at most so far.
     noise : float
         Smallest ridge for products in float32.
     seconds : float
@@ -43,7 +45,8 @@ class PCGState:
     level: float
     profile: NDArray[np.float64]
     preconditioner: Any
-    store: Callable[[Any], Any]
+    storage: Storage
+    kept_bytes: int
     noise: float
     seconds: float
 
@@ -56,7 +59,8 @@ class PCGState:
         """Take float64 products from now on."""
         if self.fast is not None:
             self.fast = None
-            self.exact = self.store(self.exact)
+            self.exact, count = self.storage.keep(self.exact)
+            self.kept_bytes = max(self.kept_bytes, count)
 
 
 class Columns:
@@ -68,11 +72,17 @@ class Columns:
         What they have in common.
     levels : ndarray of shape (t,)
         Mean ridge of each.
+
+    Attributes
+    ----------
+    ridges : ndarray of shape (t,)
+        Largest ridge of a row in each.
     """
 
     def __init__(self, state: PCGState, levels: NDArray[np.float64]) -> None:
         self.state = state
         self.levels = levels
+        self.ridges = levels * float(state.profile.max())
 
     @property
     def low(self) -> bool:
@@ -91,7 +101,11 @@ class Columns:
             scale = np.max(np.abs(V), axis=0)
             scale = np.where(scale > 0, scale, 1.0)
             image = as_array(state.fast @ (V / scale).astype(np.float32)) * scale
-        return image + state.profile[:, None] * (self.levels[columns] * V)
+        return image + self.ridge(columns) * V
+
+    def ridge(self, columns: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What the systems ``columns`` have on the diagonal beside K, a column each."""
+        return self.state.profile[:, None] * self.levels[columns]
 
     def precondition(
         self, R: NDArray[np.float64], columns: NDArray[np.intp]

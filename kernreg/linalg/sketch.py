@@ -21,7 +21,7 @@ from kernreg.exceptions import (
 )
 from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.checkpoint import Checkpoint
-from kernreg.linalg.columns import worst
+from kernreg.linalg.columns import norms, worst
 from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.parts import over_rows, read_part, require_parts
 from kernreg.linalg.pcg import Progress
@@ -132,7 +132,8 @@ class SketchAndProject:
     tol : float, default=1e-6
         Residual, relative to that of x = 0, at which a column is solved.
     max_passes : int, default=100
-        Most passes over the matrix, checks of the residual included.
+        Most passes over the matrix, checks of the residual included; where they do not suffice one
+        more product gives the true residual.
     directions : int, default=3
         Earlier passes whose sums are kept as search directions.
     seed : int, default=0
@@ -140,7 +141,7 @@ class SketchAndProject:
     checkpoint : path-like, optional
         File that holds the iterates. :meth:`solve` goes on from it if it is there.
     checkpoint_every : int, default=20
-        Blocks between two checkpoints.
+        Blocks between two checkpoints; the end of the last pass has one, too.
 
     Notes
     -----
@@ -281,8 +282,8 @@ class SketchAndProject:
         -------
         Solution
             ``value`` is float64. ``stats.residuals`` has the largest relative residual over the
-            columns before the first and after each pass: recurred ones, and at the end of a
-            solved system the true one. ``stats.iterations`` counts passes.
+            columns before the first and after each pass: recurred ones, but the last one was
+            computed from its definition, in float64. ``stats.iterations`` counts passes.
 
         Raises
         ------
@@ -311,22 +312,27 @@ class SketchAndProject:
                 self.checkpoint, state.exact, state.ridge, levels, rhs, settings, Projected
             )
         at = self._resume(state, rhs, file) or start(rhs, self.directions, state.low)
-        norm_b = np.linalg.norm(rhs, axis=0)
+        norm_b, verified = norms(rhs), False
 
         def after(now: Projected) -> None:
+            nonlocal verified
             done = now.rounds * steps + now.step
             if now.step == 0:
-                now.history.append(worst(np.linalg.norm(now.residual, axis=0), norm_b))
-                self._judge(state, rhs, now, norm_b)
-            if file is not None and (done % self.checkpoint_every == 0 or now.solved):
+                now.history.append(worst(norms(now.residual), norm_b))
+                verified = self._judge(state, rhs, now, norm_b)
+            last = now.step == 0 and (now.solved or now.stuck or now.passes >= self.max_passes)
+            if file is not None and (last or done % self.checkpoint_every == 0):
                 file.save(now)
             if callback is not None:
                 score = None if validation is None else validation(now.x.reshape(values.shape))
-                residual = worst(np.linalg.norm(now.residual, axis=0), norm_b)
-                callback(Progress(done, residual, score))
+                callback(Progress(done, worst(norms(now.residual), norm_b), score))
 
         while not (at.solved or at.stuck or at.passes >= self.max_passes):
             run_pass(state, at, size=size, seed=self.seed, after=after)
+        if not (at.solved or at.stuck or verified):
+            sizes = norms(state.residual(rhs, at.x))
+            at.history[-1] = worst(sizes, norm_b)
+            at.solved = bool((sizes <= self.tol * norm_b).all())
         status = Status.OK
         if not at.solved:
             status = Status.NOT_CONVERGED if at.stuck else Status.MAX_ITERATIONS
@@ -350,12 +356,15 @@ class SketchAndProject:
         rhs: NDArray[np.float64],
         at: Projected,
         norm_b: NDArray[np.float64],
-    ) -> None:
-        """At the end of a pass: compute the true residual if it may decide something."""
-        sizes, target = np.linalg.norm(at.residual, axis=0), self.tol * norm_b
+    ) -> bool:
+        """At the end of a pass: compute the true residual if it may decide something.
+
+        Returns whether it did.
+        """
+        sizes, target = norms(at.residual), self.tol * norm_b
         due = (sizes <= np.maximum(target, _STRIDE * at.reference * state.low)) | (norm_b == 0)
         if not due.all():
-            return
+            return False
         before = at.reference
         true = state.residual(rhs, at.x)
         replace_residual(at, true)
@@ -368,6 +377,7 @@ class SketchAndProject:
             at.stuck = not state.low
             state.raise_precision()
             at.low = False
+        return True
 
     def _resume(
         self, state: SketchState, rhs: NDArray[np.float64], file: Checkpoint | None
@@ -384,7 +394,7 @@ class SketchAndProject:
             at.directions = np.zeros((self.directions, *rhs.shape))
             at.images = np.zeros_like(at.directions)
             replace_residual(at, state.residual(rhs, at.x))
-            at.solved = bool(np.all(at.reference <= self.tol * np.linalg.norm(rhs, axis=0)))
+            at.solved = bool(np.all(at.reference <= self.tol * norms(rhs)))
             at.stuck = False
         at.low = state.low
         return at

@@ -9,9 +9,15 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
+from kernreg.exceptions import (
+    InvalidInputError,
+    MemoryBudgetError,
+    NotConvergedError,
+    NotPositiveDefiniteError,
+)
+from kernreg.linalg.budget import memory_budget, readable
 from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.preconditioners.lowrank import LowRank, as_array
 
@@ -53,6 +59,11 @@ def top_eigenvalues(operator: Any, k: int, *, tol: float = 1e-10, seed: int = 0)
     ndarray of shape (k,)
         Descending.
 
+    Raises
+    ------
+    NotConvergedError
+        If not all of them reach the accuracy within ARPACK's limit of ``10 n`` restarts.
+
     Notes
     -----
     ARPACK's implicitly restarted Lanczos method; memory 2 k n numbers, and some 2 k to 5 k
@@ -73,7 +84,13 @@ def top_eigenvalues(operator: Any, k: int, *, tol: float = 1e-10, seed: int = 0)
     exact = operator.astype("float64")
     start = np.random.default_rng(seed).standard_normal(n)
     product = LinearOperator((n, n), matvec=lambda v: as_array(exact @ np.ravel(v)), dtype=float)
-    values = eigsh(product, k=k, which="LA", tol=tol, v0=start, return_eigenvectors=False)
+    try:
+        values = eigsh(product, k=k, which="LA", tol=tol, v0=start, return_eigenvectors=False)
+    except ArpackNoConvergence as error:
+        raise NotConvergedError(
+            f"expected {k} eigenvalues within tol={tol:.1e}, found {len(error.eigenvalues)} in "
+            "ARPACK's limit of restarts: raise tol, ask for fewer, or use Eigh where it fits"
+        ) from error
     return np.asarray(np.sort(values)[::-1])
 
 
@@ -85,6 +102,7 @@ def log_determinant(
     samples: int = 16,
     steps: int = 50,
     seed: int = 0,
+    max_bytes: int | None = None,
 ) -> Estimate:
     """``log det(K + diag(ridge))`` by stochastic Lanczos quadrature.
 
@@ -100,9 +118,11 @@ def log_determinant(
     samples : int, default=16
         Random vectors, at least 2.
     steps : int, default=50
-        Lanczos steps for each, all in one block of columns.
+        Lanczos steps for each.
     seed : int, default=0
         Of the vectors.
+    max_bytes : int, optional
+        Memory for Lanczos vectors; half the free memory if left out.
 
     Returns
     -------
@@ -114,11 +134,14 @@ def log_determinant(
     ------
     NotPositiveDefiniteError
         If a Lanczos matrix has an eigenvalue that is not positive.
+    MemoryBudgetError
+        If the vectors of one sample do not fit ``max_bytes``.
 
     Notes
     -----
-    ``steps`` products with ``samples`` columns; the Lanczos vectors are orthogonalised against
-    all earlier ones, so memory is ``n * samples * steps`` numbers.
+    The Lanczos vectors are orthogonalised against all earlier ones, which takes some
+    ``n (steps + 8)`` numbers for a sample. As many samples as fit are taken together, ``steps``
+    products with a column for each: all of them if memory allows.
 
     References
     ----------
@@ -151,8 +174,16 @@ def log_determinant(
         image = as_array(exact @ W) + shift[:, None] * W
         return image if preconditioner is None else preconditioner.apply_root(image, mirrored=True)
 
+    steps = min(steps, n)
+    group = _samples_at_once(n, steps, max_bytes)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, samples))
-    values = np.array([_quadrature(*bands, n) for bands in _lanczos(product, signs, min(steps, n))])
+    values = np.array(
+        [
+            _quadrature(*bands, n)
+            for j in range(0, samples, group)
+            for bands in _lanczos(product, signs[:, j : j + group], steps)
+        ]
+    )
     known = 0.0 if preconditioner is None else preconditioner.log_determinant()
     return Estimate(known + float(values.mean()), float(values.std(ddof=1)) / samples**0.5)
 
@@ -160,6 +191,18 @@ def log_determinant(
 def _at_least_two(samples: int) -> None:
     if samples < 2:
         raise InvalidInputError(f"expected samples >= 2 for a standard error, found {samples}")
+
+
+def _samples_at_once(n: int, steps: int, max_bytes: int | None) -> int:
+    """Samples whose Lanczos vectors, and a few columns besides, fit."""
+    room = memory_budget() // 2 if max_bytes is None else max_bytes
+    single = 8 * n * (steps + 8)
+    if single > room:
+        raise MemoryBudgetError(
+            f"{steps} Lanczos vectors of {n} rows take {readable(single)}, {readable(room)} are "
+            "allowed: take fewer steps, or raise max_bytes"
+        )
+    return room // single
 
 
 def _lanczos(

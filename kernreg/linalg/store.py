@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, StoreError
 from kernreg.linalg.disk import checked_space, full_disk, pages, shared, writable_folder
+from kernreg.linalg.inputs import check_fingerprint
 from kernreg.linalg.panels import require_finite
 from kernreg.linalg.store_check import compare
 from kernreg.linalg.tile_array import KINDS_ON_DISK, TileArray
@@ -106,6 +107,8 @@ class TileStore(TileArray):
             For an unknown dtype or a bad tile.
         StoreError
             If the folder cannot be written, holds something else, or zarr is not installed.
+        DiskSpaceError
+            If the disk is full.
         """
         kind = str(np.dtype(operator.dtype)) if dtype is None else dtype
         if kind not in KINDS_ON_DISK:
@@ -114,7 +117,7 @@ class TileStore(TileArray):
             )
         if tile is not None and tile < 1:
             raise InvalidInputError(f"tile must be at least 1, found {tile}.")
-        _check_fingerprint(operator)
+        check_fingerprint(operator, "a store")
         zarr = _zarr()
         folder = Path(path)
         header = {
@@ -135,16 +138,17 @@ class TileStore(TileArray):
                     f"{folder} is no tile store and not empty (it holds {foreign[0]}): take "
                     "another folder."
                 )
-            zarr.create_array(
-                store=zarr.storage.LocalStore(folder),
-                shape=operator.shape,
-                chunks=2 * (min(tile or _TILE, max(operator.shape)),),
-                dtype=KINDS_ON_DISK[kind][0],
-                fill_value=0,
-                compressors=[zarr.codecs.Crc32cCodec()],
-                filters=None,
-                attributes={"kernreg": header},
-            )
+            with full_disk(folder):
+                zarr.create_array(
+                    store=zarr.storage.LocalStore(folder),
+                    shape=operator.shape,
+                    chunks=2 * (min(tile or _TILE, max(operator.shape)),),
+                    dtype=KINDS_ON_DISK[kind][0],
+                    fill_value=0,
+                    compressors=[zarr.codecs.Crc32cCodec()],
+                    filters=None,
+                    attributes={"kernreg": header},
+                )
         store = cls.open(folder)
         store.require(operator, kind, tile)
         return store
@@ -193,7 +197,7 @@ class TileStore(TileArray):
                     f"{self.path} has {name} {getattr(self, name)}, not {wanted}: ask for that, "
                     "or take another folder."
                 )
-        _check_fingerprint(operator)
+        check_fingerprint(operator, "a store")
         same = self.shape == tuple(operator.shape) and self.symmetric == operator.symmetric
         if not same or self.fingerprint != operator.fingerprint():
             raise StoreError(
@@ -295,10 +299,11 @@ class TileStore(TileArray):
         bad = []
         diagonal = np.empty(min(self.shape), dtype=self.entries)
         for row, column in self.tiles():
-            if not self.intact(row, column):
+            try:
+                values = self.read(row, column)
+            except StoreError:
                 bad.append((row, column))
                 continue
-            values = self.read(row, column)
             if not np.isfinite(values).all():
                 bad.append((row, column))
             if row == column and self.symmetric:
@@ -320,7 +325,8 @@ class TileStore(TileArray):
         ----------
         exact : KernelOperator, optional
             What the store was written from. Refinement then evaluates float64 entries anew, so
-            that solutions are those of the kernel matrix and not of its rounded copy.
+            that solutions are those of the kernel matrix and not of its rounded copy; without it
+            solvers warn where the ridge is not large beside the rounding.
 
         Raises
         ------
@@ -337,14 +343,6 @@ def _has_header(folder: Path) -> bool:
         return (folder / _HEADER).is_file()
     except OSError as error:
         raise StoreError(f"{folder} cannot be read: {error.strerror or error}.") from error
-
-
-def _check_fingerprint(operator: Any) -> None:
-    if not callable(getattr(operator, "fingerprint", None)):
-        raise InvalidInputError(
-            f"expected an operator with a fingerprint, found {type(operator).__name__}: a store "
-            "must know what it is of"
-        )
 
 
 def _zarr() -> Any:

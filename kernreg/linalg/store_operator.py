@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kernreg.exceptions import InvalidInputError, StoreError
 from kernreg.linalg.inputs import KINDS, as_output, common_dtype, deliver
-from kernreg.linalg.parts import row_numbers
+from kernreg.linalg.parts import bounds, row_numbers
+from kernreg.linalg.precision import rounding_of
+from kernreg.linalg.products import operand
 from kernreg.linalg.store import TileStore
 
 __all__ = ["StoredOperator"]
@@ -28,11 +30,16 @@ class StoredOperator:
     exact : KernelOperator, optional
         The operator that was stored; see :meth:`TileStore.operator`.
 
+    Attributes
+    ----------
+    rounding : float
+        How far entries err from those that were stored, as a share of themselves.
+
     Notes
     -----
     ``astype("float64")`` gives ``exact`` in float64 where there is one, otherwise the stored
-    numbers: a solver then refines towards the solution of the rounded matrix. Memory: two tiles
-    and what is asked for.
+    numbers: a solver then refines towards the solution of the rounded matrix, and warns where the
+    ridge is too small for that. Memory: two tiles and what is asked for.
     """
 
     fused = False
@@ -52,6 +59,7 @@ class StoredOperator:
         self.symmetric = store.symmetric
         self.dtype = common_dtype(store.entries if dtype is None else dtype)
         self.device = torch.device("cpu")
+        self.rounding = rounding_of(store.dtype)
 
     def __repr__(self) -> str:
         return f"<StoredOperator {self.shape[0]} x {self.shape[1]} {self.dtype} {self.store.path}>"
@@ -71,7 +79,7 @@ class StoredOperator:
 
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix, of shape (rows, columns); slices without a step."""
-        (i0, i1), (j0, j1) = self._bounds(rows, 0), self._bounds(cols, 1)
+        (i0, i1), (j0, j1) = bounds(rows, self.shape[0]), bounds(cols, self.shape[1])
         target = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
         values = target.numpy()
         size = self.store.tile
@@ -121,12 +129,7 @@ class StoredOperator:
 
         NumPy in, NumPy out; torch in, torch out.
         """
-        right = V if isinstance(V, torch.Tensor) else torch.from_numpy(np.array(V, order="C"))
-        if right.ndim not in (1, 2) or right.shape[0] != self.shape[1]:
-            raise InvalidInputError(
-                f"operands do not fit: {self.shape[0]} x {self.shape[1]} operator and an array "
-                f"of shape {tuple(right.shape)}."
-            )
+        right = operand(V, self.shape)
         kind = torch.promote_types(KINDS[self.dtype.name], right.dtype)
         columns = right.to(self.device, kind).reshape(len(right), -1)
         product = torch.zeros((self.shape[0], columns.shape[1]), dtype=kind)
@@ -142,9 +145,3 @@ class StoredOperator:
     def _require_symmetric(self, name: str) -> None:
         if not self.symmetric:
             raise InvalidInputError(f"{name} is for symmetric operators; use tile.")
-
-    def _bounds(self, part: slice, axis: int) -> tuple[int, int]:
-        start, stop, step = part.indices(self.shape[axis])
-        if step != 1:
-            raise InvalidInputError(f"slices must have no step, found {part}.")
-        return start, max(start, stop)

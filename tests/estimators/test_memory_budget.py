@@ -10,7 +10,7 @@ import pytest
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import _base
 from kernreg.exceptions import KernregError, MemoryBudgetError
-from kernreg.linalg import Cholesky
+from kernreg.linalg import PCG, Cholesky, PackedOperator, RPCholesky
 from tests.backends.compare import chosen_freely
 
 NET = nn.mlp(depth=1)
@@ -73,6 +73,48 @@ def test_prediction_is_refused_before_work_starts():
     model = KernelRegressor(NET).fit(X, y).set_params(max_memory=1000)
     with pytest.raises(MemoryBudgetError, match="1600 bytes, max_memory allows 1000"):
         model.predict(X)
+
+
+HEAVY = np.r_[1e3, np.ones(399)]
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "kept"),
+    [
+        ({"alpha": 1e-2, "alpha_scale": "absolute"}, None, "float32"),
+        ({"alpha": 1e-5, "alpha_scale": "absolute"}, None, "float64"),
+        ({"alpha": 1e-2, "alpha_scale": "absolute"}, HEAVY, "float64"),
+        ({"alpha": 1e-2}, HEAVY, "float64"),
+    ],
+)
+def test_a_small_ridge_is_planned_with_the_float64_tiles_that_it_keeps(options, weights, kept):
+    """Below 32 eps sqrt(n) = 8e-5 of the mean diagonal, about one, in the row of least ridge."""
+    X, y = data(400)
+    peaks = []
+    for storage in ("packed", "recomputed"):
+        solver = PCG(RPCholesky(rank=5), storage=storage)
+        model = KernelRegressor(NET, solver=solver, dtype="float32", **options)
+        model.fit(X, y, sample_weight=weights)
+        assert model.solution_.stats.peak_bytes <= model.plan_.peak_bytes
+        peaks.append((model.plan_.peak_bytes, model.solution_.stats.peak_bytes))
+    tiles = PackedOperator.bytes_for(400, kept)
+    assert np.subtract(*peaks).tolist() == [tiles, tiles]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_solver_without_a_limit_has_that_of_the_estimator(dtype):
+    X, y = data(400)
+    model = KernelRegressor(NET, alpha=1.0, solver=PCG(RPCholesky(rank=5)), dtype=dtype)
+    tiles = PackedOperator.bytes_for(400, dtype)
+    ample = model.fit(X, y)
+    assert ample.plan_.storage == "packed"
+    assert ample.solution_.stats.peak_bytes > tiles
+    least = ample.plan_.peak_bytes - tiles
+    tight = KernelRegressor(**model.get_params(deep=False)).set_params(max_memory=least)
+    tight.fit(X, y)
+    assert tight.plan_.storage == "recomputed"
+    assert tight.solution_.stats.peak_bytes < tiles
+    assert tight.solver.max_bytes is None
 
 
 @chosen_freely

@@ -145,6 +145,32 @@ def test_dtype(given, asked, result):
     assert model.dual_coef_.dtype == model.X_fit_.dtype == result
 
 
+@pytest.mark.parametrize("solver", ["cholesky", "pcg"])
+def test_the_solution_has_the_residual_that_it_says(solver):
+    """A float32 copy of it would have some 6e-8 ||A|| ||x||, which is far more for a small alpha.
+
+    The coefficients for predictions are that copy.
+    """
+    X, y, _ = data()
+    X = X.astype(np.float32)
+    alpha, target = 1e-6, y - y.mean()
+    model = KernelRegressor(NET, alpha=alpha, solver=solver).fit(X, y)
+    K = kernreg.gram(NET, X, kernel="ntk", dtype="float64")
+    A = K + alpha * np.mean(kernreg.diag(NET, X, kernel="ntk")) * np.eye(40)
+
+    def residual(x):
+        return np.linalg.norm(target - A @ x) / np.linalg.norm(target)
+
+    said, value = model.solution_.stats.residuals[-1], model.solution_.value
+    assert value.dtype == np.float64
+    assert said <= 1e-8
+    # The ridge in float32 and the rounding of A x.
+    assert abs(residual(value) - said) <= 1e-12
+    assert model.dual_coef_.dtype == np.float32
+    np.testing.assert_array_equal(model.dual_coef_, value.astype(np.float32))
+    assert residual(model.dual_coef_) > 10 * residual(value)
+
+
 def test_float32_is_close_to_float64():
     X, y, Xt = data()
     single = KernelRegressor(NET, alpha=1e-2, dtype="float32").fit(X, y).predict(Xt)

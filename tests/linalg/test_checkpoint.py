@@ -85,12 +85,25 @@ def test_a_finished_checkpoint_is_the_solution(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["pcg"]
 
 
-def test_iteration_limit_can_be_raised(tmp_path):
+@pytest.mark.parametrize("iterations", [3, 23])
+def test_nothing_is_lost_at_the_iteration_limit(tmp_path, iterations):
+    """Not a multiple of the interval, and one shorter than it."""
     path = tmp_path / "pcg"
-    interrupted(path)
-    resumed = run(path)
-    assert resumed.ok
-    assert resumed.stats.iterations > 23
+    limited = interrupted(path, iterations)
+    assert limited.stats.iterations == iterations
+    seen = []
+    resumed, whole = run(path, callback=seen.append), run(None)
+    assert seen[0].iteration == iterations + 1
+    np.testing.assert_array_equal(resumed.value, whole.value)
+
+
+def test_drafts_of_a_killed_process_are_removed_and_others_left(tmp_path):
+    others = [".pcg.more.0123456789ab.tmp", ".other.0123456789ab.tmp", ".pcg.notes.tmp"]
+    for name in (".pcg.0123456789ab.tmp", *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    run(tmp_path / "pcg")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["pcg", *others])
 
 
 def test_tolerance_can_be_lowered_after_the_end(tmp_path):
@@ -258,8 +271,12 @@ def test_killed_at_random_moments(tmp_path):
         code = child.wait()
         # Of what was done, no more than one interval is repeated.
         assert reached - EVERY < int(lines[0]) <= reached + 1
+        drafts = len(list(tmp_path.glob(".pcg.*.tmp")))
         if fate == "spared":
-            assert (code, lines[-1]) == (0, "done")
+            assert (code, lines[-1], drafts) == (0, "done", 0)
+        elif fate == "killed in a write":
+            assert (code, drafts) == (-signal.SIGKILL, 1)
+            reached = int(lines[-1])
         else:
             assert code == -signal.SIGKILL
             reached = int(lines[-1])

@@ -1,4 +1,4 @@
-"""SIGKILL while a store is written, a matrix is factored on disk, or a system iterated."""
+"""A signal ends what writes a store, factors a matrix on disk, or iterates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from kernreg.linalg import PCG, OutOfCoreCholesky, RPCholesky, SketchAndProject,
 from tests.linalg.dense import PointOperator
 
 N = 240
-MOMENTS = np.random.default_rng(11).uniform(0.0, 1.0, 10)
+# Shares of the work after which it is ended, and of a step after that.
+MOMENTS, DELAYS = np.random.default_rng(11).uniform(0.0, 1.0, (2, 10))
 
 
 def problem() -> PointOperator:
@@ -75,18 +76,22 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-def slowly(name: str, folder: Path, started, steps) -> None:
-    """Work in another process, some milliseconds a step, that never ends by itself."""
+def doomed(name: str, folder: Path, step: int, delay: float) -> None:
+    """Work in another process that the system ends ``delay`` seconds after the end of a step."""
     # What is in the page cache outlives the process, so this says nothing of a power failure.
     os.fsync = lambda file: None
-    WORK[name](folder / "warm")
+    # Unhandled, it ends the process at once and as SIGKILL does, whatever that is doing.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    left = step
 
-    def callback(step: int, total: int) -> None:
-        steps.value += 1
-        time.sleep(0.004)
+    def callback(*_: int) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            signal.setitimer(signal.ITIMER_REAL, delay)
 
-    started.set()
-    WORK[name](folder / "killed", callback)
+    WORK[name](folder, callback)
+    # Work that was faster than the alarm.
     time.sleep(60)
 
 
@@ -101,32 +106,17 @@ def processes():
 @pytest.mark.parametrize("name", WORK)
 def test_goes_on_and_ends_with_the_same_bits(name, processes, tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)
-    total = 0
-
-    def callback(step: int, of: int) -> None:
-        nonlocal total
-        total += 1
-        time.sleep(0.004)
-
-    started = time.perf_counter()
-    WORK[name](tmp_path / "whole", callback)
-    span = 1.5 * (time.perf_counter() - started)
-    expected = files(tmp_path / "whole")
-    reached = []
+    ends: list[float] = []
+    WORK[name](tmp_path / "whole", lambda *_: ends.append(time.perf_counter()))
+    expected, usual = files(tmp_path / "whole"), float(np.median(np.diff(ends)))
     for number, moment in enumerate(MOMENTS):
         folder = tmp_path / str(number)
-        folder.mkdir()
-        ready, steps = processes.Event(), processes.Value("i", 0)
-        arguments = (name, folder, ready, steps)
-        process = processes.Process(target=slowly, args=arguments, daemon=True)
+        # The step after this one ends early, after a share of what a step takes.
+        step = 1 + int(moment * len(ends))
+        arguments = (name, folder, step, max(1e-6, usual * DELAYS[number]))
+        process = processes.Process(target=doomed, args=arguments, daemon=True)
         process.start()
-        assert ready.wait(60)
-        time.sleep(moment * span)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        reached.append(steps.value)
-        WORK[name](folder / "killed")
-        assert files(folder / "killed") == expected
-    # The moments were spread over the work: some kills came before half of it was done.
-    assert min(reached) < total / 2 < max(reached)
+        process.join(300)
+        assert process.exitcode == -signal.SIGALRM
+        WORK[name](folder)
+        assert files(folder) == expected

@@ -180,11 +180,26 @@ def test_a_damaged_panel_is_factored_again(damage, tmp_path, caplog):
     assert "panel-000007.bin" in caplog.text
 
 
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_panel_that_is_damaged_later_is_told_by_the_solve(damage, tmp_path):
+    """No refinement would notice: the factor of a float64 operator is believed."""
+    K = kernel_matrix(40)
+    solver = OutOfCoreCholesky(tmp_path, block=5)
+    state = solver.init(DenseOperator(K), 0.1)
+    victim = tmp_path / "panel-000003.bin"
+    victim.write_bytes(DAMAGE[damage](victim.read_bytes()))
+    for work in (lambda: solver.solve(state, np.ones(40)), state.inverse_diagonal):
+        with pytest.raises(StoreError, match=r"panel-000003\.bin (is damaged|has).*init again"):
+            work()
+    state = solver.init(DenseOperator(K), 0.1)
+    assert solver.solve(state, np.ones(40)).ok
+
+
 def test_a_panel_that_is_lost_later_is_told(tmp_path):
     solver = OutOfCoreCholesky(tmp_path, block=5)
     state = solver.init(DenseOperator(kernel_matrix(40)), 0.1)
     (tmp_path / "panel-000003.bin").unlink()
-    with pytest.raises(StoreError, match=r"panel-000003\.bin is missing"):
+    with pytest.raises(StoreError, match=r"panel-000003\.bin is missing: run init again"):
         solver.solve(state, np.ones(40))
 
 
@@ -313,6 +328,13 @@ def test_indefinite_matrix_names_the_remedy(tmp_path):
     for _ in range(2):  # what the folder remembers is as good as a new attempt
         with pytest.raises(NotPositiveDefiniteError, match=r"row 20.*raise alpha"):
             OutOfCoreCholesky(tmp_path, block=8).init(DenseOperator(K), 0.0)
+
+
+def test_operator_on_a_gpu(tmp_path):
+    operator = DenseOperator(np.eye(3))
+    operator.device = "cuda:0"
+    with pytest.raises(InvalidInputError, match=r"found an operator on cuda:0: .*device='cpu'"):
+        OutOfCoreCholesky(tmp_path).init(operator, 0.0)
 
 
 def test_operator_that_cannot_be_identified(tmp_path):

@@ -288,6 +288,51 @@ def test_path_is_the_solves_of_its_ridges():
     assert shared <= operator.counts["float64"] + 1
 
 
+def relative_residual(K, ridge, x, Y):
+    residual = np.linalg.norm(Y - K @ x - ridge * x, axis=0)
+    return np.max(residual / np.linalg.norm(Y, axis=0))
+
+
+def test_each_ridge_of_a_path_has_its_own_history():
+    """The large ridge is done after a few iterations, the small one is not done at all."""
+    K, Y = kernel_matrix(150), gaussian_points(150, 2)
+    solver = PCG(None, storage="recomputed", max_iter=12)
+    ridges = [1e4, 1e-6]
+    with pytest.warns(ConvergenceWarning):
+        easy, hard = solver.path(solver.init(DenseOperator(K), 1e-6), Y, ridges)
+    assert (easy.status, hard.status) == (Status.OK, Status.MAX_ITERATIONS)
+    assert easy.stats.residuals[-1] <= 1e-8 < 1e-3 < hard.stats.residuals[-1]
+    for ridge, found in zip(ridges, (easy, hard), strict=True):
+        assert len(found.stats.residuals) == found.stats.iterations + 1
+        true = relative_residual(K, ridge, found.value, Y)
+        # Rounding of A x, which is as large as the targets.
+        assert abs(found.stats.residuals[-1] - true) <= 1e-12
+
+
+@pytest.mark.parametrize("profile", [np.ones(150), np.linspace(0.5, 1.5, 150)])
+def test_a_huge_ridge_leaves_the_target_of_a_small_one(profile):
+    """Rounding is measured by each column's own matrix: one shared norm would end it at x = 0."""
+    K, Y = kernel_matrix(150), gaussian_points(150, 1)
+    # 16 eps ||A|| ||x|| of the large ridge, with the x of the small one, is larger than ||y||.
+    ridges = [1e18, 1.0]
+    solver = PCG(RPCholesky(rank=21), storage="recomputed")
+    large, small = solver.path(solver.init(DenseOperator(K), profile), Y, ridges)
+    assert large.ok
+    assert small.ok
+    assert relative_residual(K, profile[:, None], small.value, Y) <= 1.01e-8
+    np.testing.assert_allclose(large.value, Y / (1e18 * profile[:, None]), rtol=1e-8)
+
+
+def test_bytes_are_those_of_the_run():
+    """Of tiles that were kept, whatever type they have and whatever is free now."""
+    K, y = kernel_matrix(150), gaussian_points(150, 1)
+    for dtype, ridge, kept in (("float32", 10.0, "float32"), ("float32", 1e-6, "float64")):
+        found, _ = run(DenseOperator(K, dtype), ridge, y)
+        assert found.stats.peak_bytes == PCG(storage="packed").peak_bytes(150, 1, kept)
+    found, _ = run(DenseOperator(K), 10.0, y, max_bytes=1000)
+    assert found.stats.peak_bytes == PCG(storage="recomputed").peak_bytes(150, 1, "float64")
+
+
 def test_path_multiplies_a_ridge_per_row():
     K, y = kernel_matrix(50), gaussian_points(50, 1)[:, 0]
     profile = np.linspace(0.5, 1.5, 50)

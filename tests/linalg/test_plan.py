@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg import (
+    PCG,
     Cholesky,
     Eigh,
     LowPrecisionCholesky,
     OutOfCoreCholesky,
+    PackedOperator,
+    RPCholesky,
     memory_budget,
 )
 from kernreg.linalg.budget import enough
@@ -186,6 +189,25 @@ def test_solvers_on_disk_are_planned_as_they_are(tmp_path):
     assert chosen.peak_bytes >= solver.peak_bytes(40_000, 1, "float32")
     with pytest.raises(MemoryBudgetError, match="out_of_core needs"):
         plan(40_000, 8, solver=solver, max_memory="200MB")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_solver_that_leaves_storage_open_keeps_what_the_budget_holds(dtype):
+    n, rank = 20_000, RPCholesky(rank=100)
+    least = plan(n, 10, dtype=dtype, solver=PCG(rank, storage="recomputed")).peak_bytes
+    tiles = PackedOperator.bytes_for(n, dtype)
+    for budget, storage in ((least + tiles, "packed"), (least + tiles - 1, "recomputed")):
+        chosen = plan(n, 10, dtype=dtype, solver=PCG(rank), max_memory=budget)
+        assert chosen.storage == storage
+        assert chosen.peak_bytes <= budget
+    # A limit of its own is kept to.
+    own = PCG(rank, max_bytes=tiles - 1)
+    assert plan(n, 10, dtype=dtype, solver=own, max_memory=10 * tiles).storage == "recomputed"
+
+
+def test_tiles_that_were_asked_for_and_do_not_fit_can_be_evaluated_again():
+    with pytest.raises(MemoryBudgetError, match=r"or use storage='recomputed' \((\d+) MB\)"):
+        plan(20_000, 10, solver=PCG(storage="packed"), max_memory="1GB")
 
 
 def test_settings_of_a_solver_count():

@@ -87,21 +87,23 @@ def test_one_small_ridge_takes_float64_entries(points):
     assert solver.init(K, 1.0).low
 
 
-def test_wrong_low_precision_is_found_and_left(points):
-    """Entries in float32 that are wrong by 1 %: recurred residuals lie, true ones do not."""
+class WrongOperator(DenseOperator):
+    """Entries in float32 that are wrong by 1 %."""
 
-    class Wrong(DenseOperator):
-        def part(self, rows, columns, out=None):
-            block = super().part(rows, columns, out)
-            if self.dtype == np.float32:
-                block *= np.float32(1.01)
-            return block
+    def part(self, rows, columns, out=None):
+        block = super().part(rows, columns, out)
+        if self.dtype == np.float32:
+            block *= np.float32(1.01)
+        return block
 
-        def astype(self, dtype):
-            return Wrong(self.matrix, dtype)
+    def astype(self, dtype):
+        return WrongOperator(self.matrix, dtype)
 
+
+def test_wrong_low_precision_is_found_and_left():
+    """Recurred residuals lie, true ones do not."""
     K, Y = kernel_matrix(150), gaussian_points(150, 2)
-    found = run(Wrong(K, "float32"), 3.0, Y, block=30, tol=1e-8, max_passes=1000)
+    found = run(WrongOperator(K, "float32"), 3.0, Y, block=30, tol=1e-8, max_passes=1000)
     assert found.ok
     residual = np.linalg.norm(Y - K @ found.value - 3.0 * found.value, axis=0)
     assert (residual <= 1.01e-8 * np.linalg.norm(Y, axis=0)).all()
@@ -118,6 +120,40 @@ def test_max_passes_is_a_status_and_a_warning():
     np.testing.assert_allclose(
         found.stats.residuals[-1], np.max(true / np.linalg.norm(Y, axis=0)), rtol=1e-8
     )
+
+
+def test_at_the_limit_the_residual_is_that_of_the_answer():
+    """Float32 entries that are wrong by 1 %: the recurred residual falls, the true one does not."""
+    K, Y = kernel_matrix(150), gaussian_points(150, 2)
+    with pytest.warns(ConvergenceWarning, match="after 3 passes") as caught:
+        found = run(WrongOperator(K, "float32"), 3.0, Y, block=30, tol=1e-8, max_passes=3)
+    true = np.linalg.norm(Y - K @ found.value - 3.0 * found.value, axis=0)
+    relative = np.max(true / np.linalg.norm(Y, axis=0))
+    assert found.status is Status.MAX_ITERATIONS
+    # Rounding of K x, which is as large as the targets.
+    assert abs(found.stats.residuals[-1] - relative) <= 1e-12
+    assert f"residual is {relative:.1e}" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_nothing_is_lost_at_the_limit(passes, points, targets, tmp_path):
+    """Passes of seven blocks, and a checkpoint every five."""
+    settings = {"block": 100, "tol": 1e-7}
+    operator, path = KernelOperator(NET, points), tmp_path / "state"
+    with pytest.warns(ConvergenceWarning):
+        run(
+            operator,
+            0.5,
+            targets,
+            checkpoint=path,
+            checkpoint_every=5,
+            max_passes=passes,
+            **settings,
+        )
+    solver, seen = SketchAndProject(checkpoint=path, **settings), []
+    resumed = solver.solve(solver.init(operator, 0.5), targets, callback=seen.append)
+    assert seen[0].iteration == 7 * passes + 1
+    np.testing.assert_array_equal(resumed.value, run(operator, 0.5, targets, **settings).value)
 
 
 def test_unreachable_tolerance_is_not_called_converged():

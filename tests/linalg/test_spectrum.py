@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from scipy.sparse.linalg import eigsh
 
-from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
+import kernreg.linalg.spectrum as spectrum_module
+from kernreg.exceptions import (
+    InvalidInputError,
+    MemoryBudgetError,
+    NotConvergedError,
+    NotPositiveDefiniteError,
+)
 from kernreg.linalg import (
     PCG,
     Nystrom,
@@ -34,6 +43,37 @@ def test_top_eigenvalues(k, dtype):
 def test_number_of_eigenvalues(k):
     with pytest.raises(InvalidInputError, match="for all use Eigh"):
         top_eigenvalues(DenseOperator(kernel_matrix(40)), k)
+
+
+def test_eigenvalues_that_are_not_found(monkeypatch):
+    """A flat spectrum, and a single restart."""
+    monkeypatch.setattr(spectrum_module, "eigsh", partial(eigsh, maxiter=1))
+    K = np.diag(np.linspace(1.0, 2.0, 300))
+    with pytest.raises(NotConvergedError, match=r"5 eigenvalues .* found [0-4] .* raise tol"):
+        top_eigenvalues(DenseOperator(K), 5)
+
+
+def test_samples_are_taken_as_memory_allows():
+    """Sums of products with a few columns and with many differ by rounding alone."""
+    K, widths = smooth(), []
+
+    class Watched(DenseOperator):
+        def __matmul__(self, V):
+            widths.append(V.shape[1])
+            return super().__matmul__(V)
+
+        def astype(self, dtype):
+            return Watched(self.matrix, dtype)
+
+    single = 8 * 300 * (10 + 8)
+    arguments = {"samples": 5, "steps": 10}
+    whole = log_determinant(DenseOperator(K), 1.0, **arguments)
+    parts = log_determinant(Watched(K), 1.0, **arguments, max_bytes=2 * single)
+    assert widths == [2] * 20 + [1] * 10
+    assert parts.value == pytest.approx(whole.value, rel=1e-9)
+    assert parts.standard_error == pytest.approx(whole.standard_error, rel=1e-6)
+    with pytest.raises(MemoryBudgetError, match=r"10 Lanczos vectors of 300 rows .*fewer steps"):
+        log_determinant(DenseOperator(K), 1.0, **arguments, max_bytes=single - 1)
 
 
 @pytest.mark.parametrize("make", [None, RPCholesky(40), Nystrom(40)])

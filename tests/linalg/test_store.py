@@ -6,6 +6,7 @@ import errno
 import json
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from kernreg import KernelOperator, gram, nn
 from kernreg.exceptions import DiskSpaceError, InvalidInputError, StoreError
-from kernreg.linalg import Cholesky, Eigh, TileStore
+from kernreg.linalg import PCG, Cholesky, Eigh, TileStore
 from tests.contracts.solver import SLACK, gaussian_points, kernel_matrix
 from tests.linalg.dense import DenseOperator
 from tests.permissions import public_folder, unprivileged
@@ -167,6 +168,35 @@ class TestOperator:
         size = np.linalg.norm(A, 2) * np.linalg.norm(solution.value) + np.linalg.norm(y)
         assert np.linalg.norm(A @ solution.value - y) < bound * size
 
+    @pytest.mark.parametrize("solver", [Cholesky(), Eigh(), PCG()])
+    def test_rounding_that_the_ridge_does_not_cover_is_told(self, solver, tmp_path):
+        operator = KernelOperator(NET, X)
+        store = written(tmp_path, operator, dtype="bfloat16", tile=32)
+        least = 32 * 2.0**-9 * np.sqrt(70) * np.mean(store.operator().diagonal())
+        with pytest.warns(UserWarning, match=r"that of the rounded matrix.*exact="):
+            state = solver.init(store.operator(), 0.99 * least)
+        # The warning is right: y = A x + (rounded - exact) x, with entries off by up to 2^-8.
+        y = np.sin(X[:, 0])
+        gap = y - gram(NET, X) @ (x := solver.solve(state, y).value) - 0.99 * least * x
+        assert np.linalg.norm(gap) > 1e-5 * np.linalg.norm(y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            solver.init(store.operator(), 1.01 * least)
+            solver.init(store.operator(exact=operator), 0.99 * least)
+
+    def test_products_with_rounded_entries_serve_large_ridges_only(self, tmp_path):
+        operator = KernelOperator(NET, X)
+        stored = written(tmp_path, operator, dtype="bfloat16", tile=32).operator(exact=operator)
+        assert stored.rounding == 2.0**-9
+        least = 32 * stored.rounding * np.sqrt(70) * np.mean(stored.diagonal())
+        solver, y = PCG(storage="recomputed"), np.sin(X[:, 0])
+        for ridge, fast in ((0.99 * least, False), (1.01 * least, True), (1e-3, False)):
+            state = solver.init(stored, ridge)
+            assert (state.fast is not None) == fast
+            x = solver.solve(state, y).value
+            residual = np.linalg.norm(y - gram(NET, X) @ x - ridge * x)
+            assert residual <= 1.01e-8 * np.linalg.norm(y)
+
     def test_of_an_incomplete_store(self, tmp_path):
         store = TileStore.create(tmp_path, DenseOperator(np.eye(9)), tile=4)
         store.write(DenseOperator(np.eye(9)), tiles=[(0, 0), (2, 1)])
@@ -190,6 +220,16 @@ class TestGoingOn:
         assert seen == [(step, 10) for step in range(1, 11)]
         assert again.write(operator) == 0
         assert again.verify(operator) == 10
+
+    def test_verification_reads_each_tile_once(self, tmp_path, monkeypatch):
+        store, read, seen = (
+            written(tmp_path, DenseOperator(np.eye(60)), tile=16),
+            TileStore.read,
+            [],
+        )
+        monkeypatch.setattr(TileStore, "read", lambda *tile: seen.append(tile[1:]) or read(*tile))
+        assert store.verify() == 10
+        assert seen == store.tiles()
 
     @pytest.mark.parametrize(
         "damage",
@@ -382,6 +422,16 @@ class TestDisk:
         monkeypatch.setattr(_local, "_put", put)
         assert store.write(operator) == len(store.tiles()) - 9
         store.verify(operator)
+
+    def test_full_at_the_header(self, tmp_path, monkeypatch):
+        def full(*arguments, **options):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(zarr, "create_array", full)
+        with pytest.raises(DiskSpaceError, match=r"No space left on device.*run again"):
+            TileStore.create(tmp_path, DenseOperator(np.eye(9)))
+        monkeypatch.undo()
+        assert TileStore.create(tmp_path, DenseOperator(np.eye(9))).pending() == [(0, 0)]
 
     def test_largest_size_of_a_file(self, tmp_path):
         """A limit of the system itself: nothing is left of the tile that did not fit."""
