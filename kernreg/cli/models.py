@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import secrets
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -13,7 +14,7 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from kernreg._wording import counted
+from kernreg._wording import counted, lasting
 from kernreg.cli.console import join_job, stderr, stdout
 from kernreg.cli.options import (
     Centres,
@@ -130,14 +131,8 @@ def fit(
         f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
         markup=False,
     )
-    loo = getattr(model.estimator, "loo_", None)
-    if loo is not None:
-        score = (
-            f"accuracy {100 * loo.accuracy[loo.best]:.2f} %"
-            if loo.accuracy is not None
-            else f"R2 {1 - loo.squared_error[loo.best] / np.var(loaded.y):.4f}"
-        )
-        stdout.print(f"alpha {loo.alphas[loo.best]:.3g}, leave-one-out {score}.")
+    for line in _account(model, float(np.var(loaded.y)) if loaded.task == "regression" else 0.0):
+        stdout.print(line, markup=False)
 
 
 def predict(
@@ -237,6 +232,26 @@ def _texts(values: np.ndarray) -> list[str]:
     """Labels as text; 1.0 is 1, because a column with gaps is read as floats."""
     whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
     return [f"{v:.0f}" if whole else str(v) for v in values.tolist()]
+
+
+def _account(model: TableModel, variance: float) -> Iterator[str]:
+    """How a model was fitted, and how good its leave-one-out predictions are."""
+    estimator = model.estimator
+    solution, loo = estimator.solution_, getattr(estimator, "loo_", None)
+    stats = solution.stats
+    products = f", {counted(stats.iterations, 'iteration')}" if stats.iterations else ""
+    residual = f", relative residual {stats.residuals[-1]:.1e}" if stats.residuals else ""
+    yield (
+        f"{estimator.plan_.solver} ({solution.status.name}){products}{residual}, "
+        f"{lasting(stats.seconds)}; {estimator.kernel} of {estimator.network!r}."
+    )
+    if loo is not None:
+        score = (
+            f"accuracy {100 * loo.accuracy[loo.best]:.2f} %"
+            if loo.accuracy is not None
+            else f"R2 {1 - loo.squared_error[loo.best] / variance:.4f}"
+        )
+        yield f"alpha {loo.alphas[loo.best]:.3g}, leave-one-out {score}."
 
 
 def _check_with_store(

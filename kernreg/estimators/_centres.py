@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.estimators._loo import LeaveOneOut
+from kernreg.estimators._loo import LeaveOneOut, Scores
 from kernreg.linalg.restricted import Restricted, RestrictedState
 from kernreg.linalg.restricted_path import leave_one_out
 from kernreg.linalg.solution import Solution, Stats, Status
@@ -61,8 +61,7 @@ def best_on_centres(
     # The solution for targets 1 says what re-estimating the mean does to a prediction.
     columns = np.column_stack([centered, np.ones(n)])
     drift = fit_intercept * weights / (weights.sum() - weights)
-    errors, shares = np.zeros(len(ridges)), np.zeros(len(ridges))
-    labels = False
+    scores = Scores(len(ridges), weights, correct)
     predictions = np.empty((n, t))
 
     def moved(rows: slice) -> None:
@@ -74,14 +73,9 @@ def best_on_centres(
         return np.asarray(residuals[..., :t] + shift * residuals[..., t:])
 
     def judge(rows: slice, residuals: Floats) -> None:
-        nonlocal labels
         moved(rows)
         for index, residual in enumerate(held_out(rows, residuals)):
-            errors[index] += weights[rows] @ np.mean(residual**2, axis=1)
-            right = correct(targets[rows], targets[rows] - residual)
-            if right is not None:
-                labels = True
-                shares[index] += weights[rows] @ right
+            scores.add(index, targets[rows], residual, rows)
 
     def predict(rows: slice, residuals: Floats) -> None:
         moved(rows)
@@ -90,9 +84,7 @@ def best_on_centres(
     # The path takes mean ridges, and weights are those of ridge / weights.
     levels = ridges * float(np.mean(1.0 / weights))
     path = solver.path(state, columns, levels, held_out=judge)
-    errors /= weights.sum()
-    shares /= weights.sum()
-    best = max(range(len(ridges)), key=lambda index: (shares[index], -errors[index]))
+    best = max(range(len(ridges)), key=scores.merit)
     leave_one_out(
         state, columns, path.dual[best : best + 1], levels[best : best + 1], held_out=predict
     )
@@ -100,5 +92,5 @@ def best_on_centres(
         seconds=state.seconds + time.perf_counter() - started,
         peak_bytes=solver.peak_bytes(n, t + 1, state.dtype),
     )
-    loo = LeaveOneOut(alphas, errors, shares if labels else None, best, predictions)
+    loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, predictions)
     return Solution(path.dual[best][:, :t].copy(), Status.OK, stats), loo

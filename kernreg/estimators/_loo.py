@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LeaveOneOut", "held_out_residuals"]
+__all__ = ["LeaveOneOut", "Scores", "held_out_residuals"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,58 @@ class LeaveOneOut:
     accuracy: np.ndarray | None
     best: int
     predictions: np.ndarray
+
+
+class Scores:
+    """Errors of leave-one-out predictions, ridge by ridge, rows by their weights.
+
+    Parameters
+    ----------
+    count : int
+        Number of ridges.
+    weights : ndarray of shape (n_samples,)
+        Positive.
+    correct : callable
+        Tells from targets and predictions which rows get the right label, or None if there are no
+        labels.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        weights: np.ndarray,
+        correct: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+    ) -> None:
+        self._weights, self._correct = weights, correct
+        self._total = weights.sum()
+        self._errors, self._shares = np.zeros(count), np.zeros(count)
+        self._labels = False
+
+    @property
+    def squared_error(self) -> np.ndarray:
+        """Mean squared errors."""
+        return self._errors / self._total
+
+    @property
+    def accuracy(self) -> np.ndarray | None:
+        """Shares of rows with the right label; None if there are no labels."""
+        return self._shares / self._total if self._labels else None
+
+    def add(
+        self, index: int, targets: np.ndarray, residuals: np.ndarray, rows: slice = slice(None)
+    ) -> None:
+        """Count targets and residuals of some rows for the ridge of this index."""
+        weights = self._weights[rows]
+        # Summed as the weights are, so that all rows right are a share of exactly 1.
+        self._errors[index] += np.sum(weights * np.mean(residuals**2, axis=1))
+        right = self._correct(targets, targets - residuals)
+        if right is not None:
+            self._labels = True
+            self._shares[index] += np.sum(weights * right)
+
+    def merit(self, index: int) -> tuple[float, float]:
+        """Larger is better: most labels right, ties broken by the squared error."""
+        return float(self._shares[index]), -float(self._errors[index])
 
 
 def held_out_residuals(

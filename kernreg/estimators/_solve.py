@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.estimators._centres import best_on_centres
-from kernreg.estimators._loo import LeaveOneOut, held_out_residuals
+from kernreg.estimators._loo import LeaveOneOut, Scores, held_out_residuals
 from kernreg.estimators._progress import Callback, iterations
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.candidates import Solver, bounded_pcg, named_solver
@@ -180,19 +180,15 @@ def solve_alphas(
         )
         return Choice(chosen.best, solution, chosen, state.centres)
     solutions = _solutions(solver, operator, ridges, weights, rhs, callback)
-    errors, shares = np.empty(len(ridges)), np.zeros(len(ridges))
-    best, labels = -1, False
+    scores, best = Scores(len(ridges), weights, correct), -1
     for i, (solution, diagonal) in enumerate(solutions):
         dual = np.asarray(solution.value, dtype=np.float64)
         drift = dual[:, t] * fit_intercept
         residuals = held_out_residuals(dual[:, :t], drift, diagonal, centered, weights)
-        errors[i] = np.average(np.mean(residuals**2, axis=1), weights=weights)
-        right = correct(targets, targets - residuals)
-        if right is not None:
-            labels, shares[i] = True, np.average(right, weights=weights)
-        if best < 0 or (shares[i], -errors[i]) > (shares[best], -errors[best]):
+        scores.add(i, targets, residuals)
+        if best < 0 or scores.merit(i) > scores.merit(best):
             best, kept, held_out = i, solution, targets - residuals
-    loo = LeaveOneOut(alphas, errors, shares if labels else None, best, held_out)
+    loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, held_out)
     return Choice(best, replace(kept, value=np.array(kept.value[:, :t])), loo)
 
 

@@ -1,5 +1,7 @@
 """``kernreg fit``."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,13 @@ def test_zero_rows_and_constant_columns(run, tmp_path):
     predicted, truth = TableModel.load(tmp_path / "m").predict_data(str(tmp_path / "t.csv"))
     assert np.isfinite(predicted).all()
     assert np.mean((predicted - truth) ** 2) < np.var(truth)
+
+
+def test_says_how_it_was_fitted(run, tables, tmp_path):
+    options = ["--solver", "pcg", "--alpha", 1e-3, "--out", tmp_path / "model"]
+    result = run("fit", tables.prices, *options)
+    solution = TableModel.load(tmp_path / "model").estimator.solution_
+    pattern = r"pcg \(OK\), (\d+) iterations, relative residual (\S+), .* s; ntk of mlp\("
+    found = re.search(pattern, " ".join(result.stdout.split()))
+    assert int(found[1]) == solution.stats.iterations
+    assert float(found[2]) == pytest.approx(solution.stats.residuals[-1], rel=0.06)

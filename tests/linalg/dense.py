@@ -110,3 +110,18 @@ class PointOperator(DenseOperator):
 
     def astype(self, dtype):
         return PointOperator(self.X, dtype)
+
+
+class WatchedOperator(DenseOperator):
+    """Notes how many columns each product has, also those of its copies in other types."""
+
+    def __init__(self, matrix, dtype="float64", widths=None):
+        super().__init__(matrix, dtype)
+        self.widths = [] if widths is None else widths
+
+    def __matmul__(self, V):
+        self.widths.append(V.shape[1])
+        return super().__matmul__(V)
+
+    def astype(self, dtype):
+        return WatchedOperator(self.matrix, dtype, self.widths)

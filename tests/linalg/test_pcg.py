@@ -20,7 +20,7 @@ from kernreg.linalg import (
     Status,
 )
 from tests.contracts.solver import SLACK, SolverContract, gaussian_points, kernel_matrix
-from tests.linalg.dense import DenseOperator
+from tests.linalg.dense import DenseOperator, WatchedOperator
 
 EPS = np.finfo(np.float64).eps
 
@@ -172,20 +172,11 @@ def test_columns_that_are_solved_leave_the_products():
     vectors = np.linalg.qr(gaussian_points(40, 40))[0]
     K = (vectors * np.linspace(1, 100, 40)) @ vectors.T
     Y = np.column_stack([vectors[:, 3], gaussian_points(40, 1)[:, 0], np.zeros(40)])
-    widths = []
-
-    class Watched(DenseOperator):
-        def __matmul__(self, V):
-            widths.append(V.shape[1])
-            return super().__matmul__(V)
-
-        def astype(self, dtype):
-            return Watched(self.matrix, dtype)
-
-    solution, _ = run(Watched(K), 0.0, Y, preconditioner=None, storage="recomputed")
+    watched = WatchedOperator(K)
+    solution, _ = run(watched, 0.0, Y, preconditioner=None, storage="recomputed")
     assert solution.ok
     # Beside them a vector of ones in the first product.
-    assert widths[:3] == [3, 1, 1]
+    assert watched.widths[:3] == [3, 1, 1]
     assert not solution.value[:, 2].any()
 
 

@@ -22,7 +22,7 @@ from kernreg.linalg import (
     top_eigenvalues,
 )
 from tests.contracts.solver import gaussian_points, kernel_matrix
-from tests.linalg.dense import DenseOperator
+from tests.linalg.dense import DenseOperator, WatchedOperator
 
 
 def smooth(n=300):
@@ -55,21 +55,13 @@ def test_eigenvalues_that_are_not_found(monkeypatch):
 
 def test_samples_are_taken_as_memory_allows():
     """Sums of products with a few columns and with many differ by rounding alone."""
-    K, widths = smooth(), []
-
-    class Watched(DenseOperator):
-        def __matmul__(self, V):
-            widths.append(V.shape[1])
-            return super().__matmul__(V)
-
-        def astype(self, dtype):
-            return Watched(self.matrix, dtype)
-
+    K = smooth()
+    watched = WatchedOperator(K)
     single = 8 * 300 * (10 + 8)
     arguments = {"samples": 5, "steps": 10}
     whole = log_determinant(DenseOperator(K), 1.0, **arguments)
-    parts = log_determinant(Watched(K), 1.0, **arguments, max_bytes=2 * single)
-    assert widths == [2] * 20 + [1] * 10
+    parts = log_determinant(watched, 1.0, **arguments, max_bytes=2 * single)
+    assert watched.widths == [2] * 20 + [1] * 10
     assert parts.value == pytest.approx(whole.value, rel=1e-9)
     assert parts.standard_error == pytest.approx(whole.standard_error, rel=1e-6)
     with pytest.raises(MemoryBudgetError, match=r"10 Lanczos vectors of 300 rows .*fewer steps"):

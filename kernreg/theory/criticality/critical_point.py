@@ -163,6 +163,12 @@ class Critical:
             lines.append(f"  C_b = {self.C_b:.10g}, C_W = {self.C_W:.10g}, K* = {fixed}")
             lines.append(f"  b_std = {self.b_std:.10g}, W_std = {self.W_std:.10g}")
         lines.append(f"  {self.reason}")
+        if self.kind == "none":
+            lines.append(
+                "  Norms, distances or gradients change exponentially with depth. "
+                "edge_of_chaos(sigma, C_b) keeps gradients, if there is one; Tanh, Relu and Gelu "
+                "have critical points."
+            )
         lines += [
             f"  rejected: {c.kind} at C_b = {c.C_b:.6g}, C_W = {c.C_W:.6g}: {c.reason}"
             for c in self.rejected
@@ -220,6 +226,7 @@ def critical(sigma: Any) -> Critical:
     >>> print(critical(nn.Softplus()))
     Softplus(): class none
       no variance K from 0.0001 to 1e+04 has <sigma sigma''> = 0, and sigma(0) is not 0
+      Norms, distances or gradients change exponentially with depth. edge_of_chaos(sigma, C_b) ...
     """
     return _critical(as_nonlinearity(sigma))
 

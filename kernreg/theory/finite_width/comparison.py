@@ -18,6 +18,7 @@ __all__ = ["Comparison", "compare"]
 
 Array = NDArray[np.float64]
 
+_LEFT_OUT = "z counts what the expansion leaves out, of relative order depth / width, in full."
 _ENTRIES = ((0, 0), (0, 1), (1, 1))
 
 
@@ -50,7 +51,7 @@ class Comparison:
             for name, expected, found, error, z in zip(*columns, strict=True)
         ]
         head = ("", "prediction", "estimate", "std error", "z")
-        return "\n".join(aligned(head, rows, numbers=True))
+        return "\n".join([*aligned(head, rows, numbers=True), _LEFT_OUT])
 
 
 def compare(measured: Sample) -> Comparison:
