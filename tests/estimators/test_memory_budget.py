@@ -78,6 +78,7 @@ def test_prediction_is_refused_before_work_starts():
 HEAVY = np.r_[1e3, np.ones(399)]
 
 
+@chosen_freely
 @pytest.mark.parametrize(
     ("options", "weights", "kept"),
     [
@@ -101,6 +102,7 @@ def test_a_small_ridge_is_planned_with_the_float64_tiles_that_it_keeps(options, 
     assert np.subtract(*peaks).tolist() == [tiles, tiles]
 
 
+@chosen_freely
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_solver_without_a_limit_has_that_of_the_estimator(dtype):
     X, y = data(400)
