@@ -32,6 +32,9 @@ struct Side {
   int64_t n, ld_table;
 };
 
+// Runs work(data) on so many threads, the calling one among them, and waits for all.
+using Parallel = void (*)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
+
 struct Job {
   Side rows, cols;
   int64_t d;
@@ -46,6 +49,7 @@ struct Job {
   int64_t ld_out[2];
   const double *diagonal[2];     // of the symmetric matrix
   int threads;
+  Parallel parallel;             // null: threads are started and joined
 };
 
 // By the type of the arithmetic and of the output.

@@ -1,8 +1,11 @@
 // The Python face of the engine: checks shapes and hands over pointers.
+#include <dlfcn.h>
+#include <pthread.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -35,6 +38,17 @@ kr::Kernels kernels(const std::string &isa) {
   if (isa == "avx2") return kr::avx2_kernels();
 #endif
   return kr::baseline_kernels();
+}
+
+// Torch's OpenMP threads, if it has loaded them for everybody: after a matrix product they spin
+// for milliseconds, and would take the cores from threads of our own. A forked process has none.
+kr::Parallel torch_threads() {
+  static std::atomic<bool> forked{false};
+  static auto found = [] {
+    pthread_atfork(nullptr, nullptr, [] { forked = true; });
+    return reinterpret_cast<kr::Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  }();
+  return forked ? nullptr : found;
 }
 
 using Array = py::array;
@@ -72,6 +86,7 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
   job.consts = consts.data();
   job.n_consts = consts.size();
   job.threads = threads < 1 ? 1 : threads;
+  job.parallel = torch_threads();
   job.diagonal[0] = diagonal_nngp.data();
   job.diagonal[1] = diagonal_ntk.data();
   bool wide = false;
@@ -101,6 +116,7 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Tile engine of the cpu backend.";
+  torch_threads();  // before anything forks
   m.def("instruction_sets", &instruction_sets, "Those this machine can run, best first.");
   m.def("signatures", [] { return std::vector<std::string>(std::begin(kSignatures), std::end(kSignatures)); },
         "Signatures of the generated duals, by number.");

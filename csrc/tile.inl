@@ -208,6 +208,11 @@ template <class T, class O> void fill(const Job &job) {
       filler.strip(work[k].j, work[k].cols, work[k].a, work[k].b);
   };
   int threads = job.threads < int(work.size()) ? job.threads : int(work.size());
+  if (job.parallel && threads > 1) {
+    job.parallel([](void *data) { (*static_cast<decltype(worker) *>(data))(); }, &worker,
+                 unsigned(threads), 0);
+    return;
+  }
   std::vector<std::thread> pool;
   for (int t = 1; t < threads; ++t) pool.emplace_back(worker);
   worker();

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -168,3 +171,21 @@ def test_any_layout_of_the_data(backend: str) -> None:
         np.testing.assert_array_equal(kernreg.gram(net, data, backend=backend), want)
     flipped = kernreg.gram(net, X[::-1], backend=backend)
     np.testing.assert_allclose(flipped[::-1, ::-1], want, rtol=1e-13)
+
+
+def test_a_forked_process_fills_with_threads_of_its_own() -> None:
+    """The OpenMP threads of its parent are not there: to wait for them would be for ever."""
+    script = """
+import os
+import numpy as np
+from kernreg import gram, nn
+
+X = np.random.default_rng(0).standard_normal((600, 20))
+K = gram(nn.mlp(depth=2), X)
+child = os.fork()
+if not child:
+    os._exit(int(not np.array_equal(gram(nn.mlp(depth=2), X), K)))
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    settings = os.environ | {"KERNREG_BACKEND": "cpu", "KERNREG_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", script], env=settings, check=True, timeout=120)
