@@ -14,6 +14,10 @@ from kernreg.linalg.columns import dots, norms
 __all__ = ["Blocks", "Projected", "replace_residual", "run_pass", "start"]
 
 
+# Length of a sum of steps, over that of x, from which its digits are its own.
+_SOUND = 1e3 * float(np.finfo(np.float64).eps)
+
+
 class Blocks(Protocol):
     """A positive definite matrix in blocks of rows."""
 
@@ -154,6 +158,10 @@ def _combine(at: Projected) -> None:
     """Put the sum of a pass among the directions and minimise over all of them."""
     direction = at.x - at.anchor
     image = at.anchor_residual - at.residual
+    # A sum near the rounding of x has another image than the residuals tell: no direction.
+    sound = norms(direction) > _SOUND * norms(at.x)
+    direction *= sound
+    image *= sound
     for p, Ap in zip(at.directions, at.images, strict=True):
         factor = _ratio(dots(direction, Ap), dots(p, Ap))
         direction -= factor * p
@@ -165,8 +173,10 @@ def _combine(at: Projected) -> None:
         factor = _ratio(dots(p, at.anchor_residual), dots(p, Ap))
         at.anchor += factor * p
         at.anchor_residual -= factor * Ap
-    at.x[...] = at.anchor
-    at.residual[...] = at.anchor_residual
+    at.x[:, sound] = at.anchor[:, sound]
+    at.residual[:, sound] = at.anchor_residual[:, sound]
+    at.anchor[...] = at.x
+    at.anchor_residual[...] = at.residual
 
 
 def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

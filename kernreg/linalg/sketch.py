@@ -116,8 +116,8 @@ def _columns_times(
     image = np.empty((stop - start, narrow.shape[1]))
     for i0 in range(start, stop, max(1, chunk)):
         i1 = min(i0 + chunk, stop)
-        tile = read_part(operator, slice(i0, i1), rows, buffer[: i1 - i0])
-        image[i0 - start : i1 - start] = tile @ narrow
+        tile = torch.from_numpy(read_part(operator, slice(i0, i1), rows, buffer[: i1 - i0]))
+        image[i0 - start : i1 - start] = tile @ torch.from_numpy(narrow)
     return image
 
 
