@@ -143,8 +143,11 @@ class Cholesky(Factoring):
         factor = Staircase(n, block, operator.dtype)
         device = getattr(operator, "device", "cpu")
         bounds = panel_bounds(n, block)
+        # One piece for all panels: it goes back as a whole, before a factor for the next ridge.
+        room, used = new_panel((Staircase.numbers(n, block),), factor.dtype, device), 0
         for step, (i0, i1) in enumerate(bounds, start=1):
-            panel = new_panel((i1 - i0, i1), factor.dtype, device)
+            panel = room[used : used + (i1 - i0) * i1].view(i1 - i0, i1)
+            used += panel.numel()
             operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
             require_finite(panel, i0)
             diagonal = panel[:, i0:].diagonal()

@@ -182,7 +182,7 @@ def within_memory(message: str) -> Iterator[None]:
         raise MemoryBudgetError(message) from error
 
 
-def as_output(out: Any, shape: tuple[int, int], dtype: np.dtype, device: torch.device) -> Tensor:
+def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, device: torch.device) -> Tensor:
     """``out`` as a tensor to write to, or a new one on ``device`` if it is None.
 
     Given ones may be in host memory, wherever the entries are made.

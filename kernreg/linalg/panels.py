@@ -80,8 +80,8 @@ def _solve_lower(lower: torch.Tensor, rhs: torch.Tensor, transpose: bool = False
     rhs.copy_(torch.linalg.solve_triangular(matrix, rhs, upper=transpose))
 
 
-def new_panel(shape: tuple[int, int], dtype: np.dtype[Any], device: Any) -> torch.Tensor:
-    """Memory for a panel; on the CPU NumPy's, so that what traces memory sees it."""
+def new_panel(shape: tuple[int, ...], dtype: np.dtype[Any], device: Any) -> torch.Tensor:
+    """Memory for panels; on the CPU NumPy's, so that what traces memory sees it."""
     if str(device) == "cpu":
         return torch.from_numpy(np.empty(shape, dtype=dtype))
     return as_output(None, shape, dtype, torch.device(device))

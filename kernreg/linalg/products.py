@@ -70,24 +70,26 @@ class Products(ABC):
         # Few long rows times a panel run several times faster than a panel times few columns.
         lines = V.T.contiguous()
         out = torch.zeros((V.shape[1], n), dtype=V.dtype, device=self.device)
-        step = max(1, PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1])))
-        i0 = 0
+        step = min(n, max(1, PANEL_BYTES // (self.dtype.itemsize * max(1, self.shape[1]))))
+        i0, room = 0, None
         while i0 < n:
             i1 = min(n, i0 + step)
             try:
-                self._add_panel(i0, i1, lines, out)
+                if room is None:  # for all panels: new memory costs as much as its entries
+                    room = _room(step * self.shape[1], self.dtype, self.device)
+                self._add_panel(i0, i1, lines, out, room)
             except torch.cuda.OutOfMemoryError:
                 if step == 1:
                     raise
-                step = max(1, min(step, n) // 2)
+                step, room = max(1, step // 2), None
             else:
                 i0 = i1
         return out.T.contiguous()
 
-    def _add_panel(self, i0: int, i1: int, lines: Tensor, out: Tensor) -> None:
+    def _add_panel(self, i0: int, i1: int, lines: Tensor, out: Tensor, room: Tensor) -> None:
         """Add what rows ``[i0, i1)`` give to ``V^T K``; nothing if memory does not suffice."""
         width = i1 if self.symmetric else self.shape[1]
-        panel = torch.empty((i1 - i0, width), dtype=KINDS[self.dtype.name], device=self.device)
+        panel = room[: (i1 - i0) * width].view(i1 - i0, width)
         self._bound.fill(Part(i0, i1, 0, width), {self.kernel: panel})
         panel = panel.to(lines.dtype)
         below = lines[:, :width] @ panel.T
@@ -115,6 +117,12 @@ class Products(ABC):
             matmat=lambda V: self @ V,
             rmatmat=rmatmat,
         )
+
+
+def _room(count: int, dtype: np.dtype[Any], device: torch.device) -> Tensor:
+    if device.type == "cpu":  # NumPy asks for huge pages
+        return torch.from_numpy(np.empty(count, dtype))
+    return torch.empty(count, dtype=KINDS[dtype.name], device=device)
 
 
 def operand(V: Any, shape: tuple[int, int]) -> Tensor:
