@@ -68,17 +68,14 @@ class SolverOptions:
 
     def made(self, data: Dataset, budget: int) -> Solver:
         """The name of the solver, or one with its settings within a budget of bytes."""
-        from kernreg.linalg import OutOfCoreCholesky, Restricted, SketchAndProject
-        from kernreg.linalg.candidates import Needs, bounded_pcg
+        from kernreg.linalg import Restricted, SketchAndProject
+        from kernreg.linalg.candidates import bounded_on_disk, bounded_pcg
 
         n, d = data.X.shape
         classes = 0 if data.classes is None else len(data.classes)
         outputs, dtype = (classes if classes > 2 else 1), np.dtype(self.dtype)
         if self.folder is not None:
-            solver = OutOfCoreCholesky(self.folder, max_bytes=budget)
-            needs = Needs(solver, d, outputs, 1, False, None, False, {})
-            beside = needs.bytes("out_of_core", n, dtype) - solver.peak_bytes(n, outputs, dtype)
-            return replace(solver, max_bytes=budget - beside)
+            return bounded_on_disk(n, d, dtype, budget, self.folder)
         if self.centres is not None:
             return Restricted(centres=self.centres)
         settings: dict[str, Any] = {

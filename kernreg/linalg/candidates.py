@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,17 @@ from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.sketch import SketchAndProject
 from kernreg.linalg.work import seconds, work
 
-__all__ = ["AUTO", "NAMES", "Needs", "Solver", "bounded_pcg", "name_of", "named_solver"]
+__all__ = [
+    "ALL",
+    "AUTO",
+    "NAMES",
+    "Needs",
+    "Solver",
+    "bounded_on_disk",
+    "bounded_pcg",
+    "name_of",
+    "named_solver",
+]
 
 Solver = str | Cholesky | Eigh | PCG | OutOfCoreCholesky | Restricted | SketchAndProject
 
@@ -51,6 +62,8 @@ AUTO = ("cholesky", "eigh", "pcg")
 """What ``"auto"`` may take."""
 NAMES = (*AUTO, "restricted", "sketch")
 """What a name alone can ask for."""
+ALL = (*NAMES, "out_of_core")
+"""What a plan compares."""
 
 
 def name_of(solver: Solver) -> str:
@@ -104,12 +117,21 @@ class Needs:
     copies: bool
     budgets: Mapping[str, int]
 
+    @property
+    def one_ridge(self) -> bool:
+        """Whether a solver without leave-one-out errors serves."""
+        return self.n_alphas == 1 and not self.leave_one_out
+
     def made(self, name: str, n: int, dtype: np.dtype[Any]) -> Any:
         """The solver of a name: the one that was asked for, or one with defaults that fit."""
         given = self.solver
         if name != "pcg":
-            taken = not isinstance(given, str) and name_of(given) == name
-            return given if taken else named_solver(name)
+            if not isinstance(given, str) and name_of(given) == name:
+                return given
+            if name == "out_of_core":
+                budget = self.budgets[name]
+                return bounded_on_disk(n, self.d, dtype, budget, "")
+            return named_solver(name)
         budget = self.budgets["pcg"] - self._copied(n, dtype)
         own = given if isinstance(given, PCG) else None
         return bounded_pcg(n, self.d, self.n_outputs, dtype, budget, own)
@@ -121,9 +143,7 @@ class Needs:
             rows = 8 * n * (self.d + _TILE_ROWS)
             return int(solver.peak_bytes(n, self.n_outputs, self.n_alphas)) + rows
         if name in ("cholesky", "out_of_core"):
-            refined = name == "out_of_core" or solver.products(dtype)
-            rows = n * self.d * (dtype.itemsize + (8 if refined else 0))
-            rows += n * _TILE_ROWS * dtype.itemsize
+            rows = _factoring_bytes(n, self.d, dtype, solver)
             if name == "cholesky":
                 loo = self.leave_one_out
                 return copied + rows + int(solver.peak_bytes(n, self.n_outputs, dtype, loo))
@@ -156,6 +176,8 @@ class Needs:
         """Predicted time, None if it cannot be predicted."""
         solver = self.made(name, n, dtype)
         if probe is None or processes() > 1:
+            return None
+        if getattr(solver, "folder", None) == "":
             return None
         iterations = probe.iterations(solver) if name == "pcg" else 0
         if iterations is None:
@@ -223,6 +245,42 @@ def bounded_pcg(
     limit = max(1, min(fits, rank_limit(n, "auto", 24 * n * n)))
     preconditioner = bounded(limit)
     return PCG(preconditioner, max_bytes=max(0, room - preconditioner.peak_bytes(n)))
+
+
+def bounded_on_disk(
+    n: int, d: int, dtype: Any, budget: int, folder: str | os.PathLike[str]
+) -> OutOfCoreCholesky:
+    """Cholesky on disk that takes the memory of a budget, or the least that it can work with.
+
+    Parameters
+    ----------
+    n, d : int
+        Rows, and numbers per row.
+    dtype : float32 or float64
+        Precision of the kernel matrix.
+    budget : int
+        Bytes for everything beyond the data.
+    folder : path-like
+        Where the factor will be.
+
+    Returns
+    -------
+    OutOfCoreCholesky
+
+    Examples
+    --------
+    >>> bounded_on_disk(100_000, 9, "float32", 4 * 10**9, "factor").group(100_000, "float32")
+    6400
+    """
+    solver = OutOfCoreCholesky(folder)
+    beside = _factoring_bytes(n, d, np.dtype(dtype), solver)
+    return replace(solver, max_bytes=max(solver.least_bytes(n, dtype), budget - beside))
+
+
+def _factoring_bytes(n: int, d: int, dtype: np.dtype[Any], solver: Any) -> int:
+    """Rows, in float64 too where products refine, and entries that an operator holds."""
+    refined = isinstance(solver, OutOfCoreCholesky) or solver.products(dtype)
+    return n * d * (dtype.itemsize + 8 * bool(refined)) + n * _TILE_ROWS * dtype.itemsize
 
 
 def _product_bytes(n: int, d: int) -> int:

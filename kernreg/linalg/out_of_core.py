@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, StoreError
+from kernreg.linalg.budget import readable
 from kernreg.linalg.disk import (
     atomic,
     checked_space,
@@ -117,14 +118,26 @@ class OutOfCoreCholesky(Factoring):
         # Per row of a group: itself, and its columns of one panel, twice in a triangular solve.
         rows = (self.max_bytes - self._panels_bytes(n, size)) // (size * (n + 2 * block))
         if rows < block:
-            least = self._panels_bytes(n, size) + block * size * (n + 2 * block)
             raise MemoryBudgetError(
-                f"a factorisation of {n} rows in panels of {block} holds {least / 1e9:.3g} GB, "
-                f"max_bytes allows {self.max_bytes / 1e9:.3g} GB: raise max_bytes or take a "
-                "smaller block"
+                f"a factorisation of {n} rows in panels of {block} holds "
+                f"{readable(self.least_bytes(n, dtype))}, max_bytes allows "
+                f"{readable(self.max_bytes)}: raise max_bytes or take a smaller block"
             )
         most = -(-n // (_GROUPS * block))
         return block * int(min(rows // block, most))
+
+    def least_bytes(self, n: int, dtype: Any) -> int:
+        """The smallest ``max_bytes`` for n rows.
+
+        Examples
+        --------
+        >>> solver = OutOfCoreCholesky("unused")
+        >>> least = solver.least_bytes(40_000, "float32")
+        >>> OutOfCoreCholesky("unused", max_bytes=least).group(40_000, "float32")
+        256
+        """
+        block, size = min(self.block, n), int(np.dtype(dtype).itemsize)
+        return self._panels_bytes(n, size) + block * size * (n + 2 * block)
 
     def _panels_bytes(self, n: int, size: int) -> int:
         return 2 * min(self.block, n) * n * size + 4 * 8 * n

@@ -14,7 +14,7 @@ from kernreg._wording import aligned, lasting
 from kernreg.backends.base import CPU
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.linalg.budget import enough, memory_budget, readable
-from kernreg.linalg.candidates import AUTO, NAMES, Needs, Solver, name_of
+from kernreg.linalg.candidates import ALL, AUTO, NAMES, Needs, Solver, name_of
 from kernreg.linalg.inputs import check_device
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.probe import Probe
@@ -77,7 +77,7 @@ class Plan:
                 candidate.solver,
                 candidate.storage,
                 readable(candidate.peak_bytes),
-                "" if candidate.seconds is None else lasting(candidate.seconds),
+                _time(candidate),
                 ("not used: " if number else "taken: ") + candidate.reason,
             )
             for number, candidate in enumerate((taken, *self.alternatives))
@@ -88,6 +88,12 @@ class Plan:
                 f"{readable(self.budget_bytes)} allowed, panels of {self.block} rows",
             ]
         )
+
+
+def _time(candidate: Candidate) -> str:
+    if candidate.seconds is None:
+        return ""
+    return "at most " * (candidate.solver == "sketch") + lasting(candidate.seconds)
 
 
 def plan(
@@ -165,16 +171,16 @@ def plan(
             f"Expected solver {', '.join(map(repr, ('auto', *NAMES[:-1])))} or {NAMES[-1]!r}, "
             f"found {solver!r}."
         )
-    names = ["cholesky", "eigh"] + ["pcg"] * (n_alphas == 1 and not leave_one_out)
-    names += [asked] * (asked not in ("auto", *names))
-    # A decomposition runs on the CPU, wherever the kernel is.
-    homes = {name: CPU if name == "eigh" else where for name in names}
+    # Decompositions and factors on disk are made by the CPU, wherever the kernel is.
+    homes = {name: CPU if name in _ON_CPU else where for name in ALL}
     budgets = {name: memory_budget(max_memory, home) for name, home in homes.items()}
     needs = Needs(solver, d, n_outputs, n_alphas, leave_one_out, ridge, where != CPU, budgets)
-    peaks = {name: needs.bytes(name, n, size) for name in names}
-    chosen, reason = _choose(asked, peaks, budgets, n_alphas, where.type)
+    names = [name for name in AUTO if needs.one_ridge or name not in _ONE_RIDGE]
+    names += [asked] * (asked not in ("auto", *names))
+    peaks = {name: needs.bytes(name, n, size) for name in ALL}
+    chosen, reason = _choose(asked, {name: peaks[name] for name in names}, needs, where.type)
     if peaks[chosen] > budgets[chosen]:
-        tried = peaks if asked == "auto" else {chosen: peaks[chosen]}
+        tried = {name: peaks[name] for name in (names if asked == "auto" else [chosen])}
         said = " and ".join(f"{name} needs {readable(peak)}" for name, peak in tried.items())
         allowed = {readable(budgets[name]): homes[name] for name in tried}
         raise MemoryBudgetError(
@@ -182,39 +188,53 @@ def plan(
             + " and ".join(b + f" on {h}" * (where != CPU) for b, h in allowed.items())
             + f". {_remedies(tried, n, size, needs)}"
         )
-    others = tuple(
-        Candidate(
-            name,
-            needs.storage(name, n, size),
-            peak,
-            "does not fit" if peak > budgets[name] else _WHY_NOT[name],
-            needs.seconds(name, n, size, probe),
-        )
-        for name, peak in peaks.items()
-        if name != chosen
-    )
+
+    def candidate(name: str, why: str) -> Candidate:
+        able = name in names or needs.one_ridge or name not in _ONE_RIDGE
+        took = needs.seconds(name, n, size, probe) if able else None
+        return Candidate(name, needs.storage(name, n, size), peaks[name], why, took)
+
+    taken = candidate(chosen, reason)
     return Plan(
         chosen,
-        needs.storage(chosen, n, size),
+        taken.storage,
         needs.block(chosen, n),
-        peaks[chosen],
+        taken.peak_bytes,
         budgets[chosen],
         reason,
-        others,
-        needs.seconds(chosen, n, size, probe),
+        tuple(
+            candidate(name, _why_not(name, asked, peaks[name], needs))
+            for name in ALL
+            if name != chosen
+        ),
+        taken.seconds,
     )
 
 
+_ON_CPU = ("eigh", "out_of_core")
+_ONE_RIDGE = ("pcg", "sketch", "out_of_core")
 _WHY_NOT = {
     "cholesky": "a factorisation for each ridge",
     "eigh": "pays from 8 ridges on",
     "pcg": "iterates, where a matrix fits",
+    "restricted": "approximate: ask for it",
+    "sketch": "needs more entries than pcg, and less memory: ask for it",
+    "out_of_core": "needs a folder: ask for it",
 }
 
 
-def _choose(
-    asked: str, peaks: dict[str, int], budgets: dict[str, int], n_alphas: int, where: str
-) -> tuple[str, str]:
+def _why_not(name: str, asked: str, peak: int, needs: Needs) -> str:
+    if not needs.one_ridge and name in _ONE_RIDGE:
+        return "gives no leave-one-out errors"
+    if needs.copies and name == "out_of_core":
+        return "for kernels on the CPU"
+    if peak > needs.budgets[name]:
+        return "does not fit"
+    return _WHY_NOT[name] if asked == "auto" else f"{asked} is asked for"
+
+
+def _choose(asked: str, peaks: dict[str, int], needs: Needs, where: str) -> tuple[str, str]:
+    n_alphas, budgets = needs.n_alphas, needs.budgets
     if asked != "auto":
         return asked, "asked for"
     reasons = {
@@ -241,24 +261,22 @@ def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: Nee
         if peak <= budgets["pcg"]:
             remedies.append(f"use storage='recomputed' ({readable(peak)})")
     free = dataclasses.replace(needs, solver="auto")
-    others = {
-        name: free.bytes(name, n, dtype) for name in budgets if name not in tried and name in AUTO
-    }
+    able = [name for name in AUTO if needs.one_ridge or name not in _ONE_RIDGE]
+    others = {name: free.bytes(name, n, dtype) for name in able if name not in tried}
     remedies += [
         f"use solver={name!r} ({readable(peak)})"
         for name, peak in others.items()
         if peak <= budgets[name]
     ]
-    if "pcg" not in budgets:
-        room = {**budgets, "pcg": budgets["cholesky"]}
-        peak = dataclasses.replace(free, budgets=room).bytes("pcg", n, dtype)
-        if peak <= room["pcg"]:
+    if not needs.one_ridge and "pcg" not in tried:
+        peak = free.bytes("pcg", n, dtype)
+        if peak <= budgets["pcg"]:
             remedies.append(f"give one alpha, for which solver='pcg' needs {readable(peak)}")
     single = needs.bytes("cholesky", n, np.dtype(np.float32))
     if len(remedies) == 1 and dtype == np.float64 and single <= budgets["cholesky"]:
         remedies.append(f"in Python use solver='cholesky', dtype='float32' ({readable(single)})")
     peak = free.bytes("restricted", n, dtype)
-    if "restricted" not in budgets and peak <= budgets["cholesky"]:
+    if "restricted" not in tried and peak <= budgets["restricted"]:
         remedies.append(f"use solver='restricted', which is approximate ({readable(peak)})")
     fitting = bisect.bisect_left(
         range(1, n),

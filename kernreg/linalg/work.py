@@ -191,4 +191,7 @@ def _projected(solver: SketchAndProject, n: int, t: int, dtype: Any) -> dict[str
     total = _counts({part(dtype): passes * float(n) * n, entry("float64"): passes * n * block})
     total[flop(dtype)] += passes * 2 * n * n * t
     total[flop("float64")] += passes * n * block**2 / 3
+    # The true residual of the last iterate.
+    total[product("float64")] += n * n / 2
+    total[flop("float64")] += 2 * n * n * t
     return total

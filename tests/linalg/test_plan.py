@@ -20,7 +20,7 @@ from kernreg.linalg import (
     memory_budget,
 )
 from kernreg.linalg.budget import enough
-from kernreg.linalg.candidates import bounded_pcg
+from kernreg.linalg.candidates import ALL, bounded_on_disk, bounded_pcg
 from kernreg.linalg.plan import plan
 from kernreg.linalg.preconditioners.rank import rank_limit
 
@@ -124,6 +124,24 @@ def test_table():
         assert part in text
 
 
+def test_every_solver_is_in_the_table_with_what_speaks_against_it():
+    reasons = {o.solver: o.reason for o in plan(3000, 10, n_alphas=2).alternatives}
+    assert reasons.keys() == set(ALL) - {"cholesky"}
+    assert reasons["restricted"].startswith("approximate")
+    for name in ("pcg", "sketch", "out_of_core"):
+        assert reasons[name] == "gives no leave-one-out errors"
+    asked = plan(3000, 10, solver="pcg")
+    assert {other.reason for other in asked.alternatives} == {"pcg is asked for"}
+
+
+@given(n=st.integers(100, 10**6), budget=st.integers(10**6, 10**11))
+def test_a_factor_on_disk_takes_no_more_than_it_may(n, budget):
+    solver = bounded_on_disk(n, 10, "float32", budget, "unused")
+    least = solver.least_bytes(n, "float32")
+    assert least <= solver.max_bytes <= max(least, budget)
+    assert solver.group(n, "float32") >= min(n, solver.block)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"solver": "magic"}, {"dtype": "float16"}, {"n": 0}, {"n_alphas": 0}, {"n_outputs": 0}],
@@ -136,7 +154,13 @@ def test_bad_arguments(arguments):
 def test_auto_iterates_where_no_matrix_fits_and_one_ridge_is_given():
     chosen = plan(100_000, 20, max_memory="4GB")
     assert (chosen.solver, chosen.storage) == ("pcg", "recomputed")
-    assert [other.reason for other in chosen.alternatives] == ["does not fit"] * 2
+    assert [(other.solver, other.reason) for other in chosen.alternatives] == [
+        ("cholesky", "does not fit"),
+        ("eigh", "does not fit"),
+        ("restricted", "approximate: ask for it"),
+        ("sketch", "needs more entries than pcg, and less memory: ask for it"),
+        ("out_of_core", "needs a folder: ask for it"),
+    ]
     with pytest.raises(MemoryBudgetError, match=r"cholesky needs .* and eigh needs.*one alpha"):
         plan(100_000, 20, max_memory="4GB", n_alphas=3)
 

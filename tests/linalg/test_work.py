@@ -19,6 +19,7 @@ from kernreg.linalg import (
     RPCholesky,
     SketchAndProject,
 )
+from kernreg.linalg.candidates import ALL
 from kernreg.linalg.plan import plan
 from kernreg.linalg.probe import Probe
 from kernreg.linalg.work import DISK, READ, entry, flop, part, product, seconds, work
@@ -31,7 +32,7 @@ RIDGE = 0.01
 def counted(monkeypatch):
     """Entries that are evaluated, by the name of their type."""
     found = Counter()
-    fill = KernelOperator._fill
+    fill, times = KernelOperator._fill, KernelOperator._times
 
     def noted(self, part, target):
         rows, columns = part.i1 - part.i0, part.j1 - part.j0
@@ -40,7 +41,13 @@ def counted(monkeypatch):
         found[entry(self.dtype)] += rows * columns / (2 if mirrored else 1)
         return fill(self, part, target)
 
+    def multiplied(self, V):
+        rows, columns = self.shape
+        found[entry(self.dtype)] += rows * columns / (2 if self.symmetric else 1)
+        return times(self, V)
+
     monkeypatch.setattr(KernelOperator, "_fill", noted)
+    monkeypatch.setattr(KernelOperator, "_times", multiplied)
     return found
 
 
@@ -179,7 +186,7 @@ def test_iterations_of_the_whole_problem(built):
 
 
 def test_iterations_from_a_sample():
-    """A third of the rows has a third of the ridge, and takes about as many iterations."""
+    """Of a third of the rows, with a third of the ridge, and how they grew up to there."""
     n = 6000
     K = KernelOperator(NET, points(n), dtype="float64")
     solver = PCG(RPCholesky(100))
@@ -205,6 +212,10 @@ def test_times_are_in_the_table():
     text = str(plan(200, 3, dtype="float64", max_memory="1GB", probe=Probe(K, RIDGE)))
     head, *rows = text.splitlines()
     assert head.split() == ["solver", "storage", "memory", "time"]
-    assert len(rows) == 4
-    assert all(" s  " in row for row in rows[:3])
+    *rows, limits = rows
+    assert {row.split()[0] for row in rows} == set(ALL)
+    assert limits.startswith("1 GB allowed")
+    for row in rows:  # that of a disk is known when its folder is
+        assert (" s  " in row) == ("out_of_core" not in row)
+        assert ("at most" in row) == ("sketch" in row)
     assert "time" not in str(plan(200, 3, dtype="float64", max_memory="1GB"))
