@@ -41,14 +41,16 @@ kr::Kernels kernels(const std::string &isa) {
 }
 
 // Torch's OpenMP threads, if it has loaded them for everybody: after a matrix product they spin
-// for milliseconds, and would take the cores from threads of our own. A forked process has none.
+// for milliseconds, and would take the cores from threads of our own. A forked process has none of
+// them, so a fork first sends them away, and starts its own where that is not possible.
 kr::Parallel torch_threads() {
-  static std::atomic<bool> forked{false};
+  static std::atomic<bool> lost{false}, away{false};
+  static auto pause = reinterpret_cast<int (*)(int)>(dlsym(RTLD_DEFAULT, "omp_pause_resource_all"));
   static auto found = [] {
-    pthread_atfork(nullptr, nullptr, [] { forked = true; });
+    pthread_atfork([] { away = pause && pause(2) == 0; }, nullptr, [] { lost = !away; });
     return reinterpret_cast<kr::Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
   }();
-  return forked ? nullptr : found;
+  return lost ? nullptr : found;
 }
 
 using Array = py::array;

@@ -159,7 +159,9 @@ class Cholesky(Factoring):
 
 
 def _room_for_factor(n: int, operator: Any) -> contextlib.AbstractContextManager[None]:
+    device = str(getattr(operator, "device", "cpu"))
+    other = "OutOfCoreCholesky or PCG" if device == "cpu" else "a smaller block or device='cpu'"
     return within_memory(
-        f"The factor for n={n} in {np.dtype(operator.dtype)} does not fit the free memory of the "
-        "GPU: use fewer rows, dtype float32, a smaller block or device='cpu'."
+        f"The factor for n={n} in {np.dtype(operator.dtype)} does not fit the free memory of "
+        f"{device}: use fewer rows, dtype float32, {other}."
     )

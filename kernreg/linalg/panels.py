@@ -190,6 +190,10 @@ class Staircase:
         self.bounds = panel_bounds(n, block)
         self.panels: list[torch.Tensor] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Panels are views of one piece, which each of them would take along as a whole.
+        return vars(self) | {"panels": [panel.clone() for panel in self.panels]}
+
     @staticmethod
     def numbers(n: int, block: int) -> int:
         """How many numbers the complete staircase holds."""

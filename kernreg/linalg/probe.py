@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, KernregError, StoreError
 from kernreg.linalg.cholesky import Cholesky
-from kernreg.linalg.packed import PackedOperator
-from kernreg.linalg.panels import full_precision
+from kernreg.linalg.panels import add_panel, full_precision
 from kernreg.linalg.parts import read_part
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.preconditioners.rank import Ranked, rank_limit
@@ -30,6 +29,7 @@ __all__ = ["Probe"]
 
 _ORDER = 2048
 _SPECTRAL_ORDER = 768
+_PANEL = (512, 2**16)
 _DISK_BYTES = 2**26
 # Seconds from which a measurement counts, and rows at which it starts and ends.
 _LONG_ENOUGH = 0.03
@@ -190,9 +190,17 @@ def _machine(device: str) -> dict[str, float]:
         taken = _best(functools.partial(solver.init, operator, 0.0))
         narrow = max(0.0, taken - rates[flop(dtype)] * _ORDER**3 / 3)
         rates[square(dtype)] = narrow / _ORDER**2
-        kept = PackedOperator(operator)
-        ones = np.ones((_ORDER, 1), dtype=dtype)
-        rates[READ] = _best(functools.partial(kept.__matmul__, ones)) / kept.nbytes
+    # A panel that no cache holds, as no cache holds the tiles of a large matrix.
+    height, width = _PANEL
+    panel = torch.ones((height, width), device=device)
+    line = torch.ones((1, width), device=device)
+
+    def read() -> float:
+        result = torch.zeros_like(line)
+        add_panel(panel, width - height, line, result)
+        return float(result[0, 0])
+
+    rates[READ] = _best(read) / panel.nbytes
     corner = operator.lower_panel(0, _SPECTRAL_ORDER, np.empty((_SPECTRAL_ORDER, _SPECTRAL_ORDER)))
     rates[EIGH] = _best(lambda: scipy.linalg.eigh(corner, driver="evr")) / _SPECTRAL_ORDER**3
     return rates

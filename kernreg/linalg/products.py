@@ -14,6 +14,7 @@ from kernreg.backends.base import Bound, Fused, Part
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.inputs import KINDS, within_memory
+from kernreg.linalg.panels import full_precision
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -63,7 +64,8 @@ class Products(ABC):
         ):
             if isinstance(self._bound, Fused):
                 return self._bound.multiply(self.kernel, V).to(V.dtype)
-            return self._by_panels(V)
+            with full_precision():
+                return self._by_panels(V)
 
     def _by_panels(self, V: Tensor) -> Tensor:
         n = self.shape[0]

@@ -23,6 +23,7 @@ from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.columns import norms, worst
 from kernreg.linalg.factored import checked_ridge, symmetric_order
+from kernreg.linalg.panels import full_precision
 from kernreg.linalg.parts import over_rows, read_part, require_parts
 from kernreg.linalg.pcg import Progress
 from kernreg.linalg.precision import smallest_ridge
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _EPS = float(np.finfo(np.float64).eps)
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 512, 4096
+# Bytes of a tile of columns: it stays near the cache until it is multiplied.
+_CHUNK = 16 * 2**20
 # With float32 entries the residual is computed anew whenever it fell to this share.
 _STRIDE = 1e-3
 
@@ -111,13 +114,15 @@ def _columns_times(
     operator: Any, start: int, stop: int, rows: NDArray[np.int64], narrow: NDArray[Any], _: Any
 ) -> NDArray[np.float64]:
     """``K[start:stop, rows] narrow``, by chunks."""
-    chunk = min(stop - start, max(256, PANEL_BYTES // (operator.dtype.itemsize * len(rows))))
+    chunk = min(stop - start, max(256, _CHUNK // (operator.dtype.itemsize * len(rows))))
     buffer = np.empty((chunk, len(rows)), dtype=operator.dtype)
     image = np.empty((stop - start, narrow.shape[1]))
-    for i0 in range(start, stop, max(1, chunk)):
-        i1 = min(i0 + chunk, stop)
-        tile = torch.from_numpy(read_part(operator, slice(i0, i1), rows, buffer[: i1 - i0]))
-        image[i0 - start : i1 - start] = tile @ torch.from_numpy(narrow)
+    factor = torch.from_numpy(narrow)
+    with full_precision():
+        for i0 in range(start, stop, max(1, chunk)):
+            i1 = min(i0 + chunk, stop)
+            tile = torch.from_numpy(read_part(operator, slice(i0, i1), rows, buffer[: i1 - i0]))
+            image[i0 - start : i1 - start] = tile @ factor
     return image
 
 

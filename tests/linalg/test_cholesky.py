@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -321,3 +323,22 @@ def test_reduced_precision_of_torch_does_not_leak_in():
 def test_bad_settings(arguments):
     with pytest.raises(InvalidInputError, match=next(iter(arguments))):
         Cholesky(**arguments)
+
+
+def test_a_stored_factor_holds_each_number_once():
+    K, Y = kernel_matrix(100), gaussian_points(100, 2)
+    state = Cholesky(block=10).init(DenseOperator(K), 0.1)
+    stored = pickle.dumps(state.factor)
+    assert len(stored) <= 1.2 * state.factor.nbytes
+    loaded = replace(state, factor=pickle.loads(stored))
+    expected = Cholesky().solve(state, Y).value
+    np.testing.assert_array_equal(Cholesky().solve(loaded, Y).value, expected)
+
+
+def test_a_factor_that_does_not_fit_says_where_and_what_to_do(monkeypatch):
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr("kernreg.linalg.cholesky.new_panel", full)
+    with pytest.raises(MemoryBudgetError, match=r"free memory of cpu: .*OutOfCoreCholesky or PCG"):
+        Cholesky().init(DenseOperator(kernel_matrix(20)), 0.1)
