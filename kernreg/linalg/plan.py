@@ -58,7 +58,7 @@ class Plan:
     alternatives : tuple of Candidate
         The others, with their predictions.
     seconds : float or None
-        Predicted time, if rates were measured; at most that for projections, which may end early.
+        Predicted time, if rates were measured; for projections that of all passes, which may not be needed.
     """
 
     solver: str
@@ -93,7 +93,7 @@ class Plan:
 def _time(candidate: Candidate) -> str:
     if candidate.seconds is None:
         return ""
-    return "at most " * (candidate.solver == "sketch") + lasting(candidate.seconds)
+    return "up to about " * (candidate.solver == "sketch") + lasting(candidate.seconds)
 
 
 def plan(

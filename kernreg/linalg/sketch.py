@@ -222,8 +222,9 @@ class SketchAndProject:
         True
         """
         b, size = self.size(n), int(np.dtype(dtype).itemsize)
-        # Columns of a block, or a panel of the product that makes the true residual.
-        tile = min(n * max(b * size, 8 * n), max(256 * b * size, PANEL_BYTES))
+        # Columns of a block, and a panel of the product that makes the true residual: the heap may
+        # keep the first for the next block.
+        tile = min(n * b * size, max(256 * b * size, _CHUNK)) + min(8 * n * n, PANEL_BYTES)
         return 8 * n * ((2 * self.directions + 10) * n_outputs + 2) + 8 * 2 * b * b + tile
 
     def init(

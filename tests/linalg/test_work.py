@@ -217,5 +217,5 @@ def test_times_are_in_the_table():
     assert limits.startswith("1 GB allowed")
     for row in rows:  # that of a disk is known when its folder is
         assert (" s  " in row) == ("out_of_core" not in row)
-        assert ("at most" in row) == ("sketch" in row)
+        assert ("up to about" in row) == ("sketch" in row)
     assert "time" not in str(plan(200, 3, dtype="float64", max_memory="1GB"))
