@@ -58,7 +58,8 @@ class Plan:
     alternatives : tuple of Candidate
         The others, with their predictions.
     seconds : float or None
-        Predicted time, if rates were measured; for projections that of all passes, which may not be needed.
+        Predicted time, if rates were measured; for projections that of all passes, which may not
+        be needed.
     """
 
     solver: str
