@@ -16,8 +16,8 @@ from kernreg.linalg.factored import (
     CholeskyState,
     Factoring,
 )
-from kernreg.linalg.inputs import within_memory
-from kernreg.linalg.panels import Staircase, full_precision, new_panel, panel_bounds, require_finite
+from kernreg.linalg.inputs import as_output, within_memory
+from kernreg.linalg.panels import Staircase, full_precision, panel_bounds, require_finite
 
 __all__ = ["Cholesky", "CholeskyState"]
 
@@ -141,10 +141,10 @@ class Cholesky(Factoring):
         n = len(shift)
         block = min(self.block, n)
         factor = Staircase(n, block, operator.dtype)
-        device = getattr(operator, "device", "cpu")
+        device = torch.device(getattr(operator, "device", "cpu"))
         bounds = panel_bounds(n, block)
         # One piece for all panels: it goes back as a whole, before a factor for the next ridge.
-        room, used = new_panel((Staircase.numbers(n, block),), factor.dtype, device), 0
+        room, used = as_output(None, (Staircase.numbers(n, block),), factor.dtype, device), 0
         for step, (i0, i1) in enumerate(bounds, start=1):
             panel = room[used : used + (i1 - i0) * i1].view(i1 - i0, i1)
             used += panel.numel()

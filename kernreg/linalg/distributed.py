@@ -17,9 +17,9 @@ from kernreg import distributed as job
 from kernreg.exceptions import DistributedError
 from kernreg.linalg.agreement import require_same
 from kernreg.linalg.budget import PANEL_BYTES
-from kernreg.linalg.inputs import KINDS
+from kernreg.linalg.inputs import KINDS, as_output
 from kernreg.linalg.packed import PackedPanels, share_bytes, shares
-from kernreg.linalg.panels import add_panel, full_precision, new_panel
+from kernreg.linalg.panels import add_panel, full_precision
 from kernreg.linalg.store import TileStore
 
 __all__ = ["DistributedOperator", "led", "write_store"]
@@ -85,7 +85,7 @@ class _Member:
         with full_precision():
             for i0 in range(start, stop, step):
                 i1 = min(i0 + step, stop)
-                panel = new_panel((i1 - i0, i1), operator.dtype, operator.device)
+                panel = as_output(None, (i1 - i0, i1), operator.dtype, operator.device)
                 operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
                 add_panel(panel.to(kind), i0, source, result)
         return result

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from kernreg.distributed import processes
 from kernreg.linalg.factored import symmetric_order
+from kernreg.linalg.inputs import as_output
 from kernreg.linalg.panels import (
     add_panel,
     full_precision,
-    new_panel,
     panel_bounds,
     require_finite,
 )
@@ -49,7 +49,7 @@ class PackedPanels:
         self._bounds = _blocks(rows)
         self._panels: list[Tensor] = []
         for i0, i1 in self._bounds:
-            panel = new_panel((i1 - i0, i1), self.dtype, self.device)
+            panel = as_output(None, (i1 - i0, i1), self.dtype, self.device)
             operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
             require_finite(panel, i0)
             self._panels.append(panel)

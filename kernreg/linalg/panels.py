@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.inputs import KINDS, as_output
+from kernreg.linalg.inputs import KINDS
 
 __all__ = [
     "Breakdown",
@@ -25,7 +25,6 @@ __all__ = [
     "eliminate",
     "factor_corner",
     "full_precision",
-    "new_panel",
     "panel_bounds",
     "require_finite",
 ]
@@ -78,13 +77,6 @@ def _solve_lower(lower: torch.Tensor, rhs: torch.Tensor, transpose: bool = False
     """Overwrite ``rhs`` with ``lower^-1 rhs`` or ``lower^-T rhs``."""
     matrix = lower.T if transpose else lower
     rhs.copy_(torch.linalg.solve_triangular(matrix, rhs, upper=transpose))
-
-
-def new_panel(shape: tuple[int, ...], dtype: np.dtype[Any], device: Any) -> torch.Tensor:
-    """Memory for panels; on the CPU NumPy's, so that what traces memory sees it."""
-    if str(device) == "cpu":
-        return torch.from_numpy(np.empty(shape, dtype=dtype))
-    return as_output(None, shape, dtype, torch.device(device))
 
 
 def add_panel(panel: torch.Tensor, i0: int, source: torch.Tensor, result: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernreg.backends.base import Bound, Fused, Part
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.budget import PANEL_BYTES
-from kernreg.linalg.inputs import KINDS, within_memory
+from kernreg.linalg.inputs import KINDS, as_output, within_memory
 from kernreg.linalg.panels import full_precision
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ class Products(ABC):
             i1 = min(n, i0 + step)
             try:
                 if room is None:  # for all panels: new memory costs as much as its entries
-                    room = _room(step * self.shape[1], self.dtype, self.device)
+                    room = as_output(None, (step * self.shape[1],), self.dtype, self.device)
                 self._add_panel(i0, i1, lines, out, room)
-            except torch.cuda.OutOfMemoryError:
+            except (torch.cuda.OutOfMemoryError, MemoryError):
                 if step == 1:
                     raise
                 step, room = max(1, step // 2), None
@@ -119,12 +119,6 @@ class Products(ABC):
             matmat=lambda V: self @ V,
             rmatmat=rmatmat,
         )
-
-
-def _room(count: int, dtype: np.dtype[Any], device: torch.device) -> Tensor:
-    if device.type == "cpu":  # NumPy asks for huge pages
-        return torch.from_numpy(np.empty(count, dtype))
-    return torch.empty(count, dtype=KINDS[dtype.name], device=device)
 
 
 def operand(V: Any, shape: tuple[int, int]) -> Tensor:

@@ -339,6 +339,6 @@ def test_a_factor_that_does_not_fit_says_where_and_what_to_do(monkeypatch):
     def full(*args):
         raise MemoryError
 
-    monkeypatch.setattr("kernreg.linalg.cholesky.new_panel", full)
+    monkeypatch.setattr("kernreg.linalg.cholesky.as_output", full)
     with pytest.raises(MemoryBudgetError, match=r"free memory of cpu: .*OutOfCoreCholesky or PCG"):
         Cholesky().init(DenseOperator(kernel_matrix(20)), 0.1)
