@@ -153,8 +153,9 @@ class Needs:
             rows = n * self.d * (4 + 8 + 8)
             dtype = product_dtype(dtype, n, self.ridge)
         else:
-            rows = _product_bytes(n, self.d)
+            rows = n * self.d * (4 + 8 + 8) + _preconditioned_bytes(solver.built, n)
             dtype = product_dtype(dtype, n, self.ridge)
+            solver = replace(solver, preconditioner=None)
         return copied + solver.peak_bytes(n, self.n_outputs, dtype) + rows
 
     def storage(self, name: str, n: int, dtype: np.dtype[Any]) -> str:
@@ -224,16 +225,16 @@ def bounded_pcg(
     >>> solver.keeps(100_000, "float32")
     False
     """
-    bare = PCG(None) if given is None else given
-    beside = replace(bare, storage="recomputed").peak_bytes(n, n_outputs, dtype)
-    room = budget - _product_bytes(n, d) - beside
+    vectors = PCG(None, storage="recomputed").peak_bytes(n, n_outputs, dtype)
+    room = budget - n * d * (4 + 8 + 8) - vectors
     if given is not None:
         free = given.storage == "auto" and given.max_bytes is None
-        return replace(given, max_bytes=max(0, room)) if free else given
+        left = max(0, room - _preconditioned_bytes(given.built, n))
+        return replace(given, max_bytes=left) if free else given
     # A factor in float32 is the best preconditioner by far, but one process makes it alone.
     factor = LowPrecisionCholesky()
     alone = processes() == 1
-    if alone and np.dtype(dtype) == np.float64 and factor.peak_bytes(n) <= room:
+    if alone and np.dtype(dtype) == np.float64 and _preconditioned_bytes(factor, n) <= room:
         return PCG(factor, storage="recomputed")
     # Tiles, where they fit beside as large a preconditioner, are worth more than a larger rank.
     share = room // 2 if share_bytes(n, dtype) <= room // 2 else room
@@ -241,10 +242,12 @@ def bounded_pcg(
     def bounded(rank: int) -> RPCholesky:
         return RPCholesky(max_bytes=24 * n * rank)  # see rank_limit
 
-    fits = bisect.bisect_right(range(1, n + 1), share, key=lambda rank: bounded(rank).peak_bytes(n))
+    def needed(rank: int) -> int:
+        return _preconditioned_bytes(bounded(rank), n)
+
+    fits = bisect.bisect_right(range(1, n + 1), share, key=needed)
     limit = max(1, min(fits, rank_limit(n, "auto", 24 * n * n)))
-    preconditioner = bounded(limit)
-    return PCG(preconditioner, max_bytes=max(0, room - preconditioner.peak_bytes(n)))
+    return PCG(bounded(limit), max_bytes=max(0, room - needed(limit)))
 
 
 def bounded_on_disk(
@@ -283,6 +286,9 @@ def _factoring_bytes(n: int, d: int, dtype: np.dtype[Any], solver: Any) -> int:
     return n * d * (dtype.itemsize + 8 * bool(refined)) + n * _TILE_ROWS * dtype.itemsize
 
 
-def _product_bytes(n: int, d: int) -> int:
-    """Rows in both precisions, a panel of a product, and rows against which a few are taken."""
-    return n * d * (4 + 8 + 8) + min(PANEL_BYTES, 8 * n * n) + 8 * n * _TAKEN
+def _preconditioned_bytes(built: Any, n: int) -> int:
+    """Most bytes while a preconditioner is built from rows, and in products beside it."""
+    panel = min(PANEL_BYTES, 8 * n * n)
+    if built is None:
+        return panel
+    return int(max(built.peak_bytes(n) + 8 * n * _TAKEN, built.held_bytes(n) + panel))

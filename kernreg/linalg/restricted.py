@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, dtrsm
+from scipy.linalg.lapack import dpstrf
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.budget import PANEL_BYTES
@@ -54,19 +55,19 @@ class Restricted:
     -----
     Minimises ``sum_i w_i |k_i^T c - y_i|^2 + ridge c^T K_mm c`` over c of m rows, where ``k_i`` are
     the m entries of row i with the centres and ``ridge / w_i`` is the ridge of row i. With all rows
-    as centres the predictions are those of :class:`Cholesky`: to 1e-6 in float64; features in
-    float32 cost about 1e-5, and more below a ridge of 1e-4 of the mean diagonal.
+    as centres the predictions are those of :class:`Cholesky`.
 
-    One pass over n m entries accumulates the normal equations of features ``P0^T k_i`` that are
-    whitened by the eigenvectors of ``K_mm``. Kernel and features have the dtype of the operator,
-    sums are in float64. Directions of ``K_mm`` below its rounding in that dtype are left out: so
-    duplicates among the centres do no harm. :meth:`solve` streams the entries a second time, as it
-    alone knows the targets; any further ridge is then free.
+    One pass over n m entries accumulates the normal equations of features ``L^-1 k_i``, with the
+    pivoted Cholesky factor L of ``K_mm``. Entries are in float64 whatever the dtype of the
+    operator: normal equations square the condition, and the products are in float64 anyway.
+    Centres that rounding cannot tell from combinations of others get no feature: so duplicates
+    among them do no harm. :meth:`solve` streams the entries a second time, as it alone knows the
+    targets; any further ridge is then free.
 
-    Time: ``2 n m`` entries, ``2 n m^2`` operations in the operator's dtype, ``n m^2`` in float64,
-    and some ``20 m^3``. Memory: ``5 m^2`` float64 numbers and three chunks, whatever n is. Centres
-    are drawn by RPCholesky among 25 m rows that are drawn uniformly if there are more, or among as
-    many as make a factor of 1 GiB, which it holds meanwhile; ``uniform`` holds nothing.
+    Time: ``2 n m`` entries, ``2 n m^2`` operations, and some ``10 m^3``. Memory: ``5 m^2`` numbers
+    and two chunks, whatever n is. Centres are drawn by RPCholesky among 25 m rows that are drawn
+    uniformly if there are more, or among as many as make a factor of 1 GiB, which it holds
+    meanwhile; ``uniform`` holds nothing.
 
     References
     ----------
@@ -117,10 +118,9 @@ class Restricted:
         >>> (many - few) / 9e6 <= 16
         True
         """
-        (m, pool), size = self.sizes(n), int(np.dtype(dtype).itemsize)
-        chunk = self._rows(m, n, size)
-        accumulating = 8 * 3 * m * m + chunk * m * (2 * size + 8)
-        solving = 8 * (m * m + 2 * m * n_outputs + 2 * n * n_outputs) + chunk * m * (size + 8)
+        (m, pool), rows = self.sizes(n), self._rows(n)
+        accumulating = 16 * m * (m + rows)
+        solving = 8 * (m * (m + rows) + 2 * (m + n) * n_outputs)
         # What RPCholesky holds while it draws: the factor and blocks of rows.
         drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
         return 16 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)
@@ -140,8 +140,8 @@ class Restricted:
             return m, 0
         return m, min(n, max(2 * m, min(_POOL * m, _POOL_BYTES // (8 * m))))
 
-    def _rows(self, m: int, n: int, size: int) -> int:
-        return min(n, self.chunk or max(256, PANEL_BYTES // (size * m)))
+    def _rows(self, n: int) -> int:
+        return min(n, self.chunk or max(256, PANEL_BYTES // (8 * self.sizes(n)[0])))
 
     def init(
         self,
@@ -154,7 +154,7 @@ class Restricted:
         Parameters
         ----------
         operator : KernelOperator or StreamedOperator
-            Symmetric; only ``part``, ``take`` and its dtype are used.
+            Symmetric; only ``part`` and ``take`` are used, in float64.
         ridge : float or ndarray of shape (n,)
             One number, not negative; or one for each row, all positive.
         callback : callable, optional
@@ -178,30 +178,24 @@ class Restricted:
             raise InvalidInputError("expected a ridge > 0 in every row, or 0 in all of them")
         level, profile = ridge_profile(shift)
         weights = 1.0 / profile
-        centres = self._draw(operator, n)
-        whiten = _whitener(operator, centres)
-        rank = whiten.shape[1]
-        chunk = self._rows(len(centres), n, operator.dtype.itemsize)
-        narrow = np.ascontiguousarray(whiten, dtype=operator.dtype)
+        operator = operator.astype("float64")
+        centres, chunk = self._draw(operator, n), self._rows(n)
+        kept, factor = _pivoted(operator, centres)
+        roots = np.sqrt(weights)
         normal = over_rows(
-            operator, _normal, centres, chunk, narrow, np.sqrt(weights), callback=callback
+            operator, _normal, centres, chunk, kept, factor, roots, callback=callback
         )
         values, vectors = scipy.linalg.eigh(
             normal, driver="evr", overwrite_a=True, check_finite=False
         )
+        basis = np.zeros((len(centres), len(kept)))
+        basis[kept] = dtrsm(1.0, factor, vectors, lower=1, trans_a=1, overwrite_b=1)
         seconds = time.perf_counter() - started
         logger.info(
-            "restricted n=%d to %d centres, rank %d, %.2f s", n, len(centres), rank, seconds
+            "restricted n=%d to %d centres, rank %d, %.2f s", n, len(centres), len(kept), seconds
         )
         return RestrictedState(
-            operator,
-            centres,
-            whiten @ vectors,
-            np.maximum(values, 0.0),
-            level,
-            weights,
-            chunk,
-            seconds,
+            operator, centres, basis, np.maximum(values, 0.0), level, weights, chunk, seconds
         )
 
     def _draw(self, operator: Any, n: int) -> NDArray[np.int64]:
@@ -299,21 +293,18 @@ def _nobody(rows: slice, residuals: NDArray[np.float64]) -> None:
     """Listens to residuals that only the sums are wanted of."""
 
 
-def _whitener(operator: Any, centres: NDArray[np.int64]) -> NDArray[np.float64]:
-    """T of shape (m, k) with ``T^T K_mm T = I``, without directions that rounding hides."""
-    corner = as_array(operator.take(centres).astype("float64").to_dense())
-    # Rounding of entries, as a matrix: about sqrt(m) eps of the diagonal. That of the features goes
-    # with the entries' own type, that of the corner with float64, with a margin.
-    size = float(np.max(np.diagonal(corner), initial=0.0))
-    eps = max(float(np.finfo(operator.dtype).eps), 10.0 * float(np.finfo(np.float64).eps))
-    floor = len(centres) ** 0.5 * eps * size
-    values, vectors = scipy.linalg.eigh(
-        corner.T, driver="evr", overwrite_a=True, check_finite=False
-    )
-    kept = values > floor
-    if not kept.any():
+def _pivoted(
+    operator: Any, centres: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which centres are no combinations of others up to rounding, and their Cholesky factor."""
+    corner = as_array(operator.take(centres).to_dense())
+    # What elimination leaves of a diagonal entry has lost up to m eps of the largest one.
+    floor = max(len(centres), 10.0 * len(centres) ** 0.5) * float(np.finfo(np.float64).eps)
+    tol = floor * float(np.max(np.diagonal(corner), initial=0.0))
+    factor, pivots, rank, _ = dpstrf(corner.T, tol=tol, lower=1, overwrite_a=1)
+    if not rank or tol == 0:
         raise InvalidInputError("the kernel matrix of the centres is zero: check data and network")
-    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
+    return pivots[:rank] - 1, np.asfortranarray(factor[:rank, :rank])
 
 
 def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -333,10 +324,8 @@ def _moment(
 ) -> NDArray[np.float64]:
     """What rows ``[start, stop)`` give to ``K_mn W Y``."""
     moments = np.zeros((len(centres), weighted.shape[1]))
-    wide = np.empty((min(chunk, stop - start), len(centres)))
     for rows, tile in chunks(operator, centres, chunk, start, stop):
-        wide[: len(tile)] = tile
-        moments += wide[: len(tile)].T @ weighted[rows]
+        moments += tile.T @ weighted[rows]
     return moments
 
 
@@ -346,21 +335,20 @@ def _normal(
     stop: int,
     centres: NDArray[np.int64],
     chunk: int,
-    narrow: NDArray[Any],
+    kept: NDArray[np.intp],
+    factor: NDArray[np.float64],
     roots: NDArray[np.float64],
     callback: Callable[[int, int], None] | None,
 ) -> NDArray[np.float64]:
     """What rows ``[start, stop)`` give to the lower triangle of the normal equations."""
-    rank = narrow.shape[1]
-    normal = np.zeros((rank, rank), order="F")
-    product = np.empty((min(chunk, stop - start), rank), dtype=operator.dtype)
-    wide = np.empty(product.shape)
+    normal = np.zeros((len(kept), len(kept)), order="F")
+    room = np.empty((min(chunk, stop - start), len(kept)))
     for rows, tile in chunks(operator, centres, chunk, start, stop):
-        count = len(tile)
-        np.matmul(tile, narrow, out=product[:count])
-        features = wide[:count]
-        np.multiply(product[:count], roots[rows][:, None], out=features)
-        normal = dsyrk(1.0, features.T, beta=1.0, c=normal, overwrite_c=1, lower=1)
+        columns = np.take(tile, kept, axis=1, out=room[: len(tile)], mode="clip")
+        # In place: a transposed array of rows is one of columns.
+        features = dtrsm(1.0, factor, columns.T, lower=1, overwrite_b=1)
+        features *= roots[rows]
+        normal = dsyrk(1.0, features, beta=1.0, c=normal, overwrite_c=1, lower=1)
         if callback is not None:
             callback(rows.stop - start, stop - start)
     return normal

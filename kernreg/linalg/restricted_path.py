@@ -124,21 +124,18 @@ def leave_one_out(
 
     Notes
     -----
-    One pass over n m entries, ``2 n m k`` operations in their dtype, and ``2 n m r (t + 1)`` in
-    float64.
+    One pass over n m entries, ``2 n m k + 2 n m r (t + 1)`` operations.
     """
     scales = np.stack([1.0 / state.shifted(float(ridge)) for ridge in ridges])
-    basis = state.basis.astype(state.operator.dtype)
     # One product for all ridges: the chunk is read once.
     joined = np.concatenate(list(coefficients), axis=1)
     sums = np.zeros(len(ridges))
     for rows, tile in state.chunks():
         weights = state.weights[rows]
-        squares = (tile @ basis).astype(np.float64)
+        squares = tile @ state.basis
         squares *= squares
         kept = 1.0 - weights * (scales @ squares.T)
-        del squares  # before the next chunk in float64
-        fitted = (tile.astype(np.float64) @ joined).reshape(len(tile), len(ridges), -1)
+        fitted = (tile @ joined).reshape(len(tile), len(ridges), -1)
         residuals = fitted.transpose(1, 0, 2)
         np.subtract(columns[rows], residuals, out=residuals)
         residuals /= kept[:, :, None]

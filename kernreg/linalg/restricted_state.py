@@ -21,8 +21,8 @@ class RestrictedState:
 
     Parameters
     ----------
-    operator : KernelOperator
-        The kernel of all n rows.
+    operator : KernelOperator or StreamedOperator
+        The kernel of all n rows, in float64.
     centres : ndarray of int, shape (m,)
         Row numbers; a solution has one coefficient for each.
     basis : ndarray of shape (m, k)
@@ -53,11 +53,6 @@ class RestrictedState:
         """Number of rows."""
         return len(self.weights)
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of kernel and features."""
-        return np.dtype(self.operator.dtype)
-
     def effective_dof(self, ridge: float | None = None) -> float:
         """Trace of the smoother, O(k); default: the ridge of ``init``."""
         ridge = self.level if ridge is None else ridge
@@ -69,16 +64,19 @@ class RestrictedState:
         noise = len(self.values) * np.finfo(np.float64).eps * self.values.max(initial=0.0)
         return np.where(total > noise, total, np.inf)
 
-    def chunks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """Rows and their kernel with the centres, in the dtype of the operator."""
+    def chunks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Rows and their kernel with the centres."""
         yield from chunks(self.operator, self.centres, self.chunk, 0, self.n)
 
 
 def chunks(
     operator: Any, centres: NDArray[np.int64], chunk: int, first: int, end: int
-) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Ranges of rows ``[first, end)`` and their kernel with the centres, checked to be finite."""
-    buffer = np.empty((min(chunk, end - first), len(centres)), dtype=operator.dtype)
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Ranges of rows ``[first, end)`` and their kernel with the centres, checked to be finite.
+
+    Each range overwrites the one before it.
+    """
+    buffer = np.empty((min(chunk, end - first), len(centres)))
     for start in range(first, end, chunk):
         rows = slice(start, min(start + chunk, end))
         tile = read_part(operator, rows, centres, buffer[: rows.stop - start])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -175,10 +176,11 @@ class StreamedOperator(Parts):
         return result
 
     def astype(self, dtype: DTypeLike) -> StreamedOperator:
-        """The same operator with entries of another floating type, or itself."""
-        if np.dtype(dtype) == self.dtype:
-            return self
-        return StreamedOperator(self.net, self.source, self.kernel, dtype=dtype, **self._options)
+        """The same operator with entries of another type; both share the rows that are held."""
+        made = copy.copy(self)
+        made.dtype = common_dtype(dtype)
+        made._first = self._first.astype(dtype)
+        return made
 
     def _slices(self, start: int, stop: int | None = None) -> Iterator[slice]:
         """Rows ``[start, stop)``, all from ``start`` on if it is left out, as they are read."""

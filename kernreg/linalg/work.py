@@ -112,7 +112,7 @@ def work(
         case PCG():
             return _iterated(solver, n, n_outputs, dtype, iterations)
         case Restricted():
-            return _restricted(solver, n, n_outputs, dtype, n_alphas, leave_one_out)
+            return _restricted(solver, n, n_outputs, n_alphas, leave_one_out)
         case SketchAndProject():
             return _projected(solver, n, n_outputs, dtype)
     once = _factored(solver, n, n_outputs, dtype, leave_one_out)
@@ -171,15 +171,14 @@ def _iterated(solver: PCG, n: int, t: int, dtype: Any, iterations: int) -> dict[
 
 
 def _restricted(
-    solver: Restricted, n: int, t: int, dtype: Any, n_alphas: int, leave_one_out: bool
+    solver: Restricted, n: int, t: int, n_alphas: int, leave_one_out: bool
 ) -> dict[str, float]:
     m, pool = solver.sizes(n)
     # Passes over the entries: one for the normal equations, one for the targets. Leave-one-out
     # takes one for all ridges, and one for the best, each with the features of all rows.
     scored = 2 * leave_one_out
-    total = _counts({part(dtype): (2.0 + scored) * n * m, EIGH: 2.0 * m**3})
-    total[flop(dtype)] += 2 * (1 + scored) * n * m * m
-    total[flop("float64")] += n * m * m + 2 * n * m * t + 2 * pool * m * m
+    total = _counts({part("float64"): (2.0 + scored) * n * m, EIGH: float(m) ** 3})
+    total[flop("float64")] += 2 * (1 + scored) * n * m * m + 2 * n * m * t + 2 * pool * m * m
     if leave_one_out:
         total[flop("float64")] += (n_alphas + 1) * 2 * n * m * (t + 1)
     total[entry("float64")] += pool * m

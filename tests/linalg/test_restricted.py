@@ -51,8 +51,7 @@ class TestAllRowsAsCentres(SolverContract):
     """Any vector of coefficients with the right predictions will do: K may be singular."""
 
     solver = Restricted(centres=10**6, chunk=64)
-    # Features of K^1/2 carry relative errors of 1e-8 along directions that rounding almost hides.
-    smallest_ridge = 1e-3
+    dtypes = ("float64", "float32")
 
     def check(self, K, ridge, Y, dtype="float64"):
         solution = self.solve(K, ridge, Y, dtype)
@@ -104,15 +103,29 @@ class TestNetwork:
         # The normal equations square the condition of the features: sqrt(400 / 1e-2) there.
         np.testing.assert_allclose(dense[:, state.centres] @ found.value, predictions, atol=1e-9)
 
-    def test_float32_is_close_to_float64(self, points, targets):
+    def test_float32_operators_are_solved_in_float64(self, points, targets):
         narrow = KernelOperator(NET, points.astype(np.float32))
         wide = KernelOperator(NET, points.astype(np.float32).astype(np.float64))
-        low, state = solved(narrow, 0.1, targets, centres=60)
-        high, _ = solved(wide, 0.1, targets, centres=state.centres)
+        low, state = solved(narrow, 1e-3, targets, centres=60)
+        high, _ = solved(wide, 1e-3, targets, centres=state.centres)
         block = wide.part(slice(None), state.centres)
-        # Entries err by 1e-7, along whitened directions by 1e-7 / sqrt(floor) = 1e-4, damped by
-        # the ridge; targets are of size one.
-        np.testing.assert_allclose(block @ low.value, block @ high.value, atol=2e-3)
+        np.testing.assert_allclose(block @ low.value, block @ high.value, atol=1e-10)
+
+    @pytest.mark.parametrize("share", [1e-3, 1e-5, 1e-7])
+    def test_small_ridges_of_a_smooth_kernel(self, share):
+        """Eigenvalues down to rounding: all rows as centres predict as float64 Cholesky does."""
+        X = gaussian_points(300, 3, seed=8)
+        K = KernelOperator(nn.mlp(depth=1, activation=nn.Erf()), X, kernel="nngp")
+        ridge = share * float(np.mean(K.diagonal()))
+        y = np.sin(X[:, 0])
+        found, state = solved(K.astype("float32"), ridge, y, centres=300)
+        expected = Cholesky().solve(Cholesky().init(K, ridge), y).value
+        dense = K.to_dense()
+        # Rounding of the fit, n eps over the share, and that of a sum of large terms.
+        terms = dense[:, state.centres] * found.value
+        bound = 300 * EPS * (1 / share + np.abs(terms).sum(axis=1).max())
+        assert bound <= 1e-9 / share
+        assert np.abs(terms.sum(axis=1) - dense @ expected).max() <= bound
 
     def test_rpcholesky_covers_more_than_uniform(self):
         """A hundred rows far from a crowd: some of them must be centres."""

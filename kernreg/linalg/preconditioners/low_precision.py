@@ -83,6 +83,16 @@ class LowPrecisionCholesky:
         """
         return self._solver.peak_bytes(n, 1, "float32")
 
+    def held_bytes(self, n: int) -> int:
+        """Bytes held while the kernel is multiplied: the factor.
+
+        Examples
+        --------
+        >>> LowPrecisionCholesky().held_bytes(1000) <= LowPrecisionCholesky().peak_bytes(1000)
+        True
+        """
+        return self.peak_bytes(n)
+
     @property
     def _solver(self) -> Cholesky:
         return Cholesky(block=self.block, refine=False)

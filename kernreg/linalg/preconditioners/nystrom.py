@@ -70,6 +70,16 @@ class Nystrom(Ranked):
         limit = rank_limit(n, self.rank, self.max_bytes)
         return 8 * (n * (4 * limit + 4) + 4 * limit * limit)
 
+    def held_bytes(self, n: int) -> int:
+        """Most bytes held while the kernel is multiplied: with as many columns to build it.
+
+        Examples
+        --------
+        >>> Nystrom(rank=100).held_bytes(10_000) == 8 * 3 * 100 * 10_000
+        True
+        """
+        return 8 * n * 3 * rank_limit(n, self.rank, self.max_bytes)
+
     def build(
         self,
         operator: Any,

@@ -74,6 +74,16 @@ class RPCholesky(Ranked):
         limit = rank_limit(n, self.rank, self.max_bytes)
         return 8 * n * (3 * limit + 2 * min(_BLOCK, limit) + 4) + 3 * 8 * limit * limit
 
+    def held_bytes(self, n: int) -> int:
+        """Most bytes held while the kernel is multiplied, which is after it was built.
+
+        Examples
+        --------
+        >>> RPCholesky(rank=100).held_bytes(10_000) == 8 * 100 * 10_001
+        True
+        """
+        return 8 * (n + 1) * rank_limit(n, self.rank, self.max_bytes)
+
     def build(
         self,
         operator: Any,
