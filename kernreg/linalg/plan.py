@@ -182,13 +182,7 @@ def plan(
     chosen, reason = _choose(asked, {name: peaks[name] for name in names}, needs, where.type)
     if peaks[chosen] > budgets[chosen]:
         tried = {name: peaks[name] for name in (names if asked == "auto" else [chosen])}
-        said = " and ".join(f"{name} needs {readable(peak)}" for name, peak in tried.items())
-        allowed = {readable(budgets[name]): homes[name] for name in tried}
-        raise MemoryBudgetError(
-            f"{said} for n={n} in {size}, allowed are "
-            + " and ".join(b + f" on {h}" * (where != CPU) for b, h in allowed.items())
-            + f". {_remedies(tried, n, size, needs)}"
-        )
+        raise _too_little(tried, homes, n, size, needs)
 
     def candidate(name: str, why: str) -> Candidate:
         able = name in names or needs.one_ridge or name not in _ONE_RIDGE
@@ -250,6 +244,22 @@ def _choose(asked: str, peaks: dict[str, int], needs: Needs, where: str) -> tupl
         if name in peaks and peaks[name] <= budgets[name]:
             return name, reasons[name] + ("" if name == best else f"; {best} does not fit")
     return min(peaks, key=lambda name: peaks[name]), "least memory"
+
+
+def _too_little(
+    tried: Mapping[str, int],
+    homes: Mapping[str, Any],
+    n: int,
+    dtype: np.dtype[Any],
+    needs: Needs,
+) -> MemoryBudgetError:
+    """The error of solvers that do not fit, by their peaks."""
+    said = " and ".join(f"{name} needs {readable(peak)}" for name, peak in tried.items())
+    allowed = {readable(needs.budgets[name]): homes[name] for name in tried}
+    places = " and ".join(b + f" on {home}" * needs.copies for b, home in allowed.items())
+    return MemoryBudgetError(
+        f"{said} for n={n} in {dtype}, allowed are {places}. {_remedies(tried, n, dtype, needs)}"
+    )
 
 
 def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: Needs) -> str:
