@@ -179,7 +179,9 @@ def _move_to_what_is_there(model: KernelModel) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no model file {path}.")
+        stored = (path.parent / "zarr.json").is_file()
+        other = f": `kernreg fit DATA --store {path.parent}` fits one from that tile store" * stored
+        raise FileNotFoundError(f"There is no model file {path}{other}.")
     with open(path, "rb"):
         pass  # safetensors reports a file that may not be read as missing
     try:

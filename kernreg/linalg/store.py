@@ -166,7 +166,9 @@ class TileStore(TileArray):
         """
         folder = Path(path)
         if not _has_header(folder):
-            raise FileNotFoundError(f"There is no tile store {folder}.")
+            raise FileNotFoundError(
+                f"There is no tile store {folder}: `kernreg gram DATA --out {folder}` writes one."
+            )
         zarr = _zarr()
         try:
             # Otherwise Zarr leaves tiles out that hold nothing but zeros.

@@ -39,6 +39,11 @@ def test_the_plan_is_for_the_entries_of_the_store(store):
     assert model.plan_.peak_bytes == single.explain(X, Y, seconds=False).plan.peak_bytes
 
 
+def test_a_store_is_no_model(store):
+    with pytest.raises(FileNotFoundError, match=r"kernreg fit DATA --store .*from that tile store"):
+        load(store / "model.safetensors")
+
+
 def test_refused(store):
     with pytest.raises(StoreError, match="another network or other data"):
         KernelRegressor(NET, store=store).fit(X[::-1], Y)
@@ -46,5 +51,5 @@ def test_refused(store):
         KernelRegressor(NET, kernel="nngp", store=store).fit(X, Y)
     with pytest.raises(InvalidInputError, match="no parts by row numbers"):
         KernelRegressor(NET, solver="sketch", store=store).fit(X, Y)
-    with pytest.raises(FileNotFoundError, match="There is no tile store"):
+    with pytest.raises(FileNotFoundError, match=r"There is no tile store .* writes one"):
         KernelRegressor(NET, store=store / "none").fit(X, Y)
