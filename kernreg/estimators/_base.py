@@ -277,14 +277,18 @@ class KernelModel(BaseEstimator):
         return Probe(operator, float(self._alphas()[0]) * unit)
 
     def _operator(
-        self, X: NDArray[Any], X2: NDArray[Any] | None = None, network: nn.Layer | None = None
+        self,
+        X: NDArray[Any],
+        X2: NDArray[Any] | None = None,
+        network: nn.Layer | None = None,
+        dtype: Any = None,
     ) -> KernelOperator:
         return KernelOperator(
             network or self._network(),
             X,
             X2,
             kernel=self.kernel,
-            dtype=X.dtype,
+            dtype=dtype or X.dtype,
             device=self.device,
             backend=self.backend,
             precision=self.precision,
@@ -370,15 +374,17 @@ class KernelModel(BaseEstimator):
                 ),
             )
         shape = (len(X), *targets.shape[1:])
+        # Few centres have large coefficients that cancel: these need entries in float64. Those of
+        # all rows have the type of the data; the solution, with residuals of float64, stays.
+        kept: Any = X.dtype
         if choice.centres is not None:
-            X = X[choice.centres]
-        # Its residuals are those of float64, so it stays; predictions have the type of the data.
+            X, kept = X[choice.centres], np.float64
         value = np.ascontiguousarray(choice.solution.value, dtype=np.float64)
         value = value.reshape(len(X), *shape[1:])
         self.network_, self.plan_ = network, planned
         self.X_fit_ = X
         self.alpha_ = float(alphas[choice.best])
-        self.dual_coef_ = value.astype(X.dtype, copy=False)
+        self.dual_coef_ = value.astype(kept, copy=False)
         self.y_mean_ = mean.reshape(shape[1:])[()]
         self.solution_ = replace(choice.solution, value=value)
         self.loo_ = choice.loo and replace(
@@ -398,8 +404,9 @@ class KernelModel(BaseEstimator):
             X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
 
         def part(start: int, stop: int) -> NDArray[Any]:
-            between = self._operator(X[start:stop], self.X_fit_, self.network_)
-            return times_dual(between, self.dual_coef_, self.max_memory)
+            kind = self.dual_coef_.dtype
+            between = self._operator(X[start:stop], self.X_fit_, self.network_, kind)
+            return times_dual(between, self.dual_coef_, self.max_memory).astype(X.dtype, copy=False)
 
         result = by_rows(len(X), part, X, self.dual_coef_)
         result += np.asarray(self.y_mean_, dtype=X.dtype)

@@ -71,7 +71,7 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     classes_ : ndarray of shape (n_classes,)
         Labels of the training rows, sorted.
     dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_classes)
-        Coefficients of the kernel functions of the training rows; one column for two classes.
+        Coefficients of the kernel functions of the rows of ``X_fit_``; one column for two classes.
     X_fit_ : ndarray of shape (n_samples, n_features)
         Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_classes,)

@@ -65,7 +65,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     Attributes
     ----------
     dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_targets)
-        Coefficients of the kernel functions of the training rows.
+        Coefficients of the kernel functions of the rows of ``X_fit_``.
     X_fit_ : ndarray of shape (n_samples, n_features)
         Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_targets,)

@@ -13,11 +13,12 @@ from kernreg.distributed import local_processes
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import check_device
 
-__all__ = ["PANEL_BYTES", "enough", "memory_budget", "readable"]
+__all__ = ["PANEL_BYTES", "PREPARED_ROWS", "enough", "memory_budget", "readable"]
 
 PANEL_BYTES = 64 * 2**20
 """Kernel entries that are worked on at once: many enough for speed, few beside any budget."""
-
+PREPARED_ROWS = 4096
+"""Rows that an operator prepares at once, so that errors come early; of more only the first one."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}

@@ -148,7 +148,7 @@ class Needs:
                 loo = self.leave_one_out
                 return copied + rows + int(solver.peak_bytes(n, self.n_outputs, dtype, loo))
         elif name == "restricted":
-            rows = n * self.d * dtype.itemsize + PANEL_BYTES
+            rows = PANEL_BYTES + solver.rows_bytes(n, self.d, dtype)
         elif name == "sketch":
             rows = n * self.d * (4 + 8 + 8)
             dtype = product_dtype(dtype, n, self.ridge)
@@ -291,4 +291,5 @@ def _preconditioned_bytes(built: Any, n: int) -> int:
     panel = min(PANEL_BYTES, 8 * n * n)
     if built is None:
         return panel
-    return int(max(built.peak_bytes(n) + 8 * n * _TAKEN, built.held_bytes(n) + panel))
+    held = getattr(built, "held_bytes", built.peak_bytes)(n)
+    return int(max(built.peak_bytes(n) + 8 * n * _TAKEN, held + panel))

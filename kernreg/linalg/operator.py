@@ -13,6 +13,7 @@ from torch import Tensor
 from kernreg.backends import bind
 from kernreg.backends.base import CPU, Bound, Fused, Part, Request
 from kernreg.exceptions import InvalidInputError
+from kernreg.linalg.budget import PREPARED_ROWS
 from kernreg.linalg.fingerprint import Side, fingerprint
 from kernreg.linalg.inputs import (
     as_output,
@@ -31,8 +32,6 @@ from kernreg.nn import Layer, to_json
 __all__ = ["KernelOperator"]
 
 _HASHED_ROWS = 4096
-# Rows that are prepared at once, so that errors come early; of more only the first one is.
-_EAGER = 4096
 # Rows of which the diagonal is found at once.
 _ROWS = 2**16
 
@@ -131,7 +130,7 @@ class KernelOperator(Parts, Products):
         self.n_features = int(self._X1.shape[1])
         self.shape = (len(self._X1), len(self._X1 if self._X2 is None else self._X2))
         self._made: tuple[str, Bound] | None = None
-        if max(self.shape) <= _EAGER:
+        if max(self.shape) <= PREPARED_ROWS:
             self._made = self._bind(self._X1, self._X2)
         else:
             self._bind(self._X1[:1], None if self._X2 is None else self._X2[:1])

@@ -172,7 +172,7 @@ class Parts(ABC):
 
 def require_parts(operator: Any) -> None:
     """Raise InvalidInputError for an operator that gives no parts by row numbers."""
-    if not (hasattr(operator, "part") and hasattr(operator, "take")):
+    if not all(hasattr(operator, name) for name in ("part", "take", "astype")):
         raise InvalidInputError(
             f"{type(operator).__name__} has no parts by row numbers: solve with the KernelOperator "
             "that it was made from, or with Cholesky or PCG"

@@ -15,7 +15,7 @@ from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpstrf
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.budget import PANEL_BYTES
+from kernreg.linalg.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
 from kernreg.linalg.parts import over_rows, require_parts
 from kernreg.linalg.preconditioners import RPCholesky
@@ -55,7 +55,10 @@ class Restricted:
     -----
     Minimises ``sum_i w_i |k_i^T c - y_i|^2 + ridge c^T K_mm c`` over c of m rows, where ``k_i`` are
     the m entries of row i with the centres and ``ridge / w_i`` is the ridge of row i. With all rows
-    as centres the predictions are those of :class:`Cholesky`.
+    as centres the predictions are those of :class:`Cholesky`, but for rounding: eps over the share
+    that the ridge has of the mean diagonal, and a thousand times that for smooth kernels (2e-7 of
+    the targets for an erf NNGP at 1e-7), whose coefficients are large and cancel. So predict with
+    float64 entries.
 
     One pass over n m entries accumulates the normal equations of features ``L^-1 k_i``, with the
     pivoted Cholesky factor L of ``K_mm``. Entries are in float64 whatever the dtype of the
@@ -110,12 +113,12 @@ class Restricted:
             raise InvalidInputError(f"expected chunk >= 1, found {self.chunk}")
 
     def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
-        """Bytes held at once, from exact counts.
+        """Bytes held at once, from exact counts; numbers are float64 whatever ``dtype`` is.
 
         Examples
         --------
         >>> few, many = (Restricted().peak_bytes(n, 1, "float32") for n in (10**6, 10**7))
-        >>> (many - few) / 9e6 <= 16
+        >>> (many - few) / 9e6 <= 32
         True
         """
         (m, pool), rows = self.sizes(n), self._rows(n)
@@ -123,7 +126,20 @@ class Restricted:
         solving = 8 * (m * (m + rows) + 2 * (m + n) * n_outputs)
         # What RPCholesky holds while it draws: the factor and blocks of rows.
         drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
-        return 16 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)
+        return 32 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)
+
+    def rows_bytes(self, n: int, d: int, dtype: Any) -> int:
+        """Bytes of rows of d numbers, and of copies in float64 that parts are made from.
+
+        Examples
+        --------
+        >>> Restricted(centres=100).rows_bytes(1000, 20, "float32") >= 1000 * 20 * (4 + 8)
+        True
+        """
+        m, pool = self.sizes(n)
+        parts = max(3 * pool, 2 * (m + self._rows(n)))
+        prepared = n if n <= PREPARED_ROWS else 0
+        return n * d * np.dtype(dtype).itemsize + 8 * d * (parts + prepared)
 
     def sizes(self, n: int) -> tuple[int, int]:
         """How many centres there are for n rows, and how many rows they are drawn from.
@@ -304,7 +320,7 @@ def _pivoted(
     factor, pivots, rank, _ = dpstrf(corner.T, tol=tol, lower=1, overwrite_a=1)
     if not rank or tol == 0:
         raise InvalidInputError("the kernel matrix of the centres is zero: check data and network")
-    return pivots[:rank] - 1, np.asfortranarray(factor[:rank, :rank])
+    return pivots[:rank].astype(np.intp) - 1, np.asfortranarray(factor[:rank, :rank])
 
 
 def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:

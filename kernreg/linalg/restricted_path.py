@@ -135,6 +135,7 @@ def leave_one_out(
         squares = tile @ state.basis
         squares *= squares
         kept = 1.0 - weights * (scales @ squares.T)
+        del squares  # before the residuals of all ridges
         fitted = (tile @ joined).reshape(len(tile), len(ridges), -1)
         residuals = fitted.transpose(1, 0, 2)
         np.subtract(columns[rows], residuals, out=residuals)

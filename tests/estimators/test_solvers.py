@@ -105,6 +105,22 @@ def test_a_restricted_model_keeps_its_centres_only(tmp_path):
     assert model.score(X, Y) > 0
 
 
+def test_float32_models_on_centres_predict_with_float64_entries(tmp_path):
+    """Coefficients of thousands cancel, which entries in float32 would spoil."""
+    X = np.random.default_rng(8).standard_normal((400, 3)).astype(np.float32)
+    y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2]
+    net = nn.mlp(depth=1, activation=nn.Gelu())
+    model = KernelRegressor(net, alpha=1e-8, solver=Restricted(centres=400)).fit(X[:300], y[:300])
+    assert np.abs(model.dual_coef_).max() > 1e3
+    wide = KernelRegressor(net, alpha=1e-8).fit(X[:300].astype(np.float64), y[:300])
+    found, expected = model.predict(X), wide.predict(X.astype(np.float64))
+    assert found.dtype == np.float32
+    # The mean diagonal, found in float32, moves the ridge by 1e-7 of it.
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict(X), found)
+
+
 @pytest.mark.parametrize("solver", ["pcg", "sketch", PCG()])
 def test_alpha_is_chosen_by_direct_solvers_only(solver):
     X, Y = data(20)

@@ -64,21 +64,23 @@ class Nystrom(Ranked):
 
         Examples
         --------
-        >>> Nystrom(rank=100).peak_bytes(10_000) >= 8 * 4 * 100 * 10_000
+        >>> Nystrom(rank=100).peak_bytes(10_000) >= 8 * 5 * 100 * 10_000
         True
         """
         limit = rank_limit(n, self.rank, self.max_bytes)
-        return 8 * (n * (4 * limit + 4) + 4 * limit * limit)
+        return 8 * (n * (5 * limit + 4) + 4 * limit * limit)
 
     def held_bytes(self, n: int) -> int:
-        """Most bytes held while the kernel is multiplied: with as many columns to build it.
+        """Most bytes held while the kernel is multiplied with the columns that build it.
+
+        They are there, in each order, and so is the product.
 
         Examples
         --------
-        >>> Nystrom(rank=100).held_bytes(10_000) == 8 * 3 * 100 * 10_000
+        >>> Nystrom(rank=100).held_bytes(10_000) == 8 * 5 * 100 * 10_000
         True
         """
-        return 8 * n * 3 * rank_limit(n, self.rank, self.max_bytes)
+        return 8 * n * 5 * rank_limit(n, self.rank, self.max_bytes)
 
     def build(
         self,
@@ -123,8 +125,8 @@ class Nystrom(Ranked):
             for _ in range(2):
                 drawn -= basis @ (basis.T @ drawn)
                 drawn = scipy.linalg.qr(drawn, mode="economic", overwrite_a=True)[0]
-            basis = np.hstack([basis, drawn])
-            images = np.hstack([images, as_array(exact @ drawn)])
+            basis = _beside(basis, drawn)
+            images = _beside(images, as_array(exact @ drawn))
             rank = basis.shape[1]
             if callback is not None:
                 callback(rank, limit)
@@ -136,6 +138,11 @@ class Nystrom(Ranked):
         logger.info("Nystrom: n=%d, rank %d of at most %d", n, rank, limit)
         del basis, images
         return LowRank(factor, remainder, shift, getattr(operator, "device", "cpu"))
+
+
+def _beside(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All columns; without a copy if the first array has none."""
+    return np.hstack([first, second]) if first.size else second
 
 
 def _factor(basis: NDArray[np.float64], images: NDArray[np.float64]) -> NDArray[np.float64]:
