@@ -54,9 +54,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     --------
     >>> did_you_mean("mlpp", ["mlp", "serial"]), did_you_mean("iris", ["mlp"])
     (" Did you mean 'mlp'?", '')
+    >>> did_you_mean("ReLU", ["Relu", "Selu"])
+    " Did you mean 'Relu'?"
     """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    spelled = {known_name.lower(): known_name for known_name in known}
+    near = difflib.get_close_matches(name.lower(), spelled, n=1)
+    return f" Did you mean {spelled[near[0]]!r}?" if near and spelled[near[0]] != name else ""
 
 
 def is_number(text: str) -> bool:

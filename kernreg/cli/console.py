@@ -16,13 +16,16 @@ stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def as_option(text: str) -> str:
-    """A message of the library as the command line says it: limits are ``--max-memory``.
+    """A message of the library as the command line says it: arguments are options.
 
     Examples
     --------
     >>> as_option("allow 6 MB by max_memory"), as_option("raise --max-memory")
     ('allow 6 MB by --max-memory', 'raise --max-memory')
+    >>> as_option("use solver='cholesky', dtype='float32'")
+    'use --solver cholesky, --dtype float32'
     """
+    text = re.sub(r"(?<= )(solver|dtype)='(\w+)'", r"--\1 \2", text)
     return re.sub(r"(?<![\w'\"/-])max_(memory|bytes)\b", "--max-memory", text)
 
 

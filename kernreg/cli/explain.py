@@ -77,7 +77,7 @@ def explain(
     check_solver(solver, dtype)
     options = SolverOptions(solver, dtype, device, tol, centres, None, folder)
     kind = cast(Literal["auto"], task.value)
-    if looks_like_network(what):
+    if looks_like_network(what) or (what in NAMES and not Path(what).exists()):
         network = parse_network(what)
         if data is None:
             text = labelled(_network(network))

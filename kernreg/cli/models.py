@@ -55,7 +55,7 @@ def fit(
     network: Network = "mlp(depth=3)",
     kernel: Kernel = "ntk",
     alpha: Annotated[
-        str, typer.Option(help="Ridge over the mean diagonal, or auto: by leave-one-out.")
+        str, typer.Option(help="Ridge over mean diagonal, or auto: 1e-8 to 1, by leave-one-out.")
     ] = "auto",
     target: Target = None,
     task: TaskOption = Task.auto,
@@ -251,7 +251,9 @@ def _account(model: TableModel, variance: float) -> Iterator[str]:
             if loo.accuracy is not None
             else f"R2 {1 - loo.squared_error[loo.best] / variance:.4f}"
         )
-        yield f"alpha {loo.alphas[loo.best]:.3g}, leave-one-out {score}."
+        place = {int(np.argmin(loo.alphas)): "smallest", int(np.argmax(loo.alphas)): "largest"}
+        edge = f" (the {place[loo.best]} tried)" if loo.best in place and len(place) > 1 else ""
+        yield f"alpha {loo.alphas[loo.best]:.3g}{edge}, leave-one-out {score}."
 
 
 def _check_with_store(

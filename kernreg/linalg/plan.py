@@ -285,7 +285,7 @@ def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: Nee
             remedies.append(f"give one alpha, for which solver='pcg' needs {readable(peak)}")
     single = needs.bytes("cholesky", n, np.dtype(np.float32))
     if len(remedies) == 1 and dtype == np.float64 and single <= budgets["cholesky"]:
-        remedies.append(f"in Python use solver='cholesky', dtype='float32' ({readable(single)})")
+        remedies.append(f"use solver='cholesky', dtype='float32' ({readable(single)})")
     peak = free.bytes("restricted", n, dtype)
     if "restricted" not in tried and peak <= budgets["restricted"]:
         remedies.append(f"use solver='restricted', which is approximate ({readable(peak)})")

@@ -143,7 +143,8 @@ def test_only_what_was_asked_for_is_said_to_be(run, tables):
     ("arguments", "message"),
     [
         (["mlpp"], "digits, iris, wine. Did you mean 'mlp'?"),
-        (["mlp"], "'mlp' is no network such as mlp(depth=2), no file and no scikit-learn set; the"),
+        (["mlpp"], "'mlpp' is no network such as mlp(depth=2), no file and no scikit-learn set;"),
+        (["mlp"], "'mlp' lacks its parentheses: write mlp(...)."),
         (["Oracle()"], "Unknown layer 'Oracle'"),
         (["Relu()"], "stands directly on the input"),
         (["mlp(", "--data", "iris"], "is not a network"),

@@ -55,6 +55,13 @@ def test_the_remedy_works(command, run, refused, tables, tmp_path):
     assert TableModel.load(model).task == "regression"
 
 
+def test_solver_and_type_of_a_remedy_are_options(run, refused, tmp_path):
+    arguments = ["fit", "digits", "--max-memory", "20MB", "--out", tmp_path / "model"]
+    assert "or use --solver cholesky, --dtype float32 (" in refused(*arguments)
+    found = run(*arguments, "--solver", "cholesky", "--dtype", "float32", "--alpha", "1e-3")
+    assert found.exit_code == 0
+
+
 def test_units(run, tables, tmp_path):
     for size in ("1000000", "1MB", "1 mb", "0.001GB", "1MiB"):
         arguments = ["fit", tables.prices, "--max-memory", size, "--out", tmp_path / "m"]

@@ -46,6 +46,7 @@ def test_prefix_and_arithmetic():
         ("Oracle()", r"^Unknown layer 'Oracle'; known are ABRelu, .*, residual, serial\.$"),
         ("oracle", "Unknown layer 'oracle'; known are ABRelu"),
         ("mlpp(depth=2)", r"serial\. Did you mean 'mlp'\?$"),
+        ("serial(Dense(), ReLU(), Dense())", r"serial\. Did you mean 'Relu'\?$"),
         (
             "mlp(depht=2)",
             r"^mlp\(depht=2\): got an unexpected keyword argument 'depht'; mlp takes depth, "
