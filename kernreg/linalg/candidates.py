@@ -150,10 +150,10 @@ class Needs:
         elif name == "restricted":
             rows = PANEL_BYTES + solver.rows_bytes(n, self.d, dtype)
         elif name == "sketch":
-            rows = n * self.d * (4 + 8 + 8)
+            rows = _row_bytes(n, self.d)
             dtype = product_dtype(dtype, n, self.ridge)
         else:
-            rows = n * self.d * (4 + 8 + 8) + _preconditioned_bytes(solver.built, n)
+            rows = _row_bytes(n, self.d) + _preconditioned_bytes(solver.built, n)
             dtype = product_dtype(dtype, n, self.ridge)
             solver = replace(solver, preconditioner=None)
         return copied + solver.peak_bytes(n, self.n_outputs, dtype) + rows
@@ -226,7 +226,7 @@ def bounded_pcg(
     False
     """
     vectors = PCG(None, storage="recomputed").peak_bytes(n, n_outputs, dtype)
-    room = budget - n * d * (4 + 8 + 8) - vectors
+    room = budget - _row_bytes(n, d) - vectors
     if given is not None:
         free = given.storage == "auto" and given.max_bytes is None
         left = max(0, room - _preconditioned_bytes(given.built, n))
@@ -284,6 +284,11 @@ def _factoring_bytes(n: int, d: int, dtype: np.dtype[Any], solver: Any) -> int:
     """Rows, in float64 too where products refine, and entries that an operator holds."""
     refined = isinstance(solver, OutOfCoreCholesky) or solver.products(dtype)
     return n * d * (dtype.itemsize + 8 * bool(refined)) + n * _TILE_ROWS * dtype.itemsize
+
+
+def _row_bytes(n: int, d: int) -> int:
+    """Rows in both precisions, and prepared ones, for a solver that iterates."""
+    return n * d * (4 + 8 + 8)
 
 
 def _preconditioned_bytes(built: Any, n: int) -> int:
