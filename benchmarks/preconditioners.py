@@ -86,7 +86,9 @@ def main() -> None:
     parser.add_argument("--activation", default="relu", choices=["relu", "erf"])
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--max-iter", type=int, default=3000)
-    parser.add_argument("--only", nargs="*", default=list(PRECONDITIONERS))
+    parser.add_argument(
+        "--only", nargs="*", choices=list(PRECONDITIONERS), default=list(PRECONDITIONERS)
+    )
     arguments = parser.parse_args()
     n = arguments.rows or ROWS[arguments.data]
     X, y = standardised(arguments.data, n)

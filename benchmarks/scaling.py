@@ -43,7 +43,7 @@ def exponent(points: list[dict[str, Any]], what: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=float, default=300.0)
-    parser.add_argument("--only", nargs="*", default=list(RUNS))
+    parser.add_argument("--only", nargs="*", choices=list(RUNS), default=list(RUNS))
     given = parser.parse_args()
     report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"solvers": {}}
     report |= {
