@@ -1,8 +1,9 @@
 """Seconds and bytes of each solver against the number of rows: ``python -m benchmarks.scaling``.
 
 Rows are those of nycflights13. A size is left out where a fit would take more than ``--limit``
-seconds, by the power law of the sizes before. Writes ``benchmarks/results/scaling.json`` with the
-exponents of the three largest sizes.
+seconds, by the power law of the sizes before. ``--sizes`` measures these and keeps the points of
+the others. Writes ``benchmarks/results/scaling.json`` with the exponents of the three largest
+sizes.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=float, default=300.0)
     parser.add_argument("--only", nargs="*", choices=list(RUNS), default=list(RUNS))
+    parser.add_argument("--sizes", nargs="*", type=int, choices=SIZES, default=SIZES)
     given = parser.parse_args()
     report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"solvers": {}}
     report |= {
@@ -54,8 +56,12 @@ def main() -> None:
         "data": "nycflights13",
     }
     for name in given.only:
+        before = report["solvers"].get(name, {"points": []})["points"]
         points: list[dict[str, Any]] = []
         for n in SIZES:
+            if n not in given.sizes:
+                points += [point for point in before if point["n"] == n]
+                continue
             if len(points) > 1:
                 last = points[-1]
                 step = n / last["n"]

@@ -55,7 +55,11 @@ def fit(
     network: Network = "mlp(depth=3)",
     kernel: Kernel = "ntk",
     alpha: Annotated[
-        str, typer.Option(help="Ridge over mean diagonal, or auto: 1e-8 to 1, by leave-one-out.")
+        str,
+        typer.Option(
+            help="Ridge over mean diagonal; of several, 1e-4,1e-3 say, and of auto (1e-8 to 1) "
+            "the best by leave-one-out."
+        ),
     ] = "auto",
     target: Target = None,
     task: TaskOption = Task.auto,

@@ -93,15 +93,17 @@ class SolverOptions:
 
 
 def parse_alpha(text: str) -> float | np.ndarray:
-    """``--alpha``: the ridges of the baseline for ``auto``, or a number."""
+    """``--alpha``: the ridges of the baseline for ``auto``, a number, or numbers to choose from."""
     from kernreg.baseline.grid import ALPHAS
 
     if text == "auto":
         return ALPHAS
     try:
-        value = float(text)
+        values = np.unique([float(number) for number in text.split(",")])
     except ValueError:
-        value = -1.0
-    if not 0 <= value < np.inf:
-        raise InvalidInputError(f"--alpha is {text!r}; expected auto or a number >= 0.")
-    return value
+        values = np.array([-1.0])
+    if not np.all((values >= 0) & (values < np.inf)):
+        raise InvalidInputError(
+            f"--alpha is {text!r}; expected auto, a number >= 0, or several with commas between."
+        )
+    return values if len(values) > 1 else float(values[0])

@@ -131,9 +131,18 @@ def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> So
         if not need_target:
             return Source(name, frame)
         raise InvalidInputError(_no_column(path, target, list(frame.columns)))
+    if need_target and target != frame.columns[0] and _numbers_rows(frame[frame.columns[0]]):
+        frame = frame.drop(columns=frame.columns[0])
+        notes += ("Left out the first column, which has no name and numbers the rows.",)
     if frame.shape[1] == 1:
         raise InvalidInputError(f"{path} has one column, {target!r}, and so no inputs.")
     return Source(name, frame.drop(columns=target), _column(frame[target]), target, notes=notes)
+
+
+def _numbers_rows(column: pd.Series) -> bool:
+    """Whether a column is the index that ``DataFrame.to_csv`` writes in front, whole or a part."""
+    unnamed = column.name == "Unnamed: 0"  # what pandas calls it on the way back
+    return bool(unnamed and pd.api.types.is_integer_dtype(column) and column.is_unique)
 
 
 def _frame(path: Path, suffix: str) -> pd.DataFrame:

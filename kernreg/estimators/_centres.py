@@ -90,7 +90,7 @@ def best_on_centres(
     )
     stats = Stats(
         seconds=state.seconds + time.perf_counter() - started,
-        peak_bytes=solver.peak_bytes(n, t + 1, state.operator.dtype),
+        peak_bytes=solver.peak_bytes(n, t + 1, state.operator.dtype, len(ridges), True),
     )
     loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, predictions)
     return Solution(path.dual[best][:, :t].copy(), Status.OK, stats), loo

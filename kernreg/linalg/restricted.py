@@ -112,7 +112,9 @@ class Restricted:
         if self.chunk is not None and self.chunk < 1:
             raise InvalidInputError(f"expected chunk >= 1, found {self.chunk}")
 
-    def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
+    def peak_bytes(
+        self, n: int, n_outputs: int, dtype: Any, n_ridges: int = 1, leave_one_out: bool = False
+    ) -> int:
         """Bytes held at once, from exact counts; numbers are float64 whatever ``dtype`` is.
 
         Examples
@@ -123,7 +125,12 @@ class Restricted:
         """
         (m, pool), rows = self.sizes(n), self._rows(n)
         accumulating = 16 * m * (m + rows)
-        solving = 8 * (m * (m + rows) + 2 * (m + n) * n_outputs)
+        vectors = (3 * m * n_ridges + 2 * n) * n_outputs
+        # Squared features and shares of the hat matrix, or residuals and what their listener makes.
+        scoring = max(rows * (m + 3 * n_ridges), rows * n_ridges * (1 + 3 * n_outputs))
+        solving = 8 * (m * (m + rows) + vectors)
+        if leave_one_out:
+            solving += 8 * (scoring + n * n_outputs)
         # What RPCholesky holds while it draws: the factor and blocks of rows.
         drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
         return 32 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)

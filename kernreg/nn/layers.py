@@ -12,6 +12,9 @@ from kernreg.nn.base import Layer, check_number
 
 __all__ = ["Dense", "Dropout", "Identity", "LayerNorm"]
 
+# A whole number from here on is a layer's width in other libraries, and no standard deviation.
+_LIKE_A_WIDTH = 10
+
 
 @dataclass(frozen=True, repr=False)
 class Dense(Layer):
@@ -51,12 +54,19 @@ class Dense(Layer):
     fan_in: int | None = None
 
     def __post_init__(self) -> None:
+        first: Any = self.W_std
         third: Any = self.parameterization
         if isinstance(third, numbers.Real):
             raise NetworkError(
                 f"Dense has no width argument, the width is infinite: expected at most W_std and "
                 f"b_std by position, found {self.W_std!r}, {self.b_std!r}, "
                 f"{third!r}. Write Dense(W_std={self.b_std!r}, b_std={third!r})."
+            )
+        if isinstance(first, numbers.Integral) and int(first) >= _LIKE_A_WIDTH:
+            raise NetworkError(
+                f"Dense has no width argument, the width is infinite: expected W_std, found the "
+                f"whole number {first}. Leave it out, or write W_std={float(first)} if a standard "
+                f"deviation is meant."
             )
         check_number("Dense", "W_std", self.W_std, low=0.0, strict=True)
         if self.b_std is not None:

@@ -59,6 +59,12 @@ def test_alpha_by_leave_one_out(run, tables, tmp_path):
     assert np.array_equal(model.predict(data.X), expected.predict(X))
 
 
+def test_alpha_among_several(run, tables, tmp_path):
+    result = run("fit", tables.prices, "--alpha", "0.1,1e-3,0.01", "--out", tmp_path / "model")
+    assert "alpha 0.001 (the smallest tried), leave-one-out" in " ".join(result.stdout.split())
+    assert TableModel.load(tmp_path / "model").estimator.loo_.alphas.tolist() == [0.001, 0.01, 0.1]
+
+
 def test_classes(run, tables, tmp_path):
     result = run("fit", tables.rings, "--out", tmp_path / "model")
     data = load(tables.rings)
@@ -88,7 +94,9 @@ def test_a_model_is_replaced(run, tables, tmp_path):
     [
         (["--kernel", "rbf"], "--kernel is 'rbf'; expected ntk or nngp"),
         (["--scaling", "log"], "--scaling is 'log'; expected standard or common"),
-        (["--alpha", "-1"], "--alpha is '-1'; expected auto or a number >= 0"),
+        (["--alpha", "-1"], "--alpha is '-1'; expected auto, a number >= 0, or several"),
+        (["--alpha", "1e-3,"], "--alpha is '1e-3,'; expected auto, a number >= 0, or several"),
+        (["--alpha", "1,nan"], "--alpha is '1,nan'; expected auto, a number >= 0, or several"),
         (["--alpha", "nan"], "--alpha is 'nan'"),
         (["--alpha", "inf"], "--alpha is 'inf'"),
         (["--alpha", "small"], "--alpha is 'small'"),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernreg.datasets import load
+from kernreg.datasets import features_for, load
 from kernreg.exceptions import InvalidInputError
 
 ROWS = 30
@@ -170,3 +170,29 @@ def test_parquet_types(tmp_path):
     assert np.array_equal(data.X[:, 2], np.linspace(0, 1, ROWS, dtype=np.float32))
     assert np.array_equal(data.X[:, 3], np.arange(ROWS) % 2 == 0)
     assert np.array_equal(data.X[:, 4:], np.tile(np.eye(3), (10, 1)))
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(None, None, -3)])
+def test_index_of_a_frame_is_no_feature(rows, tmp_path):
+    FRAME.iloc[rows].to_csv(tmp_path / "t.csv")
+    data = load(tmp_path / "t.csv")
+    assert data.feature_names == ("a", "b", "c")
+    assert any("numbers the rows" in note for note in data.notes)
+    X, y = features_for(data.encoder, str(tmp_path / "t.csv"), "y")
+    assert np.array_equal(X, data.X)
+    assert np.array_equal(y, data.y)
+
+
+def test_unnamed_column_of_other_values_is_a_feature(tmp_path):
+    for values in (np.arange(ROWS) // 2, np.linspace(0, 1, ROWS)):
+        frame = FRAME.copy()
+        frame.insert(0, "", values)
+        data = load(to_csv(frame, tmp_path))
+        assert len(data.feature_names) == 4
+        assert not any("numbers the rows" in note for note in data.notes)
+
+
+def test_index_alone_is_no_input(tmp_path):
+    FRAME[["y"]].to_csv(tmp_path / "t.csv")
+    with pytest.raises(InvalidInputError, match="one column, 'y', and so no inputs"):
+        load(tmp_path / "t.csv")

@@ -260,6 +260,21 @@ class TestStreams:
         # A few vectors of n numbers.
         assert used[1] - used[0] < 12_000 * 8 * 12
 
+    @pytest.mark.parametrize(("ridges", "outputs"), [(1, 1), (40, 1), (1, 40), (20, 10)])
+    def test_memory_of_leave_one_out(self, ridges, outputs):
+        n = 6000
+        solver = Restricted(centres=60, method="uniform", chunk=3000)
+        operator = PointOperator(gaussian_points(n, 3))
+        Y = np.random.default_rng(0).standard_normal((n, outputs))
+        tracemalloc.start()
+        state = solver.init(operator, np.ones(n))
+        solver.path(state, Y, np.geomspace(1e-3, 1.0, ridges), leave_one_out=True)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        predicted = solver.peak_bytes(n, outputs, "float64", ridges, True)
+        # Counted besides: what a listener makes of residuals, twice their size.
+        assert 0.3 * predicted < used <= predicted
+
 
 class TestBadInput:
     @pytest.mark.parametrize("centres", [0, -1, 1.5, [], np.ones((2, 2), dtype=int), "many"])

@@ -65,6 +65,15 @@ def test_dense_has_no_width(last: float) -> None:
     assert str(caught.value).endswith(f"Write Dense(W_std=1.5, b_std={last}).")
 
 
+@pytest.mark.parametrize("width", [10, 512, np.int64(64)])
+def test_dense_takes_no_whole_number_that_looks_like_a_width(width: int) -> None:
+    for numbers in ((width,), (width, 0.1)):
+        with pytest.raises(NetworkError, match=f"the whole number {width}. Leave it out"):
+            nn.Dense(*numbers)
+    assert nn.Dense(float(width)).W_std == width
+    assert nn.Dense(2).W_std == 2
+
+
 def test_numpy_numbers_are_numbers() -> None:
     assert nn.Dense(np.float32(1.5), np.float64(0.5)) == nn.Dense(1.5, 0.5)
     assert nn.mlp(depth=np.int64(2)) == nn.mlp(depth=2)
