@@ -57,29 +57,27 @@ def main() -> None:
     }
     for name in given.only:
         before = report["solvers"].get(name, {"points": []})["points"]
-        points: list[dict[str, Any]] = []
-        for n in SIZES:
-            if n not in given.sizes:
-                points += [point for point in before if point["n"] == n]
-                continue
-            if len(points) > 1:
-                last = points[-1]
+        points = {p["n"]: p for p in before if p["n"] not in given.sizes}
+        for n in sorted(set(given.sizes)):
+            smaller = [points[k] for k in sorted(points) if k < n]
+            if len(smaller) > 1:
+                last = smaller[-1]
                 step = n / last["n"]
-                if last["seconds"] * step ** exponent(points, "seconds") > given.limit:
+                if last["seconds"] * step ** exponent(smaller, "seconds") > given.limit:
                     break
-                if last["bytes"] * step ** exponent(points, "bytes") > BYTES:
+                if last["bytes"] * step ** exponent(smaller, "bytes") > BYTES:
                     break
-            points.append(measured(Case(name, "nycflights13", n, RUNS[name])))
-            point = points[-1]
+            point = points[n] = measured(Case(name, "nycflights13", n, RUNS[name]))
             print(
                 f"{name:16} n={n:<6} {point['seconds']:8.2f} s {point['bytes'] / 1e9:7.3f} GB "
                 f"{point['iterations']} iterations, {point['status']}",
                 flush=True,
             )
+            known = [points[k] for k in sorted(points)]
             report["solvers"][name] = {
-                "points": points,
-                "seconds_exponent": exponent(points, "seconds") if len(points) > 2 else None,
-                "bytes_exponent": exponent(points, "bytes") if len(points) > 2 else None,
+                "points": known,
+                "seconds_exponent": exponent(known, "seconds") if len(known) > 2 else None,
+                "bytes_exponent": exponent(known, "bytes") if len(known) > 2 else None,
             }
             RESULTS.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -102,8 +102,11 @@ def parse_alpha(text: str) -> float | np.ndarray:
         values = np.unique([float(number) for number in text.split(",")])
     except ValueError:
         values = np.array([-1.0])
-    if not np.all((values >= 0) & (values < np.inf)):
+    # No 0 among several: 0,001 is a number with a decimal comma.
+    least = 0.0 if len(values) == 1 else np.finfo(float).tiny
+    if not np.all((values >= least) & (values < np.inf)):
         raise InvalidInputError(
-            f"--alpha is {text!r}; expected auto, a number >= 0, or several with commas between."
+            f"--alpha is {text!r}; expected auto, a number >= 0, or several > 0 with commas "
+            "between, 1e-4,1e-3 say."
         )
     return values if len(values) > 1 else float(values[0])

@@ -22,7 +22,8 @@ __all__ = ["BUILTIN", "Source", "read"]
 BUILTIN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Names of the sets that scikit-learn carries."""
 
-_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+_PARQUET = (".parquet", ".pq")
+_TABLES = (".csv", ".tsv", ".txt", *_PARQUET)
 _USUAL_TARGETS = ("target", "y", "label", "class")
 
 
@@ -131,22 +132,34 @@ def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> So
         if not need_target:
             return Source(name, frame)
         raise InvalidInputError(_no_column(path, target, list(frame.columns)))
-    if need_target and target != frame.columns[0] and _numbers_rows(frame[frame.columns[0]]):
-        frame = frame.drop(columns=frame.columns[0])
-        notes += ("Left out the first column, which has no name and numbers the rows.",)
+    index = _index(frame, target) if need_target and suffix not in _PARQUET else []
+    if index:
+        frame = frame.drop(columns=index)
+        notes += (
+            "Left out the unnamed first column, whose whole numbers differ in all rows as an index "
+            "does; give it a name to use it.",
+        )
     if frame.shape[1] == 1:
-        raise InvalidInputError(f"{path} has one column, {target!r}, and so no inputs.")
+        beside = " beside an index" if index else ""
+        raise InvalidInputError(f"{path} has one column{beside}, {target!r}, and so no inputs.")
     return Source(name, frame.drop(columns=target), _column(frame[target]), target, notes=notes)
 
 
-def _numbers_rows(column: pd.Series) -> bool:
-    """Whether a column is the index that ``DataFrame.to_csv`` writes in front, whole or a part."""
-    unnamed = column.name == "Unnamed: 0"  # what pandas calls it on the way back
-    return bool(unnamed and pd.api.types.is_integer_dtype(column) and column.is_unique)
+def _index(frame: pd.DataFrame, target: str) -> list[str]:
+    """The columns that ``DataFrame.to_csv`` wrote in front, one each time that it was called."""
+    found: list[str] = []
+    for name in frame.columns.drop(target):
+        # What pandas calls columns without a name on the way back.
+        unnamed = re.fullmatch(r"Unnamed: 0(\.\d+)?", name)
+        column = frame[name]
+        if not (unnamed and pd.api.types.is_integer_dtype(column) and column.is_unique):
+            break
+        found.append(name)
+    return found
 
 
 def _frame(path: Path, suffix: str) -> pd.DataFrame:
-    if suffix in (".parquet", ".pq"):
+    if suffix in _PARQUET:
         return pd.read_parquet(path)
     separator = "\t" if suffix == ".tsv" else _separator(path)
     frame = pd.read_csv(path, sep=separator)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.estimators._loo import LeaveOneOut, Scores
+from kernreg.estimators._loo import LeaveOneOut, Scores, with_ones
 from kernreg.linalg.restricted import Restricted, RestrictedState
 from kernreg.linalg.restricted_path import leave_one_out
 from kernreg.linalg.solution import Solution, Stats, Status
@@ -57,9 +57,8 @@ def best_on_centres(
     """
     started = time.perf_counter()
     n, t = targets.shape
-    centered = targets - mean
-    # The solution for targets 1 says what re-estimating the mean does to a prediction.
-    columns = np.column_stack([centered, np.ones(n)])
+    columns = with_ones(targets - mean)
+    centered = columns[:, :t]
     drift = fit_intercept * weights / (weights.sum() - weights)
     scores = Scores(len(ridges), weights, correct)
     predictions = np.empty((n, t))

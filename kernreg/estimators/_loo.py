@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LeaveOneOut", "Scores", "held_out_residuals"]
+__all__ = ["LeaveOneOut", "Scores", "held_out_residuals", "with_ones"]
 
 
 @dataclass(frozen=True)
@@ -128,3 +128,8 @@ def held_out_residuals(
     """
     shift = (weights / (weights.sum() - weights))[:, None] * centered
     return (dual + shift * dual_of_ones[:, None]) / inverse_diagonal[:, None]
+
+
+def with_ones(columns: np.ndarray) -> np.ndarray:
+    """Right-hand sides and a column of ones, whose solution re-estimates the mean."""
+    return np.column_stack([columns, np.ones(len(columns))])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.estimators._centres import best_on_centres
-from kernreg.estimators._loo import LeaveOneOut, Scores, held_out_residuals
+from kernreg.estimators._loo import LeaveOneOut, Scores, held_out_residuals, with_ones
 from kernreg.estimators._progress import Callback, iterations
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.candidates import Solver, bounded_pcg, named_solver
@@ -154,15 +154,12 @@ def solve_alphas(
     Eigh: one decomposition (about 9 n^3 operations) for all ridges. Cholesky: n^3/3 for each
     ridge, and as much again for leave-one-out. Restricted: see :func:`best_on_centres`.
     """
-    centered, t = targets - mean, targets.shape[1]
-    # The solution for targets 1 says what re-estimating the mean does to a prediction.
-    rhs = np.column_stack([centered, np.ones(len(centered))]) if leave_one_out else centered
     if not leave_one_out:
         state = _state(solver, operator, float(ridges[0]), weights, callback)
         options: dict[str, Any] = {}
         if isinstance(solver, PCG | SketchAndProject):
             options["callback"] = iterations(callback, solver.tol)
-        solution = solver.solve(state, rhs, **options)
+        solution = solver.solve(state, targets - mean, **options)
         return Choice(0, solution, None, getattr(state, "centres", None))
     if isinstance(solver, Restricted):
         state = _state(solver, operator, float(ridges.max()), weights, callback)
@@ -179,12 +176,14 @@ def solve_alphas(
             callback=callback,
         )
         return Choice(chosen.best, solution, chosen, state.centres)
+    t = targets.shape[1]
+    rhs = with_ones(targets - mean)
     solutions = _solutions(solver, operator, ridges, weights, rhs, callback)
     scores, best = Scores(len(ridges), weights, correct), -1
     for i, (solution, diagonal) in enumerate(solutions):
         dual = np.asarray(solution.value, dtype=np.float64)
         drift = dual[:, t] * fit_intercept
-        residuals = held_out_residuals(dual[:, :t], drift, diagonal, centered, weights)
+        residuals = held_out_residuals(dual[:, :t], drift, diagonal, rhs[:, :t], weights)
         scores.add(i, targets, residuals)
         if best < 0 or scores.merit(i) > scores.merit(best):
             best, kept, held_out = i, solution, targets - residuals

@@ -149,9 +149,8 @@ class Needs:
                 return copied + rows + int(solver.peak_bytes(n, self.n_outputs, dtype, loo))
         elif name == "restricted":
             rows = PANEL_BYTES + solver.rows_bytes(n, self.d, dtype)
-            # Leaving rows out takes a solution for targets of 1 as well.
-            columns, loo = self.n_outputs + self.leave_one_out, self.leave_one_out
-            return copied + rows + int(solver.peak_bytes(n, columns, dtype, self.n_alphas, loo))
+            path = self.n_alphas, self.leave_one_out
+            return copied + rows + int(solver.peak_bytes(n, self.n_outputs, dtype, *path))
         elif name == "sketch":
             rows = _row_bytes(n, self.d)
             dtype = product_dtype(dtype, n, self.ridge)

@@ -130,7 +130,7 @@ class Restricted:
         scoring = max(rows * (m + 3 * n_ridges), rows * n_ridges * (1 + 3 * n_outputs))
         solving = 8 * (m * (m + rows) + vectors)
         if leave_one_out:
-            solving += 8 * (scoring + n * n_outputs)
+            solving += 8 * (scoring + 2 * n * n_outputs)
         # What RPCholesky holds while it draws: the factor and blocks of rows.
         drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
         return 32 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)

@@ -13,7 +13,7 @@ from kernreg.nn.base import Layer, check_number
 __all__ = ["Dense", "Dropout", "Identity", "LayerNorm"]
 
 # A whole number from here on is a layer's width in other libraries, and no standard deviation.
-_LIKE_A_WIDTH = 10
+_LIKE_A_WIDTH = 32
 
 
 @dataclass(frozen=True, repr=False)

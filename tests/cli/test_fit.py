@@ -96,6 +96,7 @@ def test_a_model_is_replaced(run, tables, tmp_path):
         (["--scaling", "log"], "--scaling is 'log'; expected standard or common"),
         (["--alpha", "-1"], "--alpha is '-1'; expected auto, a number >= 0, or several"),
         (["--alpha", "1e-3,"], "--alpha is '1e-3,'; expected auto, a number >= 0, or several"),
+        (["--alpha", "0,001"], "--alpha is '0,001'; expected auto, a number >= 0, or several > 0"),
         (["--alpha", "1,nan"], "--alpha is '1,nan'; expected auto, a number >= 0, or several"),
         (["--alpha", "nan"], "--alpha is 'nan'"),
         (["--alpha", "inf"], "--alpha is 'inf'"),

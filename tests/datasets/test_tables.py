@@ -172,12 +172,15 @@ def test_parquet_types(tmp_path):
     assert np.array_equal(data.X[:, 4:], np.tile(np.eye(3), (10, 1)))
 
 
+@pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("rows", [slice(None), slice(None, None, -3)])
-def test_index_of_a_frame_is_no_feature(rows, tmp_path):
+def test_index_of_a_frame_is_no_feature(rows, twice, tmp_path):
     FRAME.iloc[rows].to_csv(tmp_path / "t.csv")
+    if twice:
+        pd.read_csv(tmp_path / "t.csv").to_csv(tmp_path / "t.csv")
     data = load(tmp_path / "t.csv")
     assert data.feature_names == ("a", "b", "c")
-    assert any("numbers the rows" in note for note in data.notes)
+    assert any("unnamed first column" in note for note in data.notes)
     X, y = features_for(data.encoder, str(tmp_path / "t.csv"), "y")
     assert np.array_equal(X, data.X)
     assert np.array_equal(y, data.y)
@@ -189,10 +192,17 @@ def test_unnamed_column_of_other_values_is_a_feature(tmp_path):
         frame.insert(0, "", values)
         data = load(to_csv(frame, tmp_path))
         assert len(data.feature_names) == 4
-        assert not any("numbers the rows" in note for note in data.notes)
+        assert not any("unnamed" in note for note in data.notes)
 
 
 def test_index_alone_is_no_input(tmp_path):
     FRAME[["y"]].to_csv(tmp_path / "t.csv")
-    with pytest.raises(InvalidInputError, match="one column, 'y', and so no inputs"):
+    with pytest.raises(InvalidInputError, match="one column beside an index, 'y', and so no in"):
         load(tmp_path / "t.csv")
+
+
+def test_unnamed_first_column_may_be_the_target(tmp_path):
+    FRAME.to_csv(tmp_path / "t.csv")
+    data = load(tmp_path / "t.csv", target="Unnamed: 0", task="regression")
+    assert data.feature_names == ("a", "b", "c", "y")
+    assert np.array_equal(data.y, np.arange(ROWS))

@@ -272,8 +272,8 @@ class TestStreams:
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         predicted = solver.peak_bytes(n, outputs, "float64", ridges, True)
-        # Counted besides: what a listener makes of residuals, twice their size.
-        assert 0.3 * predicted < used <= predicted
+        # An estimator that listens makes two more of the residuals and up to three of the targets.
+        assert used <= predicted < 4 * used
 
 
 class TestBadInput:

@@ -65,7 +65,7 @@ def test_dense_has_no_width(last: float) -> None:
     assert str(caught.value).endswith(f"Write Dense(W_std=1.5, b_std={last}).")
 
 
-@pytest.mark.parametrize("width", [10, 512, np.int64(64)])
+@pytest.mark.parametrize("width", [32, 512, np.int64(64)])
 def test_dense_takes_no_whole_number_that_looks_like_a_width(width: int) -> None:
     for numbers in ((width,), (width, 0.1)):
         with pytest.raises(NetworkError, match=f"the whole number {width}. Leave it out"):
