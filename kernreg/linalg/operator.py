@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -322,10 +323,12 @@ class KernelOperator(Parts, Products):
     def _like(
         self, X1: Tensor, X2: Tensor | None, dtype: DTypeLike | None = None
     ) -> KernelOperator:
-        """The same kernel on other rows, or of another type."""
-        options: dict[str, Any] = {"dtype": dtype or self.dtype, **self._options}
-        made = KernelOperator(self.net, X1, X2, self.kernel, **options)
-        made._tensors = self._tensors
+        """The same kernel on other rows, or of another type: checked already, prepared later."""
+        made = copy.copy(self)
+        made._X1, made._X2, made._made = X1, X2, None
+        made.dtype = self.dtype if dtype is None else common_dtype(dtype)
+        made.symmetric = X2 is None
+        made.shape = (len(X1), len(X1 if X2 is None else X2))
         return made
 
     def _points(self, index: Rows) -> Tensor:
