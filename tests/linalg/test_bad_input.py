@@ -169,6 +169,8 @@ def test_an_empty_part_is_empty(backend):
     assert K.tile(slice(5, 5), slice(3)).shape == (0, 3)
     assert K.tile(slice(3), slice(7, 2)).shape == (3, 0)
     assert K.rows([]).shape == (0, 12)
+    assert K.part([], [1, 2]).shape == (0, 2)
+    assert K.take([]).to_dense().shape == (0, 0)
 
 
 @pytest.mark.parametrize("index", [[12], [-13], [0, 99]])
