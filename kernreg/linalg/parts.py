@@ -119,7 +119,7 @@ class Parts(ABC):
         Raises
         ------
         InvalidInputError
-            If the operator is not symmetric, or ``index`` holds no row numbers.
+            If the operator is not symmetric, or ``index`` holds no row number.
         """
         self._require_symmetric("take")
         return self._between(self._points(self._checked(index)), None)
@@ -143,7 +143,7 @@ class Parts(ABC):
         Raises
         ------
         InvalidInputError
-            If the operator is not symmetric, or numbers of rows are none.
+            If the operator is not symmetric, or rows or columns hold no number.
 
         Notes
         -----
@@ -163,6 +163,8 @@ class Parts(ABC):
     def _checked(self, index: Rows) -> Rows:
         """``index`` with bounds checked; slices stay slices, which are read without a copy."""
         numbers = row_numbers(index, self.shape[0])
+        if not len(numbers):
+            raise InvalidInputError("expected at least one row number, found none.")
         return index if isinstance(index, slice) else numbers
 
     def _require_symmetric(self, name: str) -> None:

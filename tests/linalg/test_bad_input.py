@@ -7,6 +7,7 @@ import torch
 
 from kernreg import KernelOperator, diag, gram, nn
 from kernreg.exceptions import InvalidInputError, KernregError, NetworkError
+from kernreg.linalg import StreamedOperator
 
 NET = nn.mlp(depth=1)
 X = np.random.default_rng(30).standard_normal((12, 4))
@@ -169,8 +170,16 @@ def test_an_empty_part_is_empty(backend):
     assert K.tile(slice(5, 5), slice(3)).shape == (0, 3)
     assert K.tile(slice(3), slice(7, 2)).shape == (3, 0)
     assert K.rows([]).shape == (0, 12)
-    assert K.part([], [1, 2]).shape == (0, 2)
-    assert K.take([]).to_dense().shape == (0, 0)
+
+
+@pytest.mark.parametrize("operator", [KernelOperator, StreamedOperator])
+@pytest.mark.parametrize("empty", [[], slice(5, 5)])
+def test_parts_without_rows(operator, empty):
+    K = operator(NET, X)
+    with pytest.raises(InvalidInputError, match="at least one row"):
+        K.take(empty)
+    with pytest.raises(InvalidInputError, match="at least one row"):
+        K.part([1], empty)
 
 
 @pytest.mark.parametrize("index", [[12], [-13], [0, 99]])
