@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackendError",
+    "BackendWarning",
     "CheckpointError",
     "ConvergenceWarning",
     "DiskSpaceError",
@@ -70,6 +71,10 @@ class StoreError(KernregError, ValueError):
 
 class DiskSpaceError(KernregError, OSError):
     """The work does not fit the disk; raised before it starts where that can be known."""
+
+
+class BackendWarning(UserWarning):
+    """A much slower backend is used than this machine could run."""
 
 
 class ConvergenceWarning(UserWarning):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import warnings
 
 import torch
 
 from kernreg import config
 from kernreg.backends.base import CPU, Backend, Bound, Request
-from kernreg.backends.cpu import CpuBackend
+from kernreg.backends.cpu import CpuBackend, load_extension
 from kernreg.backends.cuda.backend import CudaBackend
 from kernreg.backends.torch_backend import ReferenceBackend
 from kernreg.backends.triton.backend import TritonBackend
-from kernreg.exceptions import BackendError, InvalidInputError
+from kernreg.exceptions import BackendError, BackendWarning, InvalidInputError
 from kernreg.ir.program import Program
 
 __all__ = ["BACKENDS", "bind", "explain"]
@@ -83,5 +85,19 @@ def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
                 reason = str(error)
         if backend == name:
             raise BackendError(f"backend={name!r} cannot run this: {reason}.")
+        if name == "cpu" and on_cpu and load_extension()[0] is None:
+            _warn_of_slow_work(str(reason))
         log.info("backend %s not taken: %s", name, reason)
     raise BackendError("no backend can run this program")
+
+
+@functools.cache
+def _warn_of_slow_work(reason: str) -> None:
+    """Once in a process."""
+    warnings.warn(
+        f"The slow reference backend is used: {reason}. Inside a clone Python prefers the folder "
+        "kernreg to an installed package: build there with `pip install --editable .`, or start "
+        'Python elsewhere. backend="reference" is this without the warning.',
+        BackendWarning,
+        stacklevel=2,
+    )

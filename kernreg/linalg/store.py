@@ -353,7 +353,5 @@ def _zarr() -> Any:
         import zarr.codecs
         import zarr.storage
     except ImportError as error:
-        raise StoreError(
-            "A tile store needs the package zarr: pip install 'kernreg[store]'."
-        ) from error
+        raise StoreError("A tile store needs the package zarr: pip install zarr.") from error
     return zarr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import torch
 
 import kernreg
 from kernreg import nn
-from kernreg.backends import BACKENDS, bind, cpu, explain
+from kernreg.backends import BACKENDS, bind, cpu, explain, registry
 from kernreg.backends.base import Request
-from kernreg.exceptions import BackendError, InvalidInputError
+from kernreg.exceptions import BackendError, BackendWarning, InvalidInputError
 from tests.backends.compare import needs_cpu, rows
 
 net = nn.mlp(depth=2)
@@ -54,7 +55,14 @@ def test_without_extension() -> None:
     """Never an error by itself, unless it was asked for by name."""
     reason = "the C++ extension is not there"
     assert explain(net.program()) == [("cpu", reason), *NO_GPU, ("reference", None)]
-    assert bind(request_for(net))[0] == "reference"
+    registry._warn_of_slow_work.cache_clear()
+    with pytest.warns(BackendWarning, match="slow reference.*not there.*pip install --editable"):
+        assert bind(request_for(net))[0] == "reference"
+    with warnings.catch_warnings():  # it is said once, and not where the reference was asked for
+        warnings.simplefilter("error")
+        bind(request_for(net))
+        registry._warn_of_slow_work.cache_clear()
+        bind(request_for(net), "reference")
     with pytest.raises(BackendError, match=r"backend='cpu' cannot run this: the C\+\+ extension"):
         bind(request_for(net), "cpu")
     with pytest.raises(BackendError, match=re.escape(reason)):

@@ -72,7 +72,7 @@ def missing() -> str | None:
         except ModuleNotFoundError:
             found = None
         if found is None:
-            return f"{package} is not installed; pip install 'kernreg[gpu]'"
+            return f"{package} is not installed; pip install {package} nvidia-cuda-nvrtc"
     from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
 
     try:

@@ -132,7 +132,9 @@ def test_depth_zero_is_exact() -> None:
     assert c.V.tolist() == [0.0]
 
 
-@pytest.mark.parametrize("sigma", [nn.Sign(), nn.RectifiedMonomial(0), torch.floor], ids=repr)
+@pytest.mark.parametrize(
+    "sigma", [nn.Sign(), nn.RectifiedMonomial(0), torch.floor], ids=["sign", "step", "floor"]
+)
 def test_jumps_are_refused(sigma: Any) -> None:
     with pytest.raises(InvalidInputError):
         coefficients(sigma, 0.1, 1.5, 0.1, 1.5, 2, K1=1.0)
