@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,15 +14,16 @@ from safetensors.numpy import save_file
 
 import kernreg
 from kernreg.baseline.scaling import Kind, Scaler
-from kernreg.datasets import Column, Dataset, Encoder, features_for
-from kernreg.datasets.dataset import Task
+from kernreg.datasets import Column, Dataset, Encoder, Layout, NewRows, new_rows
+from kernreg.datasets.target import Task
 from kernreg.exceptions import InvalidInputError, ModelFileError
+from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.disk import atomic
 
 __all__ = ["TableModel", "fit_model"]
 
 _KEY = "kernreg.table"
-_VERSION = 1
+_VERSIONS = (1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,8 @@ class TableModel:
         What is predicted.
     target_name : str
         Name of the target.
+    layout : Layout
+        How the raw table was laid out.
     """
 
     estimator: Any
@@ -48,22 +51,61 @@ class TableModel:
     encoder: Encoder
     task: Task
     target_name: str
+    layout: Layout = field(default_factory=Layout)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Predict from features, shape (n, d), as a :class:`~kernreg.datasets.Dataset` has them."""
         return np.asarray(self.estimator.predict(self.scaler.transform(X)))
 
-    def read(self, data: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features, shape (n, d), of a set's name or a file, and the targets if it has them."""
-        X, y = features_for(self.encoder, data, self.target_name)
-        if len(X) == 0:
+    def scores(self, X: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+        """Decision values of every label for features of shape (n, d).
+
+        The largest value of a row is that of the predicted label.
+
+        Returns
+        -------
+        labels : tuple of str
+        values : ndarray of shape (n, n_labels)
+
+        Raises
+        ------
+        InvalidInputError
+            For a regression, which has no labels.
+        """
+        if self.task == "regression":
+            raise InvalidInputError(
+                f"The model predicts the numbers {self.target_name!r}; scores are for labels."
+            )
+        values = np.asarray(self.estimator.decision_function(self.scaler.transform(X)))
+        if values.ndim == 1:
+            values = np.stack([-values, values], axis=1)
+        return tuple(str(label) for label in self.estimator.classes_), values
+
+    def read(self, data: str, *, id_name: str | None = None, header: bool | None = None) -> NewRows:
+        """The rows of a set's name or a file, with features of shape (n, d).
+
+        Raises
+        ------
+        InvalidInputError
+            If there are none, or they are not what the model was fitted on.
+        """
+        rows = new_rows(
+            self.encoder,
+            data,
+            self.target_name,
+            self.layout,
+            id_name=id_name,
+            header=header,
+            max_memory=memory_budget(),
+        )
+        if len(rows.X) == 0:
             raise InvalidInputError(f"{data} has no rows.")
-        return X, y
+        return rows
 
     def predict_data(self, data: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Predictions for a set's name or a file, and the true targets if it has them."""
-        X, y = self.read(data)
-        return self.predict(X), y
+        rows = self.read(data)
+        return self.predict(rows.X), rows.y
 
     def count_known(self, X: np.ndarray) -> int:
         """How many rows have exactly the features of a row that the model was fitted to."""
@@ -99,10 +141,17 @@ class TableModel:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "version": _VERSION,
+            "version": _VERSIONS[-1],
             "task": self.task,
             "target": self.target_name,
-            "columns": [[c.name, c.categories] for c in self.encoder.columns],
+            "columns": [[c.name, c.categories, c.fill] for c in self.encoder.columns],
+            "commas": self.encoder.commas,
+            "fills": self.encoder.fills,
+            "empty": self.encoder.empty,
+            "names": self.layout.names,
+            "header": self.layout.header,
+            "id": self.layout.id_name,
+            "labels_are_text": self.layout.labels_are_text,
             "scaling": self.scaler.kind,
             "mean": self.scaler.mean.tolist(),
             "scale": self.scaler.scale.tolist(),
@@ -137,13 +186,11 @@ class TableModel:
 
     @classmethod
     def _from_state(cls, estimator: Any, state: dict[str, Any]) -> TableModel:
-        _expect(state["version"] == _VERSION, f"version {_VERSION}", state["version"])
-        encoder = Encoder(
-            tuple(
-                Column(str(name), None if values is None else tuple(values))
-                for name, values in state["columns"]
-            )
-        )
+        version = state["version"]
+        _expect(version in _VERSIONS, f"version {_VERSIONS[-1]}", version)
+        if version == 1:
+            state = _of_version_1(estimator, state)
+        encoder, layout = _encoder_from(state), _layout_from(state)
         task, width = state["task"], len(encoder.feature_names)
         made = kernreg.KernelRegressor if task == "regression" else kernreg.KernelClassifier
         _expect(task in get_args(Task) and type(estimator) is made, "the estimator's task", task)
@@ -156,7 +203,44 @@ class TableModel:
             fits = part.shape == (width,) and bool(np.isfinite(part).all())
             _expect(fits, f"{width} finite numbers for the scaling", part)
         _expect((scale > 0).all(), "positive scales", scale)
-        return cls(estimator, Scaler(kind, mean, scale), encoder, task, str(state["target"]))
+        target = str(state["target"])
+        return cls(estimator, Scaler(kind, mean, scale), encoder, task, target, layout)
+
+
+def _of_version_1(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a model from before text was read as what it was in training."""
+    labels = getattr(estimator, "classes_", None)
+    return state | {
+        "columns": [[name, values, None] for name, values in state["columns"]],
+        "commas": None,
+        "fills": False,
+        "empty": [],
+        "names": [],
+        "header": True,
+        "id": None,
+        "labels_are_text": labels is not None and labels.dtype.kind == "U",
+    }
+
+
+def _encoder_from(state: dict[str, Any]) -> Encoder:
+    columns = []
+    for name, categories, fill in state["columns"]:
+        texts = categories is None or all(isinstance(c, str) for c in categories)
+        _expect(isinstance(name, str) and texts, "names and categories of text", name)
+        filled = fill is None or (categories is None and bool(np.isfinite(fill)))
+        _expect(filled, "finite numbers for what is missing", fill)
+        columns.append(Column(name, None if categories is None else tuple(categories), fill))
+    commas, fills, empty = state["commas"], state["fills"], tuple(state["empty"])
+    _expect(commas in (None, "decimal", "thousands"), "a meaning of commas", commas)
+    return Encoder(tuple(columns), commas, bool(fills), tuple(map(str, empty)))
+
+
+def _layout_from(state: dict[str, Any]) -> Layout:
+    names, id_name = state["names"], state["id"]
+    known = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    _expect(known, "names of columns", names)
+    _expect(id_name is None or isinstance(id_name, str), "the name of a column", id_name)
+    return Layout(tuple(names), bool(state["header"]), id_name, bool(state["labels_are_text"]))
 
 
 def _expect(holds: bool | np.bool_, what: str, found: Any) -> None:
@@ -219,4 +303,4 @@ def fit_model(
     )
     estimator.fit(scaler.transform(data.X[rows]), data.y[rows])
     estimator.set_params(verbose=0)
-    return TableModel(estimator, scaler, data.encoder, data.task, data.target_name)
+    return TableModel(estimator, scaler, data.encoder, data.task, data.target_name, data.layout)

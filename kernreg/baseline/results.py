@@ -25,6 +25,7 @@ from kernreg._json import as_plain
 from kernreg.baseline.compare import Score
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.search import Trial
+from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["code", "output_folder", "summary", "table", "write"]
@@ -272,14 +273,18 @@ def write(outcome: Outcome, folder: Path, report: str) -> None:
     text = json.dumps(as_plain(summary(outcome)), indent=2, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     (folder / "results.csv").write_text(table(outcome), encoding="utf-8")
-    (folder / "predictions.csv").write_text(_predictions(first), encoding="utf-8")
+    (folder / "predictions.csv").write_text(_predictions(outcome.data, first), encoding="utf-8")
     (folder / "report.html").write_text(report, encoding="utf-8")
 
 
-def _predictions(fold: Fold) -> str:
+def _predictions(data: Dataset, fold: Fold) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "true", "predicted"])
-    columns = (fold.test.tolist(), fold.truth.tolist(), fold.predicted.tolist())
+    names = ["row", "true", "predicted"]
+    columns = [fold.test.tolist(), fold.truth.tolist(), fold.predicted.tolist()]
+    if data.ids is not None:
+        names.insert(1, str(data.layout.id_name))
+        columns.insert(1, data.ids[fold.test].tolist())
+    writer.writerow(names)
     writer.writerows(zip(*columns, strict=True))
     return text.getvalue()

@@ -12,12 +12,17 @@ from rich.table import Table
 from kernreg.cli.console import progress, stderr, stdout
 from kernreg.cli.options import (
     DataArgument,
+    Drop,
+    Header,
+    IdName,
+    Impute,
     MaxMemory,
     Scaling,
     Seed,
     Target,
     Task,
     TaskOption,
+    table_options,
 )
 
 __all__ = ["baseline"]
@@ -27,6 +32,10 @@ def baseline(
     data: DataArgument,
     target: Target = None,
     task: TaskOption = Task.auto,
+    drop: Drop = None,
+    id_name: IdName = None,
+    impute: Impute = None,
+    header: Header = True,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Output folder; default kernreg-NAME.")
     ] = None,
@@ -48,10 +57,13 @@ def baseline(
     from kernreg.baseline import Settings, run
     from kernreg.baseline.results import comparison, metric, output_folder, write
     from kernreg.datasets import load
+    from kernreg.linalg.budget import memory_budget
     from kernreg.report import render
     from kernreg.report.render import duration, format_score
 
-    loaded = load(data, target, cast(Literal["auto"], task.value))
+    tables = table_options(drop, id_name, impute, header)
+    budget = memory_budget(max_memory)
+    loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
     settings = Settings(folds, seed, max_rows, max_memory, scaling.value, quick)

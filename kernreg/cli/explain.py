@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 import typer
@@ -13,8 +13,12 @@ from kernreg.cli.console import as_option, stdout
 from kernreg.cli.options import (
     Centres,
     Device,
+    Drop,
     FloatName,
     Folder,
+    Header,
+    IdName,
+    Impute,
     Kernel,
     MaxMemory,
     ScalingName,
@@ -25,6 +29,7 @@ from kernreg.cli.options import (
     Tolerance,
     check_choice,
     check_solver,
+    table_options,
 )
 from kernreg.cli.solvers import SolverOptions, parse_alpha
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
@@ -48,6 +53,10 @@ def explain(
     ] = None,
     target: Target = None,
     task: TaskOption = Task.auto,
+    drop: Drop = None,
+    id_name: IdName = None,
+    impute: Impute = None,
+    header: Header = True,
     max_memory: MaxMemory = "4GB",
     kernel: Kernel = "ntk",
     alpha: Annotated[
@@ -70,6 +79,7 @@ def explain(
     from kernreg.datasets import load
     from kernreg.datasets.readers import BUILTIN
     from kernreg.estimators._explain import labelled
+    from kernreg.linalg.budget import memory_budget
 
     ridges = parse_alpha(alpha)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
@@ -77,6 +87,7 @@ def explain(
     check_solver(solver, dtype)
     options = SolverOptions(solver, dtype, device, tol, centres, None, folder)
     kind = cast(Literal["auto"], task.value)
+    tables = table_options(drop, id_name, impute, header)
     if looks_like_network(what) or (what in NAMES and not Path(what).exists()):
         network = parse_network(what)
         if data is None:
@@ -84,10 +95,11 @@ def explain(
         else:
             options.check(ridges)
             scaled = cast(Literal["standard"], scaling)
-            loaded = load(data, target, kind)
+            budget = memory_budget(max_memory)
+            loaded = load(data, target, kind, **tables, max_memory=budget).training()
             text = _fit(network, loaded, kernel, scaled, max_memory, ridges, options, seconds)
     elif what in BUILTIN or Path(what).exists():
-        text = labelled(_baseline(what, target, kind, max_memory))
+        text = labelled(_baseline(what, target, kind, max_memory, tables))
     else:
         raise InvalidInputError(
             f"{what!r} is no network such as mlp(depth=2), no file and no scikit-learn set; the "
@@ -138,7 +150,11 @@ def _fit(
 
 
 def _baseline(
-    data: str, target: str | None, task: Literal["auto"], max_memory: str
+    data: str,
+    target: str | None,
+    task: Literal["auto"],
+    max_memory: str,
+    tables: dict[str, Any],
 ) -> list[tuple[str, str]]:
     from kernreg._wording import counted, listed
     from kernreg.baseline import Settings, splits
@@ -146,8 +162,9 @@ def _baseline(
     from kernreg.baseline.run import plan_search
     from kernreg.baseline.scaling import scalings_for
     from kernreg.datasets import load
+    from kernreg.linalg.budget import memory_budget
 
-    loaded = load(data, target, task)
+    loaded = load(data, target, task, **tables, max_memory=memory_budget(max_memory))
     settings = Settings(max_memory=max_memory)
     train, test = splits(loaded, settings)[0]
     kinds = scalings_for("auto", loaded.X[train])

@@ -12,6 +12,10 @@ from kernreg._wording import counted
 from kernreg.cli.console import join_job, progress, stderr, stdout
 from kernreg.cli.options import (
     DataArgument,
+    Drop,
+    Header,
+    IdName,
+    Impute,
     Kernel,
     Network,
     ScalingName,
@@ -19,6 +23,7 @@ from kernreg.cli.options import (
     Task,
     TaskOption,
     check_choice,
+    table_options,
 )
 
 __all__ = ["gram"]
@@ -40,6 +45,10 @@ def gram(
     ] = None,
     target: Target = None,
     task: TaskOption = Task.auto,
+    drop: Drop = None,
+    id_name: IdName = None,
+    impute: Impute = None,
+    header: Header = True,
     scaling: ScalingName = "standard",
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all tiles and check them; write nothing.")
@@ -64,7 +73,8 @@ def gram(
         check_choice("--dtype", dtype, ("float32", "float64", "bfloat16"))
     parsed = parse_network(network)
     prints = join_job()
-    loaded = load(data, target, cast(Literal["auto"], task.value))
+    tables = table_options(drop, id_name, impute, header)
+    loaded = load(data, target, cast(Literal["auto"], task.value), **tables)
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
     scaler = Scaler.fit(loaded.X, cast(Literal["standard"], scaling))

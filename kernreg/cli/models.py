@@ -14,14 +14,18 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from kernreg._wording import counted, lasting
+from kernreg._wording import counted, lasting, listed
 from kernreg.cli.console import join_job, stderr, stdout
 from kernreg.cli.options import (
     Centres,
     DataArgument,
     Device,
+    Drop,
     FloatName,
     Folder,
+    Header,
+    IdName,
+    Impute,
     Kernel,
     MaxMemory,
     Network,
@@ -33,6 +37,7 @@ from kernreg.cli.options import (
     Tolerance,
     check_choice,
     check_solver,
+    table_options,
 )
 from kernreg.cli.solvers import SolverOptions, parse_alpha
 from kernreg.exceptions import InvalidInputError, KernregError, ModelFileError
@@ -63,6 +68,10 @@ def fit(
     ] = "auto",
     target: Target = None,
     task: TaskOption = Task.auto,
+    drop: Drop = None,
+    id_name: IdName = None,
+    impute: Impute = None,
+    header: Header = True,
     scaling: ScalingName = "standard",
     solver: SolverName = "auto",
     dtype: FloatName = "float64",
@@ -95,6 +104,7 @@ def fit(
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
     check_solver(solver, dtype)
+    tables = table_options(drop, id_name, impute, header)
     parsed = parse_network(network)
     ridges = parse_alpha(alpha)
     options = SolverOptions(solver, dtype, device, tol, centres, checkpoint, folder)
@@ -108,13 +118,15 @@ def fit(
         _check_writable(out)
         if checkpoint is not None:
             _check_writable(checkpoint, "--checkpoint")
-    loaded = load(data, target, cast(Literal["auto"], task.value))
+    budget = memory_budget(max_memory)
+    loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
+    # A store has the tiles of all rows.
+    loaded = loaded.training() if store is None else loaded
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
     scaled: Literal["standard", "common"] | Scaler = cast(Literal["standard"], scaling)
     if store is not None:
         parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])
-    budget = memory_budget(max_memory)
     model = fit_model(
         loaded,
         np.arange(len(loaded.X)),
@@ -145,10 +157,27 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV file to write; default stdout.")
     ] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Also write the decision value of every label.")
+    ] = False,
+    id_name: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="COL", help="Column that names the rows; by default that of the model."
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first line has names; by default as in the data of the model.",
+        ),
+    ] = None,
 ) -> None:
     """Predict the target of each row; the score too, if the data hold the target.
 
-    The score counts rows that the model was fitted to as well; a note says how many these are.
+    Each line has the number of its row, from 0, or its name by --id. The score counts rows that
+    the model was fitted to as well; a note says how many these are.
     """
     writes = join_job()
     if out is not None and writes:
@@ -162,26 +191,46 @@ def predict(
             f"{model} is no model, but {data} is one: the model comes first, kernreg predict "
             f"{data} {model}."
         ) from error
-    X, truth = loaded.read(data)
-    predicted = loaded.predict(X)
+    if scores and loaded.task == "regression":
+        raise InvalidInputError(
+            f"--scores is for labels, and the model predicts the numbers {loaded.target_name!r}: "
+            "leave it out."
+        )
+    rows = loaded.read(data, id_name=id_name, header=header)
+    for note in rows.notes:
+        stderr.print(f"[dim]note:[/] {escape(note)}")
+    predicted = loaded.predict(rows.X)
+    names = ["row" if rows.ids is None else str(rows.id_name), f"predicted_{loaded.target_name}"]
+    columns = [range(len(predicted)) if rows.ids is None else rows.ids, predicted.tolist()]
+    if scores:
+        labels, values = loaded.scores(rows.X)
+        names += [f"score_{label}" for label in labels]
+        columns += values.T.tolist()
     if not writes:
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([f"predicted_{loaded.target_name}"])
-    writer.writerows([value] for value in predicted.tolist())
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
     if out is None:
         typer.echo(text.getvalue(), nl=False)
     else:
         _write(out, text.getvalue())
         stdout.print(f"{counted(len(predicted), 'prediction')} written to {out}.", markup=False)
-    if truth is not None:
-        stderr.print(_score(loaded.task, predicted, truth), markup=False)
-        known = loaded.count_known(X)
+    if rows.y is not None:
+        stderr.print(_score(loaded.task, predicted, rows.y), markup=False)
+        strange = _unknown_labels(loaded, rows.y)
+        if strange:
+            stderr.print(
+                f"note: The target has values that are no labels of the model ({strange}), so "
+                "these rows count as wrong.",
+                markup=False,
+            )
+        known = loaded.count_known(rows.X)
         if known:
             stderr.print(
-                f"note: The model was fitted to {known:,} of these {counted(len(X), 'row')}: the "
-                "score says little about new ones.",
+                f"note: The model was fitted to {known:,} of these "
+                f"{counted(len(predicted), 'row')}: the score says little about new ones.",
                 markup=False,
             )
 
@@ -223,6 +272,17 @@ def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:
     squared, variance = np.mean((truth - predicted) ** 2), np.var(truth)
     r2 = f"R2 {1 - squared / variance:.4f}, " if variance > 0 else ""
     return f"{r2}RMSE {squared**0.5:.4g} on {rows}"
+
+
+def _unknown_labels(model: TableModel, truth: np.ndarray) -> str:
+    """Targets that the model cannot predict."""
+    import pandas as pd
+
+    if model.task == "regression":
+        return ""
+    known = set(_texts(model.estimator.classes_))
+    found = dict.fromkeys(_texts(truth[~pd.isna(truth)]))
+    return listed([value for value in found if value not in known], most=5)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray | None:

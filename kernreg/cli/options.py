@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,12 @@ __all__ = [
     "Centres",
     "DataArgument",
     "Device",
+    "Drop",
     "FloatName",
     "Folder",
+    "Header",
+    "IdName",
+    "Impute",
     "Kernel",
     "MaxMemory",
     "Network",
@@ -29,6 +33,7 @@ __all__ = [
     "Tolerance",
     "check_choice",
     "check_solver",
+    "table_options",
 ]
 
 
@@ -58,6 +63,30 @@ DataArgument = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(metavar="COL", help="Column of the target; array name in NPZ, number in NPY."),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COL", help="Column to leave out; repeat it, or name several: a,b."),
+]
+IdName = Annotated[
+    str | None,
+    typer.Option(
+        "--id", metavar="COL", help="Column that names the rows: no feature, kept in predictions."
+    ),
+]
+Impute = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[mean|median]",
+        help="Fill missing numbers by the mean of their column (or its median) and make missing "
+        "text a category.",
+    ),
+]
+Header = Annotated[
+    bool,
+    typer.Option(
+        "--header/--no-header", help="Whether the first line has names; without, they are 0, 1, ..."
+    ),
 ]
 TaskOption = Annotated[Task, typer.Option(help="What the target asks for.")]
 MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Memory that may be used.")]
@@ -89,6 +118,15 @@ Folder = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, or cuda: a GPU, in a job one for each process.")]
 FloatName = Annotated[str, typer.Option("--dtype", help="float64 or float32.")]
 ScalingName = Annotated[str, typer.Option("--scaling", help="standard or common.")]
+
+
+def table_options(
+    drop: list[str] | None, id_name: str | None, impute: str | None, header: bool
+) -> dict[str, Any]:
+    """Options for tables as :func:`kernreg.datasets.load` takes them."""
+    if impute is not None:
+        check_choice("--impute", impute, ("mean", "median"))
+    return {"drop": drop or [], "id_name": id_name, "impute": impute, "header": header}
 
 
 def check_solver(solver: str, dtype: str) -> None:

@@ -14,7 +14,18 @@ from kernreg._json import as_plain
 from kernreg._wording import is_number
 from kernreg.cli.console import stdout
 from kernreg.cli.networks import parse_network
-from kernreg.cli.options import DataArgument, Kernel, Target, Task, TaskOption, check_choice
+from kernreg.cli.options import (
+    DataArgument,
+    Drop,
+    Header,
+    Impute,
+    Kernel,
+    Target,
+    Task,
+    TaskOption,
+    check_choice,
+    table_options,
+)
 from kernreg.exceptions import InvalidInputError, NetworkError
 
 __all__ = ["app"]
@@ -146,6 +157,9 @@ def learning_curve(
     max_rows: Annotated[int, typer.Option(min=10, help="Rows of the pool.")] = 2000,
     target: Target = None,
     task: TaskOption = Task.auto,
+    drop: Drop = None,
+    impute: Impute = None,
+    header: Header = True,
     json_file: Json = None,
     picture: Picture = None,
 ) -> None:
@@ -161,7 +175,7 @@ def learning_curve(
     if trials == 1:
         raise InvalidInputError("--trials is 1; expected 0, or at least 2 for a standard error.")
     net, grid = parse_network(network), _numbers("--sizes", sizes, int)
-    loaded = load(data, target, task.value)
+    loaded = load(data, target, task.value, **table_options(drop, None, impute, header))
     chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
     X, y = loaded.X[chosen].astype(np.float64), np.asarray(loaded.y)[chosen]
     spread = X.std(axis=0)

@@ -1,6 +1,8 @@
 """Data sets for the command line and the examples: scikit-learn's own and files."""
 
-from kernreg.datasets.dataset import Dataset, features_for, load
-from kernreg.datasets.encoding import Column, Encoder
+from kernreg.datasets.columns import Column
+from kernreg.datasets.dataset import Dataset, Layout, load
+from kernreg.datasets.encoding import Encoder
+from kernreg.datasets.new_data import NewRows, features_for, new_rows
 
-__all__ = ["Column", "Dataset", "Encoder", "features_for", "load"]
+__all__ = ["Column", "Dataset", "Encoder", "Layout", "NewRows", "features_for", "load", "new_rows"]

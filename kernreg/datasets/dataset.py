@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from kernreg._wording import counted, listed
-from kernreg.datasets.encoding import Encoder, kind_of
+from kernreg.datasets.columns import Fill
+from kernreg.datasets.encoding import Encoder
+from kernreg.datasets.problems import all_of
 from kernreg.datasets.readers import Source, read
+from kernreg.datasets.target import Task, decide_target
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["Dataset", "features_for", "load"]
+__all__ = ["Dataset", "Layout", "load"]
 
-Task = Literal["regression", "classification"]
-MAX_AUTO_CLASSES = 20
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table was laid out, for later tables that are to be read alike.
+
+    Parameters
+    ----------
+    names : tuple of str
+        All columns, in order; none for arrays.
+    header : bool
+        Whether its first line had the names.
+    id_name : str or None
+        The column that names the rows.
+    labels_are_text : bool
+        Whether the target is text, also where a later file has numbers in it.
+    """
+
+    names: tuple[str, ...] = ()
+    header: bool = True
+    id_name: str | None = None
+    labels_are_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,10 @@ class Dataset:
         Test rows of each split that the source prescribes.
     notes : tuple of str
         Decisions and oddities that the user should see.
+    ids : ndarray of shape (n,) or None
+        Names of the rows.
+    layout : Layout
+        How the source was laid out.
     """
 
     name: str
@@ -54,17 +82,47 @@ class Dataset:
     classes: np.ndarray | None = None
     test_mask: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    ids: np.ndarray | None = None
+    layout: Layout = field(default_factory=Layout)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of ``X``."""
         return self.encoder.feature_names
 
+    def training(self) -> Dataset:
+        """The rows for training, where the source prescribes one split; all rows otherwise."""
+        if self.test_mask is None:
+            return self
+        if self.test_mask.shape[1] > 1:
+            splits = self.test_mask.shape[1]
+            note = f"All rows are used: {self.name} has {splits} test splits, none of them chosen."
+            return replace(self, notes=(*self.notes, note))
+        kept = ~self.test_mask[:, 0]
+        note = (
+            f"Only the {counted(int(kept.sum()), 'row')} for training are used; {self.name} holds "
+            f"{counted(int((~kept).sum()), 'test row')} as well."
+        )
+        return replace(
+            self,
+            X=self.X[kept],
+            y=self.y[kept],
+            test_mask=None,
+            ids=None if self.ids is None else self.ids[kept],
+            notes=(*self.notes, note),
+        )
+
 
 def load(
     name_or_path: str,
     target: str | None = None,
     task: Literal["auto", "regression", "classification"] = "auto",
+    *,
+    drop: Sequence[str] = (),
+    id_name: str | None = None,
+    impute: Fill | None = None,
+    header: bool = True,
+    max_memory: int | None = None,
 ) -> Dataset:
     """Load a scikit-learn set by name or a CSV, TSV, Parquet, NPZ or NPY file.
 
@@ -79,6 +137,17 @@ def load(
         the last one.
     task : {"auto", "regression", "classification"}
         ``"auto"`` takes text, booleans, and whole numbers with at most 20 values for classes.
+    drop : sequence of str
+        Columns to leave out.
+    id_name : str, optional
+        Column that names the rows; no feature.
+    impute : {"mean", "median"}, optional
+        Fill missing numbers by this value of their column, and make missing text a category.
+    header : bool, default=True
+        Whether the first line of a text file has the names of the columns. Without it they are
+        0, 1, ...
+    max_memory : int, optional
+        Bytes that the arrays of an NPZ or NPY file may take.
 
     Returns
     -------
@@ -87,7 +156,9 @@ def load(
     Raises
     ------
     InvalidInputError
-        For data that cannot be used, with the columns and the remedy named.
+        For data that cannot be used, with the columns and the remedies named, all in one message.
+    MemoryBudgetError
+        If arrays are larger than ``max_memory``; before they are read.
 
     Examples
     --------
@@ -99,15 +170,37 @@ def load(
         raise InvalidInputError(
             f"Unknown task {task!r}; expected auto, regression or classification."
         )
-    source = read(str(name_or_path), target)
+    source = read(
+        str(name_or_path),
+        target,
+        drop=drop,
+        id_name=id_name,
+        header=header,
+        max_memory=max_memory,
+    )
     rows = len(source.features)
     if rows < 2:
         raise InvalidInputError(f"{source.name} has {counted(rows, 'row')}; at least 2 are needed.")
-    encoder = Encoder.fit(source.features)
-    X = encoder.transform(source.features)
-    y, found, task_note = _target(source, task)
-    classes = np.unique(y) if found == "classification" else None
-    notes = source.notes + encoder.notes + task_note + _oddities(X, encoder.feature_names)
+    wanted = source.task if task == "auto" else task
+
+    def encoded() -> tuple[Encoder, np.ndarray]:
+        encoder = Encoder.fit(source.features, impute, source.commas)
+        return encoder, encoder.transform(source.features)
+
+    def decided() -> tuple[np.ndarray, Task, str]:
+        if source.y is None:
+            raise InvalidInputError(f"{source.name} has no target.")
+        return decide_target(source.y, source.target_name, wanted)
+
+    steps: list[Any] = all_of(encoded, decided)
+    (encoder, X), (y, found, task_note) = steps
+    notes = (
+        *source.notes,
+        *encoder.notes,
+        *_filled(source.features, encoder),
+        *([task_note] if task_note else []),
+        *_oddities(source, X, encoder.feature_names),
+    )
     return Dataset(
         source.name,
         X,
@@ -115,106 +208,15 @@ def load(
         found,
         encoder,
         source.target_name or "target",
-        classes,
+        np.unique(y) if found == "classification" else None,
         source.test_mask,
         notes,
+        source.ids,
+        Layout(source.names, header, id_name, y.dtype.kind == "U"),
     )
 
 
-def features_for(
-    encoder: Encoder, name_or_path: str, target: str | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features of new data for a model, and their target where the data have one.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Of the data that the model was fitted on.
-    name_or_path : str
-        As for :func:`load`.
-    target : str, optional
-        Name of the target that the model was fitted to; the data may lack it.
-
-    Returns
-    -------
-    X : ndarray of shape (n, d)
-    y : ndarray of shape (n,) or None
-    """
-    source = read(str(name_or_path), target, need_target=False)
-    features, y = source.features, source.y
-    if isinstance(features, np.ndarray) and y is None:
-        # One column more than the model's: the target, where it was or else last.
-        names = [f"column {j}" for j in range(features.shape[1])]
-        if len(names) == len(encoder.columns) + 1:
-            index = names.index(target) if target in names else -1
-            features, y = np.delete(features, index, axis=1), features[:, index]
-    return encoder.transform(features), y
-
-
-def _target(source: Source, task: str) -> tuple[np.ndarray, Task, tuple[str, ...]]:
-    y = source.y
-    if y is None:
-        raise InvalidInputError(f"{source.name} has no target.")
-    name = source.target_name
-    missing = int(pd.isna(y).sum()) if y.dtype.kind in "Ofc" else 0
-    if missing:
-        raise InvalidInputError(
-            f"The target {name!r} is missing or NaN in {counted(missing, 'row')}; drop such rows."
-        )
-    text = y.dtype.kind in "US" or (y.dtype.kind == "O" and _is_text(y))
-    if not text and y.dtype.kind not in "biuf":
-        raise InvalidInputError(
-            f"The target {name!r} holds {kind_of(y.dtype)}; expected numbers or text."
-        )
-    if text:
-        try:
-            y = y.astype(str)
-        except UnicodeDecodeError:
-            raise InvalidInputError(
-                f"The target {name!r} holds bytes that are no ASCII text; store it as text."
-            ) from None
-    if not text and not np.isfinite(y).all():
-        raise InvalidInputError(f"The target {name!r} has infinite values; drop such rows.")
-    values = np.unique(y)
-    if len(values) == 1:
-        raise InvalidInputError(
-            f"The target {name!r} has the same value, {values[0]}, in all {len(y):,} rows: there "
-            "is nothing to learn."
-        )
-    whole = text or y.dtype.kind == "b" or bool((y == np.round(y)).all())
-    wanted = task if task != "auto" else source.task
-    notes: tuple[str, ...] = ()
-    if wanted is None:
-        few = len(values) <= min(MAX_AUTO_CLASSES, max(2, len(y) // 2))
-        classes = text or y.dtype.kind == "b" or (whole and few)
-        wanted = "classification" if classes else "regression"
-        notes = (f"The task is {wanted}: the target has {len(values):,} values; see --task.",)
-    if wanted == "regression":
-        if text:
-            raise InvalidInputError(
-                f"The target {name!r} holds text such as {str(y[0])!r}; regression needs numbers."
-            )
-        return y.astype(np.float64), "regression", notes
-    if not whole:
-        raise InvalidInputError(
-            f"The target {name!r} has {len(values)} fractional values; classification needs text "
-            "or whole numbers. Use --task regression."
-        )
-    if len(values) > len(y) / 2:
-        raise InvalidInputError(
-            f"The target {name!r} has {len(values)} classes in {len(y)} rows; most classes would "
-            "have one row. Choose another target."
-        )
-    if y.dtype.kind == "f" and np.abs(y).max() < 2**53:
-        y = y.astype(np.int64)
-    return y, "classification", notes
-
-
-def _is_text(y: np.ndarray) -> bool:
-    return all(isinstance(v, str | bool | np.bool_) for v in y)
-
-
-def _oddities(X: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
+def _oddities(source: Source, X: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
     notes: list[str] = []
     constant = np.flatnonzero(X.max(axis=0) == X.min(axis=0))
     if len(constant):
@@ -223,7 +225,38 @@ def _oddities(X: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
     copies = len(X) - len(_unique_rows(X))
     if copies:
         notes.append(f"Rows whose features repeat an earlier row: {copies:,}.")
+    if isinstance(source.features, pd.DataFrame):
+        numbering = [
+            name
+            for name in source.features.columns
+            if re.fullmatch(r"(?i)(.*[_ ])?(id|index|nr|row)", str(name)) and name in names
+            if _numbers_rows(X[:, names.index(name)])
+        ]
+        notes += [
+            f"The column {name!r} seems to number the rows and is used as a feature; say --id "
+            f"{name} to keep it beside the predictions only."
+            for name in numbering
+        ]
     return tuple(notes)
+
+
+def _filled(features: Any, encoder: Encoder) -> tuple[str, ...]:
+    """What was put in the place of missing numbers."""
+    if not encoder.fills:
+        return ()
+    if isinstance(features, np.ndarray):
+        features = pd.DataFrame(features).add_prefix("x")
+    counts = [(c, int(features[c.name].isna().sum())) for c in encoder.columns]
+    shown = [
+        f"{c.name!r} ({count:,} by {c.fill:.6g})"
+        for c, count in counts
+        if count and c.fill is not None
+    ]
+    return (f"Missing numbers were filled in: {listed(shown)}.",) if shown else ()
+
+
+def _numbers_rows(values: np.ndarray) -> bool:
+    return bool((values == np.round(values)).all()) and len(np.unique(values)) == len(values)
 
 
 def _unique_rows(X: np.ndarray) -> set[int]:

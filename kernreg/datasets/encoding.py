@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pandas.api import types
 
-from kernreg._wording import counted, is_number, listed
+from kernreg._wording import counted, listed
+from kernreg.datasets.columns import (
+    MAX_CATEGORIES,
+    Column,
+    Fill,
+    decide,
+    is_numeric,
+    kind_of,
+    numbers_in,
+    plain_values,
+)
+from kernreg.datasets.problems import all_of
+from kernreg.datasets.text import (
+    MISSING,
+    Commas,
+    as_booleans,
+    as_numbers,
+    distinct,
+    find_commas,
+    stripped,
+)
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["MAX_CATEGORIES", "Column", "Encoder", "kind_of"]
-
-MAX_CATEGORIES = 20
-"""Text columns with at most this many values become indicators."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the raw table.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    categories : tuple of str or None
-        The values of a text column, one indicator each; None for a number.
-    """
-
-    name: str
-    categories: tuple[str, ...] | None = None
+__all__ = ["MAX_CATEGORIES", "Column", "Encoder"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,12 @@ class Encoder:
     ----------
     columns : tuple of Column
         The columns that are used, in order.
+    commas : {"decimal", "thousands"} or None
+        What a comma in a number means where numbers are text.
+    fills : bool
+        Whether missing values are filled in.
+    empty : tuple of str
+        Columns that were left out because they hold nothing.
 
     Examples
     --------
@@ -57,28 +68,53 @@ class Encoder:
     """
 
     columns: tuple[Column, ...]
+    commas: Commas | None = None
+    fills: bool = False
+    empty: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, features: Any) -> Encoder:
+    def fit(
+        cls, features: Any, impute: Fill | None = None, commas: Commas | None = None
+    ) -> Encoder:
         """Decide about every column.
 
         Parameters
         ----------
         features : DataFrame or ndarray of shape (n, d)
             The raw table.
+        impute : {"mean", "median"}, optional
+            Fill missing numbers by this value of their column, and make missing text a category.
+        commas : {"decimal", "thousands"}, optional
+            What a comma in a number means, for later tables whose numbers are text.
 
         Raises
         ------
         InvalidInputError
             For complex numbers, objects, dates, and text with more than
-            :data:`MAX_CATEGORIES` values or mostly numbers.
+            :data:`MAX_CATEGORIES` values or mostly numbers; with all such columns named.
         """
-        if isinstance(features, np.ndarray):
-            _check_dtype(features.dtype, "The data")
-            if features.dtype.kind in "biuf":
-                return cls(tuple(Column(f"x{j}") for j in range(features.shape[1])))
+        if impute not in (None, "mean", "median"):
+            raise InvalidInputError(f"impute is {impute!r}; expected 'mean' or 'median'.")
+        if isinstance(features, np.ndarray) and features.dtype.kind in "biuf" and impute is None:
+            return cls(tuple(Column(f"x{j}") for j in range(_unmasked(features).shape[1])))
         frame = _as_frame(features)
-        return cls(tuple(_decide(str(name), frame[name]) for name in frame.columns))
+        decided: list[Column | None] = []
+
+        def decide_about(name: Any) -> None:
+            decided.append(decide(str(name), frame[name], impute))
+
+        def look_at_the_rest() -> None:
+            if len(decided) < frame.shape[1]:
+                rest = tuple(c for c in decided if c is not None)
+                cls(rest, commas, impute is not None).transform(frame)
+
+        all_of(*(partial(decide_about, name) for name in frame.columns), look_at_the_rest)
+        columns = tuple(column for column in decided if column is not None)
+        kept = {column.name for column in columns}
+        empty = tuple(str(name) for name in frame.columns if str(name) not in kept)
+        if not columns:
+            raise InvalidInputError("All columns are empty: there are no inputs.")
+        return cls(columns, commas, impute is not None, empty)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -88,17 +124,25 @@ class Encoder:
             if column.categories is None:
                 names.append(column.name)
             else:
-                names += [f"{column.name}={value}" for value in column.categories]
+                names += [
+                    f"{column.name}={value}" if value else f"{column.name} is missing"
+                    for value in column.categories
+                ]
         return tuple(names)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was decided about text columns."""
-        return tuple(
-            f"The text column {c.name!r} has {len(c.categories)} values; each became an indicator."
+        """What was decided about text columns and missing values."""
+        notes = [
+            f"The text column {c.name!r} has {counted(len(c.categories), 'value')}"
+            + "".join(f", {v!r} among them" for v in c.categories if v.lower() in MISSING)
+            + "; each became an indicator."
             for c in self.columns
             if c.categories is not None
-        )
+        ]
+        if self.empty:
+            notes.append(f"Left out what is empty: {listed(self.empty)}.")
+        return tuple(notes)
 
     def transform(self, features: Any) -> np.ndarray:
         """Encode a table with the same columns.
@@ -107,6 +151,7 @@ class Encoder:
         ----------
         features : DataFrame or ndarray
             Tables are matched by column name and may have further columns; arrays by position.
+            Text is read as what the column was: a number, or a category.
 
         Returns
         -------
@@ -116,128 +161,162 @@ class Encoder:
         Raises
         ------
         InvalidInputError
-            For missing columns, missing or infinite values, and text where numbers were.
+            For missing columns, missing or infinite values, and text where numbers were; all of
+            them in one message.
         """
         if isinstance(features, np.ndarray) and features.dtype.kind in "biuf":
             return self._transform_array(features)
         frame = _as_frame(features)
         absent = [c.name for c in self.columns if c.name not in frame.columns]
-        if absent:
-            raise InvalidInputError(
-                f"The data lack {len(absent)} of the columns that the model was fitted on: "
-                f"{listed(absent)}. They have: {listed(frame.columns)}."
-            )
-        frame = frame[[c.name for c in self.columns]]
-        _check_missing(frame)
-        parts = [_encode(column, frame[column.name]) for column in self.columns]
-        X = np.concatenate(parts, axis=1)
-        _check_finite(X, self.feature_names)
-        return X
+        parts: dict[str, np.ndarray] = {}
+
+        def encode(column: Column) -> None:
+            parts[column.name] = _encode(column, frame[column.name], self)
+
+        all_of(
+            lambda: _check_absent(absent, frame.columns),
+            *(partial(encode, c) for c in self.columns if c.name not in absent),
+            lambda: _check_missing(parts, self.fills),
+            lambda: _check_infinite(parts),
+        )
+        return np.concatenate([np.empty((len(frame), 0)), *parts.values()], axis=1)
 
     def _transform_array(self, array: np.ndarray) -> np.ndarray:
+        array = _unmasked(array)
         text = [c.name for c in self.columns if c.categories is not None]
         if text:
             raise InvalidInputError(
                 f"The model was fitted on a table with text in {listed(text)} and cannot use an "
                 "array of numbers; expected a table with these columns."
             )
-        if array.shape[1] != len(self.columns):
+        width = len(self.columns) + len(self.empty)
+        if array.shape[1] != width:
             raise InvalidInputError(
-                f"Expected {counted(len(self.columns), 'column')}, as when the model was fitted, "
+                f"Expected {counted(width, 'column')}, as when the model was fitted, "
                 f"found {array.shape[1]}."
             )
         exact = array.dtype.kind in "biu" and array.dtype.itemsize <= 2
         single = exact or array.dtype == np.float32
         X = np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
+        if self.fills:
+            kept = [j for j in range(width) if f"x{j}" not in self.empty]
+            X = X[:, kept]
+            X = np.where(np.isnan(X), np.array([c.fill for c in self.columns], X.dtype), X)
         _check_finite(X, self.feature_names)
         return X
 
 
+def _unmasked(array: np.ndarray) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        count = int(np.ma.count_masked(array))
+        if count:
+            raise InvalidInputError(
+                f"The data are a masked array with {counted(count, 'masked value')}; fill them in, "
+                "or drop these rows."
+            )
+        return np.asarray(array.data)
+    return array
+
+
 def _as_frame(features: Any) -> pd.DataFrame:
     if isinstance(features, np.ndarray):
-        _check_dtype(features.dtype, "The data")
+        features = _unmasked(features)
+        if features.dtype.kind not in "biufUS":
+            raise InvalidInputError(
+                f"The data hold {kind_of(features.dtype)}; expected real numbers."
+            )
         return pd.DataFrame(features, columns=[f"x{j}" for j in range(features.shape[1])])
     return features
 
 
-def _check_dtype(dtype: np.dtype[Any], what: str) -> None:
-    if dtype.kind not in "biufUS":
-        raise InvalidInputError(f"{what} hold {kind_of(dtype)}; expected real numbers.")
-
-
-def kind_of(dtype: np.dtype[Any]) -> str:
-    """What arrays of a type that is neither numbers nor text hold, in words."""
-    kinds = {"c": "complex numbers", "O": "Python objects", "M": "dates", "m": "durations"}
-    return kinds.get(dtype.kind, f"values of type {dtype}")
-
-
-def _decide(name: str, column: pd.Series) -> Column:
-    if types.is_complex_dtype(column.dtype):
-        raise InvalidInputError(f"Column {name!r} holds complex numbers; expected real numbers.")
-    if types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype):
-        return Column(name)
-    if types.is_datetime64_any_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
-        raise InvalidInputError(
-            f"Column {name!r} holds dates; replace it by numbers (year, day of the week, seconds) "
-            "or drop it."
-        )
-    present = column.dropna()
-    strange = next((v for v in present if not isinstance(v, str | bool | np.bool_)), None)
-    if strange is not None and not isinstance(column.dtype, pd.CategoricalDtype):
-        raise InvalidInputError(
-            f"Column {name!r} holds Python objects such as {strange!r} of type "
-            f"{type(strange).__name__}; expected numbers or text."
-        )
-    values = sorted(present.astype(str).unique())
-    wrong = [v for v in values if not is_number(v)]
-    if len(values) > 2 and len(wrong) <= len(values) / 2:
-        count = int(present.astype(str).isin(wrong).sum())
-        raise InvalidInputError(
-            f"Column {name!r} is numeric except for {count} of {len(column)} values, such as "
-            f"{wrong[0]!r}; replace them by numbers or drop these rows."
-            if wrong
-            else f"Column {name!r} holds numbers as text; store them as numbers."
-        )
-    if len(values) > MAX_CATEGORIES:
-        raise InvalidInputError(
-            f"Column {name!r} holds text with {len(values)} different values, such as "
-            f"{values[0]!r}; text columns may have at most {MAX_CATEGORIES}. Drop it, or replace "
-            "it by numbers."
-        )
-    return Column(name, tuple(values))
-
-
-def _encode(column: Column, values: pd.Series) -> np.ndarray:
+def _encode(column: Column, values: pd.Series, encoder: Encoder) -> np.ndarray:
+    """The features of one column; NaN where a value is missing and nothing stands for it."""
     if column.categories is None:
-        try:
-            # Dates would become nanoseconds.
-            numbers = values.astype(str) if values.dtype.kind in "mM" else values
-            return numbers.to_numpy(dtype=np.float64)[:, None]
-        except (TypeError, ValueError):
-            raise InvalidInputError(
-                f"Column {column.name!r} was numeric when the model was fitted and now holds "
-                f"{values.dtype}."
-            ) from None
-    text = values.astype(str).to_numpy(dtype=object)
-    unknown = sorted(set(text) - set(column.categories))
-    if unknown:
+        numbers = _encode_numbers(column.name, values, encoder.commas)
+        if column.fill is not None:
+            numbers[np.isnan(numbers)] = column.fill
+        return numbers[:, None]
+    text = stripped(_whole(plain_values(column.name, values)))
+    if encoder.fills:
+        text = pc.fill_null(text, "")
+    codes = pc.index_in(text, value_set=pa.array(column.categories, text.type))
+    missing = text.is_null().to_numpy()
+    strange = distinct(text.filter(pc.and_(codes.is_null(), text.is_valid())))
+    if strange:
         warnings.warn(
-            f"Column {column.name!r} has values that the model never saw ({listed(unknown)}); "
-            "all their indicators are 0.",
+            f"Column {column.name!r} has values that the model never saw "
+            f"({listed(value or 'missing' for value in strange)}); all their indicators are 0.",
             stacklevel=2,
         )
-    return np.stack([text == value for value in column.categories], axis=1).astype(np.float64)
+    place = pc.fill_null(codes, -1).to_numpy()
+    indicators = np.equal.outer(place, np.arange(len(column.categories))).astype(np.float64)
+    indicators[missing] = np.nan
+    return indicators
 
 
-def _check_missing(frame: pd.DataFrame) -> None:
-    counts = frame.isna().sum()
-    counts = counts[counts > 0]
-    if len(counts):
-        shown = [f"{name!r} ({count})" for name, count in counts.items()]
+def _encode_numbers(name: str, values: pd.Series, commas: Commas | None) -> np.ndarray:
+    try:
+        values = plain_values(name, values)
+    except InvalidInputError:
+        example = "".join(f" such as {str(value)!r}" for value in values.dropna().iloc[:1])
         raise InvalidInputError(
-            f"Missing values in {counted(len(counts), 'column')}: {listed(shown)}. Fill them in, "
-            "or drop these rows or columns."
+            f"Column {name!r} was numeric when the model was fitted and now holds values{example} "
+            f"of type {values.dtype}."
+        ) from None
+    if is_numeric(values):
+        return numbers_in(values)
+    text = stripped(values)
+    if commas is None:
+        commas, _ = find_commas({name: text}, guess=False)
+        if commas is not None:
+            meant = "decimal marks" if commas == "decimal" else "thousands separators"
+            warnings.warn(f"Column {name!r} has commas, taken for {meant}.", stacklevel=2)
+    numbers = as_numbers(text, commas)
+    if numbers is None:
+        numbers = as_booleans(text)
+        if numbers is not None:
+            warnings.warn(
+                f"Column {name!r} was numeric when the model was fitted: its true and false are "
+                "taken for 1 and 0.",
+                stacklevel=2,
+            )
+    if numbers is None:
+        strange = [v for v in distinct(text) if as_numbers(pa.chunked_array([[v]]), commas) is None]
+        raise InvalidInputError(
+            f"Column {name!r} was numeric when the model was fitted and now holds text such as "
+            f"{strange[0]!r}."
         )
+    return np.array(numbers, dtype=np.float64)
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    """Whole numbers without the point that a gap in their column gives them."""
+    if types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
+        return column.astype("Int64")
+    return column
+
+
+def _check_absent(absent: list[str], names: Iterable[Any]) -> None:
+    if absent:
+        raise InvalidInputError(
+            f"The data lack {len(absent)} of the columns that the model was fitted on: "
+            f"{listed(absent)}. They have: {listed(names)}."
+        )
+
+
+def _check_missing(parts: dict[str, np.ndarray], fills: bool) -> None:
+    counts = {name: int(np.isnan(part).any(axis=1).sum()) for name, part in parts.items()}
+    shown = [f"{name!r} ({count})" for name, count in counts.items() if count]
+    if shown:
+        raise InvalidInputError(
+            f"Missing values in {counted(len(shown), 'column')}: {listed(shown)}. Fill them in, "
+            "drop these rows or columns" + ("." if fills else ", or say --impute mean.")
+        )
+
+
+def _check_infinite(parts: dict[str, np.ndarray]) -> None:
+    counts = {name: int(np.isinf(part).sum()) for name, part in parts.items()}
+    _refuse_infinite([f"{name!r} ({count})" for name, count in counts.items() if count])
 
 
 def _check_finite(X: np.ndarray, names: tuple[str, ...]) -> None:
@@ -245,10 +324,12 @@ def _check_finite(X: np.ndarray, names: tuple[str, ...]) -> None:
         total = X.sum(dtype=np.float64)
     if np.isfinite(total):
         return
-    bad = ~np.isfinite(X)
-    if bad.any():
-        counts = bad.sum(axis=0)
-        shown = [f"{names[j]!r} ({counts[j]})" for j in np.flatnonzero(counts)]
+    counts = (~np.isfinite(X)).sum(axis=0)
+    _refuse_infinite([f"{names[j]!r} ({counts[j]})" for j in np.flatnonzero(counts)])
+
+
+def _refuse_infinite(shown: list[str]) -> None:
+    if shown:
         raise InvalidInputError(
             f"NaN or infinite values in {counted(len(shown), 'column')}: {listed(shown)}. "
             "Replace them, or drop these rows or columns."

@@ -1,23 +1,37 @@
-"""Files and scikit-learn sets as they are, before any decision about columns."""
+"""Files and scikit-learn sets: which columns are inputs, target and names of the rows."""
 
 from __future__ import annotations
 
 import csv
-import math
-import re
-import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from kernreg._wording import counted, did_you_mean, listed
+from kernreg.datasets.arrays import guarded, read_npy, read_npz
+from kernreg.datasets.content import COMPRESSIONS
+from kernreg.datasets.delimited import UNNAMED, read_delimited
+from kernreg.datasets.problems import all_of
+from kernreg.datasets.text import (
+    Commas,
+    are_codes,
+    as_booleans,
+    as_numbers,
+    find_commas,
+    look_like_thousands,
+    raw_text,
+    stripped,
+)
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["BUILTIN", "Source", "read"]
+__all__ = ["BUILTIN", "Source", "numbers_of", "read", "read_table"]
 
 BUILTIN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Names of the sets that scikit-learn carries."""
@@ -47,6 +61,12 @@ class Source:
         None if the source does not say.
     notes : tuple of str
         Decisions that the user should see.
+    ids : ndarray of shape (n,) or None
+        Names of the rows, as they stand in the file.
+    names : tuple of str
+        All columns of a table, in order.
+    commas : {"decimal", "thousands"} or None
+        What commas in numbers mean.
     """
 
     name: str
@@ -56,9 +76,21 @@ class Source:
     test_mask: np.ndarray | None = None
     task: str | None = None
     notes: tuple[str, ...] = ()
+    ids: np.ndarray | None = None
+    names: tuple[str, ...] = ()
+    commas: Commas | None = None
 
 
-def read(data: str, target: str | None = None, *, need_target: bool = True) -> Source:
+def read(
+    data: str,
+    target: str | None = None,
+    *,
+    drop: Sequence[str] = (),
+    id_name: str | None = None,
+    header: bool = True,
+    need_target: bool = True,
+    max_memory: int | None = None,
+) -> Source:
     """Read a scikit-learn set by name, or a file by its extension.
 
     Parameters
@@ -67,17 +99,83 @@ def read(data: str, target: str | None = None, *, need_target: bool = True) -> S
         Name of a set or path of a CSV, TSV, Parquet, NPZ or NPY file.
     target : str, optional
         Column (tables), array name (NPZ) or column number (NPY) of the target.
+    drop : sequence of str
+        Columns of a table to leave out, or several with commas between.
+    id_name : str, optional
+        Column of a table that names the rows.
+    header : bool
+        Whether the first line of a text file has names.
     need_target : bool
-        Without it a missing target is fine, and no column of a table is taken for one unless
-        ``target`` names it; an NPY file is returned whole.
+        Without it a missing target is fine, and an NPY file is returned whole. Tables are then
+        read by :func:`read_table`.
+    max_memory : int, optional
+        Bytes that the arrays of an NPZ or NPY file may have.
 
     Raises
     ------
     InvalidInputError
         If there is no such set or file, or it cannot be used.
+    MemoryBudgetError
+        If the arrays are larger than allowed; before they are read.
     """
     if data in BUILTIN:
-        return _builtin(data, target if need_target else None)
+        return _builtin(data, target if need_target else None, drop, id_name)
+    path = _path(data)
+    suffix = _suffix(path)
+    table = read_table(data, header=header)
+    if table is not None:
+        return _table(path, *table, target, drop, id_name)
+    if drop or id_name is not None:
+        raise InvalidInputError(
+            f"{path} holds arrays; columns to drop or to name rows by are for tables."
+        )
+    if suffix == ".npz":
+        arrays = read_npz(path, target or "y", need_target, max_memory)
+        features: Any = arrays.X
+        if arrays.names is not None and arrays.X.dtype.kind != "V":
+            features = pd.DataFrame(arrays.X, columns=list(arrays.names))
+            _check_names(path, features.columns)
+        known = target or "y" if arrays.y is not None else None
+        return Source(path.stem, features, arrays.y, known, arrays.test_mask)
+    return _npy(path, target, need_target, max_memory)
+
+
+def read_table(data: str, *, header: bool = True) -> tuple[str, pd.DataFrame, list[str]] | None:
+    """A short name, all columns, and notes for a CSV, TSV or Parquet file; else None."""
+    if data in BUILTIN:
+        return None
+    path = _path(data)
+    suffix = _suffix(path)
+    if suffix not in _TABLES:
+        return None
+    name = path.name.split(".")[0]
+    if suffix not in _PARQUET:
+        frame, notes = guarded(path, lambda: read_delimited(path, header=header))
+    else:
+        frame, notes = guarded(path, lambda: pd.read_parquet(path)), []
+        if not isinstance(frame.index, pd.RangeIndex):
+            # Levels with a name can be asked for; they are left out like others without.
+            levels = frame.index.names
+            plain = frame.reset_index()
+            count = len(plain.columns) - len(frame.columns)
+            fresh = [n or f"Unnamed: {j}" for j, n in enumerate(levels)]
+            frame = plain.set_axis([*fresh, *plain.columns[count:]], axis=1)
+            notes = [f"its index ({listed(fresh)}) is no input"]
+            frame.attrs["index"] = fresh
+        frame.columns = [str(c).strip() for c in frame.columns]
+    if frame.shape[1] == 0 or len(frame) == 0:
+        rows, columns = counted(len(frame), "row"), counted(frame.shape[1], "column")
+        raise InvalidInputError(f"{path} has {rows} and {columns}.")
+    return name, frame, notes
+
+
+def numbers_of(text: pa.ChunkedArray, commas: Commas | None) -> np.ndarray | None:
+    """The numbers of a column of text; None if it holds other text."""
+    numbers = as_numbers(text, commas)
+    return as_booleans(text) if numbers is None else numbers
+
+
+def _path(data: str) -> Path:
     path = Path(data)
     if not path.exists():
         raise InvalidInputError(
@@ -86,104 +184,146 @@ def read(data: str, target: str | None = None, *, need_target: bool = True) -> S
         )
     if path.is_dir():
         raise InvalidInputError(f"{data} is a folder; expected a CSV, Parquet, NPZ or NPY file.")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise InvalidInputError(f"{data} is an empty file.")
-    suffix = Path(path.stem).suffix if path.suffix in (".gz", ".bz2", ".xz") else path.suffix
-    if suffix in _TABLES:
-        return _table(path, suffix, target, need_target)
-    if suffix == ".npz":
-        return _npz(path, target, need_target)
-    if suffix == ".npy":
-        return _npy(path, target, need_target)
-    raise InvalidInputError(
-        f"{data}: files of type {suffix or 'no extension'!r} are not read; expected .csv, .tsv, "
-        ".parquet, .npz or .npy."
-    )
+    return path
 
 
-def _builtin(name: str, target: str | None) -> Source:
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in COMPRESSIONS:
+        suffix = Path(path.stem).suffix.lower()
+    if not path.is_file() and not suffix:
+        return ".csv"  # a pipe of the shell
+    if suffix not in (*_TABLES, ".npz", ".npy"):
+        raise InvalidInputError(
+            f"{path}: files of type {suffix or 'no extension'!r} are not read; expected .csv, "
+            ".tsv, .txt, .parquet, .npz or .npy."
+        )
+    return suffix
+
+
+def _builtin(name: str, target: str | None, drop: Sequence[str], id_name: str | None) -> Source:
     from sklearn import datasets
 
     if target is not None:
         raise InvalidInputError(f"The set {name!r} has its own target; leave out --target.")
     bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+    frame = bunch.data
+    drop = _split(drop, list(frame.columns))
+    for column in (*drop, *filter(None, [id_name])):
+        _check_column(name, column, list(frame.columns), "column")
     y = bunch.target.to_numpy()
     task = "regression" if name == "diabetes" else "classification"
     if task == "classification":
         y = np.asarray(bunch.target_names)[y]
-    return Source(name, bunch.data, y, "target", task=task)
+    ids = None if id_name is None else frame[id_name].to_numpy()
+    names = tuple(frame.columns)
+    frame = frame.drop(columns=list({*drop, *filter(None, [id_name])}))
+    return Source(name, frame, y, "target", task=task, ids=ids, names=names)
 
 
-def _table(path: Path, suffix: str, target: str | None, need_target: bool) -> Source:
-    frame = _guarded(path, lambda: _frame(path, suffix))
-    frame.columns = [str(c).strip() for c in frame.columns]
-    _check_names(path, frame.columns)
-    if frame.shape[1] == 0 or len(frame) == 0:
-        rows, columns = counted(len(frame), "row"), counted(frame.shape[1], "column")
-        raise InvalidInputError(f"{path} has {rows} and {columns}.")
-    name = path.name.split(".")[0]
-    notes: tuple[str, ...] = ()
-    if target is None and not need_target:
-        return Source(name, frame)
-    if target is None:
-        target = next((c for c in _USUAL_TARGETS if c in frame.columns), frame.columns[-1])
-        notes = (f"The target is the column {target!r}; choose another with --target.",)
-    if target not in frame.columns:
-        if not need_target:
-            return Source(name, frame)
-        raise InvalidInputError(_no_column(path, target, list(frame.columns)))
-    index = _index(frame, target) if need_target and suffix not in _PARQUET else []
-    if index:
-        frame = frame.drop(columns=index)
-        notes += (
-            "Left out the unnamed first column, whose whole numbers differ in all rows as an index "
-            "does; give it a name to use it.",
+def _table(
+    path: Path,
+    name: str,
+    frame: pd.DataFrame,
+    notes: list[str],
+    target: str | None,
+    drop: Sequence[str],
+    id_name: str | None,
+) -> Source:
+    names = [str(c) for c in frame.columns]
+    index = [
+        n for n in dict.fromkeys(names) if UNNAMED.fullmatch(n) or n in frame.attrs.get("index", ())
+    ]
+    drop = _split(drop, names)
+    roles = [(id_name, "id column"), (target, "target column")]
+    roles += [(name, "column to drop") for name in drop]
+    asked = [(name, what) for name, what in roles if name is not None]
+    all_of(*(partial(_check_column, str(path), c, names, what) for c, what in asked))
+    if target is not None and target in (*drop, id_name):
+        raise InvalidInputError(
+            f"The target {target!r} cannot be dropped or name the rows as well."
         )
-    if frame.shape[1] == 1:
-        beside = " beside an index" if index else ""
+    kept = [n for n in names if n not in drop and (n not in index or n in (target, id_name))]
+    _check_names(path, pd.Index(kept))
+    inputs = [n for n in kept if n != id_name]
+    left = [n for n in names if n in index and n not in (target, id_name, *drop)]
+    if left and "index" not in frame.attrs:
+        which = (
+            "the unnamed first column; give it a name to use it"
+            if left == names[:1]
+            else f"{listed(left)}, as {'it has' if len(left) == 1 else 'they have'} no name"
+        )
+        notes = [*notes, f"left out {which}"]
+    if target is None:
+        if not inputs:
+            raise InvalidInputError(f"{path} has no column that could be the target.")
+        target = next((c for c in _USUAL_TARGETS if c in inputs), inputs[-1])
+        notes = [*notes, f"the target is the column {target!r}; choose another with --target"]
+    inputs = [n for n in inputs if n != target]
+    if not inputs:
+        beside = " beside an index" if left else ""
         raise InvalidInputError(f"{path} has one column{beside}, {target!r}, and so no inputs.")
-    return Source(name, frame.drop(columns=target), _column(frame[target]), target, notes=notes)
+    texts = {n: raw_text(frame[n]) for n in (*inputs, target) if _is_raw(frame[n])}
+    numbers = {n: as_numbers(text) for n, text in texts.items()}
+    texts |= {n: stripped(frame[n]) for n in texts if numbers[n] is None}
+    commas, conflict = find_commas({n: texts[n] for n in texts if numbers[n] is None})
+    if conflict is not None:
+        raise InvalidInputError(f"{path}: {conflict}.")
+    numbers |= {n: numbers_of(texts[n], commas) for n in texts if numbers[n] is None}
+    features = {n: frame[n] if numbers.get(n) is None else numbers[n] for n in inputs}
+    y = _answers(frame[target], texts.get(target), commas)
+    known = {n: texts[n] for n in texts if numbers[n] is not None}
+    said = "; ".join([*notes, *_readings(known, target, commas, frame.attrs.get("separator"))])
+    return Source(
+        name,
+        pd.DataFrame(features),
+        y,
+        target,
+        notes=(f"{path.name}: {said}.",) if said else (),
+        ids=None if id_name is None else _ids(frame[id_name]),
+        names=tuple(names),
+        commas=commas,
+    )
 
 
-def _index(frame: pd.DataFrame, target: str) -> list[str]:
-    """The columns that ``DataFrame.to_csv`` wrote in front, one each time that it was called."""
-    found: list[str] = []
-    for name in frame.columns.drop(target):
-        # What pandas calls columns without a name on the way back.
-        unnamed = re.fullmatch(r"Unnamed: 0(\.\d+)?", name)
-        column = frame[name]
-        if not (unnamed and pd.api.types.is_integer_dtype(column) and column.is_unique):
-            break
-        found.append(name)
-    return found
+def _readings(
+    texts: dict[str, pa.ChunkedArray], target: str, commas: Commas | None, separator: str | None
+) -> list[str]:
+    """How text was taken for numbers where that was not clear, as parts of a sentence."""
+    meant = "decimal marks" if commas == "decimal" else "thousands separators"
+    found: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        if are_codes(text) and name != target:
+            found.setdefault("numbers with leading zeros are numbers", []).append(name)
+        if pc.any(pc.match_substring(text, ",")).as_py():
+            found.setdefault(f"commas are {meant}", []).append(name)
+        elif separator == ";" and look_like_thousands(text):
+            found.setdefault("points are decimal marks", []).append(name)
+        elif as_booleans(text) is not None and name != target:
+            found.setdefault("true and false are 1 and 0", []).append(name)
+    return [f"{what} in {listed(map(repr, names))}" for what, names in found.items()]
 
 
-def _frame(path: Path, suffix: str) -> pd.DataFrame:
-    if suffix in _PARQUET:
-        return pd.read_parquet(path)
-    separator = "\t" if suffix == ".tsv" else _separator(path)
-    frame = pd.read_csv(path, sep=separator)
-    if separator != "," and any(_decimal_commas(frame[name]) for name in frame.columns):
-        return pd.read_csv(path, sep=separator, decimal=",")
-    return frame
+def _is_raw(column: pd.Series) -> bool:
+    """Whether a column is text of a file without types."""
+    return isinstance(column.dtype, pd.ArrowDtype) and pa.types.is_string(
+        column.dtype.pyarrow_dtype
+    )
 
 
-def _separator(path: Path) -> str:
-    """What stands between the column names; the comma if nothing does."""
-    whole = {"sep": "\x01", "header": None, "nrows": 1, "quoting": csv.QUOTE_NONE, "dtype": str}
-    header = re.sub('"[^"]*"', "", str(pd.read_csv(path, **whole).iloc[0, 0]))
-    return max(",;\t|", key=header.count)
+def _ids(column: pd.Series) -> np.ndarray:
+    return column.astype(object).where(column.notna(), "").to_numpy()
 
 
-def _decimal_commas(column: pd.Series) -> bool:
-    """Whether a column of text holds numbers such as 1,5 only."""
-    if pd.api.types.is_numeric_dtype(column):
-        return False
-    text = column.dropna().astype(str)
-    return bool(text.str.fullmatch(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?").all()) and len(text) > 0
-
-
-def _column(column: pd.Series) -> np.ndarray:
+def _answers(column: pd.Series, text: Any, commas: Commas | None) -> np.ndarray:
+    """The target: numbers where text stands for them, but codes such as 01 stay text."""
+    if text is not None:
+        numbers = as_numbers(text, commas)
+        if numbers is not None and not are_codes(text):
+            return numbers
+        return np.array(text.to_pylist(), dtype=object)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     if pd.api.types.is_numeric_dtype(column) and column.isna().any():
@@ -192,84 +332,8 @@ def _column(column: pd.Series) -> np.ndarray:
     return values if values.dtype.kind in "biufc" else column.astype(object).to_numpy()
 
 
-def _npz(path: Path, target: str | None, need_target: bool) -> Source:
-    name, target = path.stem, target or "y"
-    arrays = _guarded(path, lambda: _arrays(path, target))
-    X, y = _joined(path, arrays, "X"), _joined(path, arrays, target)
-    if X is not None:
-        X, mask = _matrix(path, X), np.arange(len(X)) >= len(arrays["X_train"])
-    elif "X" in arrays:
-        X, y = _matrix(path, arrays["X"]), arrays.get(target)
-        mask = arrays.get("test_mask", arrays.get("is_test"))
-    else:
-        raise InvalidInputError(
-            f"{path} holds the arrays {', '.join(sorted(arrays)) or 'none'}; expected X and y, or "
-            "X_train, y_train, X_test and y_test."
-        )
-    if y is None and need_target:
-        raise InvalidInputError(
-            f"{path} holds no target {target!r} beside X; its arrays are "
-            f"{', '.join(sorted(arrays))}. Name one with --target."
-        )
-    if y is not None:
-        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        if y.shape != (len(X),):
-            raise InvalidInputError(
-                f"{path}: X has {counted(len(X), 'row')}, {target} has shape {y.shape}."
-            )
-    names = arrays.get("feature_names")
-    features = X
-    if names is not None and names.shape == (X.shape[1],) and X.dtype.kind != "V":
-        features = pd.DataFrame(X, columns=[str(c) for c in names])
-        _check_names(path, features.columns)
-    return Source(name, features, y, target if y is not None else None, _mask(path, mask, len(X)))
-
-
-def _arrays(path: Path, target: str) -> dict[str, np.ndarray]:
-    # Not np.load, which takes every file of another format for a pickle.
-    wanted = {"X", "X_train", "X_test", "test_mask", "is_test", "feature_names"}
-    with zipfile.ZipFile(path) as file:
-        names = [n.removesuffix(".npy") for n in file.namelist() if n.endswith(".npy")]
-        return {
-            name: np.lib.format.read_array(file.open(f"{name}.npy"), allow_pickle=False)
-            for name in names
-            if name in wanted or name.startswith(("y", target)) or len(names) < 9
-        }
-
-
-def _joined(path: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray | None:
-    """The rows for training and then those for the test; None unless the file has both."""
-    train, test = arrays.get(f"{name}_train"), arrays.get(f"{name}_test")
-    if train is None or test is None:
-        return None
-    if train.ndim == 0 or train.ndim != test.ndim or train.shape[1:] != test.shape[1:]:
-        raise InvalidInputError(
-            f"{path}: {name}_train has shape {train.shape} and {name}_test has shape "
-            f"{test.shape}; they may differ in the number of rows only."
-        )
-    return np.asarray(_guarded(path, lambda: np.concatenate([train, test])))
-
-
-def _mask(path: Path, mask: np.ndarray | None, n: int) -> np.ndarray | None:
-    if mask is None:
-        return None
-    if mask.dtype.kind not in "biuf":
-        raise InvalidInputError(
-            f"{path}: the test mask holds values of type {mask.dtype}; expected booleans, or 0 and "
-            "1."
-        )
-    mask = _flat(np.atleast_1d(mask)) != 0
-    share = mask.mean(axis=0) if mask.size else np.zeros(1)
-    if len(mask) != n or not ((share > 0) & (share < 1)).all():
-        raise InvalidInputError(
-            f"{path}: the test mask has shape {mask.shape}; expected ({n}, splits) with test and "
-            "training rows in every split."
-        )
-    return mask
-
-
-def _npy(path: Path, target: str | None, need_target: bool) -> Source:
-    array = _matrix(path, _guarded(path, lambda: _array(path)))
+def _npy(path: Path, target: str | None, need_target: bool, max_memory: int | None) -> Source:
+    array = read_npy(path, max_memory)
     name, columns = path.stem, array.shape[1]
     if not need_target:
         return Source(name, array)
@@ -277,7 +341,9 @@ def _npy(path: Path, target: str | None, need_target: bool) -> Source:
         index = range(columns)[int(target if target is not None else -1)]
     except (ValueError, IndexError):
         known = [str(i) for i in range(columns)]
-        raise InvalidInputError(_no_column(path, str(target), known)) from None
+        raise InvalidInputError(
+            _no_column(str(path), str(target), known, "target column")
+        ) from None
     if columns < 2:
         raise InvalidInputError(f"{path} has one column, the target, and so no inputs.")
     notes = () if target else (f"The target is column {index}, the last; see --target.",)
@@ -285,48 +351,26 @@ def _npy(path: Path, target: str | None, need_target: bool) -> Source:
     return Source(name, np.delete(array, index, axis=1), y, f"column {index}", notes=notes)
 
 
-def _array(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-
-
-def _matrix(path: Path, array: np.ndarray) -> np.ndarray:
-    if array.ndim < 2:
-        raise InvalidInputError(
-            f"{path}: expected an array of shape (rows, columns), found shape {array.shape}."
-        )
-    if 0 in array.shape[1:]:
-        raise InvalidInputError(f"{path}: the array of shape {array.shape} has no columns.")
-    return _flat(array)
-
-
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(len(array), math.prod(array.shape[1:]))
+def _split(drop: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Names of columns, several in one text where commas stand between them."""
+    parts = [[text] if text in names else next(csv.reader([text]), []) for text in drop]
+    return [part.strip() for several in parts for part in several]
 
 
 def _check_names(path: Path, names: pd.Index) -> None:
     double = names[names.duplicated()].unique()
     if len(double):
-        raise InvalidInputError(f"{path}: column names occur twice: {', '.join(double)}.")
+        raise InvalidInputError(
+            f"{path}: column names occur twice: {', '.join(double)}. Rename them, or leave them "
+            f"out by --drop {double[0]}."
+        )
 
 
-def _no_column(path: Path, target: str, columns: list[str]) -> str:
-    hint = did_you_mean(target, columns)
-    return f"{path} has no target column {target!r}; its columns are {listed(columns, 12)}.{hint}"
+def _check_column(place: str, column: str, columns: list[str], what: str) -> None:
+    if column not in columns:
+        raise InvalidInputError(_no_column(place, column, columns, what))
 
 
-def _guarded(path: Path, load: Callable[[], Any]) -> Any:
-    """Whatever a parser objects to, as one kind of error that names the file.
-
-    Damaged files make parsers and decompressors fail in ways that no short list covers.
-    """
-    try:
-        return load()
-    except Exception as error:
-        if "Object arrays" in str(error):
-            raise InvalidInputError(
-                f"{path} holds arrays of Python objects, which are not read because loading them "
-                "can run code; save numbers or strings instead."
-            ) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidInputError(f"{path} cannot be read: {reason}.") from error
+def _no_column(place: str, column: str, columns: list[str], what: str) -> str:
+    hint = did_you_mean(column, columns)
+    return f"{place} has no {what} {column!r}; its columns are {listed(columns, 12)}.{hint}"

@@ -88,9 +88,17 @@ def test_truncated(file):
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 3},
         {"columns": "size"},
+        {"columns": [["size", None, None]]},
         {"columns": [["size", None]]},
+        {"columns": [["size", None, float("inf")]] * 4},
+        {"columns": [[7, None, None]] * 4},
+        {"columns": [["size", [1, 2], None]] * 2},
+        {"commas": "swiss"},
+        {"names": "size"},
+        {"names": [1, 2]},
+        {"id": 3},
         {"scale": [1.0]},
         {"mean": [0.0, 1.0]},
         {"scale": "large"},

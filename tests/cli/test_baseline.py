@@ -154,7 +154,7 @@ def test_names_that_mean_something_elsewhere(name, run, tmp_path):
     frame.to_csv(tmp_path / "t.csv", index=False)
     result = run("baseline", tmp_path / "t.csv", "--quick", "--out", tmp_path / "out")
     assert result.exit_code == 0
-    assert f"The target is the column {name!r}" in result.stderr
+    assert f"the target is the column {name!r}" in result.stderr
     assert results(tmp_path / "out")["data"]["target"] == name
 
 

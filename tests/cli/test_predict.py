@@ -23,14 +23,15 @@ def models(run, tables, tmp_path_factory):
 
 def column(text):
     rows = list(csv.reader(io.StringIO(text)))
-    return rows[0], [row[0] for row in rows[1:]]
+    assert [row[0] for row in rows[1:]] == [str(i) for i in range(len(rows) - 1)]
+    return rows[0], [row[1] for row in rows[1:]]
 
 
 def test_stdout_has_the_predictions_and_nothing_else(run, models, tables):
     result = run("predict", models / "prices", tables.prices)
     assert result.exit_code == 0
     header, values = column(result.stdout)
-    assert header == ["predicted_price"]
+    assert header == ["row", "predicted_price"]
     data = load(tables.prices)
     expected = TableModel.load(models / "prices").predict(data.X)
     assert [float(v) for v in values] == expected.tolist()
@@ -192,3 +193,114 @@ def test_wrong_number_of_features(columns, refused, run, tables, tmp_path, empty
     np.save(tmp_path / "t.npy", np.ones((3, columns)))
     message = refused("predict", tmp_path / "m", tmp_path / "t.npy", "--out", empty / "p")
     assert f"Expected 2 columns, as when the model was fitted, found {columns}" in message
+
+
+def test_labels_of_another_language_are_named(run, models, tmp_path):
+    frame = classification_table().assign(kind=["dedans", "inner", "outer"] * 15)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    result = run("predict", models / "rings", tmp_path / "t.csv")
+    assert "values that are no labels of the model (dedans), so these rows count" in result.stderr
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores(classes, run, tmp_path):
+    """The decision values of the estimator, in the order of the labels."""
+    classification_table(classes=classes).to_csv(tmp_path / "t.csv", index=False)
+    assert run("fit", tmp_path / "t.csv", "--out", tmp_path / "m").exit_code == 0
+    result = run("predict", tmp_path / "m", tmp_path / "t.csv", "--scores")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    labels = ["inner", "middle", "outer"][:classes]
+    assert list(rows[0]) == ["row", "predicted_kind", *(f"score_{label}" for label in labels)]
+    model = TableModel.load(tmp_path / "m")
+    X = model.scaler.transform(load(tmp_path / "t.csv").X)
+    expected = model.estimator.decision_function(X)
+    values = np.array([[float(row[f"score_{label}"]) for label in labels] for row in rows])
+    if classes == 2:
+        expected = np.column_stack([-expected, expected])
+    assert np.array_equal(values, expected)
+    assert [row["predicted_kind"] for row in rows] == [labels[j] for j in values.argmax(axis=1)]
+
+
+def test_a_regression_has_no_scores(refused, models, tables):
+    message = refused("predict", models / "prices", tables.prices, "--scores")
+    assert "--scores is for labels, and the model predicts the numbers 'price'" in message
+
+
+def test_columns_that_the_model_does_not_know_are_named(run, models, tmp_path):
+    frame = regression_table().assign(note="x", when="2020-01-03")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    result = run("predict", models / "prices", tmp_path / "t.csv")
+    assert "t: ignored 2 columns that the model does not know (note, when)." in result.stderr
+
+
+def test_ids_of_the_model_and_others(run, refused, tables, tmp_path):
+    frame = regression_table().assign(plot=[f"0{i}" for i in range(40)], other=range(40))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    fit = ["fit", tmp_path / "t.csv", "--target", "price", "--id", "plot", "--drop", "other"]
+    assert run(*fit, "--out", tmp_path / "m").exit_code == 0
+
+    def first(*options):
+        result = run("predict", tmp_path / "m", *options)
+        assert result.exit_code == 0
+        rows = list(csv.reader(io.StringIO(result.stdout)))
+        return [row[0] for row in rows[:3]], result.stderr
+
+    assert first(tmp_path / "t.csv")[0] == ["plot", "00", "01"]
+    # The model was told of these columns, so nothing is said of them.
+    assert "ignored" not in first(tmp_path / "t.csv")[1]
+    assert first(tmp_path / "t.csv", "--id", "other")[0] == ["other", "0", "1"]
+    numbered, notes = first(tables.prices)
+    assert numbered == ["row", "0", "1"]
+    assert "there is no id column 'plot', so rows are numbered" in notes
+    message = refused("predict", tmp_path / "m", tables.prices, "--id", "plod")
+    assert "no id column 'plod'; its columns are size, weight" in message
+
+
+def test_files_without_names(run, refused, tables, tmp_path):
+    """Columns by their order, with or without the target, as in the file of the model."""
+    rows = regression_table()
+    rows.to_csv(tmp_path / "t.csv", index=False, header=False)
+    rows.drop(columns="price").to_csv(tmp_path / "new.csv", index=False, header=False)
+    fit = ["fit", tmp_path / "t.csv", "--alpha", 0.01, "--out", tmp_path / "m"]
+    assert "--no-header" in refused(*fit)
+    assert run(*fit, "--no-header").exit_code == 0
+    named = ["fit", tables.prices, "--alpha", 0.01, "--out", tmp_path / "named"]
+    assert run(*named).exit_code == 0
+    expected = column(run("predict", tmp_path / "named", tables.prices).stdout)[1]
+    for name in ("t.csv", "new.csv"):
+        result = run("predict", tmp_path / "m", tmp_path / name)
+        assert column(result.stdout) == (["row", "predicted_3"], expected)
+        result = run("predict", tmp_path / "named", tmp_path / name, "--no-header")
+        assert column(result.stdout)[1] == expected
+    rows[["size"]].to_csv(tmp_path / "t.csv", index=False, header=False)
+    message = refused("predict", tmp_path / "named", tmp_path / "t.csv", "--no-header")
+    assert "1 column without names; expected 4" in message
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 1), slice(20, 25)])
+def test_labels_and_categories_do_not_depend_on_the_other_rows(rows, run, tmp_path):
+    """Alone in a file, 01 and TRUE would be a number and a boolean."""
+    rng = np.random.default_rng(3)
+    frame = classification_table()
+    frame["ward"] = rng.choice(["01", "07", "12"], 45)
+    frame["ok"] = rng.choice(["TRUE", "FALSE", "?"], 45)
+    frame["kind"] = frame["kind"].map({"inner": "001", "middle": "1", "outer": "none"})
+    frame.iloc[0, 2:] = ["001", "07", "TRUE"]
+    frame.loc[20:25, "ward"], frame.loc[20:25, "ok"] = "12", "FALSE"
+    frame = frame[["ward", "ok", "a", "b", "kind"]].astype({"ward": str})
+    frame.loc[44, "ward"] = "A7"
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert (
+        run("fit", tmp_path / "t.csv", "--target", "kind", "--out", tmp_path / "m").exit_code == 0
+    )
+    whole = run("predict", tmp_path / "m", tmp_path / "t.csv", "--scores")
+    lines = whole.stdout.splitlines()[1:][rows]
+    frame.iloc[rows].to_csv(tmp_path / "t.csv", index=False)
+    part = run("predict", tmp_path / "m", tmp_path / "t.csv", "--scores")
+    assert "warning" not in part.stderr
+    for line, other in zip(lines, part.stdout.splitlines()[1:], strict=True):
+        assert line.split(",")[1] == other.split(",")[1] in ("001", "1", "none")
+        found, expected = (np.array(text.split(",")[2:], float) for text in (line, other))
+        # Products of other shapes round differently.
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert "accuracy 100.00 %" in whole.stderr

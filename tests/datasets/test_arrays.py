@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernreg.datasets import load
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 
 rng = np.random.default_rng(2)
 X, Y = rng.standard_normal((30, 4)), rng.standard_normal(30)
@@ -155,3 +155,79 @@ def test_npy_needs_rows_and_columns(array, tmp_path):
         load(npy(tmp_path, array))
     with pytest.raises(InvalidInputError, match="one column, the target, and so no inputs"):
         load(npy(tmp_path, X[:, :1]))
+
+
+@pytest.mark.parametrize("letters", [str.lower, str.upper, str.title])
+def test_npz_names_in_other_letters(letters, tmp_path):
+    """As Keras and others spell them."""
+    names = ("X_train", "y_train", "X_test", "y_test")
+    parts = (X[:20], Y[:20, None], X[20:], Y[20:, None])
+    path = npz(tmp_path, **{letters(n): part for n, part in zip(names, parts, strict=True)})
+    data = load(path)
+    assert np.array_equal(data.X, X)
+    assert np.array_equal(data.y, Y)
+    assert data.test_mask.sum() == 10
+    data = load(npz(tmp_path, **{letters("X"): X, letters("y"): Y}))
+    assert np.array_equal(data.X, X)
+    # The usual spelling comes first.
+    data = load(npz(tmp_path, x=X + 1, X=X, Y=Y + 1, y=Y))
+    assert np.array_equal(data.X, X)
+    assert np.array_equal(data.y, Y)
+
+
+def test_npz_reads_only_what_it_needs(tmp_path):
+    """Others may be objects, damaged, or large."""
+    others = {f"z{i}": np.array([{}, None]) for i in range(3)} | {"y_other": np.array([{}])}
+    assert np.array_equal(load(npz(tmp_path, X=X, y=Y, **others)).X, X)
+    with pytest.raises(InvalidInputError, match="Python objects, which are not read"):
+        load(tmp_path / "t.npz", target="y_other")
+
+
+def test_npz_larger_than_memory(tmp_path):
+    """Sizes are known before anything is unpacked; small integers become float32."""
+    zeros = np.zeros((500, 1000), np.uint8)
+    zeros[0] = 1
+    np.savez_compressed(tmp_path / "t.npz", X=zeros, y=np.arange(500.0), Z=np.zeros((2000, 2000)))
+    assert (tmp_path / "t.npz").stat().st_size < 100_000
+    needed = 500 * 1000 * 5 + 4000
+    assert load(tmp_path / "t.npz", max_memory=needed).X.shape == (500, 1000)
+    with pytest.raises(MemoryBudgetError, match=r"t\.npz need 2\.51 MB .*Raise --max-memory to"):
+        load(tmp_path / "t.npz", max_memory=needed - 1)
+    np.save(tmp_path / "t.npy", zeros[:, :3])
+    assert load(tmp_path / "t.npy", max_memory=7_500).X.shape == (500, 2)
+    with pytest.raises(MemoryBudgetError, match=r"t\.npy need 7\.5 kB"):
+        load(tmp_path / "t.npy", max_memory=7_499)
+
+
+def test_training_rows(tmp_path):
+    whole = load(npz(tmp_path, X_train=X[:20], y_train=Y[:20], X_test=X[20:], y_test=Y[20:]))
+    part = whole.training()
+    assert np.array_equal(part.X, X[:20])
+    assert np.array_equal(part.y, Y[:20])
+    assert part.test_mask is None
+    assert part.notes[-1] == "Only the 20 rows for training are used; t holds 10 test rows as well."
+    assert load(npz(tmp_path, X=X, y=Y)).training().X.shape == X.shape
+    masks = rng.random((30, 2)) < 0.3
+    one = load(npz(tmp_path, X=X, y=Y, is_test=masks[:, 0])).training()
+    assert np.array_equal(one.X, X[~masks[:, 0]])
+    two = load(npz(tmp_path, X=X, y=Y, test_mask=masks)).training()
+    assert np.array_equal(two.X, X)
+    assert two.notes[-1] == "All rows are used: t has 2 test splits, none of them chosen."
+
+
+@pytest.mark.parametrize("option", [{"drop": ["x0"]}, {"id_name": "x0"}])
+def test_options_for_tables(option, tmp_path):
+    with pytest.raises(InvalidInputError, match="holds arrays; columns to drop or to name rows"):
+        load(npz(tmp_path, X=X, y=Y), **option)
+    assert "mean radius" not in load("breast_cancer", drop=["mean radius"]).feature_names
+    data = load("wine", id_name="ash")
+    assert data.ids[0] == 2.43
+    assert "ash" not in data.feature_names
+
+
+def test_imputed_arrays(tmp_path):
+    gaps = np.where(np.arange(4) == np.arange(30)[:, None] % 9, np.nan, X)
+    data = load(npz(tmp_path, X=gaps, y=Y), impute="mean")
+    expected = np.where(np.isnan(gaps), np.nanmean(gaps, axis=0), gaps)
+    np.testing.assert_allclose(data.X, expected, rtol=1e-15)
+    assert any("Missing numbers were filled in: 'x0' (4 by" in note for note in data.notes)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernreg.datasets import features_for, load
+from kernreg.datasets import features_for, load, new_rows
 from kernreg.exceptions import InvalidInputError
 
 rng = np.random.default_rng(6)
@@ -98,3 +98,98 @@ def test_set_by_name():
     features, truth = features_for(data.encoder, "iris", data.target_name)
     assert np.array_equal(features, data.X)
     assert np.array_equal(truth, data.y)
+
+
+def written(folder, lines, name="new.csv"):
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return str(folder / name)
+
+
+def rows(data, path, **options):
+    return new_rows(data.encoder, path, data.target_name, data.layout, **options)
+
+
+@pytest.fixture
+def shops(tmp_path):
+    """Codes with zeros, words that look like booleans, numbers with commas, labels of digits."""
+    lines = ["shop;code;open;area;y"]
+    for i in range(24):
+        code, is_open = ("01", "7", "B2", "007")[i % 4], ("TRUE", "FALSE", "?")[i % 3]
+        lines.append(f"s{i};{code};{is_open};{i % 7},{i:03};{('01', '2', 'x')[i % 3]}")
+    return load(written(tmp_path, lines, "t.csv"), id_name="shop"), lines
+
+
+@pytest.mark.parametrize("picked", [slice(0, 1), slice(1, 2), slice(5, 9), slice(None)])
+def test_text_is_what_it_was_whatever_else_the_file_holds(picked, shops, tmp_path):
+    data, lines = shops
+    new = rows(data, written(tmp_path, [lines[0], *lines[1:][picked]]))
+    assert np.array_equal(new.X, data.X[picked])
+    assert new.y.tolist() == data.y[picked].tolist()
+    assert new.ids.tolist() == data.ids[picked].tolist()
+    assert new.id_name == "shop"
+
+
+def test_a_file_with_points_for_a_model_of_commas(shops, tmp_path):
+    data, lines = shops
+    plain = [line.replace(",", ".").replace(";", ",") for line in lines]
+    assert np.array_equal(rows(data, written(tmp_path, plain)).X, data.X)
+
+
+def test_parquet_for_a_model_of_text(tmp_path):
+    """Whole numbers there are the categories that digits were in the text."""
+    lines = ["code,n,y", *(f"{('1', '2', 'A')[i % 3]},{i},{i % 5}.5" for i in range(15))]
+    data = load(written(tmp_path, lines))
+    frame = pd.DataFrame({"code": [1, 2, 1], "n": ["3", " 4", "5.5"], "y": [1.0, np.nan, 2.0]})
+    for codes in (frame["code"], frame["code"].astype(float), frame["code"].astype("Int64")):
+        frame.assign(code=codes).to_parquet(tmp_path / "new.parquet")
+        new = rows(data, str(tmp_path / "new.parquet"))
+        assert np.array_equal(new.X, [[1, 0, 0, 3], [0, 1, 0, 4], [1, 0, 0, 5.5]])
+        assert np.array_equal(new.y, [1, np.nan, 2], equal_nan=True)
+
+
+def test_truth_that_is_missing_or_of_another_kind(tmp_path):
+    lines = ["a,y", *(f"{i},{i * 0.3}" for i in range(9))]
+    data = load(written(tmp_path, lines))
+    found = rows(data, written(tmp_path, ["a,y", "1,2.5", "2,", "3,NA"])).y
+    assert np.array_equal(found, [2.5, np.nan, np.nan], equal_nan=True)
+    assert rows(data, written(tmp_path, ["a,y", "1,2.5", "2,high"])).y.tolist() == ["2.5", "high"]
+
+
+def test_notes(shops, tmp_path):
+    data, lines = shops
+    extra = [f"{line};{'note;why' if i == 0 else '1;2'}" for i, line in enumerate(lines)]
+    new = rows(data, written(tmp_path, extra))
+    assert new.notes == ("new: ignored 2 columns that the model does not know (note, why).",)
+    new = rows(data, written(tmp_path, [line.split(";", 1)[1] for line in lines]))
+    assert new.ids is None
+    assert new.notes == ("new: there is no id column 'shop', so rows are numbered.",)
+    assert rows(data, written(tmp_path, lines)).notes == ()
+    new = rows(data, written(tmp_path, lines), id_name="code")
+    assert new.ids.tolist() == [line.split(";")[1] for line in lines[1:]]
+    with pytest.raises(InvalidInputError, match="no id column 'coda'"):
+        rows(data, written(tmp_path, lines), id_name="coda")
+
+
+def test_names_that_occur_twice_matter_where_they_are_used(shops, tmp_path):
+    data, lines = shops
+    twice = [f"{line};{'note;note' if i == 0 else '1;2'}" for i, line in enumerate(lines)]
+    assert np.array_equal(rows(data, written(tmp_path, twice)).X, data.X)
+    twice = [f"{line};{'area' if i == 0 else i}" for i, line in enumerate(lines)]
+    with pytest.raises(InvalidInputError, match="column names occur twice: area"):
+        rows(data, written(tmp_path, twice))
+
+
+def test_files_without_names(tmp_path):
+    lines = [f"{i},{i % 3},{'u' if i % 2 else 'v'},{i * 0.3}" for i in range(9)]
+    data = load(written(tmp_path, lines), header=False, drop=["1"])
+    assert data.feature_names == ("0", "2=u", "2=v")
+    assert np.array_equal(rows(data, written(tmp_path, lines[2:4])).X, data.X[2:4])
+    new = rows(data, written(tmp_path, [line.rsplit(",", 1)[0] for line in lines]))
+    assert new.y is None
+    assert np.array_equal(new.X, data.X)
+    used = [",".join(line.split(",")[:3:2]) for line in lines]
+    assert np.array_equal(rows(data, written(tmp_path, used)).X, data.X)
+    named = ["p,q,r,s", *lines]
+    assert np.array_equal(rows(data, written(tmp_path, named), header=True).X, data.X)
+    with pytest.raises(InvalidInputError, match="1 column without names; expected 4 as in the"):
+        rows(data, written(tmp_path, ["1", "2"]))

@@ -180,19 +180,44 @@ def test_index_of_a_frame_is_no_feature(rows, twice, tmp_path):
         pd.read_csv(tmp_path / "t.csv").to_csv(tmp_path / "t.csv")
     data = load(tmp_path / "t.csv")
     assert data.feature_names == ("a", "b", "c")
-    assert any("unnamed first column" in note for note in data.notes)
+    what = (
+        "left out Unnamed: 0.1, Unnamed: 0, as they have no name"
+        if twice
+        else "left out the unnamed first column"
+    )
+    assert any(what in note for note in data.notes)
     X, y = features_for(data.encoder, str(tmp_path / "t.csv"), "y")
     assert np.array_equal(X, data.X)
     assert np.array_equal(y, data.y)
 
 
-def test_unnamed_column_of_other_values_is_a_feature(tmp_path):
-    for values in (np.arange(ROWS) // 2, np.linspace(0, 1, ROWS)):
-        frame = FRAME.copy()
-        frame.insert(0, "", values)
-        data = load(to_csv(frame, tmp_path))
-        assert len(data.feature_names) == 4
-        assert not any("unnamed" in note for note in data.notes)
+@pytest.mark.parametrize("place", [0, 2, 4])
+@pytest.mark.parametrize(
+    "values",
+    [np.arange(ROWS) // 2, np.linspace(0, 1, ROWS), [f"r{i // 3}" for i in range(ROWS)]],
+    ids=["repeated", "fractions", "text"],
+)
+def test_columns_without_a_name_are_left_out_whatever_they_hold(values, place, tmp_path):
+    frame = FRAME.copy()
+    frame.insert(place, "", values)
+    data = load(to_csv(frame, tmp_path))
+    assert data.feature_names == ("a", "b", "c")
+    assert np.array_equal(data.y, FRAME["y"])
+    name = "the unnamed first column" if place == 0 else f"Unnamed: {place}"
+    assert any(f"left out {name}" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("names", [["shop"], ["shop", "till"], [None]])
+def test_index_of_a_parquet_file_is_no_feature(names, tmp_path):
+    levels = [np.arange(ROWS)[::-1] // 2 for _ in names]
+    FRAME.set_index(pd.MultiIndex.from_arrays(levels, names=names)).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    data = load(tmp_path / "t.parquet")
+    assert data.feature_names == ("a", "b", "c")
+    assert "its index (" in data.notes[0]
+    if names[0]:
+        assert np.array_equal(load(tmp_path / "t.parquet", id_name="shop").ids, levels[0])
 
 
 def test_index_alone_is_no_input(tmp_path):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kernreg.datasets import load
-from kernreg.datasets.dataset import MAX_AUTO_CLASSES
+from kernreg.datasets.target import MAX_AUTO_CLASSES
 from kernreg.exceptions import InvalidInputError
 
 ROWS = 60
@@ -105,3 +105,62 @@ def test_target_that_does_not_suit_the_task(y, task, message, tmp_path):
 def test_a_single_value(y, task, tmp_path):
     with pytest.raises(InvalidInputError, match=r"same value, .*, in all 60 rows: .*nothing"):
         load(saved(tmp_path, y), task=task)
+
+
+def csv(folder, values):
+    lines = [f"{a},{value}" for a, value in zip(X[:, 0], cycle(values), strict=True)]
+    (folder / "t.csv").write_text("\n".join(["a,y", *lines]))
+    return folder / "t.csv"
+
+
+@pytest.mark.parametrize("mark", ["?", "-", "unknown", ">90", "64%", "n.k.", "12 or 13"])
+@pytest.mark.parametrize("count", [5, 25])
+def test_numbers_with_a_few_marks_are_no_classes(mark, count, tmp_path):
+    """Neither 6 classes nor 26."""
+    values = [*map(str, range(count)), mark]
+    number = list(cycle(values)).count(mark)
+    words = f"except for {number} of 60 values, such as {mark!r}; replace them by numbers or drop"
+    with pytest.raises(InvalidInputError) as caught:
+        load(csv(tmp_path, values))
+    assert words in str(caught.value)
+    assert "say --task classification if they are labels" in str(caught.value)
+    with pytest.raises(InvalidInputError) as caught:
+        load(csv(tmp_path, values), task="regression")
+    assert words in str(caught.value)
+    if count == 5:
+        assert len(load(csv(tmp_path, values), task="classification").classes) == 6
+
+
+def test_marked_numbers(tmp_path):
+    with pytest.raises(InvalidInputError, match="with other marks, such as '9%', in all 60"):
+        load(csv(tmp_path, [f"{i}%" for i in range(10)]))
+
+
+@pytest.mark.parametrize("task", ["auto", "regression", "classification"])
+def test_dates_are_no_target(task, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"'y' holds dates such as '2024-01-0.'"):
+        load(csv(tmp_path, ["2024-01-01", "2024-01-02", "2024-01-03"]), task=task)
+
+
+def test_labels_keep_their_text(tmp_path):
+    """Codes, words for nothing, and numbers beside words."""
+    for labels in (["01", "02"], ["EU", "NA"], ["1.50", "2.00", "std"], ["TRUE", "FALSE", "UNK"]):
+        assert sorted(load(csv(tmp_path, labels)).classes.tolist()) == sorted(labels)
+    many = [f"{i:03}" for i in range(MAX_AUTO_CLASSES + 1)]
+    assert load(csv(tmp_path, many[:-1])).task == "classification"
+    assert load(csv(tmp_path, many)).task == "regression"
+
+
+def test_blank_targets_are_missing(tmp_path):
+    for labels in (["a", "", "b"], ["1", " ", "2.5"], ["1", "NA", "2.5"]):
+        with pytest.raises(InvalidInputError, match="'y' is missing or NaN in 20 rows"):
+            load(csv(tmp_path, labels))
+
+
+def test_problems_of_features_and_target_come_together(tmp_path):
+    path = csv(tmp_path, ["2024-01-01", "2024-01-02"])
+    path.write_text(path.read_text().replace(str(X[7, 0]), ""))
+    with pytest.raises(InvalidInputError) as caught:
+        load(path)
+    assert str(caught.value).startswith("2 problems: (1) Missing values in 1 column: 'a' (1)")
+    assert "(2) The target 'y' holds dates" in str(caught.value)

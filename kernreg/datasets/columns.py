@@ -1,0 +1,207 @@
+"""What a column of a table holds, and whether a model can use it."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from dataclasses import dataclass
+from shlex import quote
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pandas.api import types
+
+from kernreg.datasets.text import are_dates, distinct, numberlike, stripped
+from kernreg.exceptions import InvalidInputError
+
+__all__ = [
+    "MAX_CATEGORIES",
+    "Column",
+    "Fill",
+    "decide",
+    "is_numeric",
+    "kind_of",
+    "numbers_in",
+    "plain_values",
+    "spoiled",
+]
+
+MAX_CATEGORIES = 20
+"""Text columns with at most this many values become indicators."""
+
+Fill = Literal["mean", "median"]
+
+_NUMBERS = (int, float, decimal.Decimal)
+_DATES = (datetime.date, datetime.time, datetime.timedelta)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the raw table.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    categories : tuple of str or None
+        The values of a text column, one indicator each; None for a number. The category "" is
+        text that is missing.
+    fill : float or None
+        What stands for a missing number; None if none may be missing.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+    fill: float | None = None
+
+
+def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
+    """What a column becomes; None for one that holds nothing, if missing values are filled in.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    column : Series
+        Its values.
+    impute : {"mean", "median"} or None
+        How missing numbers are filled in; None if they may not be missing.
+
+    Raises
+    ------
+    InvalidInputError
+        For dates, complex numbers, objects, numbers with marks, and text with many values.
+    """
+    column = plain_values(name, column)
+    if is_numeric(column):
+        if impute is None:
+            return Column(name)
+        numbers = numbers_in(column)
+        numbers = numbers[~np.isnan(numbers)]
+        if not len(numbers):
+            return None
+        # A value that overflows is refused as infinite when the column is encoded.
+        with np.errstate(over="ignore", invalid="ignore"):
+            fill = np.mean(numbers) if impute == "mean" else np.median(numbers)
+        return Column(name, None, float(fill))
+    text = stripped(column)
+    values = distinct(text)
+    if not values:
+        if impute is None:
+            raise InvalidInputError(
+                f"Column {name!r} is empty; leave it out by --drop {quote(name)}."
+            )
+        return None
+    if are_dates(values):
+        raise InvalidInputError(
+            f"Column {name!r} holds dates such as {next(iter(values))!r}; leave it out by --drop "
+            f"{quote(name)}, or replace it by numbers (year, day of the week, seconds)."
+        )
+    nominal = isinstance(column.dtype, pd.CategoricalDtype)
+    problem = None if nominal else spoiled(values)
+    if problem is not None:
+        raise InvalidInputError(f"Column {name!r} {problem}.")
+    if len(values) > MAX_CATEGORIES:
+        raise InvalidInputError(
+            f"Column {name!r} holds text with {len(values):,} different values, such as "
+            f"{next(iter(values))!r}; text columns may have at most {MAX_CATEGORIES}. Leave it out "
+            f"by --drop {quote(name)}, keep it beside the predictions by --id {quote(name)}, or "
+            "replace it by numbers."
+        )
+    gap = ("",) if impute is not None and text.null_count else ()
+    return Column(name, (*gap, *values))
+
+
+def plain_values(name: str, column: pd.Series) -> pd.Series:
+    """The column with values of a plain type; an error for those that are neither."""
+    dtype = column.dtype
+    arrow = dtype.pyarrow_dtype if isinstance(dtype, pd.ArrowDtype) else None
+    dated = arrow is not None and pa.types.is_temporal(arrow)
+    if dated or types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+        raise InvalidInputError(_dates(name, column))
+    if isinstance(dtype, pd.PeriodDtype):
+        raise InvalidInputError(_dates(name, column))
+    if types.is_complex_dtype(dtype):
+        raise InvalidInputError(f"Column {name!r} holds complex numbers; expected real numbers.")
+    if arrow is not None and pa.types.is_decimal(arrow):
+        return column.astype("float64[pyarrow]")
+    if arrow is not None and (pa.types.is_nested(arrow) or pa.types.is_binary(arrow)):
+        raise InvalidInputError(
+            f"Column {name!r} holds values of type {arrow}; expected numbers or text."
+        )
+    if not types.is_object_dtype(dtype):
+        return column
+    present = column.dropna()
+    if len(present) and all(type(v) in _NUMBERS or isinstance(v, np.number) for v in present):
+        return column.map(float, na_action="ignore").astype(np.float64)
+    strange = next((v for v in present if not isinstance(v, str | bool | np.bool_)), None)
+    if isinstance(strange, _DATES) and all(isinstance(v, _DATES) for v in present):
+        raise InvalidInputError(_dates(name, column))
+    if strange is not None:
+        raise InvalidInputError(
+            f"Column {name!r} holds Python objects such as {strange!r} of type "
+            f"{type(strange).__name__}; expected numbers or text."
+        )
+    if len(present) and all(isinstance(v, bool | np.bool_) for v in present):
+        return column.astype("boolean")
+    return column
+
+
+def _dates(name: str, column: pd.Series) -> str:
+    example = column.dropna()
+    shown = f" such as {str(example.iloc[0])!r}" if len(example) else ""
+    return (
+        f"Column {name!r} holds dates{shown}; leave it out by --drop {quote(name)}, or replace "
+        "it by numbers (year, day of the week, seconds)."
+    )
+
+
+def is_numeric(column: pd.Series) -> bool:
+    """Whether a column holds numbers or booleans."""
+    return bool(types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype))
+
+
+def numbers_in(column: pd.Series) -> np.ndarray:
+    """The numbers of a numeric column as float64, NaN where missing."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+        return np.array([np.nan if pd.isna(v) else float(v) for v in column])
+    return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """What arrays of a type that is neither numbers nor text hold, in words."""
+    kinds = {"c": "complex numbers", "O": "Python objects", "M": "dates", "m": "durations"}
+    return kinds.get(dtype.kind, f"values of type {dtype}")
+
+
+def spoiled(values: dict[str, int]) -> str | None:
+    """What is wrong with numbers that some values keep from being numbers; None for plain text.
+
+    Parameters
+    ----------
+    values : dict of str to int
+        How often each value occurs.
+    """
+    numbers, marked = numberlike(values)
+    # Leading zeros make codes, which are no numbers.
+    plain = [v for v in numbers if not (v.isdigit() and v.startswith("0") and len(v) > 1)]
+    like = len(plain) + len(marked)
+    if like < 3 or len(values) - like > len(values) / 2:
+        return None
+    wrong = [v for v in values if v not in set(plain)]
+    rows, count = sum(values.values()), sum(values[v] for v in wrong)
+    if not wrong:
+        return "holds numbers as text; store them as numbers"
+    example = max(wrong, key=lambda v: (values[v], v))
+    if count == rows:
+        return (
+            f"holds numbers with other marks, such as {example!r}, in all {rows:,} values; write "
+            "them as plain numbers"
+        )
+    return (
+        f"is numeric except for {count:,} of {rows:,} values, such as {example!r}; replace them "
+        "by numbers or drop these rows"
+    )
