@@ -7,6 +7,7 @@ Every error is a :class:`KernregError` and also the builtin that a caller would 
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "BackendError",
     "BackendWarning",
     "CheckpointError",
@@ -21,6 +22,7 @@ __all__ = [
     "NetworkError",
     "NotConvergedError",
     "NotPositiveDefiniteError",
+    "RoundingWarning",
     "StoreError",
 ]
 
@@ -35,6 +37,10 @@ class InvalidInputError(KernregError, ValueError):
 
 class NetworkError(KernregError, ValueError):
     """A network description that does not fit together; raised when it is built."""
+
+
+class ArgumentError(NetworkError, TypeError):
+    """A layer was given an argument that it does not have, or lacks one."""
 
 
 class BackendError(KernregError, NotImplementedError):
@@ -83,3 +89,7 @@ class ConvergenceWarning(UserWarning):
 
 class JitterWarning(UserWarning):
     """A solver added more to the diagonal than it was asked to."""
+
+
+class RoundingWarning(UserWarning):
+    """A ridge is so small that the rounding of the kernel's entries shows in what is fitted."""

@@ -271,9 +271,7 @@ def _segment(
     ops = program.ops
     best: tuple[int, int] | None = None
     for start in (0, 1):
-        if start == 1 and not (
-            len(ops) > 1 and isinstance(ops[1], ir.Dense) and ops[1].fan_in is None
-        ):
+        if start == 1 and not (len(ops) > 1 and isinstance(ops[1], ir.Dense) and ops[1].plain):
             break
         end = start
         for i in range(start + 1, len(ops)):

@@ -25,7 +25,7 @@ def dense_behind(ops: tuple[ir.Op, ...], i: int) -> ir.Dense | None:
         return None
     op = ops[i + 1]
     users = [j for j, other in enumerate(ops) if i in ir.inputs(other)]
-    if isinstance(op, ir.Dense) and op.x == i and op.fan_in is None and users == [i + 1]:
+    if isinstance(op, ir.Dense) and op.x == i and op.plain and users == [i + 1]:
         return op
     return None
 

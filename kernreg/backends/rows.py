@@ -49,7 +49,8 @@ class DenseCoefficients:
     """How a dense layer mixes correlations: ``rho' = u_i u_j rho + v_i v_j``.
 
     ``(u, v)`` has unit length; ``v`` is None without a bias. ``g`` and ``h`` scale the kernel and
-    the bias in the tangent kernel of the "standard" parameterization, and are None otherwise.
+    the bias in the tangent kernel of the "standard" parameterization; both are 0 in a layer that is
+    not trained, and None in all others.
     """
 
     u: Tensor
@@ -75,6 +76,9 @@ def dense_row(row: Row, op: ir.Dense, params: tuple[float, ...]) -> tuple[Row, D
     if b is not None:
         weight, s = s, torch.hypot(s, s.new_tensor(b))
         u, v = _ratio(weight, s, 1.0), _ratio(torch.full_like(s, b), s, 0.0)
+    if not op.trained:
+        zero = torch.zeros_like(s)
+        return Row(s, u * u * row.tau), DenseCoefficients(u, v, zero, zero)
     if op.fan_in is None:
         return Row(s, 1.0 + u * u * row.tau), DenseCoefficients(u, v, None, None)
     g = op.fan_in**0.5 / W * u

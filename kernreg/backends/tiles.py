@@ -186,7 +186,7 @@ class _Translator:
     def dense(self, op: ir.Dense, x: _State, free: list[int]) -> _State:
         """A dense layer on its own."""
         dst = free[0] if free else self.new_state()
-        self.emit("dense", dst, x.slot, b=int(op.b is not None), n=int(op.fan_in is not None))
+        self.emit("dense", dst, x.slot, b=int(op.b is not None), n=int(not op.plain))
         rows = self._dense_tables(op, x.rows)
         return _State(dst, rows)
 

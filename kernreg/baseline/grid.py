@@ -9,11 +9,9 @@ import numpy as np
 
 from kernreg import nn
 from kernreg.baseline.scaling import Kind
+from kernreg.estimators.alphas import ALPHAS
 
 __all__ = ["ALPHAS", "GAUSSIAN", "Candidate", "gaussians", "networks"]
-
-ALPHAS = np.logspace(-8, 0, 17)
-"""Ridges that are tried, relative to the mean diagonal of the kernel matrix."""
 
 GAUSSIAN = "Gaussian kernel"
 

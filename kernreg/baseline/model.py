@@ -253,7 +253,7 @@ def fit_model(
     rows: np.ndarray,
     network: Any,
     kernel: str,
-    alpha: float | np.ndarray,
+    alpha: str | float | np.ndarray,
     scaling: Kind | Scaler,
     max_memory: int | None = None,
     solver: Any = "auto",
@@ -274,7 +274,7 @@ def fit_model(
         The network.
     kernel : {"nngp", "ntk"}
         Its kernel.
-    alpha : float or ndarray
+    alpha : "auto", float or ndarray
         Ridge relative to the mean diagonal, or several to choose from by leave-one-out.
     scaling : {"standard", "common"} or Scaler
         Scaling of the inputs, chosen on the rows or known.

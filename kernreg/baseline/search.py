@@ -63,8 +63,8 @@ class Trial:
 
     @property
     def best(self) -> int:
-        """Index of the best ridge: by score, ties by squared error."""
-        return int(np.lexsort((self.squared_error, -self.scores))[0])
+        """Index of the best ridge: by squared error, ties by score."""
+        return int(np.lexsort((-self.scores, self.squared_error))[0])
 
     @property
     def alpha(self) -> float:

@@ -126,7 +126,7 @@ def _fit(
     kernel: str,
     scaling: Literal["standard", "common"],
     max_memory: str,
-    alpha: float | np.ndarray,
+    alpha: str | float | np.ndarray,
     options: SolverOptions,
     seconds: bool,
 ) -> str:

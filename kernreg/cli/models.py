@@ -63,7 +63,7 @@ def fit(
         str,
         typer.Option(
             help="Ridge over mean diagonal; of several, 1e-4,1e-3 say, and of auto (1e-8 to 1) "
-            "the best by leave-one-out."
+            "the best by leave-one-out, on at most 3,000 rows for auto."
         ),
     ] = "auto",
     target: Target = None,
@@ -315,13 +315,14 @@ def _account(model: TableModel, variance: float) -> Iterator[str]:
             if loo.accuracy is not None
             else f"R2 {1 - loo.squared_error[loo.best] / variance:.4f}"
         )
+        sample = "" if loo.rows is None else f" on a sample of {counted(len(loo.rows), 'row')}"
         place = {int(np.argmin(loo.alphas)): "smallest", int(np.argmax(loo.alphas)): "largest"}
         edge = f" (the {place[loo.best]} tried)" if loo.best in place and len(place) > 1 else ""
-        yield f"alpha {loo.alphas[loo.best]:.3g}{edge}, leave-one-out {score}."
+        yield f"alpha {loo.alphas[loo.best]:.3g}{edge}, leave-one-out {score}{sample}."
 
 
 def _check_with_store(
-    context: typer.Context, store: TileStore, solver: str, alpha: float | np.ndarray
+    context: typer.Context, store: TileStore, solver: str, alpha: str | float | np.ndarray
 ) -> None:
     """Raise InvalidInputError for what a store settles, or cannot serve."""
     settled = ("network", "kernel", "scaling", "dtype", "device")

@@ -38,7 +38,7 @@ class SolverOptions:
     checkpoint: Path | None = None
     folder: Path | None = None
 
-    def check(self, alpha: float | np.ndarray) -> None:
+    def check(self, alpha: str | float | np.ndarray) -> None:
         """Raise InvalidInputError for what does not belong together, before any work."""
         from kernreg.linalg.inputs import check_device
 
@@ -57,7 +57,8 @@ class SolverOptions:
         if self.solver in _ONE_RIDGE and np.ndim(alpha):
             raise InvalidInputError(
                 f"--solver {self.solver} gives no leave-one-out errors to choose by: give alpha as "
-                "one number, --alpha 1e-3 say, or use --solver eigh, cholesky or restricted."
+                "one number, --alpha 1e-3 say, or --alpha auto, which chooses on a sample of the "
+                "rows, or use --solver eigh, cholesky or restricted."
             )
         where = check_device(self.device)
         if self.solver == "out-of-core" and where.type != "cpu":
@@ -92,12 +93,10 @@ class SolverOptions:
         return replace(bounded_pcg(n, d, outputs, dtype, budget - copied), **settings)
 
 
-def parse_alpha(text: str) -> float | np.ndarray:
-    """``--alpha``: the ridges of the baseline for ``auto``, a number, or numbers to choose from."""
-    from kernreg.baseline.grid import ALPHAS
-
+def parse_alpha(text: str) -> str | float | np.ndarray:
+    """``--alpha``: "auto" as it is, a number, or numbers to choose from."""
     if text == "auto":
-        return ALPHAS
+        return text
     try:
         values = np.unique([float(number) for number in text.split(",")])
     except ValueError:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.estimators._loo import LeaveOneOut, Scores, with_ones
+from kernreg.estimators._loo import LeaveOneOut, Scores, mean_shifts, with_ones
+from kernreg.estimators._problem import Problem
 from kernreg.linalg.restricted import Restricted, RestrictedState
 from kernreg.linalg.restricted_path import leave_one_out
 from kernreg.linalg.solution import Solution, Stats, Status
@@ -21,14 +22,10 @@ Floats = NDArray[np.float64]
 def best_on_centres(
     solver: Restricted,
     state: RestrictedState,
+    problem: Problem,
     *,
     alphas: Floats,
     ridges: Floats,
-    targets: Floats,
-    mean: Floats,
-    fit_intercept: bool,
-    weights: Floats,
-    correct: Callable[[Floats, Floats], NDArray[np.bool_] | None],
     callback: Callable[[int, int], None] | None = None,
 ) -> tuple[Solution, LeaveOneOut]:
     """Solve for the ridge with the best leave-one-out predictions.
@@ -38,8 +35,8 @@ def best_on_centres(
     solver : Restricted
         The solver.
     state : RestrictedState
-        Its normal equations, rows weighted by ``weights``.
-    alphas, ridges, targets, mean, fit_intercept, weights, correct
+        Its normal equations, rows weighted by the weights of the problem.
+    problem, alphas, ridges
         As for :func:`kernreg.estimators._solve.solve_alphas`.
     callback : callable, optional
         Called as ``callback(rows, n)`` in the passes over the rows that make residuals.
@@ -56,11 +53,11 @@ def best_on_centres(
     many times the memory. Rows are left out of the sums, not of the centres.
     """
     started = time.perf_counter()
+    targets, weights = problem.targets, problem.weights
     n, t = targets.shape
-    columns = with_ones(targets - mean)
-    centered = columns[:, :t]
-    drift = fit_intercept * weights / (weights.sum() - weights)
-    scores = Scores(len(ridges), weights, correct)
+    columns = with_ones(problem.centered)
+    shifts = mean_shifts(problem.centered, weights) * problem.fit_intercept
+    scores = Scores(len(ridges), problem)
     predictions = np.empty((n, t))
 
     def moved(rows: slice) -> None:
@@ -68,13 +65,12 @@ def best_on_centres(
             callback(rows.stop, n)
 
     def held_out(rows: slice, residuals: Floats) -> Floats:
-        shift = drift[rows, None] * centered[rows]
-        return np.asarray(residuals[..., :t] + shift * residuals[..., t:])
+        return np.asarray(residuals[..., :t] + shifts[rows] * residuals[..., t:])
 
     def judge(rows: slice, residuals: Floats) -> None:
         moved(rows)
         for index, residual in enumerate(held_out(rows, residuals)):
-            scores.add(index, targets[rows], residual, rows)
+            scores.add(index, residual, rows)
 
     def predict(rows: slice, residuals: Floats) -> None:
         moved(rows)
@@ -83,7 +79,7 @@ def best_on_centres(
     # The path takes mean ridges, and weights are those of ridge / weights.
     levels = ridges * float(np.mean(1.0 / weights))
     path = solver.path(state, columns, levels, held_out=judge)
-    best = max(range(len(ridges)), key=scores.merit)
+    best = scores.best()
     leave_one_out(
         state, columns, path.dual[best : best + 1], levels[best : best + 1], held_out=predict
     )

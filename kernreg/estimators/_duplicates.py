@@ -1,4 +1,4 @@
-"""Equal rows, which a ridge of zero cannot tell apart."""
+"""Equal rows, which no ridge near rounding can tell apart."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["merge_equal_rows"]
+__all__ = ["INSEPARABLE", "merge_equal_rows"]
 
 Floats = NDArray[np.float64]
+
+INSEPARABLE = float(np.finfo(np.float64).eps) ** 0.5
+"""Ridge over the mean diagonal below which equal rows are merged.
+
+Their coefficients are as large as the difference of their targets over the ridge, and cancel: what
+rounding leaves, eps over the ridge, is more than the ridge itself changes.
+"""
 
 
 def merge_equal_rows(
     X: NDArray[Any], targets: Floats, weights: Floats
-) -> tuple[NDArray[Any], Floats, Floats]:
+) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
     """One row for each distinct one, with the sum of the weights and the mean of the targets.
 
-    For any ridge this is the same least-squares problem. Without a ridge it is the only stable
-    form: equal rows make the kernel matrix singular, and where their targets differ, the
-    coefficients infinite.
+    For any ridge this is the same least-squares problem. Without a ridge, or with one near
+    rounding, it is the only stable form: equal rows make the kernel matrix singular, and where
+    their targets differ, the coefficients infinite. And a row is left out with all its copies,
+    which would tell its target.
 
     Parameters
     ----------
@@ -32,21 +40,25 @@ def merge_equal_rows(
 
     Returns
     -------
-    X, targets, weights : ndarray
-        With m <= n rows, in the order in which they first appear.
+    rows : ndarray of shape (m,)
+        The m <= n rows that are kept, each where it first appears.
+    targets, weights : ndarray
+        Of shape (m, t) and (m,).
+    spread : ndarray of shape (m,)
+        Weighted variance of the targets that became one row, mean over targets.
 
     Examples
     --------
     >>> import numpy as np
-    >>> X, targets, weights = merge_equal_rows(
+    >>> rows, targets, weights, spread = merge_equal_rows(
     ...     np.array([[2.0], [1.0], [2.0]]), np.array([[1.0], [5.0], [4.0]]), np.array([1.0, 1, 2])
     ... )
-    >>> X.tolist(), targets.tolist(), weights.tolist()
-    ([[2.0], [1.0]], [[3.0], [5.0]], [3.0, 1.0])
+    >>> rows.tolist(), targets.tolist(), weights.tolist(), spread.tolist()
+    ([0, 1], [[3.0], [5.0]], [3.0, 1.0], [2.0, 0.0])
     """
     _, first, group = np.unique(X, axis=0, return_index=True, return_inverse=True)
     if len(first) == len(X):
-        return X, targets, weights
+        return np.arange(len(X)), targets, weights, np.zeros(len(X))
     order = np.argsort(first)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -54,4 +66,7 @@ def merge_equal_rows(
     total = np.bincount(group, weights).astype(np.float64)
     sums = np.zeros((len(order), targets.shape[1]))
     np.add.at(sums, group, weights[:, None] * targets)
-    return X[first[order]], sums / total[:, None], total
+    means = sums / total[:, None]
+    with np.errstate(over="ignore"):
+        apart = weights * np.mean((targets - means[group]) ** 2, axis=1)
+    return first[order], means, total, np.bincount(group, apart) / total

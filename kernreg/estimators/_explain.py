@@ -11,6 +11,9 @@ from kernreg.linalg.plan import Plan
 
 __all__ = ["Explanation", "labelled"]
 
+# More values are told by their ends.
+_RANGE = 10
+
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
@@ -32,6 +35,8 @@ class Explanation:
         Precision of the kernel matrix.
     alphas : tuple of float
         Values of ``alpha`` that will be tried.
+    sampled : int
+        Rows of the sample that they will be tried on; 0 for all.
     flops_per_entry : int
         Floating-point operations for one kernel entry, to about a factor of two.
     backends : tuple of (str, str or None)
@@ -49,6 +54,7 @@ class Explanation:
     n_targets: int
     dtype: str
     alphas: tuple[float, ...]
+    sampled: int
     flops_per_entry: int
     backends: tuple[tuple[str, str | None], ...]
     plan: Plan | MemoryBudgetError
@@ -72,7 +78,7 @@ class Explanation:
             ("program", self.program),
             ("data", ", ".join(counted(size, noun) for size, noun in sizes)),
             ("dtype", self.dtype),
-            ("alpha", ", ".join(f"{alpha:g}" for alpha in self.alphas)),
+            ("alpha", self._alpha()),
             (
                 "cost",
                 f"{entries:.3g} kernel entries of about "
@@ -83,6 +89,16 @@ class Explanation:
             ("plan", verdict),
         ]
         return labelled(rows)
+
+    def _alpha(self) -> str:
+        """The values that are tried, and where."""
+        if len(self.alphas) < _RANGE:
+            return ", ".join(f"{alpha:g}" for alpha in self.alphas)
+        where = f" on {counted(self.sampled, 'row')}" if self.sampled else ""
+        low, high = min(self.alphas), max(self.alphas)
+        return (
+            f"of {len(self.alphas)} from {low:.3g} to {high:.3g} the best by leave-one-out{where}"
+        )
 
     __repr__ = __str__
 

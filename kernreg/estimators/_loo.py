@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LeaveOneOut", "Scores", "held_out_residuals", "with_ones"]
+from kernreg.estimators._problem import Problem
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["LeaveOneOut", "Scores", "held_out_residuals", "mean_shifts", "with_ones"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class LeaveOneOut:
     predictions : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Leave-one-out predictions (decision values for a classifier) at the chosen ``alpha``, for
         the training rows: those of ``X_fit_``, unless that holds centres only.
+    rows : ndarray of shape (n_sampled,) or None
+        Numbers of the training rows, where ``alpha="auto"`` was chosen on a sample of them:
+        errors and predictions are those of a fit to the sample alone. None for all rows.
     """
 
     alphas: np.ndarray
@@ -35,6 +40,7 @@ class LeaveOneOut:
     accuracy: np.ndarray | None
     best: int
     predictions: np.ndarray
+    rows: np.ndarray | None = None
 
 
 class Scores:
@@ -44,57 +50,90 @@ class Scores:
     ----------
     count : int
         Number of ridges.
-    weights : ndarray of shape (n_samples,)
-        Positive.
-    correct : callable
-        Tells from targets and predictions which rows get the right label, or None if there are no
-        labels.
+    problem : Problem
+        The targets; errors are compared in units of the largest one, off the mean.
     """
 
-    def __init__(
-        self,
-        count: int,
-        weights: np.ndarray,
-        correct: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
-    ) -> None:
-        self._weights, self._correct = weights, correct
-        self._total = weights.sum()
+    def __init__(self, count: int, problem: Problem) -> None:
+        self._problem = problem
+        self._unit = float(np.max(np.abs(problem.centered))) or 1.0
+        self._total = problem.weights.sum()
         self._errors, self._shares = np.zeros(count), np.zeros(count)
         self._labels = False
+        # It is the same for every ridge, and has no part in the choice.
+        spread = problem.spread
+        self._spread = 0.0 if spread is None else np.average(spread, weights=problem.weights)
 
     @property
     def squared_error(self) -> np.ndarray:
         """Mean squared errors."""
-        return self._errors / self._total
+        with np.errstate(over="ignore"):
+            return self._errors / self._total * self._unit * self._unit + self._spread
 
     @property
     def accuracy(self) -> np.ndarray | None:
         """Shares of rows with the right label; None if there are no labels."""
         return self._shares / self._total if self._labels else None
 
-    def add(
-        self, index: int, targets: np.ndarray, residuals: np.ndarray, rows: slice = slice(None)
-    ) -> None:
-        """Count targets and residuals of some rows for the ridge of this index."""
-        weights = self._weights[rows]
+    def add(self, index: int, residuals: np.ndarray, rows: slice = slice(None)) -> None:
+        """Count the residuals of some rows for the ridge of this index."""
+        weights, targets = self._problem.weights[rows], self._problem.targets[rows]
         # Summed as the weights are, so that all rows right are a share of exactly 1.
-        self._errors[index] += np.sum(weights * np.mean(residuals**2, axis=1))
-        right = self._correct(targets, targets - residuals)
+        self._errors[index] += np.sum(weights * np.mean((residuals / self._unit) ** 2, axis=1))
+        right = self._problem.correct(targets, targets - residuals)
         if right is not None:
             self._labels = True
             self._shares[index] += np.sum(weights * right)
 
     def merit(self, index: int) -> tuple[float, float]:
-        """Larger is better: most labels right, ties broken by the squared error."""
-        return float(self._shares[index]), -float(self._errors[index])
+        """Larger is better: the smallest squared error, ties broken by labels that are right."""
+        error = float(self._errors[index])
+        return (-error, float(self._shares[index])) if np.isfinite(error) else (-np.inf, -np.inf)
+
+    def best(self) -> int:
+        """The best ridge, the first of equals.
+
+        Raises
+        ------
+        InvalidInputError
+            If no ridge has a finite error.
+        """
+        found = max(range(len(self._errors)), key=self.merit)
+        if not np.isfinite(self._errors[found]):
+            raise InvalidInputError(
+                "No alpha has a finite leave-one-out error to choose by: look for huge targets and "
+                "for weights of very different size, or give alpha as one number."
+            )
+        return found
+
+
+def mean_shifts(centered: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How far leaving each row out moves the weighted mean, shape (n_samples, n_targets).
+
+    The mean of the others is summed from them alone: in the total of all rows, one of a huge
+    weight would hide them.
+
+    Examples
+    --------
+    >>> mean_shifts(np.array([[2.0], [3.0]]), np.array([1e20, 1.0])).tolist()
+    [[-3.0], [-2.0]]
+    """
+    return -_of_others(weights[:, None] * centered) / _of_others(weights)[:, None]
+
+
+def _of_others(values: np.ndarray) -> np.ndarray:
+    """For each row the sum of all others."""
+    before, after = np.zeros_like(values), np.zeros_like(values)
+    np.cumsum(values[:-1], axis=0, out=before[1:])
+    np.cumsum(values[:0:-1], axis=0, out=after[-2::-1])
+    return before + after
 
 
 def held_out_residuals(
     dual: np.ndarray,
     dual_of_ones: np.ndarray,
     inverse_diagonal: np.ndarray,
-    centered: np.ndarray,
-    weights: np.ndarray,
+    shifts: np.ndarray,
 ) -> np.ndarray:
     """Targets minus leave-one-out predictions, the mean of the targets re-estimated each time.
 
@@ -106,10 +145,8 @@ def held_out_residuals(
         ``inv(A) @ 1``; zeros if the mean is not an estimate.
     inverse_diagonal : ndarray of shape (n_samples,)
         Diagonal of ``inv(A)``.
-    centered : ndarray of shape (n_samples, n_targets)
-        Targets minus their weighted mean.
-    weights : ndarray of shape (n_samples,)
-        Sample weights, at least two of them.
+    shifts : ndarray of shape (n_samples, n_targets)
+        Of :func:`mean_shifts`.
 
     Returns
     -------
@@ -126,8 +163,7 @@ def held_out_residuals(
     ----------
     .. [1] Rasmussen and Williams, "Gaussian Processes for Machine Learning", eq. 5.12.
     """
-    shift = (weights / (weights.sum() - weights))[:, None] * centered
-    return (dual + shift * dual_of_ones[:, None]) / inverse_diagonal[:, None]
+    return (dual + shifts * dual_of_ones[:, None]) / inverse_diagonal[:, None]
 
 
 def with_ones(columns: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.estimators._centres import best_on_centres
-from kernreg.estimators._loo import LeaveOneOut, Scores, held_out_residuals, with_ones
+from kernreg.estimators._loo import (
+    LeaveOneOut,
+    Scores,
+    held_out_residuals,
+    mean_shifts,
+    with_ones,
+)
+from kernreg.estimators._problem import Problem
 from kernreg.estimators._progress import Callback, iterations
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.candidates import Solver, bounded_pcg, named_solver
-from kernreg.linalg.cholesky import Cholesky
 from kernreg.linalg.eigh import Eigh
 from kernreg.linalg.pcg import PCG
 from kernreg.linalg.plan import Plan
+from kernreg.linalg.precision import BEARABLE, entries_share, mean_diagonal
 from kernreg.linalg.restricted import Restricted
 from kernreg.linalg.sketch import SketchAndProject
 from kernreg.linalg.solution import Solution
@@ -28,8 +36,8 @@ __all__ = [
     "Choice",
     "as_read",
     "chosen_solver",
+    "dual_dtype",
     "read_dtype",
-    "require_leave_one_out",
     "require_rows",
     "solve_alphas",
 ]
@@ -84,14 +92,23 @@ def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> 
     return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes - copied, given)
 
 
-def require_leave_one_out(solver: Solver) -> None:
-    """Raise InvalidInputError for a solver that cannot choose alpha by leave-one-out."""
-    named = solver in ("auto", "cholesky", "eigh", "restricted")
-    if not named and not isinstance(solver, Cholesky | Eigh | Restricted):
-        raise InvalidInputError(
-            f"solver={solver!r} gives no leave-one-out errors to choose alpha by: give alpha as "
-            "one number, or use solver='eigh', 'cholesky' or 'restricted'."
-        )
+def dual_dtype(dtype: Any, operator: Any, value: Floats, targets: Floats) -> np.dtype[Any]:
+    """Type of coefficients and of the entries that predictions multiply them by.
+
+    That of the data, but float64 where float32 entries would show in the fit, or where float32
+    cannot hold the coefficients or their products with the kernel.
+    """
+    kind = np.dtype(dtype)
+    if kind != np.float32:
+        return kind
+    size, limits = mean_diagonal(operator), np.finfo(kind)
+    largest = np.max(np.abs(value), axis=0, initial=0.0)
+    largest = largest[largest > 0]
+    reach = max(1.0, size) * len(value)
+    most, least = float(limits.max) / reach, float(limits.tiny) / float(limits.eps)
+    fits = (largest < most) & (largest > least)
+    share = entries_share(size, value.reshape(len(value), -1), targets, float(limits.eps))
+    return kind if fits.all() and share <= BEARABLE[kind] else np.dtype(np.float64)
 
 
 def require_rows(solver: Solver, n: int, given: int) -> None:
@@ -106,14 +123,10 @@ def require_rows(solver: Solver, n: int, given: int) -> None:
 def solve_alphas(
     solver: Any,
     operator: Any,
+    problem: Problem,
     *,
     alphas: Floats,
     ridges: Floats,
-    targets: Floats,
-    mean: Floats,
-    fit_intercept: bool,
-    weights: Floats,
-    correct: Callable[[Floats, Floats], NDArray[np.bool_] | None],
     leave_one_out: bool,
     callback: Callback = None,
 ) -> Choice:
@@ -125,19 +138,10 @@ def solve_alphas(
         Of :mod:`kernreg.linalg`; a direct one or Restricted for leave-one-out.
     operator : KernelOperator
         Symmetric, of shape (n, n).
+    problem : Problem
+        The targets.
     alphas, ridges : ndarray of shape (r,)
         The ridges, and what the user calls them.
-    targets : ndarray of shape (n, t)
-        What to predict.
-    mean : ndarray of shape (t,)
-        Their weighted mean, or zeros.
-    fit_intercept : bool
-        Whether leave-one-out re-estimates the mean.
-    weights : ndarray of shape (n,)
-        Positive.
-    correct : callable
-        Tells from targets and leave-one-out predictions which rows get the right label, or None
-        if there are no labels.
     leave_one_out : bool
         Needed unless there is only one ridge.
     callback : callable, optional
@@ -146,47 +150,51 @@ def solve_alphas(
     Returns
     -------
     Choice
-        The ridge with most labels right, ties broken by the squared error, and then by the order
-        given.
+        The ridge with the smallest squared error, ties broken by labels that are right, and then
+        by the order given.
+
+    Raises
+    ------
+    InvalidInputError
+        If no ridge has a finite leave-one-out error.
 
     Notes
     -----
     Eigh: one decomposition (about 9 n^3 operations) for all ridges. Cholesky: n^3/3 for each
-    ridge, and as much again for leave-one-out. Restricted: see :func:`best_on_centres`.
+    ridge, and as much again for leave-one-out. Restricted: see :func:`best_on_centres`. Warnings
+    of a solver are given for the chosen ridge only.
     """
+    weights = problem.weights
     if not leave_one_out:
         state = _state(solver, operator, float(ridges[0]), weights, callback)
         options: dict[str, Any] = {}
         if isinstance(solver, PCG | SketchAndProject):
             options["callback"] = iterations(callback, solver.tol)
-        solution = solver.solve(state, targets - mean, **options)
+        solution = solver.solve(state, problem.centered, **options)
         return Choice(0, solution, None, getattr(state, "centres", None))
     if isinstance(solver, Restricted):
         state = _state(solver, operator, float(ridges.max()), weights, callback)
         solution, chosen = best_on_centres(
-            solver,
-            state,
-            alphas=alphas,
-            ridges=ridges,
-            targets=targets,
-            mean=mean,
-            fit_intercept=fit_intercept,
-            weights=weights,
-            correct=correct,
-            callback=callback,
+            solver, state, problem, alphas=alphas, ridges=ridges, callback=callback
         )
         return Choice(chosen.best, solution, chosen, state.centres)
-    t = targets.shape[1]
-    rhs = with_ones(targets - mean)
-    solutions = _solutions(solver, operator, ridges, weights, rhs, callback)
-    scores, best = Scores(len(ridges), weights, correct), -1
-    for i, (solution, diagonal) in enumerate(solutions):
+    t = problem.targets.shape[1]
+    shifts = mean_shifts(problem.centered, weights)
+    scores, best = Scores(len(ridges), problem), -1
+    columns = with_ones(problem.centered)
+    solutions = _solutions(solver, operator, ridges, weights, columns, callback)
+    for i, (solution, diagonal, said) in enumerate(solutions):
         dual = np.asarray(solution.value, dtype=np.float64)
-        drift = dual[:, t] * fit_intercept
-        residuals = held_out_residuals(dual[:, :t], drift, diagonal, rhs[:, :t], weights)
-        scores.add(i, targets, residuals)
+        drift = dual[:, t] * problem.fit_intercept
+        with np.errstate(all="ignore"):  # an error that is not finite is not chosen
+            residuals = held_out_residuals(dual[:, :t], drift, diagonal, shifts)
+            scores.add(i, residuals)
         if best < 0 or scores.merit(i) > scores.merit(best):
-            best, kept, held_out = i, solution, targets - residuals
+            best, kept, held_out, warned = i, solution, problem.targets - residuals, said
+    if len(ridges) > 1:
+        best = scores.best()
+    for message in warned:
+        warnings.warn(message, stacklevel=4)
     loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, held_out)
     return Choice(best, replace(kept, value=np.array(kept.value[:, :t])), loo)
 
@@ -198,20 +206,24 @@ def _solutions(
     weights: Floats,
     rhs: Floats,
     callback: Callback,
-) -> Iterator[tuple[Solution, Floats]]:
-    """For each ridge the solution, and the diagonal of the inverse."""
+) -> Iterator[tuple[Solution, Floats, list[Any]]]:
+    """For each ridge the solution, the diagonal of the inverse, and warnings about it alone."""
+    shared: Any = None
     if isinstance(solver, Eigh):
         shared = _state(solver, operator, 0.0, weights, callback)
-        for ridge in ridges:
-            state = replace(shared, ridge=float(ridge))
-            yield solver.solve(state, rhs), state.inverse_diagonals(np.array([state.ridge]))[0]
-        return
     for ridge in ridges:
-        factor = _state(solver, operator, float(ridge), weights, callback)
-        solution = solver.solve(factor, rhs)
-        diagonal = factor.inverse_diagonal()
-        del factor  # the next one takes its place in memory
-        yield solution, diagonal
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            if shared is None:
+                state = _state(solver, operator, float(ridge), weights, callback)
+                solution = solver.solve(state, rhs)
+                diagonal = state.inverse_diagonal()
+                del state  # the next one takes its place in memory
+            else:
+                state = replace(shared, ridge=float(ridge))
+                solution = solver.solve(state, rhs)
+                diagonal = state.inverse_diagonals(np.array([state.ridge]))[0]
+        yield solution, diagonal, [found.message for found in said]
 
 
 def _state(solver: Any, operator: Any, ridge: float, weights: Floats, callback: Callback) -> Any:

@@ -41,6 +41,8 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     """Arrays by name, and everything else as what JSON can hold."""
     params = model.get_params(deep=False)
     network = params.pop("network")
+    if "class_weight" in params:
+        params["class_weight"] = _pairs(params["class_weight"])
     if params["dtype"] is not None:
         params["dtype"] = np.dtype(params["dtype"]).name
     arrays = {
@@ -52,7 +54,8 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     header: dict[str, Any] = {
         "class": type(model).__name__,
         "params": _encode(params),
-        "network": None if network is None else json.loads(nn.to_json(network)),
+        "network": json.loads(nn.to_json(network)) if isinstance(network, nn.Layer) else network,
+        "fitted_kernel": model.kernel_,
         "fitted_network": json.loads(nn.to_json(model.network_)),
         "alpha": model.alpha_,
         "plan": _encode(model.plan_),
@@ -61,7 +64,7 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     }
     if model.loo_ is not None:
         header["loo_best"] = model.loo_.best
-        for name in ("alphas", "squared_error", "accuracy", "predictions"):
+        for name in ("alphas", "squared_error", "accuracy", "predictions", "rows"):
             if getattr(model.loo_, name) is not None:
                 arrays[f"loo_{name}"] = getattr(model.loo_, name)
     if hasattr(model, "feature_names_in_"):
@@ -76,12 +79,15 @@ def from_state(
     cls: type[KernelModel], arrays: dict[str, NDArray[Any]], header: dict[str, Any]
 ) -> KernelModel:
     """Inverse of :func:`to_state`."""
-    network = header["network"]
+    network, params = header["network"], _decode(header["params"])
+    if isinstance(params.get("class_weight"), tuple):
+        params["class_weight"] = dict(params["class_weight"])
     model = cls(
-        network=None if network is None else nn.from_json(json.dumps(network)),
-        **_decode(header["params"]),
+        network=nn.from_json(json.dumps(network)) if isinstance(network, dict) else network,
+        **params,
     )
     model.network_ = nn.from_json(json.dumps(header["fitted_network"]))
+    model.kernel_ = header.get("fitted_kernel", model.kernel)
     model.X_fit_ = arrays["X_fit"]
     model.dual_coef_ = arrays["dual_coef"]
     model.y_mean_ = arrays["y_mean"][()]
@@ -103,6 +109,7 @@ def from_state(
             arrays.get("loo_accuracy"),
             header["loo_best"],
             arrays["loo_predictions"],
+            arrays.get("loo_rows"),
         )
     if "feature_names" in header:
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
@@ -149,6 +156,13 @@ def _decode(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_decode(v) for v in value)
     return value
+
+
+def _pairs(weights: Any) -> Any:
+    """Weights of classes as pairs, since labels need not be text."""
+    if not isinstance(weights, Mapping):
+        return weights
+    return [[_encode(label), float(weight)] for label, weight in weights.items()]
 
 
 def _labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:

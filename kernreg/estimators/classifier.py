@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import os
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from kernreg import nn
 from kernreg.estimators._base import KernelModel
 from kernreg.exceptions import InvalidInputError
 
@@ -25,14 +29,16 @@ class KernelClassifier(ClassifierMixin, KernelModel):
 
     Parameters
     ----------
-    network : Layer, optional
-        The network, from :mod:`kernreg.nn`; ``nn.mlp(depth=3)`` if left out. Its parameters are
-        reached as ``network__name``, also in a grid search.
+    network : Layer or str, optional
+        The network, from :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``;
+        ``nn.mlp(depth=3)`` if left out. Its parameters are reached as ``network__name``, also in a
+        grid search.
     kernel : {"ntk", "nngp"}, default="ntk"
         Which kernel of the network.
-    alpha : float or array-like of shape (n_alphas,), default=1e-3
-        Ridge. Of several values the one with the best leave-one-out accuracy is taken; the squared
-        error of the coded targets breaks ties.
+    alpha : "auto", float or array-like of shape (n_alphas,), default="auto"
+        Ridge. Of several values the one with the smallest leave-one-out squared error of the coded
+        targets is taken; the accuracy breaks ties. "auto" are 17 values from 1e-8 to 1, see
+        :class:`KernelRegressor`.
     alpha_scale : {"mean_diag", "absolute"}, default="mean_diag"
         Whether ``alpha`` is relative to the (sample-weighted) mean of the kernel's diagonal over
         the training rows, or is added to the diagonal as it is.
@@ -65,6 +71,9 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         ``kernreg gram`` make: its tiles are read in the place of evaluations, and refined with
         those where they are narrower than the answer. For "cholesky", "pcg" and
         ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+    class_weight : dict or "balanced", optional
+        Factors of the weights of the rows of each class, 1 for those that a dict lacks; "balanced"
+        gives all classes the same weight in total.
 
     Attributes
     ----------
@@ -73,17 +82,20 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_classes)
         Coefficients of the kernel functions of the rows of ``X_fit_``; one column for two classes.
     X_fit_ : ndarray of shape (n_samples, n_features)
-        Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
+        Training rows of positive weight; where alpha is 0 or below rounding, 1.5e-8 of the mean
+        diagonal, and with "auto" up to 3,000 rows, one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_classes,)
         Weighted mean of the coded targets, which every decision value starts from; 0 without
         intercept.
     alpha_ : float
         The value of ``alpha`` that was used.
     loo_ : LeaveOneOut or None
-        Leave-one-out accuracy and errors in closed form, if ``alpha`` is a sequence or the solver
-        is "eigh".
+        Leave-one-out accuracy and errors in closed form, if ``alpha`` is "auto" or a sequence or
+        the solver is "eigh".
     network_ : Layer
         The network that was used.
+    kernel_ : str
+        The kernel that was used.
     plan_ : Plan
         Solver and memory as planned.
     solution_ : Solution
@@ -113,6 +125,45 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     >>> model.predict([[1.0, 1.0], [-1.0, 1.0]]).tolist()
     ['same', 'different']
     """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **KernelModel._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        network: nn.Layer | str | None = None,
+        kernel: str = "ntk",
+        alpha: Any = "auto",
+        alpha_scale: str = "mean_diag",
+        fit_intercept: bool = True,
+        solver: Any = "auto",
+        dtype: Any = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        precision: str = "tf32x3",
+        max_memory: float | str | None = None,
+        verbose: bool | int = 0,
+        store: str | os.PathLike[str] | None = None,
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            network,
+            kernel,
+            alpha,
+            alpha_scale,
+            fit_intercept,
+            solver,
+            dtype,
+            device,
+            backend,
+            precision,
+            max_memory,
+            verbose,
+            store,
+        )
+        self.class_weight = class_weight
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -147,6 +198,9 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         """
         X, y, weights = self._validated(X, y, sample_weight)
         check_classification_targets(y)
+        if self.class_weight is not None:
+            weights = weights * self._factors(y, weights)
+            X, y, weights = self._weighted(X, y, weights)
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise InvalidInputError(
@@ -193,12 +247,29 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         codes = _codes(self.decision_function(X))
         return np.asarray(self.classes_[codes])
 
+    def _factors(self, y: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What ``class_weight`` multiplies the weight of each row by."""
+        classes, codes = np.unique(y, return_inverse=True)
+        if self.class_weight == "balanced":
+            # A row of weight 2 counts as two rows, which scikit-learn's own count does not know.
+            factors = weights.sum() / (len(classes) * np.bincount(codes, weights))
+        else:
+            factors = compute_class_weight(self.class_weight, classes=classes, y=y)
+        if not (np.isfinite(factors).all() and (factors >= 0).all()):
+            raise InvalidInputError(
+                f"class_weight must hold finite numbers >= 0, found {self.class_weight!r}."
+            )
+        return np.asarray(factors, dtype=np.float64)[codes]
+
     def _correct(
         self, targets: NDArray[np.float64], predictions: NDArray[np.float64]
-    ) -> NDArray[np.bool_]:
+    ) -> NDArray[np.float64]:
+        # Targets of equal rows that became one are the mean of codes +1 and -1.
         if targets.shape[1] == 1:
-            targets, predictions = targets[:, 0], predictions[:, 0]
-        return np.asarray(_codes(targets) == _codes(predictions))
+            signs = np.where(_codes(predictions[:, 0]) == 1, 1.0, -1.0)
+            return np.asarray((1.0 + signs * targets[:, 0]) / 2.0)
+        said = _codes(predictions)[:, None]
+        return np.asarray((1.0 + np.take_along_axis(targets, said, axis=1)[:, 0]) / 2.0)
 
     def _count_targets(self, y: Any) -> int:
         n_classes = len(np.unique(np.asarray(y)))

@@ -22,13 +22,15 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
 
     Parameters
     ----------
-    network : Layer, optional
-        The network, from :mod:`kernreg.nn`; ``nn.mlp(depth=3)`` if left out. Its parameters are
-        reached as ``network__name``, also in a grid search.
+    network : Layer or str, optional
+        The network, from :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``;
+        ``nn.mlp(depth=3)`` if left out. Its parameters are reached as ``network__name``, also in a
+        grid search.
     kernel : {"ntk", "nngp"}, default="ntk"
         Which kernel of the network.
-    alpha : float or array-like of shape (n_alphas,), default=1e-3
+    alpha : "auto", float or array-like of shape (n_alphas,), default="auto"
         Ridge. Of several values the one with the smallest leave-one-out squared error is taken.
+        "auto" are 17 values from 1e-8 (1e-6 for float32 data) to 1, relative to the mean diagonal.
     alpha_scale : {"mean_diag", "absolute"}, default="mean_diag"
         Whether ``alpha`` is relative to the (sample-weighted) mean of the kernel's diagonal over
         the training rows, or is added to the diagonal as it is.
@@ -67,15 +69,19 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Coefficients of the kernel functions of the rows of ``X_fit_``.
     X_fit_ : ndarray of shape (n_samples, n_features)
-        Training rows of positive weight; with ``alpha=0`` one of each set of equal rows.
+        Training rows of positive weight; where alpha is 0 or below rounding, 1.5e-8 of the mean
+        diagonal, and with "auto" up to 3,000 rows, one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_targets,)
         Weighted mean of the targets, which every prediction starts from; 0 without intercept.
     alpha_ : float
         The value of ``alpha`` that was used.
     loo_ : LeaveOneOut or None
-        Leave-one-out errors in closed form, if ``alpha`` is a sequence or the solver is "eigh".
+        Leave-one-out errors in closed form, if ``alpha`` is "auto" or a sequence or the solver is
+        "eigh".
     network_ : Layer
         The network that was used.
+    kernel_ : str
+        The kernel that was used.
     plan_ : Plan
         Solver and memory as planned.
     solution_ : Solution
@@ -92,9 +98,13 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     weight 0 is no row.
 
     Leave-one-out removes a row with all its weight, and re-estimates the mean of the targets; the
-    ridge stays as it is.
+    ridge stays as it is. With "auto" up to 3,000 rows are left out in turn, with all their copies:
+    all rows, or a sample (``loo_.rows``) of more, or where the solver gives no such errors, to
+    which Eigh is fitted before. With fewer than three rows, or without the memory for 48, it is
+    1e-3.
 
-    Time: n^2/2 kernel entries and n^3/3 operations; with Eigh 9 n^3 for all alphas together.
+    Time: n^2/2 kernel entries and n^3/3 operations; with Eigh 9 n^3 for all alphas together; with
+    "auto" at most that of 3,000 rows, and one fit.
     Memory: n^2/2 numbers (Cholesky) or 2 n^2 (Eigh), see ``explain``. A prediction costs
     n kernel entries.
 
@@ -106,11 +116,11 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     Examples
     --------
     >>> import numpy as np
-    >>> from kernreg import KernelRegressor, nn
+    >>> from kernreg import KernelRegressor
     >>> rng = np.random.default_rng(0)
     >>> X = rng.standard_normal((200, 4))
     >>> y = np.maximum(X @ [1.0, -1.0, 0.5, 0.0], 0) + 3
-    >>> model = KernelRegressor(nn.mlp(depth=2), alpha=np.logspace(-6, 0, 7)).fit(X, y)
+    >>> model = KernelRegressor("mlp(depth=2)").fit(X, y)
     >>> model.alpha_ < 0.1, model.score(X, y) > 0.95
     (True, True)
     """
@@ -161,6 +171,6 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_targets)
-            Predictions, in the precision of the model.
+            Predictions, in float64: what the precision of the model gives, plus the mean.
         """
         return self._predict_targets(X)

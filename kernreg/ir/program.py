@@ -55,13 +55,20 @@ class Dense:
     """``k' = W^2 k + b^2``, ``t' = k' + W^2 t`` ("ntk" parameterization).
 
     ``W`` and ``b`` are slots of ``params``. With ``fan_in`` the layer is in the "standard"
-    parameterization: ``t' = fan_in k + W^2 t + [b is a parameter]``.
+    parameterization: ``t' = fan_in k + W^2 t + [b is a parameter]``. One that is not trained adds
+    nothing of its own: ``t' = W^2 t``.
     """
 
     x: int
     W: int
     b: int | None = None
     fan_in: int | None = None
+    trained: bool = True
+
+    @property
+    def plain(self) -> bool:
+        """Whether it adds ``k'`` to the tangent kernel, as most layers do."""
+        return self.trained and self.fan_in is None
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,11 @@ class Program:
             raise ValueError(f"expected {len(self.params)} parameters, found {len(params)}")
         return replace(self, params=tuple(float(v) for v in params))
 
+    def trains(self) -> bool:
+        """Whether some layer is trained, or none has weights at all."""
+        layers = [op for op in _all(self.ops) if isinstance(op, Dense)]
+        return not layers or any(op.trained for op in layers)
+
     def flops(self) -> int:
         """Rough number of floating-point operations per entry, inner product left out."""
         return _flops(self.ops)
@@ -182,6 +194,12 @@ def _structure(ops: tuple[Op, ...]) -> tuple[Any, ...]:
         else:
             out.append(op)
     return tuple(out)
+
+
+def _all(ops: tuple[Op, ...]) -> list[Op]:
+    """All operations, those of loops included."""
+    inner = [_all(op.body) for op in ops if isinstance(op, Repeat)]
+    return [*ops, *(op for body in inner for op in body)]
 
 
 def _flops(ops: tuple[Op, ...]) -> int:
@@ -204,10 +222,11 @@ def _lines(ops: tuple[Op, ...], params: tuple[float, ...]) -> list[str]:
                 text = "input"
             case Carry():
                 text = "carry"
-            case Dense(x, W, b, fan_in):
+            case Dense(x, W, b, fan_in, trained):
                 text = f"dense %{x}  W_std={params[W]:g}"
                 text += "" if b is None else f" b_std={params[b]:g}"
                 text += "" if fan_in is None else f" standard fan_in={fan_in}"
+                text += "" if trained else " not trained"
             case Apply(x, fn, slots):
                 text = f"{fn.bind(tuple(params[s] for s in slots))!r} %{x}"
             case Sum(xs, slots):
@@ -258,13 +277,19 @@ class Builder:
         return self._emit(Input(), kind, "the input")
 
     def dense(
-        self, x: Ref, W_std: float, b_std: float | None, fan_in: int | None, label: str
+        self,
+        x: Ref,
+        W_std: float,
+        b_std: float | None,
+        fan_in: int | None,
+        label: str,
+        trained: bool = True,
     ) -> Ref:
         """Append a dense layer."""
         W = self._slot(W_std)
         # Without the "standard" parameterization a bias of variance 0 is no bias.
         bias = None if b_std is None or (b_std == 0 and fan_in is None) else self._slot(b_std)
-        return self._emit(Dense(x.index, W, bias, fan_in), Kind.GAUSSIAN, label)
+        return self._emit(Dense(x.index, W, bias, fan_in, trained), Kind.GAUSSIAN, label)
 
     def apply(self, x: Ref, fn: Dual, values: tuple[float, ...], label: str) -> Ref:
         """Append a nonlinearity."""

@@ -41,6 +41,9 @@ Solver = str | Cholesky | Eigh | PCG | OutOfCoreCholesky | Restricted | SketchAn
 
 # Rows of kernel entries that an operator may hold besides its output.
 _TILE_ROWS = 256
+# Largest piece of memory that the C library takes from its heap, and how many a preconditioner is
+# built from.
+_HEAP, _PIECES = 32 * 2**20, 3
 # Rows that are taken at once by number.
 _TAKEN = 128
 _NAMES: dict[type, str] = {
@@ -298,5 +301,8 @@ def _preconditioned_bytes(built: Any, n: int) -> int:
     panel = min(PANEL_BYTES, 8 * n * n)
     if built is None:
         return panel
-    held = getattr(built, "held_bytes", built.peak_bytes)(n)
-    return int(max(built.peak_bytes(n) + 8 * n * _TAKEN, held + panel))
+    peak = int(built.peak_bytes(n))
+    held = int(getattr(built, "held_bytes", built.peak_bytes)(n))
+    # Pieces up to this size come from the heap, which may keep those that were given back.
+    held = max(held, min(peak, _PIECES * _HEAP))
+    return max(peak + 8 * n * _TAKEN, held + panel)

@@ -21,7 +21,7 @@ from kernreg.linalg.preconditioners.lowrank import as_array
 
 __all__ = ["Checkpoint"]
 
-_FORMATS = {"Iterates": "kernreg-pcg-2", "Projected": "kernreg-sketch-1"}
+_FORMATS = {"Iterates": "kernreg-pcg-3", "Projected": "kernreg-sketch-1"}
 # Rows of the kernel that stand for all of it.
 _PROBES = 4
 # Float64 entries of two machines agree to 1e-10 of sqrt(K_ii K_jj) by contract.

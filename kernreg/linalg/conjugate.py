@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.linalg.columns import dots, norms, relative
-from kernreg.linalg.refine import backward_target
+from kernreg.linalg.refine import MEANINGFUL
 
 __all__ = ["Iterates", "System", "iterate", "reopen", "start"]
 
@@ -27,6 +27,10 @@ _STRIDE = 1e-3
 _SHARP = 1 - 1e-6
 # Recurred and true residual may differ by this share before the directions start anew.
 _AGREE = 0.1
+# Residual, in eps (||A|| ||x|| + ||b||), of a float64 Cholesky solve: 0.1 to 0.3 were measured.
+_DIRECT = 0.5
+# Products that make a lower bound of ||K|| sharp.
+_POWER_STEPS = 4
 
 
 class System(Protocol):
@@ -66,11 +70,11 @@ class Iterates:
     x, residual, direction : ndarray of shape (n, t)
         Current solution, recurred residual, search direction.
     anchor : ndarray of shape (n, t)
-        Solution at the last true residual.
+        Solution with the smallest true residual so far.
     energy : ndarray of shape (t,)
         ``residual . preconditioned residual``.
-    sizes, reference : ndarray of shape (t,)
-        Norm of the recurred residual, and of the last true one.
+    sizes, reference, least : ndarray of shape (t,)
+        Norm of the recurred residual, of the last true one, and of that of ``anchor``.
     open : ndarray of bool, shape (t,)
         Columns that are neither solved nor given up.
     active : ndarray of bool, shape (t,)
@@ -97,6 +101,7 @@ class Iterates:
     energy: NDArray[np.float64]
     sizes: NDArray[np.float64]
     reference: NDArray[np.float64]
+    least: NDArray[np.float64]
     open: NDArray[np.bool_]
     active: NDArray[np.bool_]
     solved: NDArray[np.bool_]
@@ -121,6 +126,7 @@ def start(system: System, rhs: NDArray[np.float64]) -> Iterates:
         energy=dots(rhs, direction),
         sizes=sizes,
         reference=sizes.copy(),
+        least=sizes.copy(),
         open=live.copy(),
         active=live.copy(),
         solved=~live,
@@ -177,7 +183,7 @@ def iterate(
     recompute_every : int
         Iterations after which the residual is computed from its definition at the latest.
     strict : bool
-        The matrix may be singular: see :func:`kernreg.linalg.refine.backward_target`.
+        The matrix may be singular: a column must also have a residual of 1e-6 ``||b||``.
     after : callable
         Called with ``at`` after each iteration.
 
@@ -188,12 +194,13 @@ def iterate(
 
     Notes
     -----
-    A column is solved when its true residual, in float64, is at most ``tol ||b||`` or what a
-    float64 direct solve leaves, ``16 eps (||A|| ||x|| + ||b||)``; ||A|| is what products showed of
-    ||K||, plus the column's own ridge. Its recurrence only decides when to look. Where the true
-    residual agrees with the recurred one, it takes its place and the directions go on; where not,
-    they start anew, and if low-precision products are to blame they are given up for float64 ones.
-    A column whose true residual no longer halves is given up.
+    A column is solved when its true residual, in float64, is at most ``tol ||b||``. Its recurrence
+    only decides when to look. Where the true residual agrees with the recurred one, it takes its
+    place and the directions go on; where not, they start anew, and if low-precision products are to
+    blame they are given up for float64 ones. A column whose true residual no longer halves ends
+    with its best iterate where the recurrence has lost it, or where that one leaves no more than a
+    float64 direct solve, ``0.5 eps (||A|| ||x|| + ||b||)``; the latter counts as solved. ||A|| is
+    what products showed of ||K||, plus the column's own ridge.
 
     References
     ----------
@@ -204,8 +211,7 @@ def iterate(
     norm_b = norms(rhs)
     while at.open.any():
         if at.iteration >= max_iter:
-            if at.unchecked:
-                _check(system, rhs, norm_b, at, tol, strict)
+            _check(system, rhs, norm_b, at, tol, strict, last=True)
             return
         c = np.flatnonzero(at.active)
         direction, energy = at.direction[:, c], at.energy[c]
@@ -228,7 +234,8 @@ def iterate(
         at.finished[c] = at.iteration
         at.unchecked += 1
         at.history.append(relative(at.sizes, norm_b).tolist())
-        goal = _MARGIN * tol * norm_b
+        floor = _floor(at.norm + system.ridges, norms(at.x), norm_b, strict)
+        goal = _MARGIN * np.maximum(tol * norm_b, floor)
         if system.low:
             goal = np.maximum(goal, _STRIDE * at.reference)
         at.active[c] = usable & (at.sizes[c] > goal[c])
@@ -299,6 +306,33 @@ def _require_positive(
         )
 
 
+def _sharp_norm(system: System, n: int) -> float:
+    """A lower bound of ||K|| that is sharp, for the columns that would be given up: power steps."""
+    own = np.array([np.argmin(system.ridges)])
+    vector = np.random.default_rng(0).standard_normal((n, 1))
+    bound = 0.0
+    for _ in range(_POWER_STEPS):
+        image = system.product(vector, own, exact=True) - system.ridge(own) * vector
+        size = float(norms(image)[0])
+        if not 0 < size < np.inf:
+            return 0.0
+        bound, vector = size / float(norms(vector)[0]), image / size
+    return _SHARP * bound
+
+
+def _floor(
+    norm: NDArray[np.float64],
+    length: NDArray[np.float64],
+    norm_b: NDArray[np.float64],
+    strict: bool,
+) -> NDArray[np.float64]:
+    """Residual that a float64 direct solve leaves, for each column; see :func:`iterate`."""
+    floor = _DIRECT * _EPS * (norm * length + norm_b)
+    if strict:
+        floor = np.minimum(floor, MEANINGFUL * norm_b)
+    return np.where(np.isfinite(floor), floor, 0.0)
+
+
 def _check(
     system: System,
     rhs: NDArray[np.float64],
@@ -307,42 +341,51 @@ def _check(
     tol: float,
     strict: bool,
     broken: NDArray[np.bool_] | None = None,
+    last: bool = False,
 ) -> NDArray[np.bool_]:
     """Compute the residual of open columns anew; decide which are solved, go on or start anew.
 
-    ``broken`` are columns whose direction had no positive curvature. Returns the columns whose
-    directions must start anew.
+    ``broken`` are columns whose direction had no positive curvature; ``last`` says that no
+    iteration will follow. Returns the columns whose directions must start anew.
     """
     c = np.flatnonzero(at.open)
     true = rhs[:, c] - system.product(at.x[:, c], c, exact=True)
     sizes, before = norms(true), at.reference[c]
     apart = norms(true - at.residual[:, c])
-    rounding = _EPS * ((at.norm + system.ridges[c]) * norms(at.x[:, c]) + norm_b[c])
-    target = np.maximum(tol * norm_b[c], backward_target(rounding, norm_b[c], strict))
-    solved = sizes <= target
     halted = np.zeros(len(c), dtype=bool) if broken is None else broken[c]
-    lost = (apart > 0.5 * sizes) | halted
-    restart = (apart > _AGREE * sizes) | halted
-    stuck = ~solved & lost & (sizes > 0.5 * before)
+    # Written so that a residual that is not a number is lost, and no better than another one.
+    lost = ~(apart <= 0.5 * sizes) | halted
+    restart = ~(apart <= _AGREE * sizes) | halted
+    better, stalled = sizes < at.least[c], ~(sizes <= 0.5 * before)
+    at.anchor[:, c[better]] = at.x[:, c[better]]
+    at.least[c[better]] = sizes[better]
+    met = sizes <= tol * norm_b[c]
+    length, least = norms(at.anchor[:, c]), at.least[c]
+    floor = _floor(at.norm + system.ridges[c], length, norm_b[c], strict)
+    ended = stalled & (lost | (least <= floor))
     if system.low:
-        if (~solved & (halted | (lost & (sizes > _AGREE * before)))).any():
+        if (~met & (halted | (lost & ~(sizes <= _AGREE * before)))).any():
             logger.debug("low-precision products no longer help: float64 from here")
             system.raise_precision()
             at.low = False
             restart[:] = True
-        stuck[:] = False
-    revert = ~solved & (sizes > before) & lost
-    if revert.any():
-        r = c[revert]
+        ended[:] = False
+    closing = (ended | last) & ~met
+    if (closing & (least > floor)).any():
+        at.norm = max(at.norm, _sharp_norm(system, len(rhs)))
+        floor = _floor(at.norm + system.ridges[c], length, norm_b[c], strict)
+    solved = met | (closing & (least <= floor))
+    back = ~met & ~better & (closing | (lost & ~(sizes <= before)))
+    if back.any():
+        r = c[back]
         at.x[:, r] = at.anchor[:, r]
-        true[:, revert] = rhs[:, r] - system.product(at.x[:, r], r, exact=True)
+        true[:, back] = rhs[:, r] - system.product(at.x[:, r], r, exact=True)
         sizes = norms(true)
-        restart |= revert
+        restart |= back
     at.residual[:, c] = true
     at.sizes[c] = at.reference[c] = sizes
-    at.anchor[:, c] = at.x[:, c]
     at.solved[c] = solved
-    at.open[c] = at.active[c] = ~solved & ~stuck
+    at.open[c] = at.active[c] = ~solved & ~ended
     at.unchecked = 0
     at.history[-1] = relative(at.sizes, norm_b).tolist()
     fresh = np.zeros(len(norm_b), dtype=bool)

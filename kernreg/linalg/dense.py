@@ -17,6 +17,7 @@ from kernreg.linalg.inputs import (
     as_rows,
     check_network,
     check_precision,
+    check_trained,
     common_dtype,
     deliver,
     kernel_names,
@@ -35,7 +36,7 @@ class Kernels(NamedTuple):
 
 
 def gram(
-    net: Layer,
+    net: Layer | str,
     X1: Any,
     X2: Any = None,
     kernel: str | tuple[str, ...] = "ntk",
@@ -51,10 +52,11 @@ def gram(
 
     Parameters
     ----------
-    net : Layer
-        The network, from :mod:`kernreg.nn`.
+    net : Layer or str
+        The network, from :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``.
     X1 : array of shape (n1, d)
-        Rows, NumPy or torch; what comes in goes out.
+        Rows: NumPy, torch (what comes in goes out), a frame of numbers or nested lists. Half
+        precision is computed in float64, with a warning.
     X2 : array of shape (n2, d), optional
         Columns; left out, the symmetric matrix of ``X1`` is computed, at half the price.
     kernel : {"ntk", "nngp"} or tuple of both
@@ -104,8 +106,9 @@ def gram(
     array([[0.5   , 0.0796],
            [0.0796, 0.5   ]])
     """
-    check_network(net)
+    net = check_network(net, X1)
     names = kernel_names(kernel)
+    check_trained(net, names)
     A = as_rows(X1, "X1", device=device)
     B = None if X2 is None else as_rows(X2, "X2", like=A, device=A.device)
     kind = common_dtype(dtype, A, B)
@@ -127,13 +130,13 @@ def gram(
     return results[kernel] if isinstance(kernel, str) else _named(results, names)
 
 
-def diag(net: Layer, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = None) -> Any:
+def diag(net: Layer | str, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = None) -> Any:
     """Diagonal of the kernel matrix, each row with itself.
 
     Parameters
     ----------
-    net : Layer
-        The network.
+    net : Layer or str
+        The network, or its code.
     X : array of shape (n, d)
         Rows.
     kernel : {"ntk", "nngp"}
@@ -161,8 +164,9 @@ def diag(net: Layer, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = N
     >>> diag(nn.serial(nn.Dense(), nn.Relu(), nn.Dense()), np.eye(2))
     array([0.5, 0.5])
     """
-    check_network(net)
+    net = check_network(net, X)
     (name,) = kernel_names(kernel, single=True)
+    check_trained(net, (name,))
     rows = as_rows(X, "X")
     kind = common_dtype(dtype, rows)
     _, bound = bind(Request(net.program(), rows, None, kind), "reference")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
-from kernreg.linalg.precision import warn_of_rounding
+from kernreg.linalg.precision import entries_share, warn_of_ridge, warn_of_rounding
+from kernreg.linalg.scaling import scaled, unscaled
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Eigh", "EighState", "RidgePath"]
@@ -252,13 +253,20 @@ class Eigh:
         values = finite_right_hand_side(Y, n)
         shifted, jitter = state.shifted(state.ridge)
         _warn_jitter(jitter)
-        projected = state.vectors.T @ state.weighted(values.reshape(n, -1))
-        dual = state.weighted(state.vectors @ (projected / shifted[:, None]))
+        size = float(np.mean(state.values))
+        rhs, exponents = scaled(values.reshape(n, -1), size + state.ridge)
+        projected = state.vectors.T @ state.weighted(rhs)
+        found = state.weighted(state.vectors @ (projected / shifted[:, None]))
+        dual = unscaled(found, exponents)
+        share = entries_share(size, found, rhs, _EPS)
+        if not jitter:
+            warn_of_ridge(share, state.ridge, size, n, np.float64)
         stats = Stats(
             seconds=state.seconds + time.perf_counter() - started,
             peak_bytes=self.peak_bytes(n, values.size // n),
             jitter=jitter,
             log_determinant=state._log_determinant(shifted),
+            rounding=share,
         )
         status = Status.JITTERED if jitter else Status.OK
         return Solution(dual.reshape(values.shape), status, stats)

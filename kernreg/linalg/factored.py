@@ -17,8 +17,14 @@ from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.linalg.inputs import within_memory
 from kernreg.linalg.ladder import Ladder
 from kernreg.linalg.panels import Staircase, full_precision
-from kernreg.linalg.precision import warn_of_rounding
+from kernreg.linalg.precision import (
+    entries_share,
+    mean_diagonal,
+    warn_of_ridge,
+    warn_of_rounding,
+)
 from kernreg.linalg.refine import Refined, SymmetricProduct, product_tile, refine
+from kernreg.linalg.scaling import scaled, unscaled
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["CholeskyState", "Factoring", "checked_ridge", "checked_ridges", "symmetric_order"]
@@ -229,19 +235,27 @@ class Factoring:
         started = time.perf_counter()
         n = state.factor.n
         values = finite_right_hand_side(Y, n)
+        size = mean_diagonal(state.operator)
+        rhs, exponents = scaled(values.reshape(n, -1), size + float(np.mean(state.ridge)))
         limit = self.products(state.factor.dtype)
         residuals: tuple[float, ...] = ()
         status = Status.JITTERED if state.jitter else Status.OK
         count = 0
         if limit:
-            refined, count, status = self._refine(state, values.reshape(n, -1), limit)
-            value, residuals = refined.value.reshape(values.shape), refined.residuals
+            refined, count, status = self._refine(state, rhs, limit)
+            found, residuals = refined.value, refined.residuals
         else:
-            value = state.inverse_times(values)
+            found = state.inverse_times(rhs)
+        kind = np.dtype(found.dtype)
+        share = entries_share(size, found, rhs, float(np.finfo(kind).eps))
+        # What had to be scaled may not fit float32.
+        value = unscaled(found.astype(np.float64), exponents) if exponents.any() else found
+        value = unscaled(value, np.zeros_like(exponents)).reshape(values.shape)
+        narrow = np.dtype(state.factor.dtype) == np.float32
         if status is Status.NOT_CONVERGED:
             warnings.warn(
                 f"refinement stopped at a relative residual of {residuals[-1]:.1e} after {count} "
-                "products: raise alpha or use dtype float64",
+                "products: raise alpha" + " or use dtype float64" * narrow,
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -253,7 +267,10 @@ class Factoring:
             iterations=count,
             jitter=state.jitter,
             log_determinant=state.log_determinant(),
+            rounding=share,
         )
+        if status is Status.OK and not state.jitter:
+            warn_of_ridge(share, float(state.ridge.min()), size, n, kind)
         return Solution(value, status, stats)
 
     def _refine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from kernreg.backends.base import CPU
 from kernreg.backends.triton.tuning import PRECISIONS
-from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError, NetworkError
+from kernreg.linalg.frames import as_numbers
 from kernreg.nn import Layer
+from kernreg.nn.parse import parse_network
 
 __all__ = [
     "KINDS",
@@ -25,6 +28,7 @@ __all__ = [
     "check_fingerprint",
     "check_network",
     "check_precision",
+    "check_trained",
     "common_dtype",
     "deliver",
     "kernel_names",
@@ -41,7 +45,7 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
     Parameters
     ----------
     X : array-like
-        NumPy, torch or nested lists.
+        NumPy, torch, a frame of numbers or nested lists.
     name : str
         What to call it in errors.
     like : Tensor, optional
@@ -57,7 +61,13 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
     Raises
     ------
     InvalidInputError
-        If it is not a finite, real, non-empty matrix, or the device is not there.
+        If it is not a finite, real, non-empty matrix, is masked, holds dates or requires a
+        gradient, or the device is not there.
+
+    Warns
+    -----
+    UserWarning
+        If it is of half precision, which becomes float64.
 
     Examples
     --------
@@ -67,7 +77,10 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
     if isinstance(X, Tensor):
         if X.layout is not torch.strided:
             raise InvalidInputError(f"{name} is sparse; make it dense with X.to_dense().")
-        X = X.detach()
+        if X.requires_grad:
+            raise InvalidInputError(
+                f"{name} requires a gradient, which kernels do not carry: pass {name}.detach()."
+            )
         check_device(X.device)
     else:
         X = _from_numpy(X, name)
@@ -81,6 +94,7 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
             f"{name} must hold real numbers, found dtype {X.dtype}; split complex numbers first."
         )
     if X.dtype not in (torch.float32, torch.float64):
+        _warn_of_half(str(X.dtype).removeprefix("torch."), name)
         X = X.to(torch.float64)
     if X.shape[0] == 0 or X.shape[1] == 0:
         raise InvalidInputError(f"{name} is empty: shape {tuple(X.shape)}.")
@@ -109,20 +123,29 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
 def _from_numpy(X: Any, name: str) -> Tensor:
     if issparse(X):
         raise InvalidInputError(f"{name} is sparse; make it dense with X.toarray().")
-    try:
-        X = np.asarray(X)
-    except ValueError as error:
-        raise InvalidInputError(f"{name} is not a rectangular array: {error}") from error
-    if X.dtype.kind not in "fiub":
+    if isinstance(X, str | Layer):
+        kind = "text" if isinstance(X, str) else "a network"
         raise InvalidInputError(
-            f"{name} must hold real numbers, found dtype {X.dtype}; encode text and split "
-            "complex numbers first."
+            f"{name} is {kind}, {str(X)[:40]!r}; expected rows of numbers. The arguments are "
+            "(net, X1, X2, kernel); write kernel=... by its name."
         )
+    X = as_numbers(X, name)
     if X.dtype not in (np.float32, np.float64):
+        _warn_of_half(X.dtype.name, name)
         X = X.astype(np.float64)
     # Torch knows no negative strides, and warns of memory that is read-only.
     usable = X.flags.writeable and not _backwards(X)
     return torch.from_numpy(X if usable else X.copy())
+
+
+def _warn_of_half(kind: str, name: str) -> None:
+    if kind in ("float16", "bfloat16"):
+        warnings.warn(
+            f"{name} is {kind}, for which there are no kernels: it is computed in float64. Pass "
+            "float32 for less memory and time.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: Tensor | None) -> np.dtype:
@@ -285,9 +308,43 @@ def check_fingerprint(operator: Any, what: str) -> None:
         )
 
 
-def check_network(net: Any) -> None:
-    """Raise InvalidInputError for what is no network."""
-    if not isinstance(net, Layer):
-        raise InvalidInputError(
-            f"net must be a network from kernreg.nn, found {type(net).__name__}."
+def check_network(net: Any, X: Any = None) -> Layer:
+    """A network, also from the text that makes it.
+
+    Parameters
+    ----------
+    net : Layer or str
+        From :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``.
+    X : object, optional
+        The argument behind it, to tell when both are swapped.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no network.
+    NetworkError
+        If it is text, but not of a network.
+
+    Examples
+    --------
+    >>> check_network("mlp(depth=2)").depth
+    2
+    """
+    if isinstance(net, str):
+        return parse_network(net)
+    if isinstance(net, Layer):
+        return net
+    swapped = isinstance(X, Layer)
+    hint = " Both are swapped: the network comes first, then the data." * swapped
+    raise InvalidInputError(
+        f"net must be a network from kernreg.nn, found {type(net).__name__}.{hint}"
+    )
+
+
+def check_trained(net: Layer, names: tuple[str, ...]) -> None:
+    """Raise NetworkError for the tangent kernel of a network that trains nothing."""
+    if "ntk" in names and not net.program().trains():
+        raise NetworkError(
+            f"{net!r} has no trained layer, so its NTK is zero: leave trainable=False out of one "
+            "layer, or use kernel='nngp'."
         )

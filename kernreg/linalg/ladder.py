@@ -82,10 +82,11 @@ class Ladder:
                 continue
             logger.info("factored with jitter %.3g", jitter)
             if jitter:
+                other = ", use dtype float64" if self.dtype == np.float32 else ""
                 warnings.warn(
                     f"the kernel matrix is not positive definite in {self.dtype}: added a jitter "
                     f"of {jitter:.3g} ({jitter / self.mean:.1e} of the mean diagonal); raise "
-                    "alpha, use dtype float64 or remove duplicate rows",
+                    f"alpha{other} or remove duplicate rows",
                     JitterWarning,
                     stacklevel=4,
                 )

@@ -21,6 +21,7 @@ from kernreg.linalg.inputs import (
     as_rows,
     check_network,
     check_precision,
+    check_trained,
     common_dtype,
     deliver,
     kernel_names,
@@ -42,10 +43,10 @@ class KernelOperator(Parts, Products):
 
     Parameters
     ----------
-    net : Layer
-        The network.
+    net : Layer or str
+        The network, or its code.
     X1 : array of shape (n1, d)
-        Rows, NumPy or torch.
+        Rows: NumPy, torch, a frame of numbers or nested lists.
     X2 : array of shape (n2, d), optional
         Columns; left out, the matrix is the symmetric one of ``X1``.
     kernel : {"ntk", "nngp"}
@@ -102,7 +103,7 @@ class KernelOperator(Parts, Products):
 
     def __init__(
         self,
-        net: Layer,
+        net: Layer | str,
         X1: Any,
         X2: Any = None,
         kernel: str = "ntk",
@@ -113,9 +114,9 @@ class KernelOperator(Parts, Products):
         exact: bool = False,
         precision: str = "tf32x3",
     ) -> None:
-        check_network(net)
+        self.net = check_network(net, X1)
         (self.kernel,) = kernel_names(kernel, single=True)
-        self.net = net
+        check_trained(self.net, (self.kernel,))
         self._options: dict[str, Any] = {
             "backend": backend,
             "exact": exact,

@@ -17,9 +17,16 @@ from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.linalg.checkpoint import Checkpoint
 from kernreg.linalg.conjugate import Iterates, iterate, reopen, start
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
-from kernreg.linalg.precision import smallest_ridge, warn_of_rounding
+from kernreg.linalg.precision import (
+    entries_share,
+    mean_diagonal,
+    smallest_ridge,
+    warn_of_ridge,
+    warn_of_rounding,
+)
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import ridge_profile
+from kernreg.linalg.scaling import scaled, unscaled
 from kernreg.linalg.shifted import Columns, PCGState
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.linalg.storage import Storage
@@ -27,6 +34,8 @@ from kernreg.linalg.storage import Storage
 __all__ = ["PCG", "Progress"]
 
 logger = logging.getLogger(__name__)
+
+_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,7 @@ class PCG:
         warn_of_rounding(operator, shift)
         level, profile = ridge_profile(shift)
         exact = operator.astype("float64")
-        noise = smallest_ridge(operator)
+        noise, size = smallest_ridge(operator), mean_diagonal(operator)
         low = np.dtype(operator.dtype) == np.float32 and float(shift.min()) >= noise
         fast, storage = None, self._storage
         if low:
@@ -201,7 +210,7 @@ class PCG:
         chosen = self.built
         built = None if chosen is None else chosen.build(operator, shift, callback)
         seconds = time.perf_counter() - started
-        return PCGState(fast, exact, level, profile, built, storage, kept, noise, seconds)
+        return PCGState(fast, exact, level, profile, built, storage, kept, noise, size, seconds)
 
     def solve(
         self,
@@ -247,6 +256,7 @@ class PCG:
         levels = np.full(values.size // state.n, state.level)
         (solution,) = self._run(state, values, levels, 1, callback, validation)
         _warn([solution], self)
+        _warn_of_ridge(solution, state, state.level)
         return replace(solution, value=solution.value.reshape(values.shape))
 
     def path(
@@ -293,6 +303,8 @@ class PCG:
         )
         found = tuple(replace(s, value=s.value.reshape(values.shape)) for s in solutions)
         _warn(found, self)
+        for level, s in zip(sequence, found, strict=True):
+            _warn_of_ridge(s, state, float(level))
         return found
 
     def _run(
@@ -306,7 +318,8 @@ class PCG:
     ) -> list[Solution]:
         """Solve all columns, and cut the solution into parts of as many columns each."""
         started = time.perf_counter()
-        rhs = np.ascontiguousarray(values.reshape(state.n, -1))
+        given = np.ascontiguousarray(values.reshape(state.n, -1))
+        rhs, exponents = scaled(given, state.size + state.level)
         system = Columns(state, levels)
         strict = bool(np.min(state.profile) * np.min(levels, initial=np.inf) == 0)
         file = None
@@ -320,7 +333,9 @@ class PCG:
             if file is not None and (last or now.iteration % self.checkpoint_every == 0):
                 file.save(now)
             if callback is not None:
-                score = None if validation is None else validation(now.x.reshape(values.shape))
+                score = None
+                if validation is not None:
+                    score = validation(unscaled(now.x, exponents).reshape(values.shape))
                 callback(Progress(now.iteration, max(now.history[-1]), score))
 
         iterate(
@@ -338,6 +353,7 @@ class PCG:
         solutions = []
         for part in range(parts):
             columns = slice(part * width, (part + 1) * width)
+            value = unscaled(at.x[:, columns], exponents[columns])
             status = Status.OK
             if at.open[columns].any():
                 status = Status.MAX_ITERATIONS
@@ -351,8 +367,9 @@ class PCG:
                 peak_bytes=state.kept_bytes + self._bytes_beside(state.n, rhs.shape[1]),
                 residuals=tuple(max(row[columns], default=0.0) for row in rows),
                 iterations=last,
+                rounding=entries_share(state.size, at.x[:, columns], rhs[:, columns], _EPS),
             )
-            solutions.append(Solution(at.x[:, columns].copy(), status, stats))
+            solutions.append(Solution(value.copy(), status, stats))
         return solutions
 
     def _resume(
@@ -387,3 +404,11 @@ def _warn(solutions: Any, solver: PCG) -> None:
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+def _warn_of_ridge(solution: Solution, state: PCGState, level: float) -> None:
+    """A warning if a system was solved, but rounding of the entries shows in the fit."""
+    if not solution.ok:
+        return
+    ridge = level * float(state.profile.min())
+    warn_of_ridge(solution.stats.rounding, ridge, state.size, state.n, np.float64, stacklevel=4)

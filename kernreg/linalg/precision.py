@@ -8,11 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["product_dtype", "rounding_of", "smallest_ridge", "warn_of_rounding"]
+from kernreg.exceptions import RoundingWarning
+from kernreg.linalg.columns import norms
+
+__all__ = [
+    "BEARABLE",
+    "entries_share",
+    "mean_diagonal",
+    "product_dtype",
+    "rounding_of",
+    "smallest_ridge",
+    "warn_of_ridge",
+    "warn_of_rounding",
+]
 
 # Entries that err by a share eps each err as a matrix by sqrt(n) eps: their products serve a ridge
 # of at least this many times that, relative to the mean diagonal.
 _TRUSTED = 32.0
+BEARABLE = {np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-6}
+"""Share of the targets by which rounding of entries may change a fit, unsaid."""
 # Rounding to the 8 bits of bfloat16, in the mean square.
 _BFLOAT16 = 2.0**-9
 
@@ -88,9 +102,92 @@ def warn_of_rounding(operator: Any, ridge: NDArray[np.float64]) -> None:
         )
 
 
+def entries_share(size: float, values: NDArray[Any], rhs: NDArray[np.float64], eps: float) -> float:
+    """By what share of the targets rounding of the entries changes the fit, as a solution shows.
+
+    Parameters
+    ----------
+    size : float
+        Mean diagonal of the kernel.
+    values : ndarray of shape (m, t)
+        Coefficients.
+    rhs : ndarray of shape (n, t)
+        Targets.
+    eps : float
+        Share by which entries are rounded.
+
+    Returns
+    -------
+    float
+        Of the column with most, in root mean squares: ``eps size ||x|| sqrt(n) / ||y||``.
+
+    Notes
+    -----
+    Entries that err by ``eps size`` each, independently, change each sum ``sum_j K_ij x_j`` by
+    ``eps size ||x||``. As ``||x|| <= ||y|| / ridge``, no ridge of ``sqrt(n) eps size`` over a share
+    leads to more than that share; ridges far below do no harm where the kernel itself is well
+    conditioned, which only the solution shows.
+
+    Examples
+    --------
+    >>> entries_share(2.0, np.full((4, 1), 3.0), np.ones((4, 1)), 1e-7)
+    1.2e-06
+    """
+    # Over their largest numbers, whose squares may be out of range.
+    top = np.max(np.abs(rhs), axis=0, initial=0.0)
+    live = top > 0
+    length = norms(rhs[:, live] / top[live])
+    found = norms(np.asarray(values, dtype=np.float64)[:, live] / top[live]) / length
+    return float(np.max(found, initial=0.0) * eps * size * len(rhs) ** 0.5)
+
+
+def warn_of_ridge(
+    share: float, ridge: float, size: float, n: int, dtype: Any, stacklevel: int = 3
+) -> None:
+    """Warn if the ridge of a solution is below the rounding of the entries.
+
+    Parameters
+    ----------
+    share : float
+        From :func:`entries_share`.
+    ridge : float
+        Smallest one of a row.
+    size : float
+        Mean diagonal of the kernel.
+    n : int
+        Rows.
+    dtype : dtype
+        Precision of the solution.
+    stacklevel : int
+        As for ``warnings.warn``, from here.
+
+    Warns
+    -----
+    RoundingWarning
+        It names the ridge, the level of the rounding, and what to do.
+    """
+    kind = np.dtype(dtype)
+    if share <= BEARABLE[kind]:
+        return
+    least = n**0.5 * float(np.finfo(kind).eps) * size / BEARABLE[kind]
+    other = ", use dtype float64" if kind == np.float32 else ""
+    warnings.warn(
+        f"the ridge of {ridge:.2g} is below the rounding of the {kind} kernel's entries, which "
+        f"changes the fit by about {share:.1e} of the targets: a ridge of {least:.1e} "
+        f"({least / size:.1e} of the mean diagonal) is enough to rule that out; raise alpha{other}"
+        " or merge rows that are equal or nearly so",
+        RoundingWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def mean_diagonal(operator: Any) -> float:
+    """Mean of the kernel of each row with itself, O(n)."""
+    return float(np.mean(np.asarray(operator.diagonal(), dtype=np.float64)))
+
+
 def _resolved(operator: Any, rounding: float) -> float:
-    mean = float(np.mean(np.asarray(operator.diagonal(), dtype=np.float64)))
-    return _trusted(rounding, operator.shape[0]) * mean
+    return _trusted(rounding, operator.shape[0]) * mean_diagonal(operator)
 
 
 def _trusted(rounding: float, n: int) -> float:

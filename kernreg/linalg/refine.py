@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,21 +19,31 @@ from numpy.typing import NDArray
 
 from kernreg.linalg.columns import norms
 
-__all__ = ["Refined", "SymmetricProduct", "backward_target", "refine"]
+__all__ = ["MEANINGFUL", "Product", "Refined", "SymmetricProduct", "backward_target", "refine"]
 
 logger = logging.getLogger(__name__)
 
 _EPS = float(np.finfo(np.float64).eps)
 # Backward error, in eps, at which a column is done: what a float64 Cholesky solve reaches.
 _BACKWARD = 16.0
-# Relative residual above which a solution of a nearly singular system is not called one.
-_MEANINGFUL = 1e-6
+MEANINGFUL = 1e-6
+"""Relative residual above which a solution of a nearly singular system is not called one."""
 
 
 def product_tile(n: int) -> tuple[int, int]:
     """Rows and columns of a float64 tile: about n^2/160 numbers, and tall, which costs less."""
     rows = min(n, max(64, min(480, n // 8)))
     return rows, min(n, max(rows, n * n // (160 * rows)))
+
+
+class Product(Protocol):
+    """A symmetric matrix that counts its products, and knows a lower bound of its norm."""
+
+    count: int
+    norm: float
+
+    def __call__(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Its product with columns V."""
 
 
 class SymmetricProduct:
@@ -67,7 +77,8 @@ class SymmetricProduct:
         self.shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (self.n,))
         self.count = 0
         self.norm = 0.0
-        self._rows, self._columns = tile or product_tile(self.n)
+        rows, self._columns = tile or product_tile(self.n)
+        self._rows = min(rows, self._columns)  # corners of a panel take the tile, too
         self._buffer = np.empty(self._rows * self._columns)
 
     def __call__(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -125,7 +136,7 @@ class Refined:
 
 
 def refine(
-    product: SymmetricProduct,
+    product: Product,
     precondition: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     rhs: NDArray[np.float64],
     *,
@@ -136,7 +147,7 @@ def refine(
 
     Parameters
     ----------
-    product : SymmetricProduct
+    product : Product
         The matrix in float64.
     precondition : callable
         Approximate inverse, symmetric up to rounding.
@@ -216,11 +227,11 @@ def backward_target(
         Ask also for 1e-6 of ``||b||``: the matrix may be singular, see :func:`refine`.
     """
     target = _BACKWARD * rounding
-    return np.minimum(target, _MEANINGFUL * norm_b) if strict else target
+    return np.minimum(target, MEANINGFUL * norm_b) if strict else target
 
 
 def _cycle(
-    product: SymmetricProduct,
+    product: Product,
     precondition: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     residual: NDArray[np.float64],
     target: NDArray[np.float64],

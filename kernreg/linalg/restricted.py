@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,14 +15,17 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpstrf
 
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.linalg.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.linalg.factored import checked_ridge, checked_ridges, symmetric_order
 from kernreg.linalg.parts import over_rows, require_parts
+from kernreg.linalg.precision import entries_share, warn_of_ridge
 from kernreg.linalg.preconditioners import RPCholesky
 from kernreg.linalg.preconditioners.lowrank import as_array, ridge_profile
+from kernreg.linalg.restricted_exact import covers_all_rows, exact_coefficients
 from kernreg.linalg.restricted_path import HeldOut, RestrictedPath, score
 from kernreg.linalg.restricted_state import RestrictedState, chunks
+from kernreg.linalg.scaling import scaled, unscaled
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["Restricted", "RestrictedState"]
@@ -55,17 +59,17 @@ class Restricted:
     -----
     Minimises ``sum_i w_i |k_i^T c - y_i|^2 + ridge c^T K_mm c`` over c of m rows, where ``k_i`` are
     the m entries of row i with the centres and ``ridge / w_i`` is the ridge of row i. With all rows
-    as centres the predictions are those of :class:`Cholesky`, but for rounding: eps over the share
-    that the ridge has of the mean diagonal, and a thousand times that for smooth kernels (2e-7 of
-    the targets for an erf NNGP at 1e-7), whose coefficients are large and cancel. So predict with
-    float64 entries.
+    as centres the predictions are those of :class:`Cholesky`. Coefficients are large for smooth
+    kernels, and cancel: so predict with float64 entries.
 
     One pass over n m entries accumulates the normal equations of features ``L^-1 k_i``, with the
     pivoted Cholesky factor L of ``K_mm``. Entries are in float64 whatever the dtype of the
     operator: normal equations square the condition, and the products are in float64 anyway.
     Centres that rounding cannot tell from combinations of others get no feature: so duplicates
     among them do no harm. :meth:`solve` streams the entries a second time, as it alone knows the
-    targets; any further ridge is then free.
+    targets; any further ridge is then free. With all rows as centres features only precondition the
+    equations of ridge regression, for a few more passes: nearly equal rows differ by directions
+    that no feature resolves, which are worth 1e-5 of a prediction.
 
     Time: ``2 n m`` entries, ``2 n m^2`` operations, and some ``10 m^3``. Memory: ``5 m^2`` numbers
     and two chunks, whatever n is. Centres are drawn by RPCholesky among 25 m rows that are drawn
@@ -129,6 +133,8 @@ class Restricted:
         # Squared features and shares of the hat matrix, or residuals and what their listener makes.
         scoring = max(rows * (m + 3 * n_ridges), rows * n_ridges * (1 + 3 * n_outputs))
         solving = 8 * (m * (m + rows) + vectors)
+        if m == n:
+            solving += 8 * 10 * n * n_outputs * n_ridges
         if leave_one_out:
             solving += 8 * (scoring + 2 * n * n_outputs)
         # What RPCholesky holds while it draws: the factor and blocks of rows.
@@ -203,7 +209,7 @@ class Restricted:
         weights = 1.0 / profile
         operator = operator.astype("float64")
         centres, chunk = self._draw(operator, n), self._rows(n)
-        kept, factor = _pivoted(operator, centres)
+        kept, factor, size = _pivoted(operator, centres)
         roots = np.sqrt(weights)
         normal = over_rows(
             operator, _normal, centres, chunk, kept, factor, roots, callback=callback
@@ -218,7 +224,7 @@ class Restricted:
             "restricted n=%d to %d centres, rank %d, %.2f s", n, len(centres), len(kept), seconds
         )
         return RestrictedState(
-            operator, centres, basis, np.maximum(values, 0.0), level, weights, chunk, seconds
+            operator, centres, basis, np.maximum(values, 0.0), level, weights, chunk, size, seconds
         )
 
     def _draw(self, operator: Any, n: int) -> NDArray[np.int64]:
@@ -263,14 +269,30 @@ class Restricted:
         """
         started = time.perf_counter()
         targets = finite_right_hand_side(Y, state.n)
-        columns = targets.reshape(state.n, -1)
-        inner = state.basis.T @ _moments(state, columns)
-        value = state.basis @ (inner / state.shifted(state.level)[:, None])
+        columns, exponents = scaled(targets.reshape(state.n, -1), state.size + state.level)
+        status = Status.OK
+        residuals: tuple[float, ...] = ()
+        if state.level > 0 and covers_all_rows(state):
+            refined = exact_coefficients(state, columns, np.full(columns.shape[1], state.level))
+            found, residuals = refined.value, refined.residuals
+            if not refined.converged.all():
+                status = Status.NOT_CONVERGED
+                _warn_unsolved(residuals[-1])
+        else:
+            inner = state.basis.T @ _moments(state, columns)
+            found = state.basis @ (inner / state.shifted(state.level)[:, None])
+        share = entries_share(state.size, found, columns, float(np.finfo(np.float64).eps))
+        value = unscaled(found, exponents)
         stats = Stats(
             seconds=state.seconds + time.perf_counter() - started,
             peak_bytes=self.peak_bytes(state.n, columns.shape[1], state.operator.dtype),
+            residuals=residuals,
+            rounding=share,
         )
-        return Solution(value.reshape(len(state.centres), *targets.shape[1:]), Status.OK, stats)
+        if status is Status.OK:
+            ridge = state.level / float(state.weights.max())
+            warn_of_ridge(share, ridge, state.size, state.n, np.float64)
+        return Solution(value.reshape(len(state.centres), *targets.shape[1:]), status, stats)
 
     def path(
         self,
@@ -312,22 +334,34 @@ class Restricted:
         return score(state, columns, inner, sequence, targets.shape[1:], held_out)
 
 
+def _warn_unsolved(residual: float) -> None:
+    warnings.warn(
+        f"refinement stopped at a relative residual of {residual:.1e}: raise alpha",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
+
+
 def _nobody(rows: slice, residuals: NDArray[np.float64]) -> None:
     """Listens to residuals that only the sums are wanted of."""
 
 
 def _pivoted(
     operator: Any, centres: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Which centres are no combinations of others up to rounding, and their Cholesky factor."""
+) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
+    """Which centres are no combinations of others up to rounding, and their Cholesky factor.
+
+    Also the mean diagonal.
+    """
     corner = as_array(operator.take(centres).to_dense())
+    size = float(np.mean(np.diagonal(corner)))
     # What elimination leaves of a diagonal entry has lost up to m eps of the largest one.
     floor = max(len(centres), 10.0 * len(centres) ** 0.5) * float(np.finfo(np.float64).eps)
     tol = floor * float(np.max(np.diagonal(corner), initial=0.0))
     factor, pivots, rank, _ = dpstrf(corner.T, tol=tol, lower=1, overwrite_a=1)
     if not rank or tol == 0:
         raise InvalidInputError("the kernel matrix of the centres is zero: check data and network")
-    return pivots[:rank].astype(np.intp) - 1, np.asfortranarray(factor[:rank, :rank])
+    return pivots[:rank].astype(np.intp) - 1, np.asfortranarray(factor[:rank, :rank]), size
 
 
 def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg.linalg.restricted_exact import covers_all_rows, exact_coefficients
+
 __all__ = ["HeldOut", "RestrictedPath", "leave_one_out", "score"]
 
 HeldOut = Callable[[slice, NDArray[np.float64]], None]
@@ -93,6 +95,10 @@ def score(
         dual.append(state.basis @ a)
         dof.append(trace)
     coefficients = np.stack(dual)
+    if covers_all_rows(state) and (ridges > 0).all():
+        repeated = np.tile(columns, len(ridges))
+        found = exact_coefficients(state, repeated, np.repeat(ridges, columns.shape[1])).value
+        coefficients = found.reshape(len(found), len(ridges), -1).transpose(1, 0, 2)
     loo = None
     if held_out is not None:
         loo = leave_one_out(state, columns, coefficients, ridges, held_out) / total

@@ -35,6 +35,8 @@ class RestrictedState:
         ``level / ridge``, W above.
     chunk : int
         Rows of a chunk.
+    size : float
+        Mean diagonal of the kernel of the centres.
     seconds : float
         Time of :meth:`Restricted.init`.
     """
@@ -46,6 +48,7 @@ class RestrictedState:
     level: float
     weights: NDArray[np.float64]
     chunk: int
+    size: float
     seconds: float
 
     @property

@@ -36,6 +36,8 @@ class PCGState:
         Of tiles, at most so far.
     noise : float
         Smallest ridge for products in float32.
+    size : float
+        Mean diagonal of the kernel.
     seconds : float
         Time of :meth:`PCG.init`.
     """
@@ -48,6 +50,7 @@ class PCGState:
     storage: Storage
     kept_bytes: int
     noise: float
+    size: float
     seconds: float
 
     @property

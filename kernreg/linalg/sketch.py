@@ -26,9 +26,15 @@ from kernreg.linalg.factored import checked_ridge, symmetric_order
 from kernreg.linalg.panels import full_precision
 from kernreg.linalg.parts import over_rows, read_part, require_parts
 from kernreg.linalg.pcg import Progress
-from kernreg.linalg.precision import smallest_ridge
+from kernreg.linalg.precision import (
+    entries_share,
+    mean_diagonal,
+    smallest_ridge,
+    warn_of_ridge,
+)
 from kernreg.linalg.preconditioners.lowrank import as_array
 from kernreg.linalg.projections import Projected, replace_residual, run_pass, start
+from kernreg.linalg.scaling import scaled, unscaled
 from kernreg.linalg.solution import Solution, Stats, Status, finite_right_hand_side
 
 __all__ = ["SketchAndProject", "SketchState"]
@@ -53,6 +59,8 @@ class SketchState:
         Entries of the steps, and those of blocks and true residuals in float64.
     ridge : ndarray of shape (n,)
         Added to the diagonal.
+    size : float
+        Mean diagonal of the kernel.
     seconds : float
         Time of :meth:`SketchAndProject.init`.
     """
@@ -60,6 +68,7 @@ class SketchState:
     operator: Any
     exact: Any
     ridge: NDArray[np.float64]
+    size: float
     seconds: float
 
     @property
@@ -261,7 +270,8 @@ class SketchAndProject:
         low = float(shift.min()) >= smallest_ridge(operator)
         if callback is not None:
             callback(1, 1)
-        return SketchState(operator if low else exact, exact, shift, time.perf_counter() - started)
+        size, seconds = mean_diagonal(operator), time.perf_counter() - started
+        return SketchState(operator if low else exact, exact, shift, size, seconds)
 
     def solve(
         self,
@@ -307,7 +317,8 @@ class SketchAndProject:
         """
         started = time.perf_counter()
         values = finite_right_hand_side(Y, state.n)
-        rhs = np.ascontiguousarray(values.reshape(state.n, -1))
+        given = np.ascontiguousarray(values.reshape(state.n, -1))
+        rhs, exponents = scaled(given, state.size + float(np.mean(state.ridge)))
         size = self.size(state.n)
         steps = -(-state.n // size)
         file = None
@@ -330,7 +341,9 @@ class SketchAndProject:
             if file is not None and (last or done % self.checkpoint_every == 0):
                 file.save(now)
             if callback is not None:
-                score = None if validation is None else validation(now.x.reshape(values.shape))
+                score = None
+                if validation is not None:
+                    score = validation(unscaled(now.x, exponents).reshape(values.shape))
                 callback(Progress(done, worst(norms(now.residual), norm_b), score))
 
         while not (at.solved or at.stuck or at.passes >= self.max_passes):
@@ -339,6 +352,7 @@ class SketchAndProject:
             sizes = norms(state.residual(rhs, at.x))
             at.history[-1] = worst(sizes, norm_b)
             at.solved = bool((sizes <= self.tol * norm_b).all())
+        value = unscaled(at.x, exponents).reshape(values.shape)
         status = Status.OK
         if not at.solved:
             status = Status.NOT_CONVERGED if at.stuck else Status.MAX_ITERATIONS
@@ -353,8 +367,12 @@ class SketchAndProject:
             peak_bytes=self.peak_bytes(state.n, rhs.shape[1], state.operator.dtype),
             residuals=tuple(at.history),
             iterations=at.passes,
+            rounding=entries_share(state.size, at.x, rhs, _EPS),
         )
-        return Solution(at.x.reshape(values.shape), status, stats)
+        if at.solved:
+            ridge = float(state.ridge.min())
+            warn_of_ridge(stats.rounding, ridge, state.size, state.n, np.float64)
+        return Solution(value, status, stats)
 
     def _judge(
         self,

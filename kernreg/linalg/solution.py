@@ -30,12 +30,13 @@ class Status(enum.Enum):
         "was solved (stats.jitter says by how much); raise alpha or remove duplicate rows"
     )
     NOT_CONVERGED = (
-        "the residual stopped above the level of a float64 solve (see stats.residuals); "
-        "raise alpha or use dtype float64"
+        "the system was not solved: the residual stopped above the tolerance and the level of a "
+        "float64 direct solve (see stats.residuals); raise alpha"
     )
     MAX_ITERATIONS = (
-        "the limit of iterations was reached before the tolerance (see stats.residuals); raise "
-        "max_iter, use a preconditioner of higher rank, or raise alpha"
+        "the system was not solved: the limit of iterations or passes was reached before the "
+        "tolerance (see stats.residuals); raise max_iter or max_passes, raise alpha, or give "
+        "conjugate gradients a preconditioner of higher rank"
     )
 
     def __str__(self) -> str:
@@ -61,6 +62,8 @@ class Stats(Mapping[str, Any]):
         What was added to the diagonal of the factored matrix beyond the ridge.
     log_determinant : float or None
         Of the factored matrix, ridge and jitter included.
+    rounding : float
+        By what share of the targets rounding of the kernel's entries changes the fit, about.
 
     Examples
     --------
@@ -77,6 +80,7 @@ class Stats(Mapping[str, Any]):
     iterations: int = 0
     jitter: float = 0.0
     log_determinant: float | None = None
+    rounding: float = 0.0
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:

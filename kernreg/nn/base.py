@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from kernreg.exceptions import NetworkError
 from kernreg.ir.pair import Moments, Pair
 from kernreg.ir.program import Builder, Kind, Program, Ref
+from kernreg.nn.arguments import InitSignature, check_arguments
 
 __all__ = ["LAYERS", "Layer", "Nonlinearity", "check_number"]
 
@@ -33,6 +34,13 @@ class Layer:
     A subclass is a frozen dataclass whose fields are its constructor arguments. It says what it
     does to the kernel in :meth:`lower`.
     """
+
+    __signature__ = InitSignature()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if args or kwargs:  # copies and files make a layer without
+            check_arguments(cls.__name__, cls.__signature__, args, kwargs)
+        return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

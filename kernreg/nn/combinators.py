@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from kernreg.exceptions import NetworkError
 from kernreg.ir.program import Builder, Kind, Ref
+from kernreg.nn.arguments import checked
 from kernreg.nn.base import Layer, check_number
 from kernreg.nn.layers import Identity
 
@@ -203,6 +204,7 @@ class Repeat(Layer):
         return f"repeat({self.block!r}, {self.n!r})"
 
 
+@checked
 def serial(*layers: Layer) -> Serial:
     """Compose layers one after another.
 
@@ -229,6 +231,7 @@ def serial(*layers: Layer) -> Serial:
     return Serial(tuple(layers))
 
 
+@checked
 def parallel(
     *branches: Layer, merge: str = "sum", weights: tuple[float, ...] | None = None
 ) -> Parallel:
@@ -263,6 +266,7 @@ def parallel(
     return Parallel(tuple(branches), merge, weights)
 
 
+@checked
 def residual(block: Layer, shortcut: Layer | None = None) -> Residual:
     """Add a block to its own input.
 
@@ -286,6 +290,7 @@ def residual(block: Layer, shortcut: Layer | None = None) -> Residual:
     return Residual(block, Identity() if shortcut is None else shortcut)
 
 
+@checked
 def repeat(block: Layer, n: int) -> Repeat:
     """Repeat a block ``n`` times, as a loop in the compiled program.
 

@@ -35,6 +35,9 @@ class Dense(Layer):
         How gradients are scaled.
     fan_in : int, optional
         Width of the layer's input, which the "standard" parameterization needs.
+    trainable : bool
+        Whether gradient descent moves the weights. Those that it does not, as in networks of
+        random features, are part of the NNGP only: ``ntk' = W_std^2 ntk``.
 
     References
     ----------
@@ -46,12 +49,14 @@ class Dense(Layer):
     >>> from kernreg import nn
     >>> nn.Dense(W_std=1.5, b_std=0.1)
     Dense(W_std=1.5, b_std=0.1)
+    >>> features = nn.serial(nn.Dense(trainable=False), nn.Relu(), nn.Dense())  # of random weights
     """
 
     W_std: float = 1.0
     b_std: float | None = 0.0
     parameterization: str = "ntk"
     fan_in: int | None = None
+    trainable: bool = True
 
     def __post_init__(self) -> None:
         first: Any = self.W_std
@@ -86,13 +91,16 @@ class Dense(Layer):
             if self.fan_in != int(self.fan_in):
                 raise NetworkError(f"Dense: fan_in must be a whole number, found {self.fan_in!r}.")
 
+        if type(self.trainable).__name__ not in ("bool", "bool_"):  # NumPy's come from grids
+            raise NetworkError(f"Dense: trainable must be True or False, found {self.trainable!r}.")
+
     def passes(self) -> bool:
         return False
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the dense layer."""
         fan_in = self.fan_in if self.parameterization == "standard" else None
-        return b.dense(x, self.W_std, self.b_std, fan_in, repr(self))
+        return b.dense(x, self.W_std, self.b_std, fan_in, repr(self), self.trainable)
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kernreg.exceptions import NetworkError
 from kernreg.ir.program import Builder, Ref
+from kernreg.nn import nonlinearities
+from kernreg.nn.arguments import checked
 from kernreg.nn.base import Layer, Nonlinearity, check_number
 from kernreg.nn.combinators import Repeat, Serial
+from kernreg.nn.expressions import named
 from kernreg.nn.layers import Dense
 from kernreg.nn.nonlinearities import Relu
 
@@ -27,9 +31,12 @@ class Mlp(Layer):
         check_number("mlp", "depth", self.depth, low=0)
         if self.depth != int(self.depth):
             raise NetworkError(f"mlp: depth must be a whole number, found {self.depth!r}.")
+        given: Any = self.activation
+        if isinstance(given, str):
+            object.__setattr__(self, "activation", _nonlinearity(given))
         if not isinstance(self.activation, Nonlinearity):
             raise NetworkError(
-                f"mlp: activation must be a nonlinearity such as nn.Relu(), "
+                "mlp: activation must be a nonlinearity such as nn.Relu() or 'relu', "
                 f"found {self.activation!r}."
             )
         Dense(self.W_std, self.b_std)
@@ -53,9 +60,16 @@ class Mlp(Layer):
         )
 
 
+def _nonlinearity(text: str) -> Any:
+    """A nonlinearity by its name or its code."""
+    makers = {name: getattr(nonlinearities, name) for name in nonlinearities.__all__}
+    return named(text, makers, "'relu' or 'Erf(a=2)'")
+
+
+@checked
 def mlp(
     depth: int = 3,
-    activation: Nonlinearity | None = None,
+    activation: Nonlinearity | str | None = None,
     W_std: float = 2**0.5,
     b_std: float | None = 0.1,
 ) -> Mlp:
@@ -65,8 +79,8 @@ def mlp(
     ----------
     depth : int
         Number of hidden layers.
-    activation : Nonlinearity, optional
-        ``Relu()`` if left out.
+    activation : Nonlinearity or str, optional
+        ``Relu()`` if left out; also its name or code, such as ``"relu"`` or ``"Erf(a=2)"``.
     W_std, b_std : float
         Of every dense layer, see :class:`kernreg.nn.Dense`.
 
@@ -85,4 +99,4 @@ def mlp(
     >>> nn.mlp(depth=1, activation=nn.Erf(), W_std=1.5, b_std=0.2).layers()
     serial(Dense(W_std=1.5, b_std=0.2), repeat(serial(Erf(), Dense(W_std=1.5, b_std=0.2)), 1))
     """
-    return Mlp(depth, Relu() if activation is None else activation, W_std, b_std)
+    return Mlp(depth, Relu() if activation is None else activation, W_std, b_std)  # type: ignore[arg-type]

@@ -34,8 +34,8 @@ def to_json(network: Layer) -> str:
     Examples
     --------
     >>> from kernreg import nn
-    >>> nn.to_json(nn.Dense(1.5))
-    '{"layer": "Dense", "W_std": 1.5, "b_std": 0.0, "parameterization": "ntk", "fan_in": null}'
+    >>> nn.to_json(nn.Dropout(0.5))
+    '{"layer": "Dropout", "keep_prob": 0.5}'
     """
     return json.dumps(_encode(network))
 

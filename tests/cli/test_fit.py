@@ -39,9 +39,12 @@ def test_conjugate_gradients(run, tables, tmp_path):
         model = TableModel.load(tmp_path / "model")
         predictions.append(model.predict(load(tables.prices).X))
     np.testing.assert_allclose(predictions[0], predictions[1], rtol=1e-6)
-    result = run("fit", tables.prices, "--solver", "pcg", "--out", tmp_path / "other")
+    options = ["--solver", "pcg", "--out", tmp_path / "other"]
+    result = run("fit", tables.prices, "--alpha", "0.1,1", *options)
     assert result.exit_code == 2
     assert "give alpha as one number" in " ".join(result.stderr.split())
+    result = run("fit", tables.prices, *options)
+    assert "on a sample of 40 rows." in " ".join(result.stdout.split())
 
 
 def test_alpha_by_leave_one_out(run, tables, tmp_path):
@@ -70,7 +73,7 @@ def test_classes(run, tables, tmp_path):
     data = load(tables.rings)
     X = Scaler.fit(data.X, "standard").transform(data.X)
     expected = KernelClassifier(nn.mlp(depth=3), alpha=ALPHAS, dtype="float64").fit(X, data.y)
-    accuracy = 100 * expected.loo_.accuracy.max()
+    accuracy = 100 * expected.loo_.accuracy[expected.loo_.best]
     assert f"leave-one-out accuracy {accuracy:.2f} %." in result.stdout
     assert np.array_equal(TableModel.load(tmp_path / "model").predict(data.X), expected.predict(X))
 

@@ -49,7 +49,7 @@ def test_alpha_by_leave_one_out(run, refused, tables, tmp_path):
     narrow = stored(run, tables, tmp_path)
     predictions(run, tables, tmp_path, *NETWORK)
     expected = TableModel.load(tmp_path / "model").estimator.loo_
-    for options in ([], ["--alpha", 0.1, "--solver", "eigh"]):
+    for options in (["--alpha", "0.1,1"], ["--alpha", 0.1, "--solver", "eigh"]):
         arguments = ["fit", tables.prices, "--store", narrow, *options]
         message = refused(*arguments, "--out", tmp_path / "other")
         assert "holds float32 entries, too coarse" in message

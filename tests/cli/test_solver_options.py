@@ -87,7 +87,10 @@ def test_centres(alpha, fitted):
         (["--solver", "pcg", "--centres", "3"], "--centres is for --solver restricted"),
         (["--solver", "pcg", "--folder", "x"], "--folder is for --solver out-of-core"),
         ([*ONE, "--solver", "out-of-core"], "say where by --folder DIR"),
-        (["--solver", "out-of-core", "--folder", "x"], "give alpha as one number"),
+        (
+            ["--solver", "out-of-core", "--folder", "x", "--alpha", "1e-3,1"],
+            "give alpha as one number",
+        ),
         (["--solver", "pcg", *ONE, "--tol", "2"], "--tol is 2; expected a number between 0 and 1"),
         (["--device", "tpu"], "device must be 'cpu' or 'cuda', found 'tpu'"),
         (

@@ -41,6 +41,7 @@ class SolverContract:
     solver: object
     dtypes = ("float64",)
     smallest_ridge = 0.0
+    largest_exponent = 1000
 
     def eps(self, dtype):
         """Unit roundoff of the returned solution for an operator of this dtype."""
@@ -89,6 +90,42 @@ class SolverContract:
     def test_zero_targets(self):
         for dtype in self.dtypes:
             assert not self.check(kernel_matrix(20), 0.1, np.zeros((20, 2)), dtype).value.any()
+
+    @pytest.mark.parametrize(
+        ("exponent", "size"),
+        [(-1030, 0), (-700, 0), (-300, 300), (1000, 0), (600, 300), (520, -300), (0, -300)],
+    )
+    def test_targets_and_kernels_of_any_size(self, exponent, size):
+        """Powers of two change no digit, whatever their squares are."""
+        if abs(size) > self.largest_exponent:
+            pytest.skip("entries do not fit the type of the factor")
+        K, y = kernel_matrix(40), gaussian_points(40, 2, seed=4)
+        mixed = np.ldexp(y[:, 1], np.linspace(-300, 0, 40).astype(int))
+        Y = np.column_stack([y[:, 0], np.zeros(40), mixed])
+        expected = np.linalg.solve(K + 0.5 * np.eye(40), Y)
+        given = Y.copy()
+        given[:, 0] = np.ldexp(Y[:, 0], exponent)
+        solution = self.solve(np.ldexp(K, size), np.ldexp(0.5, size), given)
+        assert solution.status is Status.OK
+        assert np.isfinite(solution.value).all()
+        found = np.ldexp(solution.value, size)
+        # In two steps: the exponents of both may be beyond range together.
+        half = np.ldexp(solution.value[:, 0], size - exponent // 2)
+        found[:, 0] = np.ldexp(half, -exponent // 2)
+        condition = np.linalg.cond(K + 0.5 * np.eye(40))
+        bound = 2 * SLACK * np.sqrt(40) * condition * self.eps("float64")
+        error = np.linalg.norm(K @ (found - expected), axis=0)
+        # Of the targets near the lower end of float64, 44 bits are left.
+        assert (error <= (bound + 2.0**-36) * np.linalg.norm(Y, axis=0)).all()
+        assert not found[:, 1].any()
+
+    @pytest.mark.parametrize(
+        ("target", "size", "where"), [(1e300, -80, "beyond"), (1e-300, 80, "below")]
+    )
+    def test_solutions_out_of_range_are_refused(self, target, size, where):
+        K = np.ldexp(kernel_matrix(15), size)
+        with pytest.raises(InvalidInputError, match=f"{where} the range of float64"):
+            self.solve(K, np.ldexp(0.5, size), target * gaussian_points(15, 2))
 
     def test_stats(self):
         solution = self.solve(kernel_matrix(30), 0.1, np.ones(30))

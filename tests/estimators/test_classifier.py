@@ -109,7 +109,7 @@ def test_two_rows_of_two_classes():
 def test_decisions_of_float32_data():
     X, numbers = data(3)
     model = KernelClassifier(NET, alpha=1e-2).fit(X.astype("float32"), numbers)
-    assert model.decision_function(X).dtype == np.float32
+    assert model.dual_coef_.dtype == model.X_fit_.dtype == np.float32
     double = KernelClassifier(NET, alpha=1e-2).fit(X, numbers).decision_function(X)
     # Entries are good to 2e-5 of the diagonal, codes are at most 1, see test_regressor.
     assert np.abs(model.decision_function(X) - double).max() < 2e-5 * 60 / 1e-2

@@ -6,8 +6,9 @@ import pytest
 import scipy.sparse
 
 from kernreg import KernelClassifier, KernelRegressor, nn
-from kernreg.estimators import _base
+from kernreg.estimators import _planned
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, NetworkError
+from kernreg.linalg import Cholesky
 
 NET = nn.mlp(depth=2, W_std=1.25)
 
@@ -24,7 +25,7 @@ def data(n=50, d=4):
         {"alpha": [0.1, 1.0]},
         {"alpha": np.logspace(-3, 0, 12)},
         {"solver": "eigh"},
-        {"solver": _base.Cholesky(block=8)},
+        {"solver": Cholesky(block=8)},
         {"dtype": "float32"},
     ],
 )
@@ -53,7 +54,7 @@ def test_nothing_is_computed_without_times(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("explain evaluated a kernel")
 
-    monkeypatch.setattr(_base, "KernelOperator", forbidden)
+    monkeypatch.setattr(_planned, "KernelOperator", forbidden)
     model = KernelRegressor(NET)
     told = model.explain(np.ones((100_000, 3)), seconds=False)
     assert told.n_samples == 100_000

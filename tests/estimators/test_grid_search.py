@@ -87,7 +87,9 @@ def test_sequences_of_alpha_as_one_value_of_a_grid():
 def test_classifier_with_string_labels():
     X, y = problem(60)
     labels = np.where(y > 0, "up", "down")
-    pipe = Pipeline([("scale", StandardScaler()), ("model", KernelClassifier(nn.mlp()))])
+    pipe = Pipeline(
+        [("scale", StandardScaler()), ("model", KernelClassifier(nn.mlp(), alpha=1e-3))]
+    )
     search = GridSearchCV(
         pipe, {"model__network__depth": [1, 2]}, cv=3, scoring="roc_auc", error_score="raise"
     ).fit(X, labels)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernreg import KernelClassifier, KernelRegressor, nn
-from kernreg.estimators import _base
+from kernreg.estimators import _planned
 from kernreg.exceptions import KernregError, MemoryBudgetError
 from kernreg.linalg import PCG, Cholesky, PackedOperator, RPCholesky
 from tests.backends.compare import chosen_freely
@@ -29,7 +29,7 @@ def test_refused_before_work_starts(model, parameters, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a kernel was prepared")
 
-    monkeypatch.setattr(_base, "KernelOperator", forbidden)
+    monkeypatch.setattr(_planned, "KernelOperator", forbidden)
     X, y = data(20_000)
     tracemalloc.start()
     fitted = model(NET, max_memory="200MB", **parameters)

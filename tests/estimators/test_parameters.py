@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from kernreg import KernelClassifier, KernelOperator, KernelRegressor, diag, nn
+from kernreg import KernelClassifier, KernelOperator, KernelRegressor, diag, load, nn
 from kernreg.backends import cpu
-from kernreg.estimators import _base
-from kernreg.exceptions import BackendError, NetworkError
+from kernreg.estimators import _planned
+from kernreg.exceptions import BackendError, InvalidInputError, NetworkError
 from tests.backends.compare import chosen_freely
 
 RNG = np.random.default_rng(9)
@@ -17,15 +17,17 @@ Y = RNG.standard_normal(15)
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"network": "relu"}, "'network' parameter .*nn.base.Layer"),
+        ({"network": "relu"}, "Unknown layer 'relu'.*Did you mean 'Relu'"),
+        ({"network": "serial(Relu(), Dense())"}, "Relu.* stands directly on the input"),
+        ({"network": 3}, "'network' parameter .*nn.base.Layer"),
         ({"network": nn.Relu}, "'network' parameter"),
         ({"kernel": "rbf"}, "'kernel' parameter .*'ntk'"),
         ({"kernel": ("ntk", "nngp")}, "'kernel' parameter"),
         ({"alpha": -1e-3}, "'alpha' parameter"),
         ({"alpha": np.nan}, "'alpha' parameter"),
         ({"alpha": None}, "'alpha' parameter"),
-        ({"alpha": "auto"}, "'alpha' parameter"),
-        ({"alpha": []}, "non-empty sequence of numbers"),
+        ({"alpha": "best"}, "'alpha' parameter .*'auto'"),
+        ({"alpha": []}, "'auto', a number or a non-empty sequence of numbers"),
         ({"alpha": [[0.1, 1.0]]}, "sequence of numbers"),
         ({"alpha": ["a"]}, "sequence of numbers"),
         ({"alpha": [0.1, 1j]}, "sequence of numbers"),
@@ -113,7 +115,7 @@ def test_precision_reaches_every_operator(monkeypatch):
             asked.append(options["precision"])
             super().__init__(*args, **options)
 
-    monkeypatch.setattr(_base, "KernelOperator", Recorder)
+    monkeypatch.setattr(_planned, "KernelOperator", Recorder)
     KernelRegressor(nn.mlp(depth=1), precision="ieee").fit(X, Y).predict(X)
     assert asked == ["ieee", "ieee"]
 
@@ -125,3 +127,31 @@ def test_backend_that_is_not_there(monkeypatch):
     assert np.array_equal(KernelRegressor(backend="auto").fit(X, Y).predict(X), expected)
     with pytest.raises(BackendError, match="extension is not there"):
         KernelRegressor(backend="cpu").fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel": "nngp"},
+        {"network": nn.mlp(depth=6)},
+        {"network": "mlp(depth=6)", "kernel": "nngp", "alpha": 3.0, "alpha_scale": "absolute"},
+        {"fit_intercept": False, "solver": "pcg", "dtype": "float32"},
+    ],
+)
+def test_a_fitted_model_predicts_as_it_was_fitted(changes, tmp_path):
+    """Whatever is set for the next fit."""
+    model = KernelRegressor(nn.mlp(depth=1), alpha=1e-2).fit(X, Y)
+    before = model.predict(X)
+    model.set_params(**changes)
+    assert np.array_equal(model.predict(X), before)
+    assert (model.kernel_, model.network_) == ("ntk", nn.mlp(depth=1))
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert np.array_equal(again.predict(X), before)
+    assert again.kernel == model.kernel
+    assert np.abs(again.fit(X, Y).predict(X) - before).max() > 0
+
+
+def test_swapped_arguments_of_fit():
+    with pytest.raises(InvalidInputError, match=r"X is a vector of 15 .*swapped"):
+        KernelRegressor().fit(Y, X)

@@ -132,7 +132,7 @@ def test_parameters_survive_a_file(parameters, tmp_path):
     again = through_file(model, tmp_path)
     assert same_arrays(again.predict(Xt), model.predict(Xt))
     before, after = model.get_params(deep=False), again.get_params(deep=False)
-    assert list(after.pop("alpha") + np.zeros(1)) == list(before.pop("alpha") + np.zeros(1))
+    assert np.array_equal(after.pop("alpha"), before.pop("alpha"))
     assert np.dtype(after.pop("dtype")) == np.dtype(before.pop("dtype"))
     assert after == before
     # A loaded model is an ordinary one: it can be fitted again.

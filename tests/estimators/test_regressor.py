@@ -5,7 +5,7 @@ import pytest
 
 import kernreg
 from kernreg import KernelRegressor, nn
-from kernreg.estimators import _base, _predict
+from kernreg.estimators import _planned, _predict
 from kernreg.exceptions import JitterWarning
 from tests.backends.compare import chosen_freely
 
@@ -141,7 +141,7 @@ def test_later_changes_of_the_data_do_not_reach_the_model():
 def test_dtype(given, asked, result):
     X, y, Xt = data()
     model = KernelRegressor(NET, alpha=1e-2, dtype=asked).fit(X.astype(given), y)
-    assert model.predict(Xt).dtype == result
+    assert model.predict(Xt).dtype == np.float64
     assert model.dual_coef_.dtype == model.X_fit_.dtype == result
 
 
@@ -192,14 +192,14 @@ def test_max_memory_bounds_the_blocks(monkeypatch):
     X, y, Xt = data()
     model = KernelRegressor(NET).fit(X, y)
     sizes = []
-    tile = _base.KernelOperator.tile
+    tile = _planned.KernelOperator.tile
 
     def spy(self, rows, cols, out=None):
         block = tile(self, rows, cols, out)
         sizes.append(block.nbytes)
         return block
 
-    monkeypatch.setattr(_base.KernelOperator, "tile", spy)
+    monkeypatch.setattr(_planned.KernelOperator, "tile", spy)
     model.set_params(max_memory=2000).predict(Xt)
     assert max(sizes) <= 1000
     assert sum(sizes) == 25 * 40 * 8
@@ -252,3 +252,20 @@ def test_verbose_shows_progress(capsys):
     captured = capsys.readouterr()
     assert "KernelRegressor" in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("offset", [1.7e9, -4e9])
+@pytest.mark.parametrize("t", [1, 2])
+def test_float32_features_and_targets_far_from_zero(offset, t):
+    """float32 has no digit for what the features explain; the mean stays in float64."""
+    X, y, Xt = data()
+    Y = np.column_stack([y, -y])[:, :t]
+    models = [
+        KernelRegressor(NET, alpha=1e-2).fit(X.astype("float32"), targets)
+        for targets in (Y, Y + offset)
+    ]
+    near, far = (model.predict(Xt) for model in models)
+    # The targets themselves are rounded by the offset's last digit.
+    error = 4e-16 * abs(offset) * 50 / 1e-2
+    np.testing.assert_allclose(far - offset, near, atol=error)
+    assert np.ptp(near, axis=0).min() > 100 * error

@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["theory", "large_data"])
+@pytest.mark.parametrize("page", ["theory", "large_data", "with_scikit_learn"])
 def test_page(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((DOCS / f"{page}.md").read_text(encoding="utf-8"))

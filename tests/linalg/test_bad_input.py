@@ -29,9 +29,9 @@ ROWS = [
     (X[:0], r"empty: shape \(0, 4\)"),
     (X[:, :0], r"empty: shape \(12, 0\)"),
     (X + 0j, "real numbers, found dtype complex128; .*split complex"),
-    (X.astype(object), "real numbers, found dtype object"),
+    (np.full((4, 2), {}, dtype=object), "real numbers, found dict such as '{}'"),
     (X.astype(str), "real numbers, found dtype <U"),
-    (X.astype("datetime64[s]"), "real numbers, found dtype datetime64"),
+    (X.astype("datetime64[s]"), "holds dates; expected numbers"),
     ([[1.0, 2.0], [3.0]], "not a rectangular array"),
     (torch.ones(3, 4, device="meta"), "device must be 'cpu' or 'cuda', found 'meta'"),
     (scipy.sparse.csr_array(X), "(?i)sparse"),
@@ -98,7 +98,7 @@ def test_device_and_backend(argument, value, message):
             call(NET, X, **{argument: value})
 
 
-@pytest.mark.parametrize("network", ["relu", None, nn.Relu, lambda x: x])
+@pytest.mark.parametrize("network", [3, None, nn.Relu, lambda x: x])
 def test_network(network):
     for call in (gram, KernelOperator, diag):
         with pytest.raises(InvalidInputError, match=r"net must be a network from kernreg\.nn"):

@@ -145,6 +145,86 @@ def test_low_precision_goes_on_too(tmp_path):
     np.testing.assert_array_equal(resumed.value, whole.value)
 
 
+def unequal_targets():
+    """A column that is solved in a few iterations beside one that takes all."""
+    vectors = np.linalg.eigh(kernel())[1]
+    return np.column_stack([vectors[:, -1], targets()[:, 0]])
+
+
+@pytest.mark.parametrize("tol", [1e-9, 1e-11])
+def test_a_solved_column_is_taken_up_again_for_a_tighter_tolerance(tmp_path, tol):
+    """Stopped with one column solved and one open: the first, too, must meet what is asked."""
+    path, Y = tmp_path / "pcg", unequal_targets()
+    noisy = Y + 1e-6 * gaussian_points(N, 2, seed=5)
+    stopped(path, 23, Y=noisy, tol=1e-4, recompute_every=5)
+    resumed = run(path, Y=noisy, tol=tol)
+    assert resumed.ok
+    A = kernel() + RIDGE * np.eye(N)
+    residual = np.linalg.norm(noisy - A @ resumed.value, axis=0)
+    assert (residual <= 1.01 * tol * np.linalg.norm(noisy, axis=0)).all()
+
+
+def test_the_same_tolerance_leaves_solved_columns_alone(tmp_path):
+    path, Y = tmp_path / "pcg", unequal_targets()
+    noisy = Y + 1e-6 * gaussian_points(N, 2, seed=5)
+    settings = {"Y": noisy, "tol": 1e-4, "recompute_every": 5}
+    stopped(path, 23, **settings)
+    resumed, whole = run(path, **settings), run(None, **settings)
+    np.testing.assert_array_equal(resumed.value, whole.value)
+
+
+def test_precision_that_was_raised_stays_raised(tmp_path):
+    """Resumed where float32 products had been given up: none is taken again."""
+    path, Y = tmp_path / "pcg", targets()
+
+    class Wrong(DenseOperator):
+        taken = 0
+
+        def __matmul__(self, V):
+            if self.dtype == np.float32:
+                Wrong.taken += 1
+                return 3.0 * super().__matmul__(V)
+            return super().__matmul__(V)
+
+        def astype(self, dtype):
+            return Wrong(self.matrix, dtype)
+
+    def solve(stop=None):
+        def callback(progress):
+            if progress.iteration == stop:
+                raise Stop
+
+        settings = {"checkpoint": path, "checkpoint_every": 2, "recompute_every": 5}
+        solver = PCG(None, storage="recomputed", **settings)
+        state = solver.init(Wrong(kernel(), "float32"), 0.1)
+        assert state.fast is not None
+        return solver.solve(state, Y, callback=callback), state
+
+    with pytest.raises(Stop):
+        solve(stop=20)
+    before = Wrong.taken
+    assert before > 0
+    found, state = solve()
+    assert found.ok
+    assert state.fast is None
+    assert Wrong.taken == before
+
+
+@pytest.mark.parametrize("entry", [(0, 0), (0, 57), (57, 57), (119, 3), (39, 88)])
+def test_kernels_that_differ_in_one_entry(tmp_path, entry):
+    """Of the diagonal, or of the four rows that are compared: the first, two inside, the last."""
+    path = tmp_path / "pcg"
+    interrupted(path)
+    K = kernel()
+    i, j = entry
+    K[i, j] += 1e-6
+    K[j, i] = K[i, j]
+    with pytest.raises(CheckpointError, match="kernel matrix"):
+        run(path, K=K)
+    K[i, j] = K[j, i] = kernel()[i, j] * (1 + 1e-10)
+    assert run(path, K=K).ok
+
+
 CHANGES = [
     ({"Y": targets() + 1e-12}, "ridge or right-hand sides"),
     ({"Y": targets()[:, 0]}, "ridge or right-hand sides"),
@@ -219,7 +299,11 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["pcg"]
-    assert run(path).ok
+    # It goes on from there, and not from the beginning.
+    seen = []
+    resumed = run(path, callback=seen.append)
+    assert seen[0].iteration == 24
+    np.testing.assert_array_equal(resumed.value, run(None).value)
 
 
 CHILD = """
@@ -264,9 +348,8 @@ def test_killed_at_random_moments(tmp_path):
         lines = []
         for line in child.stdout:
             lines.append(line.strip())
-            if len(lines) == life:
+            if len(lines) == life:  # it may say more before the signal arrives
                 child.send_signal(signal.SIGKILL)
-                break
         child.stdout.close()
         code = child.wait()
         # Of what was done, no more than one interval is repeated.

@@ -218,8 +218,12 @@ def test_duplicates_without_ridge(dtype):
     X[30:] = X[:30]
     K, Y = np.exp(X @ X.T / 3), gaussian_points(60, 2, seed=8)
     solver = Cholesky(block=13)
-    with pytest.warns(JitterWarning, match="added a jitter of"):
+    with pytest.warns(JitterWarning, match="added a jitter of") as caught:
         state = solver.init(DenseOperator(K, dtype), 0.0)
+    said = str(caught[0].message)
+    assert f"not positive definite in {dtype}" in said
+    assert ("use dtype float64" in said) == (dtype == "float32")
+    assert "raise alpha" in said
     assert 0 < state.jitter <= np.sqrt(np.finfo(dtype).eps) * np.mean(np.diagonal(K))
     solution = solver.solve(state, Y)
     assert solution.status is Status.JITTERED

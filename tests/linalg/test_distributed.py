@@ -73,12 +73,25 @@ def agreement(request, tmp_path_factory):
     return [dict(np.load(folder / f"{rank}.npz")) for rank in range(request.param)]
 
 
-def test_without_a_job_nothing_is_sent(exact):
+def test_without_a_job_nothing_is_sent(exact, monkeypatch):
+    """The work gets the operator itself, and no function that sends is called."""
     X, Y, _ = job.problem()
     operator, solver = KernelOperator(job.NET, X), job.SOLVERS["kept"]
-    found = led(operator, lambda K: solver.solve(solver.init(K, job.RIDGE), Y)).value
+    for name in ("all_reduce", "all_gather", "broadcast", "send", "recv", "barrier", "scatter"):
+        monkeypatch.setattr(f"torch.distributed.{name}", pytest.fail)
+    given = []
+
+    def work(K):
+        given.append(K)
+        return solver.solve(solver.init(K, job.RIDGE), Y)
+
+    found = led(operator, work).value
     dual, cross = exact
     assert not distributed.is_distributed()
+    assert len(given) == 1
+    assert given[0] is operator
+    alone = solver.solve(solver.init(operator, job.RIDGE), Y).value
+    np.testing.assert_array_equal(found, alone)
     assert np.max(np.abs(cross @ (found - dual))) <= 1e-6 * np.max(np.abs(cross @ dual))
 
 

@@ -72,3 +72,29 @@ class TestPeakMemory:
         used, predicted = json.loads(done.stdout)
         assert predicted <= max_bytes
         assert abs(used - predicted) < 0.15 * predicted
+
+    def test_conjugate_gradients_hold_what_was_allowed(self) -> None:
+        """Resident memory of a fit: the preconditioner is torch's, and the heap keeps its parts."""
+        code = (
+            "import json, sys\n"
+            "import numpy as np\n"
+            "from kernreg import KernelRegressor, nn\n"
+            "def status(name):\n"
+            "    lines = open('/proc/self/status').read().splitlines()\n"
+            "    return 1024 * int(next(l for l in lines if l.startswith(name)).split()[1])\n"
+            "def run(n):\n"
+            "    X = np.random.default_rng(0).standard_normal((n, 8))\n"
+            "    settings = {'max_memory': int(sys.argv[1]), 'alpha': 1e-2}\n"
+            "    model = KernelRegressor(nn.mlp(depth=1), solver='pcg', **settings)\n"
+            "    before = status('VmRSS')\n"
+            "    model.fit(X, np.sin(X[:, 0]))\n"
+            "    return status('VmHWM') - before, model.plan_.peak_bytes\n"
+            "run(300)\n"
+            "print(json.dumps(run(3000)))\n"
+        )
+        budget = 78 * 10**6
+        arguments = [sys.executable, "-c", code, str(budget)]
+        done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+        used, predicted = json.loads(done.stdout)
+        assert predicted <= budget
+        assert 64 * 2**20 < used <= 1.02 * budget

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from kernreg.exceptions import (
     InvalidInputError,
     MemoryBudgetError,
     NotPositiveDefiniteError,
+    RoundingWarning,
 )
 from kernreg.linalg import (
     PCG,
@@ -30,7 +33,7 @@ class IterativeContract(SolverContract):
 
     def eps(self, dtype):
         """``||r|| <= tol ||b||``, or what a direct solve leaves."""
-        return self.solver.tol + 16 * EPS
+        return self.solver.tol + EPS
 
 
 class TestStored(IterativeContract):
@@ -57,6 +60,7 @@ class TestLowPrecision(IterativeContract):
     solver = PCG(LowPrecisionCholesky(block=64))
     # The factor's jitter is 1e7 times the ridge of 1e-11.
     smallest_ridge = 1e-9
+    largest_exponent = 100
 
 
 def run(operator, ridge, Y, solver=None, **settings):
@@ -189,6 +193,45 @@ def test_singular_without_ridge():
         solution, _ = run(DenseOperator(K), 0.0, gaussian_points(60, 2, seed=1), max_iter=200)
     assert solution.status in (Status.NOT_CONVERGED, Status.MAX_ITERATIONS)
     assert np.isfinite(solution.value).all()
+
+
+@pytest.mark.parametrize("preconditioner", [None, "auto", LowPrecisionCholesky()])
+@pytest.mark.parametrize(("d", "seed"), [(1, 0), (2, 1)])
+def test_singular_gaussian_kernel(preconditioner, d, seed):
+    """No x solves it in float64: neither is one invented nor the status bent."""
+    X, y = gaussian_points(60, d, seed), gaussian_points(60, 1, seed=9)[:, 0]
+    K = np.exp(-0.5 * ((X[:, None] - X) ** 2).sum(2))
+    with pytest.warns(ConvergenceWarning, match="the system was not solved"):
+        found, _ = run(DenseOperator(K), 0.0, y, preconditioner=preconditioner, max_iter=150)
+    assert not found.ok
+    left = np.linalg.norm(y - K @ found.value)
+    # No worse than x = 0, and no coefficients whose rounding alone is worth more than that.
+    assert left <= 1.001 * np.linalg.norm(y)
+    assert EPS * 60 * np.linalg.norm(found.value) <= np.linalg.norm(y)
+    # Computed by other products, of which each has a rounding of its own.
+    noise = EPS * 60 * np.linalg.norm(found.value)
+    assert abs(found.stats.residuals[-1] * np.linalg.norm(y) - left) <= noise + 1e-6 * left
+
+
+@pytest.mark.parametrize("tol", [1e-8, 1e-10, 1e-13])
+@pytest.mark.parametrize(
+    "preconditioner", ["auto", RPCholesky(rank=12), Nystrom(rank=40)], ids=["auto", "rank", "all"]
+)
+def test_residuals_beyond_the_tolerance_are_those_of_cholesky(tol, preconditioner):
+    """At condition 2e11 Cholesky leaves more than was asked for, and so much may be left here."""
+    X = gaussian_points(120, 1, seed=11)
+    K = np.exp(-0.5 * ((X[:, None] - X) ** 2).sum(2))
+    ridge, y = np.linalg.norm(K, 2) / 2e11, gaussian_points(120, 1, seed=12)[:, 0]
+    operator, direct = DenseOperator(K), Cholesky()
+    left = [
+        np.linalg.norm(y - K @ x - ridge * x)
+        for x in (
+            direct.solve(direct.init(operator, ridge), y).value,
+            run(operator, ridge, y, tol=tol, preconditioner=preconditioner)[0].value,
+        )
+    ]
+    assert left[0] > 1e-7 * np.linalg.norm(y)
+    assert left[1] <= 4 * left[0]
 
 
 def test_zero_matrix():
@@ -333,6 +376,46 @@ def test_path_multiplies_a_ridge_per_row():
     bound = SLACK * 1e-12 * np.linalg.cond(A)
     expected = np.linalg.solve(A, y)
     np.testing.assert_allclose(found.value, expected, atol=bound * np.abs(expected).max())
+
+
+def test_a_smaller_ridge_of_a_path_takes_float64_products():
+    """The state was made for a large one, whose products are in float32."""
+    operator = CountingOperator(kernel_matrix(80), "float32")
+    solver = PCG(None, storage="recomputed")
+    state = solver.init(operator, 50.0)
+    assert state.fast is not None
+    y = gaussian_points(80, 1)
+    (large,) = solver.path(state, y, [50.0])
+    assert large.ok
+    assert operator.counts["float32"] > 0
+    before = operator.counts["float32"]
+    (small,) = solver.path(state, y, [1e-6])
+    assert small.ok
+    assert operator.counts["float32"] == before
+    assert relative_residual(kernel_matrix(80), 1e-6, small.value, y) <= 1.01e-8
+
+
+def test_only_columns_without_any_ridge_are_judged_strictly():
+    """Beside a ridge of zero in one row, a matrix of full rank is solved."""
+    K = np.diag(np.linspace(1.0, 2.0, 30))
+    ridge = np.linspace(0.0, 1.0, 30)
+    y = gaussian_points(30, 1)
+    found, _ = run(DenseOperator(K), ridge, y, tol=1e-12)
+    assert found.ok
+    np.testing.assert_allclose(found.value[:, 0], y[:, 0] / (K.diagonal() + ridge), rtol=1e-10)
+
+
+def test_ridges_below_rounding_are_named():
+    K = kernel_matrix(100)
+    size, y = float(np.mean(K.diagonal())), gaussian_points(100, 1)
+    for share, warns in ((1e-12, True), (1e-8, False), (1e-3, False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found, _ = run(DenseOperator(K), share * size, y)
+        kinds = [w for w in caught if w.category is RoundingWarning]
+        assert len(kinds) == warns
+        assert all(f"{share * size:.2g}" in str(w.message) for w in kinds)
+        assert (found.stats.rounding > 1e-6) == warns
 
 
 @pytest.mark.parametrize("ridges", [[-1.0], [np.nan], [[1.0]]])

@@ -262,10 +262,17 @@ class TestGpu:
     def test_a_decomposition_needs_memory_of_the_cpu(self):
         chosen = plan(20_000, 10, device="cuda", solver="eigh")
         assert chosen.budget_bytes == 18 * 10**9
-        assert chosen.peak_bytes > 10**9
+        # Matrix and eigenvectors in float64, and what the same plan takes without a GPU.
+        assert chosen.peak_bytes > 2 * 8 * 20_000**2
+        copied = 4 * 20_000 * 10
+        assert abs(chosen.peak_bytes - plan(20_000, 10, solver="eigh").peak_bytes) <= copied
         taken = plan(30_000, 10, device="cuda")
         assert taken.solver == "eigh"
         assert taken.reason.endswith("cholesky does not fit")
+        assert 10**9 < taken.peak_bytes <= taken.budget_bytes == 18 * 10**9
+        others = {other.solver: other for other in taken.alternatives}
+        assert others["cholesky"].reason == "does not fit"
+        assert others["cholesky"].peak_bytes > 9 * 10**8
 
     @pytest.mark.parametrize("d", [10, 5000])
     def test_the_copy_of_the_data_counts(self, d):

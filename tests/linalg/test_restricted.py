@@ -169,6 +169,50 @@ def test_duplicates_among_centres_change_nothing():
     np.testing.assert_allclose(K[:, state.centres] @ twice.value, expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4])
+@pytest.mark.parametrize("activation", [nn.Erf(), nn.Relu()])
+def test_near_duplicates_predict_as_ridge_regression(apart, activation):
+    """Their difference, hidden by rounding from any feature, is worth 1e-5 of new rows."""
+    rng = np.random.default_rng(4)
+    X, new = rng.standard_normal((48, 3)), rng.standard_normal((9, 3))
+    X[24:] = X[:24] + apart * rng.standard_normal((24, 3))
+    weights, Y = np.linspace(0.5, 2.0, 48), rng.standard_normal((48, 2))
+    net = nn.mlp(depth=1, activation=activation, b_std=0.1)
+    K = KernelOperator(net, X)
+    dense, cross = K.to_dense(), KernelOperator(net, new, X).to_dense()
+    ridge = 1e-3 * float(np.mean(K.diagonal())) / weights
+    ridges = float(np.mean(ridge)) * np.array([1.0, 30.0])
+    order = rng.permutation(48)
+    for solver in (Restricted(centres=48, chunk=20), Restricted(centres=order)):
+        state = solver.init(K, ridge)
+        values = [solver.solve(state, Y).value, *solver.path(state, Y, ridges).dual]
+        for factor, value in zip((1.0, 1.0, 30.0), values, strict=True):
+            expected = cross @ np.linalg.solve(dense + np.diag(factor * ridge), Y)
+            error = np.abs(cross[:, state.centres] @ value - expected).max()
+            # eps n / share of the ridge, on the scale of the targets.
+            assert error <= 1e-10 * np.abs(Y).max()
+
+
+def test_few_centres_are_not_taken_for_all_rows():
+    """Not even as many as there are rows, one of them twice: their solution is restricted."""
+    K, Y = kernel_matrix(15), gaussian_points(15, 2)
+    twice = np.r_[np.arange(14), 3]
+    found, state = solved(DenseOperator(K), 0.1, Y, centres=twice)
+    expected = formula(K, np.arange(14), 0.1, Y)[1]
+    np.testing.assert_allclose(K[:, state.centres] @ found.value, expected, atol=1e-8)
+
+
+def test_all_rows_have_a_residual():
+    K, Y = kernel_matrix(30), gaussian_points(30, 2)
+    A = K + 0.1 * np.eye(30)
+    found, state = solved(DenseOperator(K), 0.1, Y, centres=30)
+    left = np.linalg.norm(Y - A @ found.value[np.argsort(state.centres)], axis=0)
+    assert found.ok
+    assert len(found.stats.residuals) > 0
+    assert (left <= 1e-12 * np.linalg.norm(Y, axis=0)).all()
+    assert found.stats.residuals[-1] <= 1e-11
+
+
 def test_singular_corner():
     """Rank 21 of 60 centres: predictions are those of all rows, which span no more."""
     K, Y = kernel_matrix(150), gaussian_points(150, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -92,6 +93,49 @@ def test_phi(fn: nn.Nonlinearity, value: float) -> None:
 def test_refused_functions(fn: object, smooth: bool, message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         nn.Elementwise(fn, smooth)  # type: ignore[arg-type]
+
+
+def softmax(x: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(x, dim=-1)
+
+
+def with_noise(x: torch.Tensor) -> torch.Tensor:
+    return x + 0.1 * torch.randn_like(x)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        softmax,
+        with_noise,
+        lambda x: torch.sort(x.reshape(-1)).values.reshape(x.shape),
+        lambda x: x - x.mean(),
+        lambda x: x / x.abs().amax(),
+        lambda x: torch.cumsum(x, dim=-1),
+        lambda x: torch.flip(x, (-1,)),
+        lambda x: torch.nn.functional.dropout(x, 0.3),
+        lambda x: torch.nn.functional.layer_norm(x, x.shape[-1:]),
+        lambda x: x + 0.0 * x if x.numel() > 4 else 2 * x,
+        lambda x: x * torch.arange(1.0, 1.0 + x.shape[-1], dtype=x.dtype),
+    ],
+)
+def test_functions_that_are_not_elementwise(fn: object) -> None:
+    with pytest.raises(NetworkError, match=r"is not elementwise|derivative is not finite"):
+        nn.Elementwise(fn)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        torch.tanh,
+        lambda x: torch.sqrt(2.0 - x * x),  # finite near 0 only, which others will tell
+        lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        lambda x: x * torch.sigmoid(1.702 * x),
+        lambda x: torch.log1p(torch.exp(-(x**2))) / 7,
+    ],
+)
+def test_functions_that_are_elementwise(fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    assert nn.Elementwise(fn).fn is fn
 
 
 def test_a_function_that_cannot_be_integrated() -> None:

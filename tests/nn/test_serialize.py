@@ -36,7 +36,7 @@ def sixth(x: torch.Tensor) -> torch.Tensor:
         ('{"layer": "Layer"}', "Unknown layer 'Layer'"),
         ('{"layer": "Nonlinearity"}', "Unknown layer 'Nonlinearity'"),
         ('{"layer": "Dropout"}', "Not the JSON text of a network: .*keep_prob"),
-        ('{"layer": "Dense", "width": 3}', "Not the JSON text of a network: .*width"),
+        ('{"layer": "Dense", "width": 3}', "Dense: got an unexpected keyword argument 'width'"),
         ('{"layer": "Dense", "W_std": -1.0}', "Dense: W_std must be a finite number > 0"),
         ('{"layer": "Dense", "W_std": NaN}', "Dense: W_std must be a finite number > 0"),
         ('{"layer": "Serial", "layers": 3}', "Not the JSON text of a network"),
@@ -74,6 +74,7 @@ def test_text_is_plain_json() -> None:
     """Field names are constructor arguments, so that other programs can read and write them."""
     net = nn.serial(nn.Dense(1.5, None), nn.Sin(), nn.Dense())
     dense = {"layer": "Dense", "b_std": None, "parameterization": "ntk", "fan_in": None}
+    dense["trainable"] = True
     assert json.loads(nn.to_json(net)) == {
         "layer": "Serial",
         "layers": [

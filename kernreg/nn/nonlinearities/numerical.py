@@ -146,7 +146,8 @@ class Elementwise(Nonlinearity):
     Raises
     ------
     NetworkError
-        If ``fn`` is not such a function, jumps at 0, or has a kink there with ``smooth=True``.
+        If ``fn`` is not such a function, is not elementwise (it mixes the numbers of a tensor, or
+        is random), jumps at 0, or has a kink there with ``smooth=True``.
 
     Examples
     --------
@@ -190,6 +191,7 @@ def _check_function(fn: Any, smooth: bool) -> None:
         )
     if not bool(torch.isfinite(y).all()) or not bool(torch.isfinite(slope).all()):
         raise NetworkError(f"Elementwise: {fn!r} or its derivative is not finite on {x.tolist()}.")
+    _check_elementwise(fn)
     values, slopes = y.tolist(), slope.tolist()
     if abs(values[2] - values[1]) > 1e-4 * (1.0 + abs(values[1])):
         raise NetworkError(
@@ -200,4 +202,30 @@ def _check_function(fn: Any, smooth: bool) -> None:
         raise NetworkError(
             f"Elementwise: {fn!r} has a kink at 0; pass smooth=False so that it is integrated "
             "on both sides of it."
+        )
+
+
+def _check_elementwise(fn: Any) -> None:
+    """Raise unless each number of ``fn(x)`` is a function of that number of ``x`` alone."""
+    import torch
+
+    # In no order and without symmetry, so that sorting and centring change them.
+    x = 3.0 * torch.sin(torch.arange(1, 34, dtype=torch.float64) ** 2)
+    try:
+        with torch.no_grad():
+            together = fn(x.clone())
+            alone = torch.cat([fn(part.clone()) for part in x.split(1)])
+            again = fn(x.reshape(3, 11).clone()).reshape(-1)
+        same = all(
+            torch.allclose(together, other, rtol=1e-9, atol=1e-12, equal_nan=True)
+            for other in (alone, again)
+        )
+    except Exception as error:
+        raise NetworkError(
+            f"Elementwise: {fn!r} must take a torch tensor of any shape; it failed with: {error}"
+        ) from error
+    if not same:
+        raise NetworkError(
+            f"Elementwise: {fn!r} is not elementwise: what it returns for a number depends on the "
+            "other numbers of the tensor, or on chance. Expected a function of one number."
         )

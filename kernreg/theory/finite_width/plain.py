@@ -167,6 +167,10 @@ def plain_layers(net: Layer) -> Plain:
                 f"finite-width theory needs parameterization='ntk', found {layer!r}: in the "
                 "'standard' one the NTK grows with the width."
             )
+        if isinstance(layer, Dense) and not layer.trainable:
+            raise NetworkError(
+                f"finite-width theory needs layers that are all trained, found {layer!r}."
+            )
     if len(layers) % 2 == 0:
         raise NetworkError(
             f"finite-width theory needs a Dense layer at the end, found {layers[-1:]}."

@@ -182,6 +182,7 @@ def _step(op: ir.Op, params: tuple[float, ...], values: list[_State]) -> _State:
             bias = 0.0 if op.b is None else params[op.b] ** 2
             nngp = square * x.nngp + bias
             new = nngp if op.fan_in is None else op.fan_in * x.nngp + float(op.b is not None)
+            new = new if op.trained else 0.0 * nngp
             return _State(nngp, new + square * x.ntk, R.dense_row(x.row, op, params)[0])
         case ir.Apply():
             x, fn = values[op.x], R.bound(op, params)

@@ -35,5 +35,10 @@ NETWORKS: dict[str, nn.Layer] = {
     "repeat": nn.serial(_IN, nn.repeat(_residual(nn.Relu(), nn.Dense(0.5, 0.1)), 5), _OUT),
     "loops": nn.serial(_IN, nn.repeat(nn.repeat(nn.serial(nn.Erf(), nn.Dense(1.3, 0.2)), 2), 3)),
     "standard": nn.serial(_IN, nn.Relu(), nn.Dense(1.2, 0.3, "standard", 50), nn.Erf(), _OUT),
+    "not trained": nn.serial(
+        nn.Dense(1.2, 0.1, trainable=False),
+        *(nn.Relu(), nn.Dense(1.1, 0.2, trainable=False), nn.Erf(), _OUT, nn.Relu()),
+        nn.Dense(1.3, trainable=False),
+    ),
     "standard without bias": nn.serial(_IN, nn.Gelu(), nn.Dense(1.2, None, "standard", 50)),
 }

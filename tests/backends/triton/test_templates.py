@@ -33,6 +33,10 @@ NONLINEARITIES = [
     *(nn.Hermite((0.0, 1.0, 0.5)), nn.Tanh(), nn.Softplus(), nn.Elu()),
 ]
 NETWORKS = [
+    nn.serial(
+        *(nn.Dense(1.2, 0.3, trainable=False), nn.Relu(), nn.Dense(1.4, 0.1), nn.Relu()),
+        nn.repeat(nn.serial(nn.Dense(1.3, trainable=False), nn.Relu()), 2),
+    ),
     nn.serial(nn.Dense(1.4, 0.1), nn.residual(nn.serial(nn.Relu(), nn.Dense(1.4, 0.1)))),
     nn.serial(
         nn.parallel(

@@ -1,0 +1,232 @@
+"""How a model comes to its operator, its plan and its ridge."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array
+
+from kernreg import nn
+from kernreg.estimators._explain import Explanation
+from kernreg.estimators._inputs import check_data
+from kernreg.estimators._loo import LeaveOneOut
+from kernreg.estimators._problem import Problem
+from kernreg.estimators._ridge import ridge_unit, smallest_ridge
+from kernreg.estimators._solve import read_dtype, solve_alphas
+from kernreg.estimators._text import naming_text
+from kernreg.estimators.alphas import ROWS, Approach, approach, is_auto, sample
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.linalg.eigh import Eigh
+from kernreg.linalg.inputs import check_device, check_network
+from kernreg.linalg.operator import KernelOperator
+from kernreg.linalg.plan import Plan, plan
+from kernreg.linalg.probe import Probe
+from kernreg.linalg.restricted import Restricted
+
+__all__ = ["Planned"]
+
+
+class Planned:
+    """What :class:`~kernreg.estimators._base.KernelModel` decides before it solves."""
+
+    network: nn.Layer | str | None
+    kernel: str
+    alpha: Any
+    alpha_scale: str
+    fit_intercept: bool
+    solver: Any
+    dtype: Any
+    device: str
+    backend: str
+    precision: str
+    max_memory: float | str | None
+    store: str | os.PathLike[str] | None
+
+    def explain(self, X: Any, y: Any = None, *, seconds: bool = True) -> Explanation:
+        """Say what ``fit(X, y)`` would do, without doing it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Targets or labels; only their number matters, one if left out.
+        seconds : bool, default=True
+            Predict times, by some seconds of measurements on a part of the rows; without it
+            only the shape and type of the data matter, and nothing is computed but, where alpha
+            is absolute, the diagonal of the kernel.
+
+        Returns
+        -------
+        Explanation
+            Network, program, cost, backends with reasons, and the solver's plan.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernreg import KernelRegressor
+        >>> report = KernelRegressor(alpha=1e-3).explain(np.ones((1000, 20)))
+        >>> report.plan.solver, report.fits
+        ('cholesky', True)
+        """
+        from kernreg import backends
+
+        self._validate_params()  # type: ignore[attr-defined]
+        check_device(self.device)
+        check_data(X)
+        with naming_text(X):
+            X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
+        program = self._network().program()
+        n_targets = 1 if y is None else self._count_targets(y)
+        weights = np.ones(len(X))
+        how = self._approach(X, n_targets, weights)
+        found: Plan | MemoryBudgetError
+        try:
+            probe = self._probe(X, float(how.in_fit[0])) if seconds else None
+            found = self._plan(X, n_targets, weights, how, probe)
+        except MemoryBudgetError as error:
+            found = error
+        return Explanation(
+            model=type(self).__name__,
+            network=repr(self._network()),
+            kernel=self.kernel,
+            program=str(program),
+            n_samples=X.shape[0],
+            n_features=X.shape[1],
+            n_targets=n_targets,
+            dtype=X.dtype.name,
+            alphas=tuple(how.alphas.tolist()),
+            sampled=how.rows,
+            flops_per_entry=program.flops(),
+            backends=tuple(backends.explain(program, check_device(self.device))),
+            plan=found,
+        )
+
+    def _network(self) -> nn.Layer:
+        return nn.mlp(depth=3) if self.network is None else check_network(self.network)
+
+    def _dtypes(self) -> Any:
+        """What ``validate_data`` should make of X: by default float32 stays, all else is float64.
+
+        Raises
+        ------
+        InvalidInputError
+            If ``dtype`` is a type other than these two.
+        """
+        if self.dtype is None:
+            return [np.float64, np.float32]
+        name = np.dtype(self.dtype).name
+        if name not in ("float32", "float64"):
+            raise InvalidInputError(f"dtype must be float32, float64 or None, found {name}.")
+        return np.dtype(name)
+
+    def _approach(self, X: NDArray[Any], n_targets: int, weights: NDArray[np.float64]) -> Approach:
+        """How the ridge is found for such data."""
+
+        def unit() -> float:
+            if self.alpha_scale == "mean_diag":
+                return 1.0
+            return ridge_unit("mean_diag", self._operator(X), weights)
+
+        return approach(
+            self.alpha,
+            X.shape,
+            n_targets,
+            dtype=X.dtype,
+            read=read_dtype(X.dtype, self.store),
+            solver=self.solver,
+            max_memory=self.max_memory,
+            device=self.device,
+            unit=unit,
+        )
+
+    def _probe(self, X: NDArray[Any], alpha: float) -> Probe:
+        """Measurements on the kernel of some rows, made when they are needed."""
+        operator = self._operator(X)
+        return Probe(operator, alpha * ridge_unit(self.alpha_scale, operator, np.ones(len(X))))
+
+    def _operator(
+        self,
+        X: NDArray[Any],
+        X2: NDArray[Any] | None = None,
+        network: nn.Layer | None = None,
+        kernel: str | None = None,
+        dtype: Any = None,
+    ) -> KernelOperator:
+        return KernelOperator(
+            network or self._network(),
+            X,
+            X2,
+            kernel=kernel or self.kernel,
+            dtype=dtype or X.dtype,
+            device=self.device,
+            backend=self.backend,
+            precision=self.precision,
+        )
+
+    def _plan(
+        self,
+        X: NDArray[Any],
+        n_targets: int,
+        weights: NDArray[np.float64],
+        how: Approach,
+        probe: Probe | None = None,
+    ) -> Plan:
+        alphas = how.in_fit
+        return plan(
+            X.shape[0],
+            X.shape[1],
+            n_outputs=n_targets + how.leave_one_out,
+            dtype=read_dtype(X.dtype, self.store),
+            solver=self.solver,
+            max_memory=self.max_memory,
+            n_alphas=len(alphas),
+            device=self.device,
+            leave_one_out=how.leave_one_out,
+            ridge=smallest_ridge(
+                self.alpha_scale, float(alphas.min()), weights, lambda: self._operator(X)
+            ),
+            probe=probe,
+        )
+
+    def _count_targets(self, y: Any) -> int:
+        shape = np.shape(y)
+        return shape[1] if len(shape) == 2 else 1
+
+    def _merges(self, n: int) -> bool:
+        """Whether equal rows become one before the fit."""
+        if not is_auto(self.alpha):
+            return not np.asarray(self.alpha).all()
+        numbered = isinstance(self.solver, Restricted) and np.ndim(self.solver.centres) > 0
+        return n <= ROWS and self.store is None and not numbered
+
+    def _choose(
+        self, how: Approach, X: NDArray[Any], problem: Problem, callback: Any
+    ) -> LeaveOneOut:
+        """Leave-one-out of a fit to some rows, for all ridges at once."""
+        rows = sample(len(X), how.rows)
+        kept, part = problem.taken(rows).merged(X[rows])
+        rows = rows[kept]
+        operator = self._operator(X[rows])
+        unit = ridge_unit(self.alpha_scale, operator, part.weights)
+        choice = solve_alphas(
+            Eigh(),
+            operator,
+            part,
+            alphas=how.alphas,
+            ridges=how.alphas * unit,
+            leave_one_out=True,
+            callback=callback,
+        )
+        assert choice.loo is not None
+        return replace(choice.loo, rows=rows)
+
+    def _correct(
+        self, targets: NDArray[np.float64], predictions: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Share of each row that gets the right label; None if there are no labels."""
+        return None
