@@ -25,7 +25,7 @@ demo: demo-report/report.html
 	@echo 'The report is in $<'
 
 demo-report/report.html: $(VENV)/core.stamp $(shell find kernreg -type f -not -path '*/__pycache__/*' -not -name '*.so')
-	$(BIN)/kernreg baseline digits --out demo-report
+	$(BIN)/kernreg baseline digits --out demo-report --overwrite
 
 test: $(VENV)/core.stamp $(VENV)/test.stamp
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -6,7 +6,15 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["aligned", "counted", "did_you_mean", "is_number", "lasting", "listed"]
+__all__ = [
+    "aligned",
+    "counted",
+    "did_you_mean",
+    "is_number",
+    "lasting",
+    "listed",
+    "significant",
+]
 
 
 def aligned(
@@ -102,3 +110,19 @@ def listed(names: Iterable[Any], most: int = 8) -> str:
     shown = [str(name) for name in names]
     rest = len(shown) - most
     return ", ".join(shown[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number with so many significant digits; an exponent only where zeros would hide it.
+
+    Examples
+    --------
+    >>> significant(12345.67), significant(0.0123456), significant(3.0), significant(1.5e-9)
+    ('12,346', '0.01235', '3.000', '1.500e-09')
+    """
+    size = abs(value)
+    if not 1e-4 <= size < 1e9:
+        return f"{value:.{digits - 1}e}" if size else "0"
+    # The exponent after rounding: 9.9999 is 10.00.
+    exponent = int(f"{size:.{digits - 1}e}".partition("e")[2])
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}"

@@ -10,8 +10,6 @@ import json
 import os
 import platform
 import re
-import secrets
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +25,25 @@ from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.search import Trial
 from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError
+from kernreg.linalg.disk import draft_folder, remove_drafts
 
-__all__ = ["code", "output_folder", "summary", "table", "write"]
+__all__ = [
+    "FILES",
+    "code",
+    "is_results",
+    "output_folder",
+    "remove_leftovers",
+    "summary",
+    "table",
+    "write",
+]
 
-MODEL_FILE = "model.safetensors"
+MODEL_FILE, _SUMMARY = "model.safetensors", "results.json"
+FILES = (MODEL_FILE, "predictions.csv", "report.html", "results.csv", _SUMMARY)
+"""What is written into the folder."""
+_FORMAT = "kernreg-baseline"
+_MARK = f'{{\n  "format": "{_FORMAT}"'.encode()
+_DRAFT = "baseline"
 
 _COLUMNS = [
     "fold",
@@ -52,13 +65,20 @@ _COLUMNS = [
 
 
 def code(fold: Fold) -> str:
-    """Python that makes the chosen estimator, for scaled inputs."""
+    """Python that makes the chosen model, scaling included, for features and targets as loaded."""
     best, kind = fold.winner, type(fold.model.estimator).__name__
-    return (
-        f"from kernreg import {kind}, nn\n\n"
-        f"network = {_qualified(repr(best.candidate.network))}\n"
-        f'model = {kind}(network, kernel="{best.kernel}", alpha={best.alpha:.4g})'
-    )
+    network = f"network = {_qualified(repr(best.candidate.network))}"
+    made = f'{kind}(network, kernel="{best.kernel}", alpha={best.alpha!r})'
+    if best.candidate.scaling == "standard":
+        imports = "from sklearn.preprocessing import StandardScaler\n"
+        scaling = "StandardScaler()"
+    else:
+        imports = "from sklearn.preprocessing import FunctionTransformer\n"
+        factor = 1.0 / float(fold.model.scaler.scale[0])
+        scaling = f"FunctionTransformer(partial(np.multiply, {factor!r}))"
+        imports = f"from functools import partial\n\nimport numpy as np\n{imports}"
+    imports += f"from sklearn.pipeline import make_pipeline\n\nfrom kernreg import {kind}, nn"
+    return f"{imports}\n\n{network}\nmodel = make_pipeline(\n    {scaling},\n    {made},\n)"
 
 
 def _qualified(text: str) -> str:
@@ -70,7 +90,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
     """Everything that ``results.json`` holds."""
     data, settings, first = outcome.data, outcome.settings, outcome.folds[0]
     return {
-        "format": "kernreg-baseline",
+        "format": _FORMAT,
         "version": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "metric": metric(outcome),
@@ -219,7 +239,7 @@ def output_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """A draft folder whose files move into ``folder`` when the block ends without an error.
 
     Entering creates the folder and proves that it can be written to, before any work. After an
-    error nothing is left behind.
+    error nothing is left behind; what a killed process left goes when the folder is next used.
 
     Raises
     ------
@@ -228,32 +248,43 @@ def output_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(folder)
     missing = [p for p in (final, *final.parents) if not p.exists()]
-    draft = final / f".draft-{secrets.token_hex(6)}"
-    try:
-        draft.mkdir(parents=True)
-        (draft / "probe").touch()
-        (draft / "probe").unlink()
-    except OSError as error:
-        _remove(draft, missing)
-        raise InvalidInputError(
-            f"The output folder {final} cannot be written to: {error.strerror or error}. Name "
-            "another with --out."
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, missing)
+        try:
+            final.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(final)
+            draft = stack.enter_context(draft_folder(final, _DRAFT))
+            (draft / "probe").touch()
+            (draft / "probe").unlink()
+        except OSError as error:
+            raise InvalidInputError(
+                f"The output folder {final} cannot be written to: {error.strerror or error}. Name "
+                "another with --out."
+            ) from error
         yield draft
-        for path in sorted(draft.iterdir()):
+        # The file by which the folder is known goes first.
+        for path in sorted(draft.iterdir(), key=lambda path: (path.name != _SUMMARY, path.name)):
             os.replace(path, final / path.name)
-        draft.rmdir()
-    except BaseException:
-        _remove(draft, missing)
-        raise
 
 
-def _remove(draft: Path, created: list[Path]) -> None:
-    shutil.rmtree(draft, ignore_errors=True)
+def _remove_empty(created: list[Path]) -> None:
     for path in created:
         with contextlib.suppress(OSError):
             path.rmdir()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove drafts of baselines that were killed."""
+    remove_drafts(folder, _DRAFT, files=(*FILES, "probe"))
+
+
+def is_results(folder: Path) -> bool:
+    """Whether a folder holds what :func:`write` wrote."""
+    try:
+        with open(folder / _SUMMARY, "rb") as file:
+            return file.read(len(_MARK)) == _MARK
+    except OSError:
+        return False
 
 
 def write(outcome: Outcome, folder: Path, report: str) -> None:
@@ -271,7 +302,7 @@ def write(outcome: Outcome, folder: Path, report: str) -> None:
     first = outcome.folds[0]
     first.model.save(folder / MODEL_FILE)
     text = json.dumps(as_plain(summary(outcome)), indent=2, allow_nan=False)
-    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    (folder / _SUMMARY).write_text(text + "\n", encoding="utf-8")
     (folder / "results.csv").write_text(table(outcome), encoding="utf-8")
     (folder / "predictions.csv").write_text(_predictions(outcome.data, first), encoding="utf-8")
     (folder / "report.html").write_text(report, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Annotated, Any, TextIO
 
@@ -9,8 +10,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from kernreg import distributed
-from kernreg.cli import baseline, doctor, explain, gram, models, theory
+from kernreg.cli import baseline, doctor, explain, fit, gram, predict, theory
 from kernreg.cli.console import as_option, stderr
 from kernreg.exceptions import DistributedError, KernregError
 
@@ -34,6 +34,12 @@ class _Group(TyperGroup):
             warnings.showwarning = _one_line
             try:
                 return super().invoke(ctx)
+            except BrokenPipeError:
+                raise
+            except KeyboardInterrupt as stop:
+                text = escape(str(stop) or "nothing was written.")
+                stderr.print(f"[bold red]interrupted:[/] {text}")
+                raise typer.Exit(130) from None
             except (KernregError, OSError) as error:
                 _to_other_processes(error)
                 text = as_option(" ".join(str(error).split()))
@@ -54,6 +60,10 @@ def _with_means(args: list[str]) -> list[str]:
 
 def _to_other_processes(error: Exception) -> None:
     """Tell the other processes of a job; only the first prints, unless it may be lost."""
+    if "kernreg.distributed" not in sys.modules:  # no job was joined
+        return
+    from kernreg import distributed
+
     distributed.report(error)
     stderr.quiet = distributed.rank() > 0 and not isinstance(error, DistributedError)
 
@@ -66,7 +76,8 @@ def _one_line(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    stderr.print(f"[yellow]warning:[/] {escape(' '.join(str(message).split()))}")
+    text = as_option(" ".join(str(message).split()))
+    stderr.print(f"[yellow]warning:[/] {escape(text)}")
 
 
 app = typer.Typer(
@@ -98,8 +109,8 @@ def _options(
 
 
 app.command("baseline")(baseline.baseline)
-app.command("fit")(models.fit)
-app.command("predict")(models.predict)
+app.command("fit")(fit.fit)
+app.command("predict")(predict.predict)
 app.command("gram")(gram.gram)
 app.command("explain")(explain.explain)
 app.command("doctor")(doctor.doctor)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
+import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from kernreg.cli.console import progress, stderr, stdout
+from kernreg.cli.console import keeping, progress, stderr, stdout
+from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     DataArgument,
     Drop,
@@ -17,6 +19,7 @@ from kernreg.cli.options import (
     IdName,
     Impute,
     MaxMemory,
+    Overwrite,
     Scaling,
     Seed,
     Target,
@@ -24,6 +27,7 @@ from kernreg.cli.options import (
     TaskOption,
     table_options,
 )
+from kernreg.cli.outputs import RESULTS, Output, check_outputs
 
 __all__ = ["baseline"]
 
@@ -47,6 +51,7 @@ def baseline(
     folds: Annotated[int, typer.Option(min=1, help="Test splits to repeat everything on.")] = 1,
     scaling: Annotated[Scaling, typer.Option(help="Scaling of the inputs.")] = Scaling.auto,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller search.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Find the best infinitely wide network for a table, and report how good it is.
 
@@ -61,6 +66,7 @@ def baseline(
     from kernreg.report import render
     from kernreg.report.render import duration, format_score
 
+    check_data(data, "baseline DATA")
     tables = table_options(drop, id_name, impute, header)
     budget = memory_budget(max_memory)
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
@@ -68,7 +74,9 @@ def baseline(
         stderr.print(f"[dim]note:[/] {escape(note)}")
     settings = Settings(folds, seed, max_rows, max_memory, scaling.value, quick)
     folder = out or Path(f"kernreg-{loaded.name}")
-    with output_folder(folder) as draft:
+    check_outputs([Output("--out", folder, RESULTS)], [("the data", data)], overwrite)
+    kept = "nothing was written, and no part of a search can be kept; --quick searches less."
+    with keeping(lambda: kept), output_folder(folder) as draft:
         with progress() as move:
             outcome = run(loaded, settings, move)
         write(outcome, draft, render(outcome))
@@ -78,7 +86,11 @@ def baseline(
         summary.add_column(heading)
     for heading in (f"test {name}", "leave-one-out", "rows", "fit"):
         summary.add_column(heading, justify="right", no_wrap=True)
-    for index, row in enumerate(comparison(outcome)):
+    rows = comparison(outcome)
+    best = format_score(
+        max((r["test"] for r in rows if np.isfinite(r["test"])), default=None), name
+    )
+    for row in rows:
         spread = "" if row["test_std"] is None else f" ± {format_score(row['test_std'], name)}"
         summary.add_row(
             escape(row["model"]),
@@ -87,7 +99,7 @@ def baseline(
             format_score(row["leave_one_out"], name),
             f"{row['rows']:,}",
             duration(row["seconds"]),
-            style="bold" if index == 0 else "",
+            style="bold" if format_score(row["test"], name) == best else "",
         )
     stdout.print(summary)
     searched = sum(sum(fold.seconds.values()) for fold in outcome.folds)

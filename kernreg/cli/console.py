@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["as_option", "join_job", "progress", "stderr", "stdout"]
+from kernreg._wording import lasting
+
+__all__ = ["Lines", "as_option", "join_job", "keeping", "progress", "stderr", "stdout"]
 
 stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -24,8 +28,11 @@ def as_option(text: str) -> str:
     ('allow 6 MB by --max-memory', 'raise --max-memory')
     >>> as_option("use solver='cholesky', dtype='float32'")
     'use --solver cholesky, --dtype float32'
+    >>> as_option("raise alpha or use dtype float64")
+    'raise --alpha or use --dtype float64'
     """
     text = re.sub(r"(?<= )(solver|dtype)='(\w+)'", r"--\1 \2", text)
+    text = re.sub(r"(?<=raise )(alpha)\b|(?<=use )(dtype)(?= float)", r"--\1\2", text)
     return re.sub(r"(?<![\w'\"/-])max_(memory|bytes)\b", "--max-memory", text)
 
 
@@ -39,8 +46,24 @@ def join_job(device: str = "cpu") -> bool:
 
 
 @contextlib.contextmanager
-def progress(shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on stderr; gives the function ``(done, total, description)`` that moves it."""
+def keeping(what: Callable[[], str]) -> Iterator[None]:
+    """After Ctrl-C, say what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(what()) from error
+
+
+@contextlib.contextmanager
+def progress(shown: bool = True, what: str = "") -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr; gives the function ``(done, total, description)`` that moves it.
+
+    Where stderr is no terminal, work that lasts is told in a line every some seconds.
+    """
+    if shown and not stderr.is_terminal:
+        with Lines(what).told() as lines:
+            yield lines.move
+        return
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
@@ -51,9 +74,74 @@ def progress(shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
         disable=not shown,
     )
     with bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task(what, total=None)
 
         def move(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what)
+            bar.update(task, completed=done, total=total or None, description=what)
 
         yield move
+
+
+class Lines:
+    """How far work is, in words.
+
+    Parameters
+    ----------
+    what : str
+        What is done at first.
+    clock : callable
+        Seconds.
+
+    Examples
+    --------
+    >>> lines = Lines("reading", iter([0.0, 10.0, 10.0, 40.0]).__next__)
+    >>> str(lines)
+    'reading: 10.0 s so far'
+    >>> lines.move(2, 8, "kernels")
+    >>> str(lines)
+    'kernels: 2 of 8, 40.0 s so far, about 1.5 min more'
+    """
+
+    first, every = 5.0, 15.0
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._phase = clock()
+        self._what, self._done, self._total = what, 0, 0
+
+    def move(self, done: int, total: int, what: str) -> None:
+        """Note a step."""
+        now = self._clock()
+        if done < self._done or total != self._total:
+            self._phase = now
+        self._what, self._done, self._total = what, done, total
+
+    def __str__(self) -> str:
+        now = self._clock()
+        parts = []
+        if self._total:
+            parts.append(f"{self._done:,} of {self._total:,}")
+        parts.append(f"{lasting(now - self._began)} so far")
+        if 0 < self._done < self._total:
+            left = (now - self._phase) * (self._total - self._done) / self._done
+            parts.append(f"about {lasting(left)} more")
+        return f"{self._what or 'at work'}: {', '.join(parts)}"
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[Lines]:
+        """Print a line after some seconds, and again every some seconds."""
+        over = threading.Event()
+
+        def tell() -> None:
+            pause = self.first
+            while not over.wait(pause):
+                stderr.print(f"note: {self}", markup=False)
+                pause = self.every
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()

@@ -10,6 +10,7 @@ import typer
 
 from kernreg import nn
 from kernreg.cli.console import as_option, stdout
+from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     Centres,
     Device,
@@ -95,10 +96,18 @@ def explain(
         else:
             options.check(ridges)
             scaled = cast(Literal["standard"], scaling)
+            check_data(data, "explain NETWORK --data DATA")
             budget = memory_budget(max_memory)
             loaded = load(data, target, kind, **tables, max_memory=budget).training()
             text = _fit(network, loaded, kernel, scaled, max_memory, ridges, options, seconds)
     elif what in BUILTIN or Path(what).exists():
+        check_data(what, "explain DATA")
+        if data is not None:
+            order = f"kernreg explain NETWORK --data {what}"
+            raise InvalidInputError(
+                f"{what} is data, and so --data {data!r} says nothing: leave it out, or write "
+                f"`{order}`."
+            )
         text = labelled(_baseline(what, target, kind, max_memory, tables))
     else:
         raise InvalidInputError(

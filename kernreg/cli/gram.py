@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 from kernreg._wording import counted
-from kernreg.cli.console import join_job, progress, stderr, stdout
+from kernreg.cli.console import join_job, keeping, progress, stderr, stdout
+from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     DataArgument,
     Drop,
@@ -25,6 +26,7 @@ from kernreg.cli.options import (
     check_choice,
     table_options,
 )
+from kernreg.cli.outputs import STORE, Output, check_outputs
 
 __all__ = ["gram"]
 
@@ -74,6 +76,9 @@ def gram(
     parsed = parse_network(network)
     prints = join_job()
     tables = table_options(drop, id_name, impute, header)
+    if prints:
+        check_outputs([Output("--out", out, STORE)], [("the data", data), ("the network", network)])
+    check_data(data, "gram DATA --network NETWORK")
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables)
     for note in loaded.notes:
         stderr.print(f"[dim]note:[/] {escape(note)}")
@@ -90,7 +95,8 @@ def gram(
         return
     noted = written_note(parsed, kernel, scaler)
     from_first(lambda: repr(TileStore.create(out, operator, dtype=kind, tile=tile, note=noted)))
-    with progress(prints) as move:
+    kept = f"finished tiles are in {out}: the same command goes on there."
+    with keeping(lambda: kept), progress(prints) as move:
         store, written = write_store(
             out,
             operator,

@@ -38,6 +38,11 @@ def parse_network(text: str) -> nn.Layer:
     2
     """
     if not (text.endswith(".json") and Path(text).is_file()):
+        if os.path.isfile(text):
+            raise NetworkError(
+                f"{text} is a file, but no JSON of a network. Write a network as code, for example "
+                "mlp(depth=3, activation=Erf(), W_std=1.5); data have an argument of their own."
+            )
         return parse.parse_network(text)
     try:
         return nn.from_json(Path(text).read_text(encoding="utf-8"))

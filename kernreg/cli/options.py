@@ -23,6 +23,7 @@ __all__ = [
     "Kernel",
     "MaxMemory",
     "Network",
+    "Overwrite",
     "Scaling",
     "ScalingName",
     "Seed",
@@ -96,6 +97,9 @@ Network = Annotated[
     typer.Option(
         help="Code as in Python, e.g. 'mlp(depth=2, activation=Erf())', JSON or a JSON file."
     ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier result at the same place.")
 ]
 Kernel = Annotated[str, typer.Option(help="ntk or nngp.")]
 SolverName = Annotated[

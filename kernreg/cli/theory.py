@@ -12,7 +12,8 @@ import typer
 from kernreg import nn
 from kernreg._json import as_plain
 from kernreg._wording import is_number
-from kernreg.cli.console import stdout
+from kernreg.cli.console import progress, stderr, stdout
+from kernreg.cli.inputs import check_data
 from kernreg.cli.networks import parse_network
 from kernreg.cli.options import (
     DataArgument,
@@ -20,11 +21,22 @@ from kernreg.cli.options import (
     Header,
     Impute,
     Kernel,
+    Overwrite,
     Target,
     Task,
     TaskOption,
     check_choice,
     table_options,
+)
+from kernreg.cli.outputs import (
+    NUMBERS,
+    PICTURE,
+    PICTURE_MARK,
+    Output,
+    check_outputs,
+    is_stream,
+    place,
+    write_text,
 )
 from kernreg.exceptions import InvalidInputError, NetworkError
 
@@ -57,6 +69,7 @@ def criticality(
     ] = None,
     json_file: Json = None,
     picture: Picture = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Critical initialisation of a nonlinearity, or how deep a network can be and still train."""
     from kernreg.theory.criticality.critical_point import critical
@@ -64,7 +77,7 @@ def criticality(
     from kernreg.theory.criticality.reports import report
     from kernreg.theory.criticality.tuning import tune
 
-    _check_files(json_file, picture)
+    _check_files(json_file, picture, overwrite, what)
     network = parse_network(what)
     if not isinstance(network, nn.Nonlinearity):
         if (C_b, C_W, picture) != (None, None, None):
@@ -111,6 +124,7 @@ def finite_width(
     seed: Annotated[int, typer.Option(min=0, help="Of the networks drawn.")] = 0,
     json_file: Json = None,
     picture: Picture = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Corrections of order 1/width to kernels, beside real networks.
 
@@ -120,14 +134,15 @@ def finite_width(
     from kernreg.theory.finite_width.monte_carlo import sample
     from kernreg.theory.finite_width.one_input import coefficients
 
-    _check_files(json_file, picture)
+    _check_files(json_file, picture, overwrite, what)
     sigma, C_b, C_W, depth, K1 = _plain(parse_network(what), depth)
     found = coefficients(sigma, C_b, C_W, C_b, C_W, depth, K1=K1)
     stdout.print(f"{sigma!r}, C_b = {C_b:g}, C_W = {C_W:g}, K1 = {K1:g}", markup=False)
     stdout.print(str(found), markup=False, soft_wrap=True)
     table, drawn = None, []
     if draws:
-        drawn = [sample(sigma, C_b, C_W, C_b, C_W, depth, width, draws, K1=K1, seed=seed)]
+        with progress(what=f"drawing {draws:,} networks"):
+            drawn = [sample(sigma, C_b, C_W, C_b, C_W, depth, width, draws, K1=K1, seed=seed)]
         table = compare(drawn[0])
         stdout.print(f"\n{draws} networks of width {width}:\n{table}", markup=False)
     _write(json_file, {"coefficients": found, "comparison": table})
@@ -162,6 +177,7 @@ def learning_curve(
     header: Header = True,
     json_file: Json = None,
     picture: Picture = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Error against the number of training points, predicted from the spectrum and measured.
 
@@ -170,11 +186,12 @@ def learning_curve(
     from kernreg.datasets import load
     from kernreg.theory.eigenlearning.curves import measure_learning_curve, predict_learning_curve
 
-    _check_files(json_file, picture)
+    _check_files(json_file, picture, overwrite, data, network)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     if trials == 1:
         raise InvalidInputError("--trials is 1; expected 0, or at least 2 for a standard error.")
     net, grid = parse_network(network), _numbers("--sizes", sizes, int)
+    check_data(data, "theory learning-curve DATA --network NETWORK")
     loaded = load(data, target, task.value, **table_options(drop, None, impute, header))
     chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
     X, y = loaded.X[chosen].astype(np.float64), np.asarray(loaded.y)[chosen]
@@ -187,7 +204,8 @@ def learning_curve(
     stdout.print(str(predicted), markup=False, soft_wrap=True)
     measured = None
     if trials:
-        measured = measure_learning_curve(net, X, y, grid, alpha, kernel=kernel, trials=trials)
+        with progress(what=f"fitting {trials} training sets of each size"):
+            measured = measure_learning_curve(net, X, y, grid, alpha, kernel=kernel, trials=trials)
         stdout.print(str(measured), markup=False, soft_wrap=True)
     _write(json_file, {"predicted": predicted, "measured": measured})
     if picture is not None:
@@ -212,11 +230,12 @@ def design(
     ] = None,
     json_file: Json = None,
     picture: Picture = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """The nonlinearity whose network with one hidden layer has a kernel."""
     from kernreg.theory.inverse.design import activation_from_kernel
 
-    _check_files(json_file, picture)
+    _check_files(json_file, picture, overwrite, target)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     deep = not is_number(target.split(",")[0])
     wanted: Any = parse_network(target) if deep else _numbers("COEFFICIENTS", target, float)
@@ -274,24 +293,33 @@ def _numbers(name: str, text: str, kind: type[int] | type[float]) -> list[Any]:
         ) from error
 
 
-def _check_files(json_file: Path | None, path: Path | None) -> None:
-    """Refuse files that could not be written, before anything is computed."""
-    for option, file in (("--json", json_file), ("--picture", path)):
-        if file is not None and not file.absolute().parent.is_dir():
+def _check_files(
+    json_file: Path | None, picture: Path | None, overwrite: bool, *inputs: str
+) -> None:
+    """Refuse files that must or could not be written, before anything is computed."""
+    for option, file in (("--json", json_file), ("--picture", picture)):
+        if file is not None and not place(file).parent.is_dir():
             raise InvalidInputError(
                 f"{option} is {file}, but its folder does not exist: make it first."
             )
-    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
+    if picture is not None and picture.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InvalidInputError(
-            f"--picture is {path}; expected a name that ends in .png, .svg or .pdf."
+            f"--picture is {picture}; expected a name that ends in .png, .svg or .pdf."
         )
+    check_outputs(
+        [Output("--json", json_file, NUMBERS), Output("--picture", picture, PICTURE)],
+        [("what is read", text) for text in inputs],
+        overwrite,
+    )
 
 
 def _save(figure: Any, path: Path) -> None:
     from kernreg.linalg.disk import atomic
 
-    with atomic(path.absolute()) as draft:
-        figure.savefig(draft, format=path.suffix[1:].lower(), dpi=150)
+    kind = path.suffix[1:].lower()
+    metadata = {"Software" if kind == "png" else "Creator": PICTURE_MARK}
+    with atomic(place(path)) as draft:
+        figure.savefig(draft, format=kind, dpi=150, metadata=metadata)
     stdout.print(f"wrote {path}", markup=False)
 
 
@@ -308,12 +336,10 @@ def _save_design(made: Any, path: Path) -> None:
     _save(figure, path)
 
 
-def _write(path: Path | None, found: Any) -> None:
+def _write(path: Path | None, found: dict[str, Any]) -> None:
     """Results as JSON; what is not finite becomes null."""
-    from kernreg.linalg.disk import atomic
-
     if path is None:
         return
-    with atomic(path.absolute()) as draft:
-        draft.write_text(json.dumps(as_plain(found, nn.Layer), indent=1, allow_nan=False) + "\n")
-    stdout.print(f"wrote {path}", markup=False)
+    named = {"format": "kernreg-theory"} | found
+    write_text(path, json.dumps(as_plain(named, nn.Layer), indent=1, allow_nan=False) + "\n")
+    (stderr if is_stream(path) else stdout).print(f"wrote {path}", markup=False)

@@ -5,17 +5,36 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["Callback", "iterations", "progress"]
+__all__ = ["Callback", "heard_by", "iterations", "progress"]
 
 Callback = Callable[..., None] | None
 """Moves a bar: ``callback(step, total)``, or with a note behind the bar as third argument."""
+
+_Listener = Callable[[int, int, str], None] | None
+_listener: ContextVar[_Listener] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def heard_by(listener: _Listener) -> Iterator[None]:
+    """Tell ``(step, total, text)`` of every fit to a function, instead of showing a bar."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
 
 
 @contextlib.contextmanager
 def progress(text: str, shown: bool) -> Iterator[Callback]:
     """Give a solver callback that moves a bar on stderr, or None if nothing is to be shown."""
+    heard = _listener.get()
+    if heard is not None:
+        heard(0, 0, text)
+        yield lambda step, total, note="": heard(step, total, f"{text} {note}".strip())
+        return
     if not shown:
         yield None
         return

@@ -20,6 +20,8 @@ PANEL_BYTES = 64 * 2**20
 PREPARED_ROWS = 4096
 """Rows that an operator prepares at once, so that errors come early; of more only the first one."""
 
+# Fewer bytes without a unit are a slip.
+_NO_UNIT = 10**6
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -87,6 +89,13 @@ def memory_budget(max_memory: str | float | None = None, device: Any = None) -> 
                 f"found {max_memory!r}."
             )
         count = float(match[1]) * (_BINARY if match[3] else _UNITS)[match[2]]
+        plain = max_memory.strip()
+        if 0 < count < _NO_UNIT and plain[-1] in "0123456789.":
+            unit = "GB" if count < 1000 else "MB"
+            raise InvalidInputError(
+                f"max_memory is {max_memory!r}, which is {count:g} bytes: did you mean "
+                f"{plain + unit!r}? Write {plain + 'B'!r} if not."
+            )
     else:
         count = float(max_memory)
     if not 1 <= count < np.inf:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import glob
 import mmap
 import os
+import re
 import secrets
 import shutil
 import zlib
@@ -22,7 +22,10 @@ from kernreg.exceptions import DiskSpaceError, StoreError
 
 __all__ = [
     "atomic",
+    "check_ours",
+    "check_writable",
     "checked_space",
+    "draft_folder",
     "file_bytes",
     "full_disk",
     "locked",
@@ -35,7 +38,7 @@ __all__ = [
 ]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DRAFT = ".tmp"
+_DRAFT, _LOCK, _PROBE = ".tmp", "lock", "kernreg"
 # Of a panel file, behind its numbers: their CRC-32, so that a file is known to be whole.
 _TRAILER = 4
 _REMEDY = "run init again, which does its rows anew"
@@ -55,53 +58,153 @@ def atomic(path: Path) -> Iterator[Path]:
     ['name']
     """
     # In a folder of its own: libraries write beside the name that they are given, and rename.
-    folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_DRAFT}")
-    draft = folder / path.name
-    try:
-        folder.mkdir()
+    with draft_folder(path.parent, path.name) as folder:
+        draft = folder / path.name
         yield draft
         with open(draft, "rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
+
+
+@contextlib.contextmanager
+def draft_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A hidden folder for drafts of ``name``, gone at the end.
+
+    A process that is killed leaves it to :func:`remove_drafts`, which knows by a lock that nobody
+    writes there any more.
+    """
+    while True:
+        folder = parent / f".{name}.{secrets.token_hex(6)}{_DRAFT}"
+        folder.mkdir()
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # taken for a leftover before it had its lock
+            continue
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        if folder.exists():
+            break
+        os.close(lock)
+    try:
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
-def remove_drafts(folder: Path, name: str | None = None) -> None:
-    """Remove what a killed process left of :func:`atomic`; nobody else may be writing.
+def remove_drafts(
+    folder: Path, name: str, *, pattern: bool = False, files: tuple[str, ...] = ()
+) -> None:
+    """Remove what killed processes left of :func:`atomic` and :func:`check_writable`.
 
     Parameters
     ----------
     folder : Path
         Where to look.
-    name : str, optional
-        Of the file whose drafts go; those of all files if left out.
+    name : str
+        Of the file whose drafts go.
+    pattern : bool, default=False
+        Whether the name is a regular expression.
+    files : tuple of str
+        What is in a draft, if not a file of its name.
     """
-    some = "*" if name is None else f"{glob.escape(name)}.{'[0-9a-f]' * 12}"
-    for draft in folder.glob(f".{some}{_DRAFT}"):
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:  # of writable_folder
-            draft.unlink(missing_ok=True)
+    own = name if pattern else re.escape(name)
+    draft = re.compile(rf"\.{own}\.[0-9a-f]{{12}}{re.escape(_DRAFT)}", re.DOTALL)
+    with contextlib.suppress(OSError):
+        for path in [entry for entry in folder.iterdir() if draft.fullmatch(entry.name)]:
+            if path.is_symlink():
+                continue
+            if path.is_dir():
+                _remove_draft(path, files)
+            elif path.stat().st_size == 0:  # of check_writable
+                path.unlink(missing_ok=True)
+
+
+def _remove_draft(folder: Path, files: tuple[str, ...]) -> None:
+    """Remove a folder of drafts, unless its process lives or it holds what no draft is."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        names = files or (folder.name[1 : -len(_DRAFT) - 13],)
+        if all(_is_draft(entry, names) for entry in folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass
+    finally:
+        os.close(lock)
+
+
+def _is_draft(path: Path, names: tuple[str, ...]) -> bool:
+    # Libraries begin a file under a name of their own.
+    named = path.name.startswith((*names, ".tmp"))
+    return path.is_file() and not path.is_symlink() and (named or path.stat().st_size == 0)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError if a file cannot be made beside ``path``."""
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_DRAFT}")
+    try:
+        probe.touch()
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def writable_folder(folder: Path) -> None:
     """Make a folder if it is missing, and raise StoreError if files cannot be made in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{secrets.token_hex(6)}{_DRAFT}"
-        probe.touch()
-        probe.unlink()
+        check_writable(folder / _PROBE)
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written: {error.strerror or error}. Take another folder."
         ) from error
 
 
+def check_ours(folder: Path, header: str, mark: bytes, what: str, drafts: str) -> None:
+    """Raise StoreError unless a folder is new, empty but for drafts, or begun by kernreg.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    header : str
+        Name of the file by which it is known.
+    mark : bytes
+        How that file begins.
+    what : str
+        What the folder holds, for the message.
+    drafts : str
+        Regular expression of the names of files that are written in it.
+    """
+    leftover = re.compile(rf"\.({drafts}|{_PROBE})\.[0-9a-f]{{12}}{re.escape(_DRAFT)}")
+    try:
+        if (folder / header).exists():
+            with open(folder / header, "rb") as file:
+                known = file.read(len(mark)) == mark
+            if not known:
+                raise StoreError(
+                    f"{folder} is no folder of {what}: its {header} is another program's, or "
+                    "damaged. Take another folder."
+                )
+            return
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+        locks = [n for n in names if n == _LOCK and not (folder / n).stat().st_size]
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}. Take another folder."
+        ) from error
+    foreign = [n for n in names if n not in locks and not leftover.fullmatch(n)]
+    if foreign:
+        raise StoreError(
+            f"{folder} is no folder of {what} and not empty (it holds {foreign[0]}): take a new "
+            "or an empty folder."
+        )
+
+
 @contextlib.contextmanager
 def shared(folder: Path, alone: Callable[[], None]) -> Iterator[None]:
     """Work in a folder beside other processes; ``alone`` runs first if there are none."""
-    with open(folder / "lock", "ab") as file:
+    with open(folder / _LOCK, "ab") as file:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alone()
@@ -118,7 +221,7 @@ def locked(folder: Path) -> Iterator[None]:
     StoreError
         If another process holds it.
     """
-    with open(folder / "lock", "wb") as file:
+    with open(folder / _LOCK, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

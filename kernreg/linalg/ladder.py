@@ -82,11 +82,10 @@ class Ladder:
                 continue
             logger.info("factored with jitter %.3g", jitter)
             if jitter:
-                other = ", use dtype float64" if self.dtype == np.float32 else ""
                 warnings.warn(
                     f"the kernel matrix is not positive definite in {self.dtype}: added a jitter "
-                    f"of {jitter:.3g} ({jitter / self.mean:.1e} of the mean diagonal); raise "
-                    f"alpha{other} or remove duplicate rows",
+                    f"of {jitter:.3g} ({jitter / self.mean:.1e} of the mean diagonal); "
+                    f"{' or '.join(['raise alpha', *self._others()])}",
                     JitterWarning,
                     stacklevel=4,
                 )
@@ -105,8 +104,10 @@ class Ladder:
                 "and network."
             )
         ridge = 10 * max(limit, self.eps**0.5 * self.mean)
-        remedies = [f"raise alpha so that the ridge is at least {ridge:.3g}"]
-        if self.dtype == np.float32:
-            remedies.append("use dtype float64")
-        remedies.append("remove duplicate rows")
+        remedies = [f"raise alpha so that the ridge is at least {ridge:.3g}", *self._others()]
         return f"{text}Remedies: {', or '.join(remedies)}."
+
+    def _others(self) -> list[str]:
+        """Remedies beside a larger ridge."""
+        wider = ["use dtype float64"] if self.dtype == np.float32 else []
+        return [*wider, "remove duplicate rows"]

@@ -19,6 +19,7 @@ from kernreg.exceptions import InvalidInputError, MemoryBudgetError, StoreError
 from kernreg.linalg.budget import readable
 from kernreg.linalg.disk import (
     atomic,
+    check_ours,
     checked_space,
     full_disk,
     locked,
@@ -36,8 +37,11 @@ __all__ = ["OutOfCoreCholesky"]
 
 logger = logging.getLogger(__name__)
 
-_FORMAT, _VERSION = "kernreg-factor", 1
+_FORMAT, _VERSION = "kernreg-factor", 2
 _HEADER = "factor.json"
+# How a header begins, by which a folder is known to be ours.
+_MARK = f'{{"format": "{_FORMAT}"'.encode()
+_FILES = r"panel-\d{6}\.bin|factor\.json"
 # At least this many groups of rows: a killed run loses one of them, and reads of the factor, about
 # n^2/6 numbers per group, still take less time than the products they feed.
 _GROUPS = 16
@@ -219,11 +223,15 @@ class OutOfCoreCholesky(Factoring):
                 _Run(factor, operator, shift, jitter).finish(callback)
             return factor
 
+        self._check_folder()
         writable_folder(folder)
         with locked(folder), full_disk(folder):
-            remove_drafts(folder)
+            self._check_folder()
             eps = float(np.finfo(operator.dtype).eps)
             return self._factored(operator, ridge, attempt, eps)
+
+    def _check_folder(self) -> None:
+        check_ours(Path(self.folder), _HEADER, _MARK, "a factor", _FILES)
 
 
 class _Run:
@@ -281,7 +289,7 @@ class _Run:
         """Check what the folder holds, and note what it will hold."""
         path = self.factor.folder / _HEADER
         if not path.exists():
-            self._clear()
+            self._remove_drafts()
             self._write({"jitter": self.jitter})
             return
         found = _read_header(path)
@@ -289,8 +297,9 @@ class _Run:
         if other:
             raise StoreError(
                 f"{self.factor.folder} holds a factor with another {', '.join(other)}: take "
-                "another folder, or delete this one."
+                "another folder."
             )
+        self._remove_drafts()
         if self.jitter < found["jitter"] or (self.jitter == found["jitter"] and "failed" in found):
             raise Breakdown(int(found.get("failed", 0)))
         if self.jitter > found["jitter"]:
@@ -304,17 +313,28 @@ class _Run:
         for index in range(len(self.factor.bounds)):
             self.factor.path(index).unlink(missing_ok=True)
 
+    def _remove_drafts(self) -> None:
+        remove_drafts(self.factor.folder, f"({_FILES})", pattern=True)
+
     def _write(self, state: dict[str, Any]) -> None:
+        header = self.identity | state
         with atomic(self.factor.folder / _HEADER) as draft:
-            draft.write_text(json.dumps(self.identity | state), encoding="utf-8")
+            draft.write_text(json.dumps(header | {"hash": _hash(header)}), encoding="utf-8")
 
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        check = found.pop("hash", None)
+        if found["version"] == _VERSION and check != _hash(found):
+            raise ValueError("its hash differs")
         float(found["jitter"])
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
-            f"{path} is damaged: delete {path.parent} and start again, or restore the file."
+            f"{path} is damaged: restore the file, or start again in another folder."
         ) from error
-    return dict(found)
+    return found
+
+
+def _hash(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header).encode()).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +129,13 @@ class TileArray:
 
     def remove_partial(self) -> None:
         """Remove what killed processes left; nobody else may be writing."""
-        for partial in self.path.rglob("*.partial"):
-            partial.unlink(missing_ok=True)
+        rows = [self.path / "c" / str(row) for row in range(-(-self.shape[0] // self.tile))]
+        for folder, names in ((self.path, "zarr"), *((row, r"\d+") for row in rows)):
+            with contextlib.suppress(OSError):
+                for partial in folder.iterdir():
+                    own = re.fullmatch(rf"{names}\.[0-9a-f]{{32}}\.partial", partial.name)
+                    if own and partial.is_file():
+                        partial.unlink(missing_ok=True)
 
 
 def _decoded(bits: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from kernreg.plotting.style import COLOURS, SMALL, new_axes
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -35,6 +36,10 @@ def plot_depths(
     best : float, optional
         A value for a horizontal line.
 
+    Notes
+    -----
+    The axis ends at 1, a perfect score, so that differences are seen beside the error that is left.
+
     Examples
     --------
     >>> figure = plot_depths({("Relu", "ntk"): {1: 0.8, 3: 0.9}}, "R2")
@@ -57,31 +62,16 @@ def plot_depths(
             label=f"{family} {kernel}",
         )
     if best is not None:
-        axes.axhline(best, color="#8a94a3", linewidth=1, linestyle=":")
-        axes.annotate(
-            "best Gaussian kernel",
-            (0.99, best),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=SMALL,
-            color="#566170",
+        axes.axhline(
+            best, color="#566170", linewidth=1, linestyle=":", label="best Gaussian kernel"
         )
     every = sorted({depth for points in scores.values() for depth in points})
     axes.set_xticks(every)
     axes.set_xlabel("hidden layers")
     axes.set_ylabel(label)
-    axes.legend(
-        ncols=2,
-        fontsize=SMALL,
-        handlelength=2.2,
-        columnspacing=1.2,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-    ) if len(scores) > 12 else axes.legend(
-        ncols=1, fontsize=SMALL, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-    )
+    shown = [score for points in scores.values() for score in points.values()]
+    _up_to_perfect(axes, [*shown, *([] if best is None else [best])])
+    axes.legend(fontsize=SMALL, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -107,7 +97,7 @@ def plot_ridge_path(
     >>> figure.axes[0].get_xscale()
     'log'
     """
-    figure, axes = new_axes()
+    figure, axes = new_axes(height=3.6 + 0.19 * len(errors))
     for index, (name, values) in enumerate(errors.items()):
         axes.plot(
             alphas,
@@ -119,7 +109,7 @@ def plot_ridge_path(
             zorder=3 if index == 0 else 2,
         )
     if chosen is not None:
-        axes.axvline(chosen, color="#8a94a3", linewidth=1, linestyle=":")
+        axes.axvline(chosen, color="#566170", linewidth=1, linestyle=":", label="chosen ridge")
     axes.set_xscale("log")
     positive = [v for values in errors.values() for v in values if v > 0]
     if (
@@ -128,9 +118,12 @@ def plot_ridge_path(
         and len(positive) == len(alphas) * len(errors)
     ):
         axes.set_yscale("log")
+    else:
+        # From no error on: an axis that starts elsewhere makes small differences look large.
+        axes.set_ylim(bottom=0.0)
     axes.set_xlabel("ridge alpha, relative to the mean diagonal")
     axes.set_ylabel(label)
-    axes.legend()
+    figure.legend(loc="outside lower left", fontsize=SMALL, handlelength=2.2)
     return figure
 
 
@@ -149,23 +142,21 @@ def plot_spectrum(eigenvalues: np.ndarray, alpha: float | None = None) -> Figure
     >>> plot_spectrum(np.array([2.0, 0.5, 0.5]), alpha=0.1).axes[0].get_xlabel()
     'rank'
     """
-    figure, axes = new_axes()
+    figure, axes = new_axes(height=3.8)
     ranks = np.unique(np.geomspace(1, len(eigenvalues), 400).astype(int))
     values = eigenvalues[ranks - 1]
     shown = values > 0
-    axes.loglog(ranks[shown], values[shown], color=COLOURS[0], linewidth=2)
+    axes.loglog(ranks[shown], values[shown], color=COLOURS[0], linewidth=2, label="eigenvalues")
     if alpha is not None:
         above = int(np.sum(eigenvalues > alpha))
-        axes.axhline(alpha, color=COLOURS[1], linewidth=1.2, linestyle="--")
-        axes.annotate(
-            f"alpha = {alpha:.2g}: {above:,} of {len(eigenvalues):,} eigenvalues above",
-            (0.02, alpha),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 4),
-            textcoords="offset points",
-            fontsize=SMALL,
+        axes.axhline(
+            alpha,
             color=COLOURS[1],
+            linewidth=1.2,
+            linestyle="--",
+            label=f"alpha = {alpha:.2g}: {above:,} of {len(eigenvalues):,} eigenvalues above",
         )
+        figure.legend(loc="outside lower left", fontsize=SMALL, handlelength=2.2)
     axes.set_xlabel("rank")
     axes.set_ylabel("eigenvalue / mean eigenvalue")
     return figure
@@ -191,7 +182,7 @@ def plot_predictions(truth: np.ndarray, predicted: np.ndarray, target: str = "ta
     low = float(min(truth.min(), predicted.min()))
     high = float(max(truth.max(), predicted.max()))
     chosen = np.linspace(0, len(truth) - 1, min(len(truth), 2000)).astype(int)
-    axes.plot([low, high], [low, high], color="#8a94a3", linewidth=1)
+    axes.plot([low, high], [low, high], color="#566170", linewidth=1, label="predicted = true")
     axes.plot(
         truth[chosen],
         predicted[chosen],
@@ -201,7 +192,9 @@ def plot_predictions(truth: np.ndarray, predicted: np.ndarray, target: str = "ta
         markeredgewidth=0,
         alpha=0.55,
         color=COLOURS[0],
+        label=f"{len(chosen):,} test rows",
     )
+    figure.legend(loc="outside lower left", fontsize=SMALL, ncols=2, handlelength=2.2)
     axes.set_xlabel(f"true {_short(target, 48)}", parse_math=False)
     axes.set_ylabel(f"predicted {_short(target, 24)}", parse_math=False)
     return figure
@@ -258,6 +251,13 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[ob
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return figure
+
+
+def _up_to_perfect(axes: Axes, scores: Sequence[float]) -> None:
+    """Limits from the worst score to 1, which is the best there is."""
+    worst = min((score for score in scores if np.isfinite(score)), default=0.0)
+    room = max(1.0 - worst, 0.01)
+    axes.set_ylim(1.0 - 1.05 * room, 1.0 + 0.03 * room)
 
 
 def _short(text: str, most: int) -> str:

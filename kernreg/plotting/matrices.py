@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg import gram
-from kernreg.plotting.style import COLOURS, SMALL, given_or_new
+from kernreg.plotting.style import COLOURS, given_or_new, legend_above
 from kernreg.theory.eigenlearning.spectra import sample_spectrum
 from kernreg.theory.eigenlearning.spectrum import Spectrum
 
@@ -168,6 +168,6 @@ class SpectrumDisplay:
             share.set_ylim(0.0, 1.0)
             share.set_ylabel("share of the target", color=COLOURS[1])
             lines = [*ax.get_lines(), *share.get_lines()]
-            ax.legend(lines, [str(line.get_label()) for line in lines], fontsize=SMALL)
+            legend_above(ax, lines)
         self.ax_, self.figure_ = ax, ax.figure
         return self

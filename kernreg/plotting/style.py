@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "SMALL", "STYLE", "given_or_new", "new_axes", "to_svg"]
+__all__ = ["COLOURS", "SMALL", "STYLE", "given_or_new", "legend_above", "new_axes", "to_svg"]
 
 # Okabe and Ito's palette, which people with colour vision deficiencies can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
@@ -105,3 +105,27 @@ def given_or_new(ax: Axes | None) -> Axes:
         made.grid(True, linewidth=0.8)
         made.set_axisbelow(True)
     return made
+
+
+def legend_above(ax: Axes, handles: Any = None, ncols: int = 2) -> None:
+    """A legend of all marks above the axes, where it hides none of them.
+
+    Parameters
+    ----------
+    ax : Axes
+        The axes.
+    handles : list of Artist, optional
+        What is explained; all that have labels if left out.
+    ncols : int
+        Columns.
+    """
+    ax.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=ncols,
+        fontsize=SMALL,
+        frameon=False,
+        handlelength=2.2,
+        columnspacing=1.2,
+    )

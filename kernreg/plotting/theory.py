@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.plotting.style import COLOURS, SMALL, given_or_new
+from kernreg.plotting.style import COLOURS, SMALL, given_or_new, legend_above
 from kernreg.theory.criticality.critical_point import Critical, critical
 from kernreg.theory.criticality.phases import PhaseDiagram, phase_diagram
 from kernreg.theory.eigenlearning.curves import (
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["FiniteWidthDisplay", "LearningCurveDisplay", "PhaseDiagramDisplay"]
+
+_REGIONS = {"ordered": "ordered", "chaotic": "chaotic", "unbounded": "variance grows for ever"}
 
 
 class PhaseDiagramDisplay:
@@ -82,6 +84,9 @@ class PhaseDiagramDisplay:
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw: colours say how fast nearby inputs separate, the line is the edge of chaos."""
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
         ax = given_or_new(ax)
         found = self.diagram
         growth = np.log(np.maximum(found.chi_perp, 1e-3))
@@ -93,29 +98,65 @@ class PhaseDiagramDisplay:
         )
         ax.figure.colorbar(mesh, ax=ax, label=r"$\ln\chi_\perp$: ordered < 0 < chaotic")
         ax.grid(False)
+        marks: list[Any] = []
         if min(edge.shape) > 1 and (edge < 0).any() and (edge > 0).any():
             ax.contour(found.C_W, found.C_b, edge, levels=[0.0], colors="black", linewidths=1.5)
+            marks.append(Line2D([], [], color="black", linewidth=1.5, label="edge of chaos"))
         unbounded = (found.phase == "unbounded").astype(float)
         if min(growth.shape) > 1 and unbounded.any():
             ax.contourf(
                 found.C_W, found.C_b, unbounded, levels=[0.5, 1.5], colors="none", hatches=["//"]
             )
+            marks.append(
+                Patch(facecolor="none", edgecolor="black", hatch="//", label="no fixed point")
+            )
         where = self.point
         if where is not None and where.C_W is not None and where.C_b is not None:
-            ax.plot(where.C_W, where.C_b, marker="*", markersize=13, color="black", clip_on=False)
-            ax.annotate(
-                f"critical: {where.kind}",
-                (where.C_W, where.C_b),
-                xytext=(8, 8),
-                textcoords="offset points",
-                fontsize=SMALL,
+            label = f"critical: {where.kind}"
+            marks += ax.plot(
+                where.C_W,
+                where.C_b,
+                marker="*",
+                markersize=13,
+                color="black",
+                linestyle="none",
+                clip_on=False,
+                label=label,
             )
+        for name, text in _REGIONS.items():
+            _name_region(ax, found, name, text)
+        if marks:
+            legend_above(ax, marks, ncols=3)
         ax.set_xlim(found.C_W[0], found.C_W[-1])
         ax.set_ylim(found.C_b[0], found.C_b[-1])
         ax.set_xlabel("variance of the weights $C_W$")
         ax.set_ylabel("variance of the biases $C_b$")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _name_region(ax: Axes, found: PhaseDiagram, name: str, text: str) -> None:
+    """Write the name of a phase where it is widest."""
+    from matplotlib.patheffects import withStroke
+    from scipy.ndimage import distance_transform_edt
+
+    inside = found.phase == name
+    if not inside.any():
+        return
+    # Distances over the size of the diagram; its frame is a border as well.
+    shape = [1.0 / n for n in inside.shape]
+    depth = distance_transform_edt(np.pad(inside, 1), sampling=shape)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    ax.text(
+        found.C_W[column],
+        found.C_b[row],
+        text,
+        ha="center",
+        va="center",
+        fontsize=SMALL,
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+        clip_on=True,
+    )
 
 
 class LearningCurveDisplay:
@@ -205,7 +246,7 @@ class LearningCurveDisplay:
         ax.set_yscale("log")
         ax.set_xlabel("training points $n$")
         ax.set_ylabel("mean squared error")
-        ax.legend(fontsize=SMALL)
+        legend_above(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -284,16 +325,11 @@ class FiniteWidthDisplay:
         """Draw ``V / K^2`` and ``n Var H / Theta^2``: both times the depth over the width."""
         ax = given_or_new(ax)
         found, layers = self.predicted, np.arange(len(self.predicted.K))
-        ax.plot(layers, found.V / found.K**2, color=COLOURS[0], label=r"$V/K^2$")
-        ax.plot(
-            layers,
-            found.ntk_variance,
-            color=COLOURS[1],
-            label=r"$n\,\mathrm{Var}\,H/\Theta^2$",
-        )
+        names = (r"$V/K^2$", r"$n\,\mathrm{Var}\,H/\Theta^2$")
+        ax.plot(layers, found.V / found.K**2, color=COLOURS[0], label=names[0])
+        ax.plot(layers, found.ntk_variance, color=COLOURS[1], label=names[1])
         for number, drawn in enumerate(self.samples):
             depth = len(drawn.widths)
-            label = f"networks of width {drawn.widths[-1]}" if number == 0 else None
             size, tangent = float(drawn.K.value), float(drawn.Theta.value)
             points = (
                 (float(drawn.V.value) / size**2, float(drawn.V.standard_error) / size**2),
@@ -302,13 +338,18 @@ class FiniteWidthDisplay:
                     float(drawn.spread.standard_error) / tangent**2,
                 ),
             )
-            for (value, bar), colour in zip(points, COLOURS, strict=False):
+            for (value, bar), colour, what in zip(points, COLOURS, names, strict=False):
                 ax.errorbar(
-                    depth, value, yerr=bar, marker="o", color=colour, linestyle="none", label=label
+                    depth,
+                    value,
+                    yerr=bar,
+                    marker="o",
+                    color=colour,
+                    linestyle="none",
+                    label=f"{what}, width {drawn.widths[-1]}" if number == 0 else None,
                 )
-                label = None
         ax.set_xlabel("hidden layers")
         ax.set_ylabel("coefficient of 1/width")
-        ax.legend(fontsize=SMALL)
+        legend_above(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

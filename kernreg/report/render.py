@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernreg import plotting
+from kernreg._wording import significant
 from kernreg.baseline.results import code, comparison, environment, metric
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.scaling import IN_WORDS
@@ -39,6 +40,7 @@ def render(outcome: Outcome) -> str:
     )
     templates.filters["score"] = lambda value: format_score(value, metric(outcome))
     templates.filters["duration"] = duration
+    templates.filters["digits"] = significant
     templates.filters["number"] = lambda value: f"{value:,}"
     first = outcome.folds[0]
     return templates.get_template("report.html.j2").render(
@@ -48,7 +50,8 @@ def render(outcome: Outcome) -> str:
         best=first.winner,
         scaling=IN_WORDS[first.winner.candidate.scaling],
         metric=metric(outcome),
-        rows=_with_bars(comparison(outcome)),
+        rows=_with_ties(_with_bars(comparison(outcome)), metric(outcome)),
+        finalists=_tied_finalists(first.rounds[-1], metric(outcome)),
         code=code(first),
         figures=_figures(outcome, first),
         environment=environment(),
@@ -96,6 +99,20 @@ def _with_bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row | {"bar": round(100 * min(share, 1.0), 1), "cut": share > 1}
         for row, share in zip(rows, shares, strict=True)
     ]
+
+
+def _with_ties(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Mark the best test scores; what reads the same is a tie."""
+    best = format_score(
+        max((r["test"] for r in rows if np.isfinite(r["test"])), default=None), name
+    )
+    return [row | {"best": format_score(row["test"], name) == best} for row in rows]
+
+
+def _tied_finalists(trials: list[Trial], name: str) -> list[tuple[Trial, bool]]:
+    """Finalists, and whether their scores read as that of the first."""
+    first = format_score(trials[0].score, name)
+    return [(trial, format_score(trial.score, name) == first) for trial in trials]
 
 
 def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:

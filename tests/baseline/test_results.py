@@ -11,6 +11,7 @@ import pytest
 import kernreg
 from kernreg import nn
 from kernreg.baseline.results import code, comparison, summary, table, write
+from kernreg.baseline.scaling import Scaler
 from tests.baseline.problems import quick
 
 
@@ -158,11 +159,26 @@ def test_code_makes_the_chosen_estimator(outcome):
     fold = outcome.folds[0]
     names = {}
     exec(code(fold), names)
-    model = names["model"]
-    assert type(model) is type(fold.model.estimator)
-    assert model.network == fold.winner.candidate.network
-    assert model.kernel == fold.winner.kernel
-    assert model.alpha == pytest.approx(fold.winner.alpha, rel=5e-4)
+    estimator = names["model"][-1]
+    assert type(estimator) is type(fold.model.estimator)
+    assert estimator.network == fold.winner.candidate.network
+    assert estimator.kernel == fold.winner.kernel
+    assert estimator.alpha == fold.winner.alpha
+
+
+@pytest.mark.parametrize("scaling", ["standard", "common"])
+def test_code_scales_as_the_model_does(scaling, regression):
+    """Constant columns included; scikit-learn's sums round in another order."""
+    X = np.c_[regression.data.X, np.full(len(regression.data.X), 7.0)]
+    fold = regression.folds[0]
+    scaler = Scaler.fit(X, scaling)
+    trial = dataclasses.replace(fold.winner.candidate, scaling=scaling)
+    model = dataclasses.replace(fold.model, scaler=scaler)
+    rounds = [[dataclasses.replace(fold.winner, candidate=trial)]]
+    names = {}
+    exec(code(dataclasses.replace(fold, rounds=rounds, model=model)), names)
+    found = names["model"][0].fit_transform(X)
+    np.testing.assert_allclose(found, scaler.transform(X), rtol=1e-12, atol=1e-12)
 
 
 def test_json_has_no_nan(regression, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import kernreg
-from kernreg.cli import app, main, models
+from kernreg.cli import app, fit, main
 
 COMMANDS = ["baseline", "fit", "predict", "explain", "doctor"]
 
@@ -87,19 +87,19 @@ def test_out_of_memory_is_one_line(refused, tables, tmp_path, monkeypatch):
     def fail(text):
         raise MemoryError("Unable to allocate 7 [TiB]")
 
-    monkeypatch.setattr(models, "parse_alpha", fail)
+    monkeypatch.setattr(fit, "parse_alpha", fail)
     message = refused("fit", tables.prices, "--out", tmp_path / "m")
     assert message == "Out of memory: Unable to allocate 7 [TiB]"
 
 
 def test_warnings_are_one_line(run, tables, tmp_path, monkeypatch):
-    alpha = models.parse_alpha
+    alpha = fit.parse_alpha
 
     def warn(text):
         warnings.warn("first [bold]line\nsecond line", stacklevel=1)
         return alpha(text)
 
-    monkeypatch.setattr(models, "parse_alpha", warn)
+    monkeypatch.setattr(fit, "parse_alpha", warn)
     result = run("fit", tables.prices, "--out", tmp_path / "m")
     assert result.exit_code == 0
     assert "warning: first [bold]line second line\n" in result.stderr

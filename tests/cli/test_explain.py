@@ -119,7 +119,7 @@ def test_iterations_are_counted_on_scaled_rows(scaling, run, tables, monkeypatch
     assert np.array_equal(seen[0], KernelOperator(nn.mlp(depth=2), X, kernel="nngp").to_dense())
 
 
-@pytest.mark.parametrize("max_memory", ["1", "1kB", "20kB"])
+@pytest.mark.parametrize("max_memory", ["1B", "1kB", "20kB"])
 def test_not_enough_memory(max_memory, run, tables):
     """The verdict on every solver is the explanation, of a search and of a fit alike."""
     for what in ([tables.prices], ["mlp(depth=1)", "--data", tables.prices]):

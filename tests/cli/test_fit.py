@@ -32,7 +32,7 @@ def test_is_the_estimator_on_scaled_rows(kernel, scaling, run, tables, tmp_path)
 
 def test_conjugate_gradients(run, tables, tmp_path):
     """Both solve the same system to 1e-8 or better."""
-    options = ["--alpha", "0.01", "--out", tmp_path / "model"]
+    options = ["--alpha", "0.01", "--overwrite", "--out", tmp_path / "model"]
     predictions = []
     for solver in ("pcg", "cholesky"):
         assert run("fit", tables.prices, *options, "--solver", solver).exit_code == 0
@@ -82,14 +82,9 @@ def test_network_as_json(run, tables, tmp_path):
     network = nn.serial(nn.Dense(), nn.residual(nn.serial(nn.Gelu(), nn.Dense())))
     (tmp_path / "net.json").write_text(nn.to_json(network))
     for text in (nn.to_json(network), tmp_path / "net.json", repr(network)):
-        assert run("fit", tables.prices, "--network", text, "--out", tmp_path / "m").exit_code == 0
+        options = ["--network", text, "--overwrite", "--out", tmp_path / "m"]
+        assert run("fit", tables.prices, *options).exit_code == 0
         assert TableModel.load(tmp_path / "m").estimator.network == network
-
-
-def test_a_model_is_replaced(run, tables, tmp_path):
-    (tmp_path / "model").write_text("something old")
-    assert run("fit", tables.prices, "--out", tmp_path / "model").exit_code == 0
-    assert TableModel.load(tmp_path / "model").task == "regression"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def stored(run, tables, folder, *options):
 
 def predictions(run, tables, folder, *options):
     """Of ``kernreg fit`` for the prices, by the saved model."""
-    result = run("fit", tables.prices, *options, "--out", folder / "model")
+    result = run("fit", tables.prices, *options, "--overwrite", "--out", folder / "model")
     assert result.exit_code == 0, result.stderr
     return TableModel.load(folder / "model").predict(load(tables.prices).X)
 

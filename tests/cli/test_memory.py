@@ -15,7 +15,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr("kernreg.linalg.cholesky.Cholesky.init", fail)
 
 
-@pytest.mark.parametrize("max_memory", ["1", "1kB", "20kB", "0.00004GB"])
+@pytest.mark.parametrize("max_memory", ["1B", "1kB", "20kB", "0.00004GB"])
 @pytest.mark.parametrize("command", [["baseline", "--quick"], ["fit"], ["fit", "--alpha", "0.1"]])
 def test_too_little(command, max_memory, refused, no_work, tables, empty):
     arguments = [command[0], tables.prices, *command[1:], "--max-memory", max_memory]
@@ -44,6 +44,16 @@ def test_no_size(command, max_memory, refused, no_work, tables, empty):
 
 
 @pytest.mark.parametrize(
+    ("size", "meant"), [("4", "4GB"), ("0.5", "0.5GB"), ("4096", "4096MB"), (" 16 ", "16GB")]
+)
+def test_a_unit_that_was_forgotten(size, meant, refused, no_work, tables, empty):
+    for command in (["fit"], ["baseline"]):
+        message = refused(*command, tables.prices, "--max-memory", size, "--out", empty / "out")
+        assert f"--max-memory is {size!r}" in message
+        assert f"did you mean {meant!r}?" in message
+
+
+@pytest.mark.parametrize(
     "command", [["baseline", "--quick"], ["fit", "--alpha", "0.1"], ["fit"]], ids=" ".join
 )
 def test_the_remedy_works(command, run, refused, tables, tmp_path):
@@ -64,5 +74,5 @@ def test_solver_and_type_of_a_remedy_are_options(run, refused, tmp_path):
 
 def test_units(run, tables, tmp_path):
     for size in ("1000000", "1MB", "1 mb", "0.001GB", "1MiB"):
-        arguments = ["fit", tables.prices, "--max-memory", size, "--out", tmp_path / "m"]
+        arguments = ["fit", tables.prices, "--max-memory", size, "--out", tmp_path / size]
         assert run(*arguments).exit_code == 0

@@ -70,4 +70,4 @@ def test_swapped(baseline_folder, model, refused, tables):
 
 def test_a_model_in_place_of_the_data(model, refused):
     message = refused("predict", model, model)
-    assert "files of type '.safetensors' are not read" in message
+    assert "is a model, not data" in message

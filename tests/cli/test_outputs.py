@@ -55,7 +55,7 @@ def test_something_else_in_its_place(command, refused, no_work, tmp_path):
     else:
         (tmp_path / "out").mkdir()
     message = refused(*command, tmp_path / "out")
-    assert "cannot be written to" in message or "is a folder; name a file with --out" in message
+    assert "exists and is not" in message or "is a folder; name a file with --out" in message
     assert tree(tmp_path) == ["out"]
 
 
@@ -82,14 +82,11 @@ def read_only():
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
 def test_read_only_folder(refused, no_work, read_only):
     # A set by name, and first once as root: another user may not read our files and modules.
-    def place(command):
-        return read_only if command == "baseline" else read_only / "old"
-
     for command in ("baseline", "fit"):
         arguments = [command, "iris", "--out"]
         refused(*arguments, read_only / "old" / "below")
         with unprivileged():
-            message = refused(*arguments, place(command))
+            message = refused(*arguments, read_only / "new")
         assert "cannot be written" in message
         assert "Permission denied" in message
     assert tree(read_only) == ["old"]
@@ -109,27 +106,27 @@ main()
 @pytest.mark.parametrize(
     ("arguments", "limit"), [(["fit"], 2000), (["baseline", "--quick"], 30000)]
 )
-def test_disk_that_fills_up(arguments, limit, tmp_path):
+def test_disk_that_fills_up(arguments, limit, tmp_path, baseline_folder):
     """A limit on file sizes stands for the full disk; 30 kB are enough for all but the report."""
     regression_table().to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "out").mkdir()
     target = tmp_path / "out" / "model"
+    kept = "results.json" if arguments[0] == "baseline" else "model.safetensors"
     if arguments[0] == "baseline":
         target.mkdir()
-        (target / "results.json").write_text("old")
-    else:
-        target.write_text("old")
+    shutil.copy(baseline_folder / kept, target)
+    old = (baseline_folder / kept).read_bytes()
     before = tree(tmp_path)
     name, *options = arguments
     command = [sys.executable, "-B", "-c", LIMITED, str(limit), name, str(tmp_path / "t.csv")]
-    command += [*options, "--out", str(target)]
+    command += [*options, "--overwrite", "--out", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "error: " in done.stderr
     assert "File too large" in done.stderr
     assert tree(tmp_path) == before
-    assert (target / "results.json" if target.is_dir() else target).read_text() == "old"
+    assert (target / kept if target.is_dir() else target).read_bytes() == old
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])

@@ -20,7 +20,7 @@ def fitted(run, tables, tmp_path):
     """``fitted(options)`` is the model of ``kernreg fit`` for the prices."""
 
     def fit(*options):
-        result = run("fit", tables.prices, *options, "--out", tmp_path / "model")
+        result = run("fit", tables.prices, *options, "--overwrite", "--out", tmp_path / "model")
         assert result.exit_code == 0, result.stderr
         return TableModel.load(tmp_path / "model")
 

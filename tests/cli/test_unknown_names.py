@@ -72,6 +72,7 @@ def test_what_was_there_stays(command, run, refused, tables, tmp_path):
     assert run(command, tables.rings, *quick, "--out", out).exit_code == 0
     files = [p for p in (out, *out.glob("*")) if p.is_file()]
     before = {p: p.read_bytes() for p in files}
+    quick.append("--overwrite")
     refused(command, tables.rings, *quick, "--target", "none", "--out", out)
     refused(command, tables.rings, *quick, "--max-memory", "1kB", "--out", out)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

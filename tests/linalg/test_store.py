@@ -166,13 +166,13 @@ class TestGoingOn:
     def test_what_a_killed_process_left_is_removed(self, tmp_path):
         operator = DenseOperator(np.eye(9))
         store = TileStore.create(tmp_path, operator, tile=4)
-        (tmp_path / "c").mkdir()
-        (tmp_path / "c" / "0.123.partial").touch()
+        (tmp_path / "c" / "0").mkdir(parents=True)
+        (tmp_path / "c" / "0" / f"0.{32 * 'a'}.partial").touch()
         store.write(operator)
         assert list(tmp_path.rglob("*.partial")) == []
 
     def test_killed_before_the_header(self, tmp_path):
-        (tmp_path / "zarr.123.partial").touch()
+        (tmp_path / f"zarr.{32 * 'a'}.partial").touch()
         written(tmp_path, DenseOperator(np.eye(9)))
         assert list(tmp_path.rglob("*.partial")) == []
 

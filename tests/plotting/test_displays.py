@@ -86,7 +86,32 @@ def test_edge_of_chaos_and_critical_point_are_marked():
     assert at[:, 0].max() > 1.5
     (star,) = shown.ax_.get_lines()
     assert star.get_xydata().tolist() == [[1.0, 0.0]]
-    assert [text.get_text() for text in shown.ax_.texts] == ["critical: K*=0"]
+    marks = [text.get_text() for text in shown.ax_.get_legend().get_texts()]
+    assert marks == ["edge of chaos", "critical: K*=0"]
+
+
+def test_regions_are_named_where_they_are():
+    C_W, C_b = np.linspace(0.2, 4.0, 9), np.linspace(0.0, 0.4, 5)
+    shown = PhaseDiagramDisplay(phase_diagram(nn.Tanh(), C_b, C_W)).plot()
+    found = shown.diagram.phase
+    names = {text.get_text(): text.get_position() for text in shown.ax_.texts}
+    assert names.keys() == {"ordered", "chaotic"}
+    for name, (x, y) in names.items():
+        assert found[np.argmin(abs(C_b - y)), np.argmin(abs(C_W - x))] == name
+    shown = PhaseDiagramDisplay.from_nonlinearity(nn.Relu(), [0.1, 0.2], [1.0, 3.0])
+    assert {text.get_text() for text in shown.ax_.texts} == {"ordered", "variance grows for ever"}
+    assert "no fixed point" in {t.get_text() for t in shown.ax_.get_legend().get_texts()}
+
+
+@pytest.mark.parametrize("kind", ["phase", "curve", "width", "spectrum"])
+def test_legends_hide_no_data(kind):
+    shown = make(kind, None)
+    shown.figure_.draw_without_rendering()
+    legend = shown.ax_.get_legend()
+    assert legend.get_window_extent().y0 >= shown.ax_.get_window_extent().y1 - 1
+    explained = {text.get_text() for text in legend.get_texts()}
+    if kind == "width":
+        assert len([text for text in explained if "width 16" in text]) == 2
 
 
 def test_unbounded_phases_and_class_none():

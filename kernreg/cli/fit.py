@@ -1,0 +1,257 @@
+"""``kernreg fit``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import numpy as np
+import typer
+from rich.markup import escape
+
+from kernreg._wording import counted, lasting
+from kernreg.cli.console import join_job, keeping, progress, stderr, stdout
+from kernreg.cli.inputs import check_data
+from kernreg.cli.options import (
+    Centres,
+    DataArgument,
+    Device,
+    Drop,
+    FloatName,
+    Folder,
+    Header,
+    IdName,
+    Impute,
+    Kernel,
+    MaxMemory,
+    Network,
+    Overwrite,
+    ScalingName,
+    SolverName,
+    Target,
+    Task,
+    TaskOption,
+    Tolerance,
+    check_choice,
+    check_solver,
+    table_options,
+)
+from kernreg.cli.outputs import (
+    CHECKPOINT,
+    FACTOR,
+    MODEL,
+    Output,
+    check_outputs,
+    place,
+)
+from kernreg.cli.solvers import SolverOptions, parse_alpha
+from kernreg.exceptions import (
+    ConvergenceWarning,
+    InvalidInputError,
+)
+
+if TYPE_CHECKING:
+    from kernreg.baseline import TableModel
+    from kernreg.linalg import TileStore
+
+__all__ = ["fit"]
+
+
+def fit(
+    context: typer.Context,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
+    network: Network = "mlp(depth=3)",
+    kernel: Kernel = "ntk",
+    alpha: Annotated[
+        str,
+        typer.Option(
+            help="Ridge over mean diagonal; of several, 1e-4,1e-3 say, and of auto (1e-8 to 1) "
+            "the best by leave-one-out, on at most 3,000 rows for auto."
+        ),
+    ] = "auto",
+    target: Target = None,
+    task: TaskOption = Task.auto,
+    drop: Drop = None,
+    id_name: IdName = None,
+    impute: Impute = None,
+    header: Header = True,
+    scaling: ScalingName = "standard",
+    solver: SolverName = "auto",
+    dtype: FloatName = "float64",
+    max_memory: MaxMemory = "4GB",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="pcg, sketch: goes on from there after a kill."),
+    ] = None,
+    folder: Folder = None,
+    centres: Centres = None,
+    tol: Tolerance = None,
+    device: Device = "cpu",
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="Tiles that gram wrote for these data, with its network, kernel and scaling.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit one network to all rows of a table and save the model."""
+    from kernreg.baseline import fit_model
+    from kernreg.baseline.scaling import Scaler
+    from kernreg.cli.networks import parse_network
+    from kernreg.cli.stores import read_note
+    from kernreg.datasets import load
+    from kernreg.estimators._progress import heard_by
+    from kernreg.linalg import TileStore
+    from kernreg.linalg.budget import memory_budget
+
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    check_choice("--scaling", scaling, ("standard", "common"))
+    check_solver(solver, dtype)
+    tables = table_options(drop, id_name, impute, header)
+    parsed = parse_network(network)
+    ridges = parse_alpha(alpha)
+    options = SolverOptions(solver, dtype, device, tol, centres, checkpoint, folder)
+    if store is not None:
+        tiles = TileStore.open(store)
+        _check_with_store(context, tiles, solver, ridges)
+        options = replace(options, dtype=tiles.entries.name)
+    options.check(ridges)
+    writes = join_job(device)
+    if writes:
+        check_outputs(
+            [
+                Output("--out", out, MODEL),
+                Output("--checkpoint", checkpoint, CHECKPOINT),
+                Output("--folder", folder, FACTOR),
+            ],
+            [("the data", data), ("the network", network), ("the store", store)],
+            overwrite,
+        )
+    check_data(data, "fit DATA --network NETWORK")
+    budget = memory_budget(max_memory)
+    loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
+    # A store has the tiles of all rows.
+    loaded = loaded.training() if store is None else loaded
+    for note in loaded.notes:
+        stderr.print(f"[dim]note:[/] {escape(note)}")
+    scaled: Literal["standard", "common"] | Scaler = cast(Literal["standard"], scaling)
+    if store is not None:
+        parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])
+    kept = partial(_kept, out, checkpoint, folder)
+    with keeping(kept), progress(writes, "fitting") as move, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # _unsolved says it
+        with heard_by(move if writes else None):
+            model = fit_model(
+                loaded,
+                np.arange(len(loaded.X)),
+                parsed,
+                kernel,
+                ridges,
+                scaled,
+                budget,
+                options.made(loaded, budget),
+                dtype,
+                device=device,
+                store=store,
+            )
+        if writes:
+            model.save(place(out))
+    stdout.print(
+        f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
+        markup=False,
+    )
+    for line in _account(model, float(np.var(loaded.y)) if loaded.task == "regression" else 0.0):
+        stdout.print(line, markup=False)
+    unsolved = _unsolved(model, options)
+    if unsolved:
+        stderr.print(f"[bold red]not converged:[/] {escape(unsolved)}")
+        raise typer.Exit(1)
+
+
+def _kept(out: Path, checkpoint: Path | None, folder: Path | None) -> str:
+    """What an interrupted fit leaves."""
+    if checkpoint is not None and checkpoint.exists():
+        return f"{out} was not written; {checkpoint} keeps the iterates: the same command goes on."
+    if folder is not None and folder.exists():
+        return f"{out} was not written; {folder} keeps what is factored: the same command goes on."
+    return (
+        f"{out} was not written, and nothing is kept. A fit that can go on has --solver pcg "
+        "--checkpoint FILE, or --solver out-of-core --folder DIR."
+    )
+
+
+def _unsolved(model: TableModel, options: SolverOptions) -> str:
+    """What to do about a solution that is not what was asked for; empty if it is."""
+    from kernreg.linalg import Status
+
+    solution = model.estimator.solution_
+    if solution.status not in (Status.NOT_CONVERGED, Status.MAX_ITERATIONS):
+        return ""
+    remedies = ["raise --alpha"]
+    if options.dtype == "float32":
+        remedies.append("use --dtype float64")
+    if options.solver == "sketch":
+        remedies.append("use --solver pcg")
+    if options.solver == "pcg":
+        remedies.append("raise --max-memory, which allows a better preconditioner")
+    if options.solver in ("pcg", "sketch"):
+        remedies.append("raise --tol if less is enough")
+    residuals = solution.stats.residuals
+    left = f"the relative residual is still {residuals[-1]:.1e}; " if residuals else ""
+    return f"{left}the model was written, but do not rely on it: {', or '.join(remedies)}."
+
+
+def _account(model: TableModel, variance: float) -> Iterator[str]:
+    """How a model was fitted, and how good its leave-one-out predictions are."""
+    estimator = model.estimator
+    solution, loo = estimator.solution_, getattr(estimator, "loo_", None)
+    stats = solution.stats
+    products = f", {counted(stats.iterations, 'iteration')}" if stats.iterations else ""
+    residual = f", relative residual {stats.residuals[-1]:.1e}" if stats.residuals else ""
+    yield (
+        f"{estimator.plan_.solver} ({solution.status.name}){products}{residual}, "
+        f"{lasting(stats.seconds)}; {estimator.kernel} of {estimator.network!r}."
+    )
+    if loo is not None:
+        score = (
+            f"accuracy {100 * loo.accuracy[loo.best]:.2f} %"
+            if loo.accuracy is not None
+            else f"R2 {1 - loo.squared_error[loo.best] / variance:.4f}"
+        )
+        sample = "" if loo.rows is None else f" on a sample of {counted(len(loo.rows), 'row')}"
+        place = {int(np.argmin(loo.alphas)): "smallest", int(np.argmax(loo.alphas)): "largest"}
+        edge = f" (the {place[loo.best]} tried)" if loo.best in place and len(place) > 1 else ""
+        yield f"alpha {loo.alphas[loo.best]:.3g}{edge}, leave-one-out {score}{sample}."
+
+
+def _check_with_store(
+    context: typer.Context, store: TileStore, solver: str, alpha: str | float | np.ndarray
+) -> None:
+    """Raise InvalidInputError for what a store settles, or cannot serve."""
+    settled = ("network", "kernel", "scaling", "dtype", "device")
+    # By name, as typer may bring a click of its own.
+    sources = {name: context.get_parameter_source(name) for name in settled}
+    given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if given:
+        raise InvalidInputError(
+            f"--{given[0]} and --store do not go together, as a store is of one network, kernel "
+            f"and scaling, with entries in host memory: leave --{given[0]} out."
+        )
+    if solver in ("restricted", "sketch"):
+        raise InvalidInputError(
+            f"--solver {solver} reads rows by number, which a store does not give: use cholesky, "
+            "pcg or out-of-core, or leave --store out."
+        )
+    if store.dtype != "float64" and (np.ndim(alpha) or solver == "eigh"):
+        raise InvalidInputError(
+            f"{store.path} holds {store.dtype} entries, too coarse for leave-one-out at small "
+            "ridges and for --solver eigh: give --alpha a number and another solver, or write a "
+            "store by `kernreg gram --dtype float64`."
+        )

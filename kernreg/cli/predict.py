@@ -1,0 +1,196 @@
+"""``kernreg predict``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.markup import escape
+
+from kernreg._wording import counted, listed
+from kernreg.cli.console import join_job, progress, stderr, stdout
+from kernreg.cli.inputs import check_data
+from kernreg.cli.options import (
+    DataArgument,
+    Overwrite,
+)
+from kernreg.cli.outputs import (
+    PREDICTIONS,
+    Output,
+    check_outputs,
+    is_stream,
+    write_text,
+)
+from kernreg.exceptions import (
+    InvalidInputError,
+    KernregError,
+    ModelFileError,
+)
+
+if TYPE_CHECKING:
+    from kernreg.baseline import TableModel
+
+__all__ = ["predict"]
+
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model file, or the folder of a baseline.")
+]
+
+
+def predict(
+    model: ModelArgument,
+    data: DataArgument,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV file to write; default stdout.")
+    ] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Also write the decision value of every label.")
+    ] = False,
+    id_name: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="COL", help="Column that names the rows; by default that of the model."
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first line has names; by default as in the data of the model.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict the target of each row; the score too, if the data hold the target.
+
+    Each line has the number of its row, from 0, or its name by --id. The score counts rows that
+    the model was fitted to as well; a note says how many these are.
+    """
+    writes = join_job()
+    if out is not None and writes:
+        check_outputs(
+            [Output("--out", out, PREDICTIONS)],
+            [("the data", data), ("the model", model)],
+            overwrite,
+        )
+    try:
+        loaded = _load(model)
+    except (ModelFileError, FileNotFoundError) as error:
+        if not _is_model(Path(data)):
+            raise
+        raise InvalidInputError(
+            f"{model} is no model, but {data} is one: the model comes first, kernreg predict "
+            f"{data} {model}."
+        ) from error
+    if scores and loaded.task == "regression":
+        raise InvalidInputError(
+            f"--scores is for labels, and the model predicts the numbers {loaded.target_name!r}: "
+            "leave it out."
+        )
+    check_data(data, "predict MODEL DATA")
+    rows = loaded.read(data, id_name=id_name, header=header)
+    for note in rows.notes:
+        stderr.print(f"[dim]note:[/] {escape(note)}")
+    names = ["row" if rows.ids is None else str(rows.id_name), f"predicted_{loaded.target_name}"]
+    with progress(writes, "predicting"):
+        predicted = loaded.predict(rows.X)
+        columns = [range(len(predicted)) if rows.ids is None else rows.ids, predicted.tolist()]
+        if scores:
+            labels, values = loaded.scores(rows.X)
+            names += [f"score_{label}" for label in labels]
+            columns += values.T.tolist()
+    if not writes:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
+    if out is None:
+        typer.echo(text.getvalue(), nl=False)
+    else:
+        write_text(out, text.getvalue())
+        told = stderr if is_stream(out) else stdout
+        told.print(f"{counted(len(predicted), 'prediction')} written to {out}.", markup=False)
+    if rows.y is not None:
+        stderr.print(_score(loaded.task, predicted, rows.y), markup=False)
+        strange = _unknown_labels(loaded, rows.y)
+        if strange:
+            stderr.print(
+                f"note: The target has values that are no labels of the model ({strange}), so "
+                "these rows count as wrong.",
+                markup=False,
+            )
+        known = loaded.count_known(rows.X)
+        if known:
+            stderr.print(
+                f"note: The model was fitted to {known:,} of these "
+                f"{counted(len(predicted), 'row')}: the score says little about new ones.",
+                markup=False,
+            )
+
+
+def _load(model: Path) -> TableModel:
+    from kernreg.baseline import TableModel
+    from kernreg.baseline.results import MODEL_FILE
+
+    return TableModel.load(model / MODEL_FILE if model.is_dir() else model)
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        _load(path)
+    except (KernregError, OSError):
+        return False
+    return True
+
+
+def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:
+    """The score on the rows with a target, or why there is none."""
+    import pandas as pd
+
+    known = ~pd.isna(truth)
+    rows = counted(int(known.sum()), "row") + ("" if known.all() else " with a target")
+    if not known.any():
+        return "note: No row has a target, so there is no score."
+    predicted, truth = predicted[known], truth[known]
+    numbers = _numbers(truth)
+    if task == "classification":
+        if numbers is not None and predicted.dtype.kind in "biuf":
+            right = predicted.astype(np.float64) == numbers
+        else:
+            right = np.array(_texts(predicted)) == np.array(_texts(truth))
+        return f"accuracy {100 * np.mean(right):.2f} % on {rows}"
+    if numbers is None or not np.isfinite(numbers).all():
+        return "note: The target does not hold finite numbers only, so there is no score."
+    truth = numbers
+    squared, variance = np.mean((truth - predicted) ** 2), np.var(truth)
+    r2 = f"R2 {1 - squared / variance:.4f}, " if variance > 0 else ""
+    return f"{r2}RMSE {squared**0.5:.4g} on {rows}"
+
+
+def _unknown_labels(model: TableModel, truth: np.ndarray) -> str:
+    """Targets that the model cannot predict."""
+    import pandas as pd
+
+    if model.task == "regression":
+        return ""
+    known = set(_texts(model.estimator.classes_))
+    found = dict.fromkeys(_texts(truth[~pd.isna(truth)]))
+    return listed([value for value in found if value not in known], most=5)
+
+
+def _numbers(values: np.ndarray) -> np.ndarray | None:
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Labels as text; 1.0 is 1, because a column with gaps is read as floats."""
+    whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    return [f"{v:.0f}" if whole else str(v) for v in values.tolist()]
