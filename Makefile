@@ -1,6 +1,7 @@
 # make demo    real data to a report, from nothing        make bench         timings against the limits of the machine
 # make test    the test suite                             make bench-peers   timings beside neural-tangents and torch.compile
 # make lint    style, types, import floors                make compile       GPU kernels for sm_80 and sm_90, no GPU needed
+# make fuzz    random networks beside a recursion of 60 digits (NETWORKS=5000 SEED=1)
 # make clean   removes what the targets made
 #
 # Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
@@ -15,11 +16,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 CORE_SOURCES := setup.py $(shell find csrc kernreg/ir kernreg/nn/base.py kernreg/nn/nonlinearities -type f \
 	\( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -not -path 'csrc/generated/*' 2>/dev/null)
 
+NETWORKS ?= 5000
+SEED ?= 1
+
 BENCH_DATE := $(shell date -u +%Y%m%dT%H%M%SZ)
 BENCH_ARGS ?=
 BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
 
-.PHONY: demo test lint compile bench bench-peers clean
+.PHONY: demo test fuzz lint compile bench bench-peers clean
 
 demo: demo-report/report.html
 	@echo 'The report is in $<'
@@ -29,6 +33,9 @@ demo-report/report.html: $(VENV)/core.stamp $(shell find kernreg -type f -not -p
 
 test: $(VENV)/core.stamp $(VENV)/test.stamp
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/core.stamp $(VENV)/test.stamp
+	$(BIN)/python -m tests.differential --networks $(NETWORKS) --seed $(SEED)
 
 lint: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -127,9 +127,9 @@ PYBIND11_MODULE(_core, m) {
   m.attr("ANGLE_TERMS") = kr::kAngleTerms;
   m.attr("MAX_NODES") = kr::kMaxNodes;
   py::dict ops;
-  const char *names[] = {"loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "angles_gap", "profile",
+  const char *names[] = {"loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "profile",
                          "rowx", "rowy", "scalar", "add", "sub", "mul", "div", "min", "max", "gt",
-                         "ge", "where", "sqrt", "exp", "expm1", "abs", "arc", "lune", "gap_of",
+                         "ge", "where", "sqrt", "exp", "expm1", "abs", "arc", "lune", "asin", "gap_of",
                          "copy"};
   static_assert(sizeof(names) / sizeof(*names) == kr::kCopy + 1, "a name for every operation");
   for (int k = 0; k <= kr::kCopy; ++k) ops[names[k]] = k;

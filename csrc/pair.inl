@@ -38,15 +38,21 @@ KR_INLINE T standard(T before, T trained, T ui, T uj, T gi, T gj, T hi, T hj) {
   return ui * uj * trained + gi * gj * before + hi * hj;
 }
 
+// Correlations with a smaller gap need the formula for it; a larger one keeps ten digits in float64,
+// and six in float32, when it comes from a subtraction.
+template <class T> constexpr T kClose = sizeof(T) == sizeof(float) ? T(0.1) : T(1e-4);
+
 // A generated dual, with the dense layer behind it (DENSE: 0 none, 1 without bias, 2 with bias).
 // POSITIVE says that the correlation before it is not negative, NONNEGATIVE the same of its value.
-template <class D, int DENSE, bool NONNEGATIVE, bool POSITIVE, class T>
+// CLOSE asks for the formula of the gap; `gap` is that before the dense layer.
+template <class D, int DENSE, bool NONNEGATIVE, bool POSITIVE, bool CLOSE, class T>
 KR_INLINE State<T> dual_pair(const State<T> &s, const T *c, const T *xs, const T *ys, T ui, T uj,
-                             T vi, T vj) {
+                             T vi, T vj, T &gap) {
   State<T> t;
   T dot;
-  D::template eval<POSITIVE>(s.rho, s.gap, c, xs, ys, t.rho, t.gap, dot);
+  D::template eval<POSITIVE, CLOSE>(s.rho, s.gap, c, xs, ys, t.rho, t.gap, dot);
   t.tau = dot * s.tau;
+  gap = t.gap;
   if (DENSE == 1) mix<NONNEGATIVE, false>(t, ui, uj, T(0), T(0));
   if (DENSE == 2) mix<NONNEGATIVE, true>(t, ui, uj, vi, vj);
   return t;
@@ -71,21 +77,20 @@ template <class T> KR_INLINE State<T> dropout_pair(const State<T> &s, T keep) {
   return {keep * s.rho, (T(1) - keep) + keep * s.gap, keep * s.tau};
 }
 
-// A nonlinearity whose correlation and derivative come from series.
-template <class T> KR_INLINE State<T> series_pair(const State<T> &s, T value, T slope) {
-  return {value, gap_of(value), slope * s.tau};
+// A nonlinearity whose correlation and derivative come from series. While the correlation is
+// positive the gap of close rows comes without a subtraction: `apart` is that of parallel rows,
+// `growth` the factor on the gap.
+template <class T>
+KR_INLINE State<T> series_pair(const State<T> &s, T value, T slope, T growth, T apart) {
+  T below = apart + max_(T(0), growth) * s.gap;
+  bool close = s.rho > T(0) && below < T(0.5);
+  return {close ? T(1) - below : value, close ? below : gap_of(value), slope * s.tau};
 }
 
-// The same where the gap does not come from a subtraction while the correlation is positive:
-// `apart` is that of parallel rows, `growth` the factor on the gap.
-template <class T>
-KR_INLINE State<T> series_gap_pair(const State<T> &s, T value, T slope, T growth, T apart) {
-  State<T> t = series_pair(s, value, slope);
-  T below = apart + max_(T(0), growth) * s.gap;
-  bool positive = s.rho > T(0) && t.rho > T(0);
-  t.gap = positive ? below : t.gap;
-  t.rho = positive ? T(1) - below : t.rho;
-  return t;
+// Many layers as series in the angle. The gap of equal rows stays 0.
+template <class T> KR_INLINE State<T> profile_pair(const State<T> &s, T value, T tau) {
+  bool equal = s.rho > T(0) && !(s.gap > T(0));
+  return {equal ? T(1) : value, equal ? T(0) : gap_of(value), tau};
 }
 
 // 2 (1 - 2 theta / pi), of the angle between two rows.

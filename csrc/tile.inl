@@ -116,8 +116,10 @@ template <class T, class O> struct Filler {
       int n = cols;
       if (job.symmetric && i - j + 1 < n) n = i - j + 1 > 0 ? int(i - j + 1) : 0;
       if (n == 0) continue;
-      input(i, dots + r * ld, j, n);
-      machine.run(i, j, n);
+      // A row with itself is known; it would only slow down the rows beside it.
+      int others = job.symmetric && i - j < n ? int(i - j) : n;
+      input(i, dots + r * ld, j, others);
+      machine.run(i, j, others);
       double si = job.rows.scale[i];
       const double *sj = job.cols.scale + j;
       for (int m = 0; m < 2; ++m) {

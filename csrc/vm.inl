@@ -14,8 +14,9 @@ template <class T> struct Block {
 
 // A generated dual, with the dense layer behind it in the same pass. Slots of the dense layer follow
 // those of the dual.
-template <class D, int DENSE, bool NONNEGATIVE, bool POSITIVE, class T>
-void dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, int64_t ldy,
+// Returns the smallest gap before the dense layer.
+template <class D, int DENSE, bool NONNEGATIVE, bool POSITIVE, bool CLOSE, class T>
+T dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, int64_t ldy,
                const T *constants, int n) {
   // Copies, as what is written might be what they are read from.
   T c[D::scalars + 1], xs[D::rows1 + 1];
@@ -23,25 +24,49 @@ void dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, i
   for (int k = 0; k < D::rows1; ++k) xs[k] = x[k * ldx];
   T ui = DENSE ? x[D::rows1 * ldx] : T(0), vi = DENSE == 2 ? x[(D::rows1 + 1) * ldx] : T(0);
   const T *u = y + D::rows2 * ldy, *v = u + ldy;
+  T least = T(1);
 #pragma GCC ivdep
   for (int j = 0; j < n; ++j) {
-    T ys[D::rows2 + 1];
+    T gap, ys[D::rows2 + 1];
 #pragma GCC unroll 16
     for (int k = 0; k < D::rows2; ++k) ys[k] = y[k * ldy + j];
     T uj = DENSE ? u[j] : T(0), vj = DENSE == 2 ? v[j] : T(0);
-    out.store(j, dual_pair<D, DENSE, NONNEGATIVE, POSITIVE>(in.load(j), c, xs, ys, ui, uj, vi, vj));
+    out.store(j, dual_pair<D, DENSE, NONNEGATIVE, POSITIVE, CLOSE>(in.load(j), c, xs, ys, ui, uj,
+                                                                   vi, vj, gap));
+    if (!CLOSE) least = min_(least, gap);
   }
+  return least;
+}
+
+template <class D, bool CLOSE, class T>
+T dual_block(const Instr &I, Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y,
+             int64_t ldy, const T *c, int n) {
+  bool nonnegative = I.n & kNonnegative, positive = I.n & kPositive;
+  if (I.b == 0) return dual_loop<D, 0, false, false, CLOSE>(in, out, x, ldx, y, ldy, c, n);
+  if (I.b == 1) return dual_loop<D, 1, false, false, CLOSE>(in, out, x, ldx, y, ldy, c, n);
+  if (!nonnegative) return dual_loop<D, 2, false, false, CLOSE>(in, out, x, ldx, y, ldy, c, n);
+  if (!positive) return dual_loop<D, 2, true, false, CLOSE>(in, out, x, ldx, y, ldy, c, n);
+  return dual_loop<D, 2, true, true, CLOSE>(in, out, x, ldx, y, ldy, c, n);
 }
 
 template <class D, class T>
 void run_dual(const Instr &I, Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y,
               int64_t ldy, const T *c, int n) {
-  bool nonnegative = I.n & kNonnegative, positive = I.n & kPositive;
-  if (I.b == 0) dual_loop<D, 0, false, false>(in, out, x, ldx, y, ldy, c, n);
-  else if (I.b == 1) dual_loop<D, 1, false, false>(in, out, x, ldx, y, ldy, c, n);
-  else if (!nonnegative) dual_loop<D, 2, false, false>(in, out, x, ldx, y, ldy, c, n);
-  else if (!positive) dual_loop<D, 2, true, false>(in, out, x, ldx, y, ldy, c, n);
-  else dual_loop<D, 2, true, true>(in, out, x, ldx, y, ldy, c, n);
+  if constexpr (D::two_ways) {
+    T least = T(1);
+    for (int j = 0; j < n; ++j) least = min_(least, in.gap[j]);
+    if (!(least < kClose<T>)) {
+      // What comes in is kept, as the block may have to be done again.
+      alignas(64) T kept[3][kBlock];
+      const T *from[] = {in.rho, in.gap, in.tau};
+      for (int k = 0; k < 3; ++k) std::memcpy(kept[k], from[k], n * sizeof(T));
+      if (!(dual_block<D, false>(I, in, out, x, ldx, y, ldy, c, n) < kClose<T>)) return;
+      in = {kept[0], kept[1], kept[2]};
+      dual_block<D, true>(I, in, out, x, ldx, y, ldy, c, n);
+      return;
+    }
+  }
+  dual_block<D, true>(I, in, out, x, ldx, y, ldy, c, n);
 }
 
 template <class T> struct Machine {
@@ -95,33 +120,63 @@ template <class T> struct Machine {
     for (int j = 0; j < n; ++j) out.store(j, dropout_pair(in.load(j), keep));
   }
 
-  // rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row.
+  // rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row, and a
+  // factor on the derivative behind them. The values of Horner's scheme are the coefficients of
+  // (p(x) - p(rho)) / (x - rho), so that their sum is the factor on the gap.
   void series(const Instr &I, const T *x, const T *y, int n) const {
+    using vec = typename simd<T>::vec;
+    constexpr int L = simd<T>::lanes, V = 2, W = V * L;
     Block<T> in = state(I.a), out = state(I.dst);
-    alignas(64) T value[kBlock], slope[kBlock];
-    for (int j = 0; j < n; ++j) value[j] = slope[j] = T(0);
-    for (int m = I.n - 1; m >= 0; --m) {
-      T xm = x[m * ldx];
-      const T *ym = y + m * ldy;
-#pragma GCC ivdep
-      for (int j = 0; j < n; ++j) {
-        slope[j] = slope[j] * in.rho[j] + value[j];
-        value[j] = value[j] * in.rho[j] + xm * ym[j];
+    for (int j0 = 0; j0 < n; j0 += W) {
+      int live = n - j0 < W ? n - j0 : W;
+      alignas(64) T padded[W] = {}, moments[4][W];
+      vec rho[V], value[V], slope[V], growth[V], apart[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        rho[v] = *(const vec *)(in.rho + j0 + v * L);
+        value[v] = slope[v] = growth[v] = apart[v] = vec{};
       }
-    }
+      for (int m = I.n - 1; m >= 0; --m) {
+        T xm = x[m * ldx];
+        const T *ym = y + m * ldy + j0;
+        if (live < W) {
+          for (int j = 0; j < live; ++j) padded[j] = ym[j];
+          ym = padded;
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+          vec a = *(const vec *)(ym + v * L), d = xm - a;
+          slope[v] = slope[v] * rho[v] + value[v];
+          growth[v] += value[v];
+          value[v] = value[v] * rho[v] + xm * a;
+          apart[v] += d * d;
+        }
+      }
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        *(vec *)(moments[0] + v * L) = value[v];
+        *(vec *)(moments[1] + v * L) = slope[v];
+        *(vec *)(moments[2] + v * L) = growth[v];
+        *(vec *)(moments[3] + v * L) = apart[v];
+      }
+      T fx = x[I.n * ldx];
+      const T *fy = y + I.n * ldy + j0;
 #pragma GCC ivdep
-    for (int j = 0; j < n; ++j) out.store(j, series_pair(in.load(j), value[j], slope[j]));
+      for (int j = 0; j < live; ++j)
+        out.store(j0 + j, series_pair(in.load(j0 + j), moments[0][j], moments[1][j] * (fx * fy[j]),
+                                      moments[2][j], T(0.5) * moments[3][j]));
+    }
   }
 
   // A Chebyshev series in the angle whose coefficients are bilinear in the weights that both rows
-  // give to I.b nodes: a nonlinearity between rows of different norms. With GAP the gap does not
-  // come from a subtraction, where the correlation is positive.
-  template <bool GAP> void angles(const Instr &I, const T *x, const T *y, int n) const {
+  // give to I.b nodes: a nonlinearity between rows of different norms. Behind the weights stand what
+  // the gap of parallel rows is made of, and a factor on the derivative.
+  void angles(const Instr &I, const T *x, const T *y, int n) const {
     Block<T> in = state(I.a), out = state(I.dst);
     int nodes = I.b;
     alignas(64) T at[kBlock], moments[3][kBlock], mixed[kAngleTerms], apart[kBlock];
     chebyshev_argument(in.rho, in.gap, at, kBlock);
-    for (int k = 0; k < (GAP ? 3 : 2); ++k) {
+    for (int k = 0; k < 3; ++k) {
       const T *c = consts + I.c + int64_t(k) * I.n * nodes * nodes;
       for (int m = 0; m < I.n * nodes; ++m) mixed[m] = T(0);
       for (int m = 0; m < I.n; ++m)
@@ -133,21 +188,19 @@ template <class T> struct Machine {
         }
       bilinear_clenshaw(mixed, I.n, nodes, at, y, moments[k], n);
     }
-    if (GAP) {
-      for (int j = 0; j < n; ++j) apart[j] = T(0);
-      for (int b = nodes; b < 2 * nodes; ++b) {
-        T xb = x[b * ldx];
-        const T *yb = y + b * ldy;
+    for (int j = 0; j < n; ++j) apart[j] = T(0);
+    for (int b = nodes; b < 2 * nodes; ++b) {
+      T xb = x[b * ldx];
+      const T *yb = y + b * ldy;
 #pragma GCC ivdep
-        for (int j = 0; j < n; ++j) apart[j] += T(0.5) * (xb - yb[j]) * (xb - yb[j]);
-      }
+      for (int j = 0; j < n; ++j) apart[j] += T(0.5) * (xb - yb[j]) * (xb - yb[j]);
     }
+    T fx = x[2 * nodes * ldx];
+    const T *fy = y + 2 * nodes * ldy;
 #pragma GCC ivdep
-    for (int j = 0; j < n; ++j) {
-      State<T> s = in.load(j);
-      out.store(j, GAP ? series_gap_pair(s, moments[0][j], moments[1][j], moments[2][j], apart[j])
-                       : series_pair(s, moments[0][j], moments[1][j]));
-    }
+    for (int j = 0; j < n; ++j)
+      out.store(j, series_pair(in.load(j), moments[0][j], moments[1][j] * (fx * fy[j]),
+                               moments[2][j], apart[j]));
   }
 
   // Clenshaw's recurrence with the coefficients sum_b mixed[m, b] y[b] of each column.
@@ -218,10 +271,8 @@ template <class T> struct Machine {
       if (last && !want_nngp) continue;
       clenshaw(consts + I.c, I.n, x, rho);
 #pragma GCC ivdep
-      for (int j = 0; j < W; ++j) {
-        out.rho[j0 + j] = rho[j];
-        out.gap[j0 + j] = gap_of(rho[j]);
-      }
+      for (int j = 0; j < W; ++j)
+        out.store(j0 + j, profile_pair(in.load(j0 + j), rho[j], out.tau[j0 + j]));
     }
   }
 
@@ -252,6 +303,7 @@ template <class T> struct Machine {
       case kAbs: each(n, [=](int j) { o[j] = abs_(a[j]); }); break;
       case kArc: each(n, [=](int j) { o[j] = arc_(a[j]); }); break;
       case kLune: each(n, [=](int j) { o[j] = lune_(a[j]); }); break;
+      case kAsin: each(n, [=](int j) { o[j] = asin_(a[j]); }); break;
       case kGapOf: each(n, [=](int j) { o[j] = gap_of(a[j]); }); break;
       case kCopy: each(n, [=](int j) { o[j] = a[j]; }); break;
     }
@@ -281,8 +333,7 @@ template <class T> struct Machine {
         case kProduct: product(I, n); break;
         case kDropout: dropout(I, n); break;
         case kSeries: series(I, x, y, n); break;
-        case kAngles: angles<false>(I, x, y, n); break;
-        case kAnglesGap: angles<true>(I, x, y, n); break;
+        case kAngles: angles(I, x, y, n); break;
         case kProfile: profile(I, n, p + 1 == n_code); break;
         default:
           if (I.op < kDual) { primitive(I, x, y, n); break; }

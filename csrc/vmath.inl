@@ -17,6 +17,9 @@ template <class T> KR_INLINE T lune_(T gap) {
   return z * root(z) * lune_poly(z);
 }
 
+// Angle whose sine is x, for x in [0, sqrt(1/2)].
+template <class T> KR_INLINE T asin_(T x) { return T(0.5) * x * arc_poly(x * x); }
+
 template <class T> struct exp_traits;
 template <> struct exp_traits<float> {
   using bits = int32_t;

@@ -22,7 +22,13 @@ KR_INLINE State<double> dual_step(const State<double> &s, const Slots &t, const 
   double ui = DENSE ? t.row(D::rows1) : 0.0, uj = DENSE ? t.column(D::rows2) : 0.0;
   double vi = DENSE == 2 ? t.row(D::rows1 + 1) : 0.0;
   double vj = DENSE == 2 ? t.column(D::rows2 + 1) : 0.0;
-  return dual_pair<D, DENSE, NONNEGATIVE, POSITIVE>(s, c, xs, ys, ui, uj, vi, vj);
+  double gap;
+  if (D::two_ways) {
+    State<double> t =
+        dual_pair<D, DENSE, NONNEGATIVE, POSITIVE, false>(s, c, xs, ys, ui, uj, vi, vj, gap);
+    if (!(gap < kClose<double>)) return t;
+  }
+  return dual_pair<D, DENSE, NONNEGATIVE, POSITIVE, true>(s, c, xs, ys, ui, uj, vi, vj, gap);
 }
 
 template <bool BIAS, bool STANDARD>
@@ -40,14 +46,18 @@ KR_INLINE State<double> sum_step(const State<double> &a, const State<double> &b,
   return sum_pair(a, b, t.row(0), t.column(0), t.row(1), t.column(1));
 }
 
-// rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row.
+// rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row, and a factor
+// on the derivative behind them. The values of Horner's scheme add up to the factor on the gap.
 KR_INLINE State<double> series_step(const State<double> &s, const Slots &t, int terms) {
-  double value = 0.0, slope = 0.0;
+  double value = 0.0, slope = 0.0, growth = 0.0, apart = 0.0;
   for (int m = terms - 1; m >= 0; --m) {
+    double a = t.row(m), b = t.column(m);
     slope = slope * s.rho + value;
-    value = value * s.rho + t.row(m) * t.column(m);
+    growth += value;
+    value = value * s.rho + a * b;
+    apart += 0.5 * (a - b) * (a - b);
   }
-  return series_pair(s, value, slope);
+  return series_pair(s, value, slope * (t.row(terms) * t.column(terms)), growth, apart);
 }
 
 // A Chebyshev series at `at` / 2, by Clenshaw's recurrence.
@@ -64,7 +74,7 @@ KR_INLINE double clenshaw(double at, const double *c, int terms) {
 // Many layers as two Chebyshev series in the angle.
 KR_INLINE State<double> profile_step(const State<double> &s, const double *c, int terms) {
   double at = chebyshev_at(s.rho, s.gap), rho = clenshaw(at, c, terms);
-  return {rho, gap_of(rho), clenshaw(at, c + terms, terms)};
+  return profile_pair(s, rho, clenshaw(at, c + terms, terms));
 }
 
 // The same recurrence with coefficients that are bilinear in the weights which row and column give
@@ -89,20 +99,19 @@ KR_INLINE double bilinear_clenshaw(double at, const Slots &t, const double *c, i
   return p1;
 }
 
-// A nonlinearity between rows of different norms, by series in the angle. With GAP the tables go on
-// with what the gap of parallel rows is made of.
-template <bool GAP>
+// A nonlinearity between rows of different norms, by series in the angle. The tables go on with
+// what the gap of parallel rows is made of, and with a factor on the derivative.
 KR_INLINE State<double> angles_step(const State<double> &s, const Slots &t, const double *c,
                                     int terms, int nodes) {
   int size = terms * nodes * nodes;
   double at = chebyshev_at(s.rho, s.gap);
   double value = bilinear_clenshaw(at, t, c, terms, nodes);
   double slope = bilinear_clenshaw(at, t, c + size, terms, nodes);
-  if (!GAP) return series_pair(s, value, slope);
   double growth = bilinear_clenshaw(at, t, c + 2 * size, terms, nodes), apart = 0.0;
   for (int b = nodes; b < 2 * nodes; ++b) {
     double difference = t.row(b) - t.column(b);
     apart += 0.5 * difference * difference;
   }
-  return series_gap_pair(s, value, slope, growth, apart);
+  slope *= t.row(2 * nodes) * t.column(2 * nodes);
+  return series_pair(s, value, slope, growth, apart);
 }

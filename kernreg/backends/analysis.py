@@ -1,8 +1,8 @@
 """What the fast backends must know of a program on given rows before they run it.
 
-One pass over the rows finds how far rounding errors can grow (and with that whether float32
-arithmetic is enough), how long Hermite series must be, and whether a stretch of the program sees
-nothing but the angle between inputs, so that the profile pass applies.
+One pass over the rows finds how long Hermite series must be, and whether a stretch of the program
+sees nothing but the angle between inputs, so that the profile pass applies. Whether float32
+arithmetic is enough follows from a bound on its rounding.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from torch import Tensor
 
 from kernreg.backends import rows as R
 from kernreg.backends.reference import PairState, evaluate
+from kernreg.backends.rounding import float32_error
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries, fit_angle_series
 from kernreg.ir.hermite import series_length
 from kernreg.ir.pair import Dual
 from kernreg.ir.profile import Profile, fit_profile
-from kernreg.ir.torchmath import TorchMath
 
 __all__ = ["Analysis", "Segment", "analyze"]
 
-# Relative errors of about 1e-7 enter at every layer; grown by more than this they would reach the
-# 5e-6 that float32 results are promised to.
-_MAX_GROWTH = 12.0
+# What float32 results are promised to, of sqrt(K_ii K_jj).
+_PROMISE = 5e-6
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,9 @@ class Analysis:
         Of the arithmetic; wider than the result where float32 would not keep its promise.
     near : float
         Pairs with a smaller gap are taken from differences of rows.
-    growth : float
-        Largest factor by which an error in a correlation grows on its way.
+    error : float
+        Bound on what float32 arithmetic makes wrong, of ``sqrt(K_ii K_jj)``; 0 where it was not
+        asked for.
     layers : int
         Nonlinearities on the longest path.
     expansions : dict
@@ -68,7 +68,7 @@ class Analysis:
 
     dtype: np.dtype
     near: float = 0.0
-    growth: float = 1.0
+    error: float = 0.0
     layers: int = 0
     expansions: dict[int, int | AngleSeries | None] = field(default_factory=dict)
     segment: Segment | None = None
@@ -78,105 +78,81 @@ class Analysis:
 @dataclass
 class _Value:
     row: R.Row
-    growth: Tensor
-    exact_gap: bool
     layers: int
 
 
 @dataclass
 class _Walker:
     params: tuple[float, ...]
-    tol: float
-    growth: float = 1.0
-    kinks_on_inexact_gap: bool = False
     smallest: float = 1.0
+    largest: float = 1.0
     range: dict[int, tuple[float, float]] = field(default_factory=dict)
     apply: dict[int, ir.Apply] = field(default_factory=dict)
 
-    def run(self, ops: tuple[ir.Op, ...], start: _Value) -> tuple[list[_Value], list[bool]]:
-        """Walk ``ops``; also says for each whether its coefficients are alike for all rows."""
-        values, alike = [start], [True]
+    def run(self, ops: tuple[ir.Op, ...], start: _Value) -> tuple[list[_Value], list[float]]:
+        """Walk ``ops``; also says for each how much its coefficients vary from row to row."""
+        values, spreads = [start], [0.0]
         for op in ops[1:]:
-            value, same = self.step(op, values)
+            value, spread = self.step(op, values)
             values.append(value)
-            alike.append(same)
-            self.growth = max(self.growth, float(value.growth.max()))
-        return values, alike
+            spreads.append(spread)
+            self.largest = max(self.largest, float(value.row.tau.max()))
+        return values, spreads
 
-    def alike(self, *vectors: Tensor | None) -> bool:
-        """Whether each vector has one value, up to rounding."""
-        ends = [torch.aminmax(v) for v in vectors if v is not None]
-        return all(
-            float(high - low) <= self.tol * max(abs(float(low)), abs(float(high)))
-            for low, high in ends
-        )
-
-    def step(self, op: ir.Op, values: list[_Value]) -> tuple[_Value, bool]:
+    def step(self, op: ir.Op, values: list[_Value]) -> tuple[_Value, float]:
         match op:
             case ir.Dense():
                 x = values[op.x]
                 row, c = R.dense_row(x.row, op, self.params)
-                value = _Value(row, x.growth * c.u**2, x.exact_gap, x.layers)
-                return value, self.alike(*c.tables())
+                return _Value(row, x.layers), _spread(*c.tables())
             case ir.Apply():
                 return self.nonlinearity(op, values[op.x])
             case ir.Sum():
                 xs = [values[x] for x in op.xs]
                 row, us = R.sum_row([x.row for x in xs], R.sum_weights(op, self.params))
-                growth = sum(x.growth * u**2 for x, u in zip(xs, us, strict=True))
-                return _merged(xs, row, growth), self.alike(*us)
+                return _merged(xs, row), _spread(*us)
             case ir.Product():
                 xs = [values[x] for x in op.xs]
-                growth = sum(x.growth for x in xs)
-                return _merged(xs, R.product_row([x.row for x in xs]), growth), True
+                return _merged(xs, R.product_row([x.row for x in xs])), 0.0
             case ir.Normalize():
                 x = values[op.x]
-                row = R.normalize_row(x.row, self.params[op.eps])
-                return _Value(row, x.growth, x.exact_gap, x.layers), True
+                return _Value(R.normalize_row(x.row, self.params[op.eps]), x.layers), 0.0
             case ir.Dropout():
                 x, keep = values[op.x], self.params[op.keep]
                 row = R.Row(x.row.s / keep**0.5, x.row.tau)
-                return _Value(row, x.growth * keep, x.exact_gap, x.layers), True
+                return _Value(row, x.layers), 0.0
             case ir.Repeat():
-                value, same = values[op.x], True
+                value, spread = values[op.x], 0.0
                 for _ in range(op.count):
-                    (*_, value), alike = self.run(op.body, value)
-                    same = same and all(alike)
-                return value, same
+                    (*_, value), spreads = self.run(op.body, value)
+                    spread = max(spread, *spreads)
+                return value, spread
             case _:
                 raise TypeError(f"unexpected operation {op!r}")
 
-    def nonlinearity(self, op: ir.Apply, x: _Value) -> tuple[_Value, bool]:
+    def nonlinearity(self, op: ir.Apply, x: _Value) -> tuple[_Value, float]:
         fn = R.bound(op, self.params)
-        row, dot = R.apply_row(x.row, fn)
+        row, _ = R.apply_row(x.row, fn)
         for s in (x.row.s, row.s):
             if fn.homogeneous is None and bool((s > 0).any()):
                 self.smallest = min(self.smallest, float(s[s > 0].min()))
-        smooth = getattr(fn, "smooth", True)
-        if not smooth and not x.exact_gap:
-            self.kinks_on_inexact_gap = True
         if not fn.closed_form:
             self.apply[id(op)] = op
             low, high = self.range.get(id(op), (np.inf, 0.0))
             s = x.row.s
             self.range[id(op)] = (min(low, float(s.min())), max(high, float(s.max())))
-        # Kinked duals give the gap without cancellation; smooth ones form it by subtraction, and
-        # a jump takes the root of the error that a gap comes with.
-        exact_gap = not smooth and fn.homogeneous != 0
-        if not fn.closed_form:
-            # A series gives the gap of parallel rows only; these have one for opposite rows too.
-            exact_gap = exact_gap and not _even_or_odd(fn)
-        value = _Value(row, x.growth * dot, exact_gap, x.layers + 1)
-        return value, fn.homogeneous is not None or self.alike(x.row.s)
+        spread = _spread(x.row.s) if fn.homogeneous is None else 0.0
+        return _Value(row, x.layers + 1), spread
 
 
-def _merged(xs: list[_Value], row: R.Row, growth: Tensor | int) -> _Value:
-    return _Value(
-        row,
-        torch.as_tensor(growth),
-        all(x.exact_gap for x in xs),
-        max(x.layers for x in xs),
-    )
+def _spread(*vectors: Tensor) -> float:
+    """How far values of a vector lie apart, relative to the larger end; 0 if they are one."""
+    ends = [(float(low), float(high)) for low, high in map(torch.aminmax, vectors)]
+    return max((high - low) / (max(abs(low), abs(high)) or 1.0) for low, high in ends)
+
+
+def _merged(xs: list[_Value], row: R.Row) -> _Value:
+    return _Value(row, max(x.layers for x in xs))
 
 
 def analyze(
@@ -209,50 +185,60 @@ def analyze(
     row = rows[0]
     if rows[1] is not rows[0]:
         row = R.Row(torch.cat([r.s for r in rows]), torch.cat([r.tau for r in rows]))
-    single = dtype == np.float32
-    walker = _Walker(program.params, 16 * float(np.finfo(dtype).eps) / (4 if single else 1))
-    start = _Value(row, torch.ones_like(row.s), True, 0)
-    values, alike = walker.run(program.ops, start)
-    value = values[-1]
-    R.check_range(value.row, dtype)
-    # Formulas that depend on the scale square small standard deviations, and divide by them.
-    wide = single and (
-        walker.growth > _MAX_GROWTH or walker.kinks_on_inexact_gap or walker.smallest < 1e-9
-    )
-    arithmetic = np.dtype(np.float64) if wide else np.dtype(dtype)
-    found = Analysis(dtype=arithmetic, growth=walker.growth, layers=value.layers)
-    # An error e in a correlation of gap g is one of e / sqrt(2 g) in the angle.
-    per_layer, most = (1e-3, 0.02) if arithmetic == np.float32 else (1e-6, 1e-3)
-    found.near = min(most, per_layer * max(1, value.layers))
-    if not exact:
-        found.segment = _segment(program, alike, [v.row for v in values], dtype, pairs)
-    replaced: set[int] = set()
-    if found.segment is not None:
-        replaced = _ids(program.ops[found.segment.start + 1 : found.segment.end + 1])
-    for key, op in walker.apply.items():
-        if key in replaced:
-            continue
-        fn = R.bound(op, program.params)
-        low, high = walker.range[key]
-        found.expansions[key] = _expand(fn, low, high, 1e-8 if single else 1e-13)
-        if found.expansions[key] is None:
-            found.reason = (
-                f"{fn!r} at standard deviations from {low:.3g} to {high:.3g} needs too long a "
-                "series; integrated numerically instead"
-            )
+    walker = _Walker(program.params)
+    values, spreads = walker.run(program.ops, _Value(row, 0))
+    R.check_range(values[-1].row, dtype, row)
+    plan = _Planner(program, walker, [v.row for v in values], spreads, 0 if exact else pairs)
+    found = Analysis(dtype=np.dtype(dtype), layers=values[-1].layers)
+    plan(found)
+    if dtype == np.float32 and found.reason is None:
+        found.error = float32_error(program, row, found.near, found.expansions, found.segment)
+        # Formulas that depend on the scale square small standard deviations, and divide by them.
+        if found.error > _PROMISE or walker.smallest < 1e-9 or walker.largest > 1e30:
+            found.dtype = np.dtype(np.float64)
+            plan(found)
     return found
+
+
+@dataclass
+class _Planner:
+    """Decides, for the arithmetic of an analysis, what is replaced by series and how long."""
+
+    program: ir.Program
+    walker: _Walker
+    rows: list[R.Row]
+    spreads: list[float]
+    pairs: int
+
+    def __call__(self, found: Analysis) -> None:
+        single = found.dtype == np.float32
+        # An error e in a correlation of gap g is one of e / sqrt(2 g) in the angle.
+        per_layer, most = (1e-3, 0.02) if single else (1e-6, 1e-3)
+        found.near = min(most, per_layer * max(1, found.layers))
+        tol = (4.0 if single else 16.0) * float(np.finfo(found.dtype).eps)
+        alike = [spread <= tol for spread in self.spreads]
+        found.segment = _segment(self.program, alike, self.rows, found.dtype, self.pairs)
+        replaced: set[int] = set()
+        if (segment := found.segment) is not None:
+            replaced = _ids(self.program.ops[segment.start + 1 : segment.end + 1])
+        found.expansions, found.reason = {}, None
+        for key, op in self.walker.apply.items():
+            if key in replaced:
+                continue
+            fn = R.bound(op, self.program.params)
+            low, high = self.walker.range[key]
+            found.expansions[key] = _expand(fn, low, high, 1e-8 if single else 1e-13)
+            if found.expansions[key] is None:
+                found.reason = (
+                    f"{fn!r} at standard deviations from {low:.3g} to {high:.3g} needs too long a "
+                    "series; integrated numerically instead"
+                )
 
 
 def _ids(ops: tuple[ir.Op, ...]) -> set[int]:
     """Identities of operations, those inside loops too."""
     inner = (_ids(op.body) for op in ops if isinstance(op, ir.Repeat))
     return {id(op) for op in ops}.union(*inner)
-
-
-def _even_or_odd(fn: Dual) -> bool:
-    x = torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
-    plus, minus = fn.phi(TorchMath, x), fn.phi(TorchMath, -x)
-    return bool(torch.allclose(abs(plus), abs(minus)))
 
 
 def _expand(fn: Dual, low: float, high: float, tol: float) -> int | AngleSeries | None:

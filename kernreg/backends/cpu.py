@@ -53,12 +53,13 @@ class _CpuBound:
         self.analysis = analyze(request.program, rows, request.dtype, pairs, exact)
         if self.analysis.reason is not None:
             raise BackendError(self.analysis.reason)
-        self.arithmetic = self.analysis.dtype
         duals = {s: k for k, s in enumerate(_core.signatures())}
         machine = Machine(
             _core.OPS, lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True
         )
-        self._tiles = translate(request.program, rows, machine, self.analysis, self.arithmetic)
+        wanted = self.analysis.dtype
+        self._tiles = translate(request.program, rows, machine, self.analysis, wanted)
+        self.arithmetic = self._tiles.tables[0].dtype
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
         units = [R.unit_rows(X, m, kind).numpy() for X, m in zip(data, lengths, strict=True)]
         self._units = (units[0], units[-1])

@@ -32,7 +32,7 @@ _REGISTERS = 64
 
 _ORDER = (
     "loop", "next", "dense", "sum", "product", "dropout",
-    "series", "angles", "angles_gap", "profile", "copy",
+    "series", "angles", "profile", "copy",
 )  # fmt: skip
 
 OPS = {name: k for k, name in enumerate(_ORDER)} | {"dual": 1000}
@@ -158,11 +158,12 @@ class GeneratedBound:
         analysis = analyze(request.program, rows, request.dtype, pairs, request.exact)
         if analysis.reason is not None:
             raise BackendError(analysis.reason)
-        self.arithmetic, self.near = analysis.dtype, analysis.near
+        self.near = analysis.near
         self.symmetric, self.device = request.symmetric, request.device
         self.duals = Duals()
         machine = Machine(OPS, self.duals.number, _REGISTERS)
-        self.tiles = translate(request.program, rows, machine, analysis, self.arithmetic)
+        self.tiles = translate(request.program, rows, machine, analysis, analysis.dtype)
+        self.arithmetic = self.tiles.tables[0].dtype
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
         row1, row2 = self.tiles.rows
         constants = self.tiles.consts if len(self.tiles.consts) else np.zeros(1)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from kernreg.backends import rows as R
+from kernreg.backends.distinct import Distinct
 from kernreg.ir import program as ir
-from kernreg.ir.pair import Dual, Pair
+from kernreg.ir.pair import Dual, Pair, correlation
 from kernreg.ir.quadrature import pair_moments
 from kernreg.ir.torchmath import TorchMath
 
@@ -59,11 +60,10 @@ def input_pairs(unit1: Tensor, unit2: Tensor) -> PairState:
 
 @dataclass(frozen=True)
 class _Value:
-    """A value of the program: pairs, and the rows on both sides."""
+    """A value of the program: pairs, and the different rows among those of both sides."""
 
     pair: PairState
-    row1: R.Row
-    row2: R.Row
+    row: R.Row
 
 
 def evaluate(
@@ -94,99 +94,111 @@ def evaluate(
     tuple of PairState, Row, Row
         The same behind the last operation.
     """
-    values = {first: _Value(pair, row1, row2)}
-    for i, op in enumerate(ops[first + 1 :], first + 1):
-        values[i] = _step(op, params, values)
-    last = values[len(ops) - 1]
-    return last.pair, last.row1, last.row2
+    distinct = Distinct.of(row1, row2)
+    last = _Run(params, distinct)(ops, _Value(pair, distinct.row), first)
+    return last.pair, distinct.rows(last.row, 0), distinct.rows(last.row, 1)
 
 
-def _step(op: ir.Op, params: tuple[float, ...], values: dict[int, _Value]) -> _Value:
-    match op:
-        case ir.Dense():
-            return _dense(values[op.x], op, params)
-        case ir.Apply():
-            return _apply(values[op.x], R.bound(op, params))
-        case ir.Sum():
-            return _sum([values[x] for x in op.xs], R.sum_weights(op, params))
-        case ir.Product():
-            return _product([values[x] for x in op.xs])
-        case ir.Normalize():
-            x, eps = values[op.x], params[op.eps]
-            return _Value(x.pair, R.normalize_row(x.row1, eps), R.normalize_row(x.row2, eps))
-        case ir.Dropout():
-            return _dropout(values[op.x], params[op.keep])
-        case ir.Repeat():
-            x = values[op.x]
-            state = (x.pair, x.row1, x.row2)
-            for _ in range(op.count):
-                state = evaluate(op.body, params, *state)
-            return _Value(*state)
-        case _:
-            raise TypeError(f"unexpected operation {op!r}")
+@dataclass(frozen=True)
+class _Run:
+    """A program on some rows."""
 
+    params: tuple[float, ...]
+    distinct: Distinct
 
-def _cross(a: Tensor, b: Tensor) -> Tensor:
-    return a[:, None] * b[None, :]
+    def __call__(self, ops: tuple[ir.Op, ...], start: _Value, first: int = 0) -> _Value:
+        values = {first: start}
+        for i, op in enumerate(ops[first + 1 :], first + 1):
+            values[i] = self._step(op, values)
+        return values[len(ops) - 1]
 
+    def _step(self, op: ir.Op, values: dict[int, _Value]) -> _Value:
+        match op:
+            case ir.Dense():
+                return self._dense(values[op.x], op)
+            case ir.Apply():
+                return self._apply(values[op.x], R.bound(op, self.params))
+            case ir.Sum():
+                return self._sum([values[x] for x in op.xs], R.sum_weights(op, self.params))
+            case ir.Product():
+                return _product([values[x] for x in op.xs])
+            case ir.Normalize():
+                x = values[op.x]
+                return _Value(x.pair, R.normalize_row(x.row, self.params[op.eps]))
+            case ir.Dropout():
+                return _dropout(values[op.x], self.params[op.keep])
+            case ir.Repeat():
+                x = values[op.x]
+                for _ in range(op.count):
+                    x = self(op.body, x)
+                return x
+            case _:
+                raise TypeError(f"unexpected operation {op!r}")
 
-def _half_square(a: Tensor, b: Tensor) -> Tensor:
-    return 0.5 * (a[:, None] - b[None, :]) ** 2
+    def _sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values of rows as a column for the first side and a line for the second."""
+        return self.distinct.all(values, 0)[:, None], self.distinct.all(values, 1)[None, :]
 
+    def _cross(self, values: Tensor) -> Tensor:
+        a, b = self._sides(values)
+        return a * b
 
-def _dense(x: _Value, op: ir.Dense, params: tuple[float, ...]) -> _Value:
-    row1, c1 = R.dense_row(x.row1, op, params)
-    row2, c2 = R.dense_row(x.row2, op, params)
-    uu = _cross(c1.u, c2.u)
-    pair = x.pair
-    if c1.v is not None and c2.v is not None:
-        below, above = pair.opposite_gaps()
-        apart = _half_square(c1.u, c2.u)
-        pair = PairState.from_gaps(
-            uu * below + apart + _half_square(c1.v, c2.v),
-            uu * above + apart + _half_square(c1.v, -c2.v),
-            pair.tau,
-        )
-    tau = pair.rho + uu * x.pair.tau
-    if c1.g is not None and c2.g is not None and c1.h is not None and c2.h is not None:
-        tau = _cross(c1.g, c2.g) * x.pair.rho + _cross(c1.h, c2.h) + uu * x.pair.tau
-    return _Value(PairState(pair.rho, pair.gap, tau), row1, row2)
+    def _half_square(self, values: Tensor, sign: float = 1.0) -> Tensor:
+        a, b = self._sides(values)
+        return 0.5 * (a - sign * b) ** 2
 
+    def _dense(self, x: _Value, op: ir.Dense) -> _Value:
+        row, c = R.dense_row(x.row, op, self.params)
+        uu = self._cross(c.u)
+        pair = x.pair
+        if c.v is not None:
+            below, above = pair.opposite_gaps()
+            apart = self._half_square(c.u)
+            pair = PairState.from_gaps(
+                uu * below + apart + self._half_square(c.v),
+                uu * above + apart + self._half_square(c.v, -1.0),
+                pair.tau,
+            )
+        tau = pair.rho + uu * x.pair.tau
+        if c.g is not None and c.h is not None:
+            tau = self._cross(c.g) * x.pair.rho + self._cross(c.h) + uu * x.pair.tau
+        return _Value(PairState(pair.rho, pair.gap, tau), row)
 
-def _apply(x: _Value, fn: Dual) -> _Value:
-    (row1, _), (row2, _) = R.apply_row(x.row1, fn), R.apply_row(x.row2, fn)
-    rho, gap = x.pair.rho, x.pair.gap
-    if fn.closed_form and fn.homogeneous is not None:
-        m = fn.dual(TorchMath, Pair(rho, gap, 1.0, 1.0))
-        size = R.unit_moments(fn)[0]
-        kappa, dot = m.kappa / size, m.kappa_dot / size
-    else:
-        s1, s2 = x.row1.s[:, None], x.row2.s[None, :]
-        m = (
-            fn.dual(TorchMath, Pair(rho, gap, s1, s2))
-            if fn.closed_form
-            else pair_moments(fn, rho, gap, s1, s2)
-        )
-        out1, out2 = row1.s[:, None], row2.s[None, :]
-        zero = (out1 == 0) | (out2 == 0)
-        out1, out2 = torch.where(out1 == 0, 1.0, out1), torch.where(out2 == 0, 1.0, out2)
-        kappa = torch.where(zero, 0.0, m.kappa / out1 / out2)
-        dot = torch.where(zero, 0.0, m.kappa_dot * (s1 / out1) * (s2 / out2))
-    new_gap = torch.clamp(1.0 - abs(kappa), min=0.0) if m.gap is None else m.gap
-    return _Value(PairState(*torch.broadcast_tensors(kappa, new_gap, dot * x.pair.tau)), row1, row2)
+    def _apply(self, x: _Value, fn: Dual) -> _Value:
+        row, _ = R.apply_row(x.row, fn)
+        rho, gap = x.pair.rho, x.pair.gap
+        if fn.closed_form and fn.homogeneous is not None:
+            m = fn.dual(TorchMath, Pair(rho, gap, 1.0, 1.0))
+            size = R.unit_moments(fn)[0]
+            kappa, dot = m.kappa / size, m.kappa_dot / size
+        else:
+            s1, s2 = self._sides(x.row.s)
+            m = (
+                fn.dual(TorchMath, Pair(rho, gap, s1, s2))
+                if fn.closed_form
+                else pair_moments(fn, rho, gap, s1, s2)
+            )
+            out1, out2 = self._sides(row.s)
+            zero = (out1 == 0) | (out2 == 0)
+            out1, out2 = torch.where(out1 == 0, 1.0, out1), torch.where(out2 == 0, 1.0, out2)
+            kappa = torch.where(zero, 0.0, m.kappa / out1 / out2)
+            dot = torch.where(zero, 0.0, m.kappa_dot * (s1 / out1) * (s2 / out2))
+        if m.gap is None:
+            new_gap = torch.clamp(1.0 - abs(kappa), min=0.0)
+        else:
+            new_gap, kappa = m.gap, correlation(TorchMath, kappa, m.gap)
+        return _Value(PairState(*torch.broadcast_tensors(kappa, new_gap, dot * x.pair.tau)), row)
 
-
-def _sum(xs: list[_Value], weights: list[float]) -> _Value:
-    row1, u1 = R.sum_row([x.row1 for x in xs], weights)
-    row2, u2 = R.sum_row([x.row2 for x in xs], weights)
-    zero = xs[0].pair.tau.new_zeros(())
-    below, above, tau = zero, zero, zero
-    for x, a, b in zip(xs, u1, u2, strict=True):
-        uu, apart = _cross(a, b), _half_square(a, b)
-        low, high = x.pair.opposite_gaps()
-        below, above = below + uu * low + apart, above + uu * high + apart
-        tau = tau + uu * x.pair.tau
-    return _Value(PairState.from_gaps(*torch.broadcast_tensors(below, above, tau)), row1, row2)
+    def _sum(self, xs: list[_Value], weights: list[float]) -> _Value:
+        row, shares = R.sum_row([x.row for x in xs], weights)
+        zero = xs[0].pair.tau.new_zeros(())
+        below, above, tau = zero, zero, zero
+        for x, u in zip(xs, shares, strict=True):
+            uu, apart = self._cross(u), self._half_square(u)
+            low, high = x.pair.opposite_gaps()
+            below, above = below + uu * low + apart, above + uu * high + apart
+            tau = tau + uu * x.pair.tau
+        return _Value(PairState.from_gaps(*torch.broadcast_tensors(below, above, tau)), row)
 
 
 def _product(xs: list[_Value]) -> _Value:
@@ -194,12 +206,10 @@ def _product(xs: list[_Value]) -> _Value:
     for x in xs[1:]:
         q = x.pair
         p = PairState(p.rho * q.rho, p.gap + q.gap - p.gap * q.gap, p.tau * q.rho + p.rho * q.tau)
-    row1 = R.product_row([x.row1 for x in xs])
-    return _Value(p, row1, R.product_row([x.row2 for x in xs]))
+    return _Value(p, R.product_row([x.row for x in xs]))
 
 
 def _dropout(x: _Value, keep: float) -> _Value:
     p = x.pair
     pair = PairState(keep * p.rho, (1.0 - keep) + keep * p.gap, keep * p.tau)
-    row1, row2 = (R.Row(r.s / keep**0.5, r.tau) for r in (x.row1, x.row2))
-    return _Value(pair, row1, row2)
+    return _Value(pair, R.Row(x.row.s / keep**0.5, x.row.tau))

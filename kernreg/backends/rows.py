@@ -7,6 +7,7 @@ rule here is also the source of the per-row tables of the fast backends.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,12 @@ __all__ = [
     "unit_rows",
     "walk",
 ]
+
+_SMALLER = "Use a smaller W_std, fewer layers, or LayerNorm."
+_LARGER = "Use a larger W_std, fewer layers, or LayerNorm."
+
+# Of standard deviations whose variance is asked for: with room for factors in float64.
+_LARGEST = 1e148
 
 # Numbers of a block of rows: it stays in the cache of a CPU, and keeps a GPU busy.
 _BLOCK = {"cpu": 1 << 16, "cuda": 1 << 24}
@@ -106,6 +113,16 @@ def unit_moments(fn: Dual) -> tuple[float, float]:
 def apply_row(row: Row, fn: Dual) -> tuple[Row, Tensor]:
     """A nonlinearity on rows; also the factor that it puts on ``tau``."""
     s = row.s
+    if not bool(torch.isfinite(s).all()):
+        raise InvalidInputError(
+            f"The kernel overflows before {fn!r}: a standard deviation there is beyond float64. "
+            f"{_SMALLER}"
+        )
+    if fn.homogeneous is None and bool((s > _LARGEST).any()):
+        raise InvalidInputError(
+            f"The rows are too large for {fn!r}: a standard deviation before it is "
+            f"{float(s.max()):.3g}, expected at most {_LARGEST:g}. Scale the rows down. {_SMALLER}"
+        )
     if fn.closed_form and fn.homogeneous is not None:
         kappa, kappa_dot = unit_moments(fn)
         power = s**fn.homogeneous if fn.homogeneous else (s > 0).to(s.dtype)
@@ -117,14 +134,18 @@ def apply_row(row: Row, fn: Dual) -> tuple[Row, Tensor]:
         slope = torch.as_tensor(m.kappa_dot, dtype=s.dtype).expand_as(s)
     else:
         square, slope = row_moments(fn, s)
-    dot = _ratio(slope * s * s, square, 0.0)
-    return Row(torch.sqrt(square), dot * row.tau), dot
+    out = torch.sqrt(square)
+    ratio = _ratio(s, out, 0.0)
+    dot = slope * ratio * ratio
+    return Row(out, dot * row.tau), dot
 
 
 def sum_row(rows: list[Row], weights: list[float]) -> tuple[Row, list[Tensor]]:
     """A weighted sum of branches; also each branch's share ``u`` of the standard deviation."""
     parts = [w**0.5 * r.s for w, r in zip(weights, rows, strict=True)]
-    s = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+    both = torch.stack(parts)
+    top = both.amax(dim=0)  # whose square may be beyond float64
+    s = top * torch.linalg.vector_norm(both / torch.where(top == 0, 1.0, top), dim=0)
     shares = [_ratio(p, s, 1.0 if i == 0 else 0.0) for i, p in enumerate(parts)]
     tau = sum((u * u * r.tau for u, r in zip(shares, rows, strict=True)), torch.zeros_like(s))
     return Row(s, tau), shares
@@ -140,7 +161,7 @@ def product_row(rows: list[Row]) -> Row:
 
 def normalize_row(row: Row, eps: float) -> Row:
     """Layer normalisation; correlations and ``tau`` do not change."""
-    return Row(_ratio(row.s, torch.sqrt(eps + row.s * row.s), 0.0), row.tau)
+    return Row(_ratio(row.s, torch.hypot(row.s, row.s.new_tensor(eps**0.5)), 0.0), row.tau)
 
 
 def walk(ops: tuple[ir.Op, ...], params: tuple[float, ...], start: Row, first: int = 0) -> Row:
@@ -233,15 +254,41 @@ def _blocks(X: Tensor) -> tuple[Tensor, ...]:
 
 def diagonal(row: Row, kernel: str) -> Tensor:
     """The kernel of each row with itself."""
-    q = row.s * row.s
-    return q if kernel == "nngp" else q * row.tau
+    return row.s * row.s if kernel == "nngp" else row.s * row.tau * row.s
 
 
-def check_range(row: Row, dtype: np.dtype) -> None:
-    """Raise InvalidInputError if the kernel of rows with these final states overflows."""
-    top = float((row.s * row.s * row.tau.clamp(min=1.0)).max())
-    if not top < float(np.finfo(dtype).max):
+def check_range(row: Row, dtype: np.dtype, start: Row) -> None:
+    """Raise InvalidInputError if the kernel of rows cannot be told in ``dtype``.
+
+    Parameters
+    ----------
+    row : Row
+        States at the output.
+    dtype : dtype
+        Of the entries.
+    start : Row
+        States at the input.
+
+    Raises
+    ------
+    InvalidInputError
+        If an entry overflows, or all vanish though the rows do not.
+    """
+    name, limits = np.dtype(dtype).name, np.finfo(dtype)
+    low, high = (float(v) for v in torch.aminmax(row.s))
+    if math.isfinite(high) and not bool(torch.isfinite(row.tau).all()) and low < 1e-100:
         raise InvalidInputError(
-            f"The kernel overflows {np.dtype(dtype).name}: its largest diagonal entry is "
-            f"{top:.3g}. Use a smaller W_std, fewer layers, or LayerNorm."
+            f"The tangent kernel is lost: a standard deviation at the output is {low:.3g}, and "
+            f"what it is divided by is beyond float64. {_LARGER}"
+        )
+    top = float((row.s * row.tau.clamp(min=1.0) * row.s).max())
+    if not top < float(limits.max):
+        found = "a standard deviation on its way is beyond float64"
+        if top > 0 and math.isfinite(high):
+            found = f"its largest diagonal entry is {top:.3g}"
+        raise InvalidInputError(f"The kernel overflows {name}: {found}. {_SMALLER}")
+    if np.dtype(dtype).type(top) == 0 and bool((start.s > 0).any()):
+        raise InvalidInputError(
+            f"The kernel vanishes in {name}: every entry is below {limits.smallest_subnormal:.1g} "
+            f"and would be 0. {_LARGER}"
         )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis
+from kernreg.backends.distinct import Distinct
 from kernreg.backends.liveness import dense_behind, last_uses
 from kernreg.backends.primitives import write_primitives
 from kernreg.backends.signs import nonnegative
@@ -39,6 +40,9 @@ NONNEGATIVE, POSITIVE = 1, 2
 
 _LOOPS = 8
 """Loops inside loops that the virtual machine has room for."""
+
+_LARGE = 1e9
+"""Standard deviations whose inverse squares leave too little room in float32."""
 
 _STATES = 8
 """States of pairs that may be alive at once; the other registers hold temporaries."""
@@ -84,12 +88,14 @@ class _Translator:
     machine: Machine
     analysis: Analysis
     dtype: np.dtype
+    distinct: Distinct
     code: list[list[int]] = field(default_factory=list)
     consts: list[float] = field(default_factory=list)
     tables: tuple[list[NDArray], list[NDArray]] = field(default_factory=lambda: ([], []))
     used: set[int] = field(default_factory=set)
     writing: bool = True
     loops: int = 0
+    outside: bool = False
 
     def emit(
         self, op: str | int, dst: int = 0, a: int = 0, b: int = 0, c: int = 0, n: int = 0
@@ -109,7 +115,10 @@ class _Translator:
 
     def table(self, side: int, values: Tensor) -> None:
         """Append a table of one side."""
-        self.tables[side].append(values.numpy().astype(self.dtype))
+        with np.errstate(over="ignore"):
+            found = self.distinct.all(values, side).numpy().astype(self.dtype)
+        self.outside = self.outside or not bool(np.isfinite(found).all())
+        self.tables[side].append(found)
 
     def new_state(self) -> int:
         """A free state number."""
@@ -213,6 +222,8 @@ class _Translator:
     ) -> _State:
         """A nonlinearity, with the dense layer behind it where one instruction does both."""
         fn = R.bound(op, self.params)
+        if fn.homogeneous is None:
+            self.outside = self.outside or any(float(r.s.max()) > _LARGE for r in x.rows)
         after = _both(lambda r: R.apply_row(r, fn)[0], x.rows)
         dst = free[0] if free else self.new_state()
         if not fn.closed_form:
@@ -248,7 +259,7 @@ class _Translator:
         if fn.homogeneous is not None:
             shared["norm"] = torch.tensor(1.0 / R.unit_moments(fn)[0], dtype=torch.float64)
         sides = [(r, q) for r, q in zip(rows, after, strict=True)]
-        return [shared | {"s": r.s, "u": torch.where(q.s == 0, 0.0, 1.0 / q.s)} for r, q in sides]
+        return [shared | {"s": r.s, "u": _inverse(q.s)} for r, q in sides]
 
     def series(
         self, op: ir.Apply, fn: Dual, x: _State, after: tuple[R.Row, R.Row], dst: int
@@ -263,9 +274,12 @@ class _Translator:
         terms = expansion
         self.emit("series", dst, x.slot, n=terms)
         found = _both(lambda r: hermite_coefficients(fn, r.s, terms).coefficients, x.rows)
-        for side, (coefficients, out) in enumerate(zip(found, after, strict=True)):
-            inverse = torch.where(out.s == 0, 0.0, 1.0 / out.s)
-            for column in (coefficients * inverse[:, None]).T:
+        orders = torch.arange(terms, dtype=torch.float64)
+        for side, (coefficients, row, out) in enumerate(zip(found, x.rows, after, strict=True)):
+            inverse = _inverse(out.s)
+            columns = coefficients * inverse[:, None]
+            slope = (columns * columns) @ orders
+            for column in [*columns.T, _share(R.apply_row(row, fn)[1], slope)]:
                 self.table(side, column)
 
     def angles(
@@ -273,15 +287,17 @@ class _Translator:
     ) -> None:
         """A nonlinearity without closed form, by a series in the angle."""
         _, terms, nodes, _ = series.coefficients.shape
-        # Only kinks need an exact gap: the third series.
-        kinked = not getattr(fn, "smooth", True)
-        start = self.constants(series.coefficients[: 2 + kinked].ravel().tolist())
-        self.emit("angles_gap" if kinked else "angles", dst, x.slot, b=nodes, c=start, n=terms)
+        start = self.constants(series.coefficients.ravel().tolist())
+        self.emit("angles", dst, x.slot, b=nodes, c=start, n=terms)
+        parallel = series.coefficients[1].sum(axis=0)  # all T_m are 1 at angle 0
         for side, (row, out) in enumerate(zip(x.rows, after, strict=True)):
-            weights = series.weights(row.s.numpy()) * (out.s > 0).numpy()[:, None]
-            columns = [weights, weights @ series.embedding.T] if kinked else [weights]
-            for column in np.concatenate(columns, axis=1).T:
+            s, at = np.unique(row.s.numpy(), return_inverse=True)
+            weights = series.weights(s)
+            slope = torch.from_numpy(((weights @ parallel) * weights).sum(axis=1)[at])
+            columns = np.concatenate([weights, weights @ series.embedding.T], axis=1)[at].T
+            for column in columns * (out.s > 0).numpy():
                 self.table(side, torch.from_numpy(column))
+            self.table(side, _share(R.apply_row(row, fn)[1], slope))
 
     def sum(self, args: list[_State], weights: list[float]) -> _State:
         """A weighted sum, two branches at a time."""
@@ -386,6 +402,23 @@ def _by_side(*states: _State) -> tuple[list[R.Row], list[R.Row]]:
     return first, first if same else [x.rows[1] for x in states]
 
 
+def _inverse(s: Tensor) -> Tensor:
+    """``1 / s``, and 0 where nothing is left of a row."""
+    return torch.where(s < 1e-300, 0.0, 1.0 / s)
+
+
+def _share(wanted: Tensor, found: Tensor) -> Tensor:
+    """Root of the factor that makes the derivative of a row with itself what it is for rows."""
+    return torch.where(found > 0, torch.sqrt(wanted / found), 1.0)
+
+
+def _beyond_float32(row: R.Row) -> bool:
+    """Whether products of standard deviations, or tangent kernels over them, are out of range."""
+    s = row.s[row.s > 0]
+    ends = [float(v) for v in torch.aminmax(s)] if len(s) else [1.0, 1.0]
+    return ends[0] < 1e-17 or ends[1] > 1e17 or float(row.tau.max()) > 1e34
+
+
 def _first(pair: tuple[T, Any]) -> T:
     return pair[0]
 
@@ -414,7 +447,7 @@ def translate(
     analysis : Analysis
         Lengths of Hermite series, and the profile if there is one.
     dtype : dtype
-        Of the tables.
+        Of the tables, as far as they fit: numbers beyond float32 are kept in float64.
 
     Returns
     -------
@@ -425,23 +458,26 @@ def translate(
     BackendError
         If the program does not fit the machine.
     """
-    t = _Translator(program.params, machine, analysis, dtype)
-    state, done = _State(t.new_state(), rows), 0
+    distinct = Distinct.of(*rows)
+    t = _Translator(program.params, machine, analysis, dtype, distinct)
+    state, done = _State(t.new_state(), (distinct.row, distinct.row)), 0
     n1, n2 = (len(r.s) for r in rows)
     if (segment := analysis.segment) is not None:
         state = t.run(program.ops[: segment.start + 1], state)
         c, done = segment.profile.coefficients, segment.end
-        # A symmetric matrix has one set of rows, otherwise those of X2 follow.
-        first = R.Row(segment.rows.s[:n1], segment.rows.tau[:n1])
-        second = R.Row(segment.rows.s[-n2:], segment.rows.tau[-n2:])
-        state = _State(state.slot, (first, first if rows[0] is rows[1] else second))
+        behind = segment.rows
+        if distinct.first is not None:
+            behind = R.Row(behind.s[distinct.first], behind.tau[distinct.first])
+        state = _State(state.slot, (behind, behind))
         t.emit("profile", state.slot, state.slot, c=t.constants([*c[0], *c[1]]), n=c.shape[1])
     state = t.run(program.ops, state, done)
     if state.slot != 0:
         t.copy(state.slot, 0)
+    if dtype == np.float32 and (t.outside or _beyond_float32(state.rows[0])):
+        return translate(program, rows, machine, analysis, np.dtype(np.float64))
     return TileProgram(
         code=np.array(t.code, dtype=np.int32).reshape(-1, 8),
         consts=np.array(t.consts, dtype=np.float64),
         tables=(_stack(t.tables[0], n1, dtype), _stack(t.tables[1], n2, dtype)),
-        rows=state.rows,
+        rows=(distinct.rows(state.rows[0], 0), distinct.rows(state.rows[1], 1)),
     )

@@ -35,10 +35,10 @@ class _ReferenceBound:
         if request.X2 is not None:
             self._row2, self._unit2 = _input(request.X2)
         self._out = R.walk(request.program.ops, request.program.params, self._row1)
-        R.check_range(self._out, request.dtype)
+        R.check_range(self._out, request.dtype, self._row1)
         if request.X2 is not None:
             out = R.walk(request.program.ops, request.program.params, self._row2)
-            R.check_range(out, request.dtype)
+            R.check_range(out, request.dtype, self._row2)
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         return R.diagonal(self._out, kernel).cpu().numpy()

@@ -21,6 +21,7 @@ _CALL = {
     "max": "max_",
     "arc": "arc_",
     "lune": "lune_",
+    "asin": "asin_",
 }
 
 
@@ -71,25 +72,29 @@ def dual_struct(number: int, title: str, code: DualCode) -> str:
     // Relu
     """
     names = code.names()
-    rho = _operand(names[id(code.rho)])
-    gap = "max_(T(0), T(1) - abs_(rho_out))"
+    rho, plain = _operand(names[id(code.rho)]), _operand(names[id(code.plain)])
+    rest = gap = "gap_of(rho_out)"
     if code.gap is not None:
         gap = _operand(names[id(code.gap)])
+    if not code.two_ways:
+        plain, rest = rho, gap
     return "\n".join(
         [
             f"// {title}",
             f"template <class T> struct Dual{number} {{",
             f"  static constexpr int scalars = {len(code.scalars)}, rows1 = {len(code.rows1)}, "
             f"rows2 = {len(code.rows2)};",
-            # POSITIVE: no correlation that comes in is negative.
-            "  template <bool POSITIVE>",
+            f"  static constexpr bool two_ways = {str(code.two_ways).lower()};",
+            # POSITIVE: no correlation that comes in is negative. CLOSE: the gap without a
+            # subtraction.
+            "  template <bool POSITIVE, bool CLOSE>",
             "  KR_INLINE void eval(T rho, T gap, const T *c, const T *x, const T *y,",
             "                      T &rho_out, T &gap_out, T &dot_out) {",
             # Loaded here: a load behind a condition keeps the loop from being vectorised.
             *(f"    const T c{k} = c[{k}];" for k in range(len(code.scalars))),
             *(_statement(v, names) for v in code.pairs),
-            f"    rho_out = {rho};",
-            f"    gap_out = {gap};",
+            f"    rho_out = CLOSE ? {rho} : {plain};",
+            f"    gap_out = CLOSE ? {gap} : {rest};",
             f"    dot_out = {_operand(names[id(code.dot)])};",
             "  }",
             "};",

@@ -18,6 +18,7 @@ _CALL = {
     "where": "tl.where",
     "arc": "arc",
     "lune": "lune",
+    "asin": "asin",
 }
 
 _PRELUDE = '''\
@@ -33,6 +34,13 @@ def lune(gap):
     """(sin a - a cos a) / pi with a = arc(gap)."""
     z = 0.5 * gap
     return z * tl.sqrt(z) * ({lune})
+
+
+@triton.jit
+def asin(x):
+    """Angle whose sine is x, for x in [0, sqrt(1/2)]."""
+    z = x * x
+    return 0.5 * x * ({arc})
 
 
 @triton.jit

@@ -66,7 +66,8 @@ def hermite_coefficients(fn: Dual, s: Any, n_terms: int) -> HermiteTable:
     """
     import torch
 
-    s = torch.as_tensor(s, dtype=torch.float64)
+    # Each once: products may differ in the last bit from row to row of a block.
+    s, at = torch.unique(torch.as_tensor(s, dtype=torch.float64), return_inverse=True)
     tables, sums = [], []
     for block in s.split(_ROWS):
         nodes, value, slope, weights = line_values(fn, block)
@@ -77,9 +78,9 @@ def hermite_coefficients(fn: Dual, s: Any, n_terms: int) -> HermiteTable:
     square, slope_square = (torch.cat(parts) for parts in zip(*sums, strict=True))
     order = torch.arange(n_terms, dtype=s.dtype, device=s.device)
     return HermiteTable(
-        coefficients=table,
-        tail=(square - (table * table).sum(1)).clamp(min=0.0),
-        slope_tail=(slope_square - (table * table) @ order).clamp(min=0.0),
+        coefficients=table[at],
+        tail=(square - (table * table).sum(1)).clamp(min=0.0)[at],
+        slope_tail=(slope_square - (table * table) @ order).clamp(min=0.0)[at],
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-__all__ = ["Dual", "Moments", "Pair"]
+__all__ = ["Dual", "Moments", "Pair", "correlation"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,22 @@ class Moments:
     kappa_dot : value
         ``E[phi'(u) phi'(v)]``.
     gap : value, optional
-        ``1 - |kappa| / sqrt(kappa(u, u) kappa(v, v))`` from a formula without cancellation; left
-        out, it is formed by subtraction, which is enough for smooth nonlinearities.
+        ``1 - |kappa| / sqrt(kappa(u, u) kappa(v, v))`` from a formula without cancellation, not
+        negative and exactly 0 for equal rows; left out, it is formed by subtraction, and rounding
+        moves equal rows apart, the more so the more layers follow.
     """
 
     kappa: Any
     kappa_dot: Any
     gap: Any = None
+
+
+def correlation(xp: Any, rho: Any, gap: Any) -> Any:
+    """``rho``, from the gap where that is the smaller one and so has more digits.
+
+    What rounding does to ``rho`` would else be handed on, and grown, from layer to layer.
+    """
+    return xp.where(gap < 0.5, xp.where(rho > 0, 1.0 - gap, gap - 1.0), rho)
 
 
 class Dual(Protocol):

@@ -90,6 +90,8 @@ def fit_profile(f: Function, tol: float, depth: int, max_terms: int = 4096) -> P
             series = np.polynomial.chebyshev.chebval(1.0 - 2.0 * tests / np.pi, c[:, :keep].T)
             error = float((np.abs(series - expected) / scale).max())
             if error <= tol:
+                # Equal rows, at angle 0, are exact: there all T_k are 1.
+                c[:, 0] += expected[:, 0] - c[:, :keep].sum(axis=1)
                 return Profile(np.ascontiguousarray(c[:, :keep]), error)
         terms *= 2
         samples = f(_nodes(terms))

@@ -95,6 +95,11 @@ class TorchMath:
         return angle * square * total
 
     @staticmethod
+    def asin(x: Tensor) -> Tensor:
+        """The angle whose sine is ``x``, for ``x`` in [0, sqrt(1/2)]."""
+        return torch.asin(x)
+
+    @staticmethod
     def erf(x: Tensor) -> Tensor:
         """Error function."""
         return torch.erf(x)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kernreg.ir.pair import Dual, Pair
+from kernreg.ir.pair import Dual, Pair, correlation
 
 __all__ = ["DualCode", "Value", "evaluate", "trace_dual"]
 
@@ -171,7 +171,8 @@ class Graph:
         return out
 
     def _factors(self, v: Value) -> list[Value]:
-        if v.op == "mul":
+        """Factors by level; a product within one level stays as it was written, for its range."""
+        if v.op == "mul" and _mixed(v):
             return self._factors(v.args[0]) + self._factors(v.args[1])
         return [v]
 
@@ -208,6 +209,14 @@ class Graph:
     def lune(self, gap: Any) -> Value:
         return self.node("lune", gap)
 
+    def asin(self, x: Any) -> Value:
+        return self.node("asin", x)
+
+
+def _mixed(v: Value) -> bool:
+    """Whether a number per entry is a product with numbers per row, or with numbers alone."""
+    return v.op == "mul" and v.level == PAIR and any(a.level != PAIR or _mixed(a) for a in v.args)
+
 
 @dataclass(frozen=True)
 class DualCode:
@@ -220,6 +229,8 @@ class DualCode:
     ----------
     rho, gap, dot : Value
         Outputs; ``gap`` is None where it is formed by subtraction.
+    plain : Value
+        ``rho`` without the formula of the gap, which is all that rows need that are not close.
     scalars, rows1, rows2 : tuple of Value
         Slots: expressions of run-time parameters, of row 1 and of row 2.
     pairs : tuple of Value
@@ -229,14 +240,21 @@ class DualCode:
     rho: Value
     gap: Value | None
     dot: Value
+    plain: Value
     scalars: tuple[Value, ...]
     rows1: tuple[Value, ...]
     rows2: tuple[Value, ...]
     pairs: tuple[Value, ...]
 
+    @property
+    def two_ways(self) -> bool:
+        """Whether the formula of the gap is worth leaving out where it is not needed."""
+        # Powers and kinks, which see no standard deviations, have it almost for nothing.
+        return self.gap is not None and bool(self.rows1)
+
     def outputs(self) -> list[Value]:
         """The outputs that exist."""
-        return [v for v in (self.rho, self.gap, self.dot) if v is not None]
+        return [v for v in (self.rho, self.gap, self.dot, self.plain) if v is not None]
 
     def names(self) -> dict[int, str]:
         """Name of every operand by identity: slots, inputs, temporaries, literals."""
@@ -258,7 +276,8 @@ class DualCode:
         lines = [
             f"{names[id(v)]}={v.op}({','.join(names[id(a)] for a in v.args)})" for v in self.pairs
         ]
-        ends = ["-" if v is None else names[id(v)] for v in (self.rho, self.gap, self.dot)]
+        outputs = (self.rho, self.gap, self.dot, self.plain)
+        ends = ["-" if v is None else names[id(v)] for v in outputs]
         slots = f"{len(self.scalars)},{len(self.rows1)},{len(self.rows2)}"
         return ";".join([*lines, *ends, slots])
 
@@ -303,18 +322,21 @@ def trace_dual(fn: Dual) -> DualCode:
     """
     g = Graph()
     bound = fn.bind(tuple(g.leaf(f"p{i}", PARAM) for i in range(len(fn.parameters))))
-    rho, gap = g.leaf("rho", PAIR), g.leaf("gap", PAIR)
+    rho, gap_in = g.leaf("rho", PAIR), g.leaf("gap", PAIR)
     if fn.homogeneous is None:
         s1, s2 = g.leaf("s", ROW1), g.leaf("s", ROW2)
         scale = g.leaf("u", ROW1) * g.leaf("u", ROW2)
-        m = bound.dual(g, Pair(rho, gap, s1, s2))
+        m = bound.dual(g, Pair(rho, gap_in, s1, s2))
         dot = g.mul(m.kappa_dot, s1 * s2 * scale)
     else:
         scale = g.leaf("norm", PARAM)
-        m = bound.dual(g, Pair(rho, gap, g.const(1.0), g.const(1.0)))
+        m = bound.dual(g, Pair(rho, gap_in, g.const(1.0), g.const(1.0)))
         dot = g.mul(m.kappa_dot, scale)
-    outputs = [g.mul(m.kappa, scale), dot]
-    outputs += [] if m.gap is None else [g.lift(m.gap)]
+    plain = g.mul(m.kappa, scale)
+    outputs = [plain, dot, plain]
+    if m.gap is not None:
+        gap = g.lift(m.gap)
+        outputs = [correlation(g, plain, gap), dot, plain, gap]
     nodes = _reachable(outputs)
     pairs = tuple(v for v in nodes if v.level == PAIR and v.op != "leaf")
     used = {id(a): a for v in pairs for a in v.args} | {id(v): v for v in outputs}
@@ -324,8 +346,9 @@ def trace_dual(fn: Dual) -> DualCode:
 
     return DualCode(
         rho=outputs[0],
-        gap=outputs[2] if len(outputs) == 3 else None,
+        gap=outputs[3] if len(outputs) == 4 else None,
         dot=outputs[1],
+        plain=outputs[2],
         scalars=slots(PARAM),
         rows1=slots(ROW1),
         rows2=slots(ROW2),

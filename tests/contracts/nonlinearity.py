@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from typing import Any, ClassVar
+from unittest import mock
 
 import mpmath
 import numpy as np
@@ -38,6 +39,7 @@ class MpMath:
     """The primitives of duals on mpmath numbers."""
 
     sqrt, exp, expm1, abs = mpmath.sqrt, mpmath.exp, mpmath.expm1, staticmethod(abs)
+    asin = mpmath.asin
     minimum, maximum = staticmethod(min), staticmethod(max)
 
     @staticmethod
@@ -79,7 +81,7 @@ class Symbol:
 class SymbolMath:
     """The primitives a dual may use, and no other."""
 
-    sqrt = exp = expm1 = abs = arc = lune = staticmethod(lambda x: Symbol()._make(x))
+    sqrt = exp = expm1 = abs = arc = lune = asin = staticmethod(lambda x: Symbol()._make(x))
     minimum = maximum = staticmethod(lambda a, b: Symbol()._make(a, b))
     where = staticmethod(lambda c, a, b: Symbol()._make(c, a, b))
 
@@ -143,6 +145,11 @@ def evaluate(
 
 def exact(fn: Nonlinearity, sign: int, gap: Any, s1: float, s2: float) -> tuple[Any, Any, Any]:
     """The same in 50 digits, the gap from its definition."""
+    with mock.patch.object(math, "pi", +mpmath.pi):
+        return _exact(fn, sign, gap, s1, s2)
+
+
+def _exact(fn: Nonlinearity, sign: int, gap: Any, s1: float, s2: float) -> tuple[Any, Any, Any]:
     degree = fn.homogeneous
     fn = fn.bind(tuple(mpmath.mpf(getattr(fn, name)) for name in fn.parameters))
     gap, s1, s2 = mpmath.mpf(gap), mpmath.mpf(s1), mpmath.mpf(s2)
@@ -168,6 +175,7 @@ class NonlinearityContract:
     sizes: ClassVar[tuple[tuple[float, float], ...]] = ((1.0, 1.0), (0.5, 2.0), (1e-3, 0.7))
     jump: ClassVar[bool] = False  # kappa_dot leaves the delta out
     has_phi: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True  # otherwise moments grow with more than the variances
     # Error of a float32 evaluation in units of its rounding.
     float32_ulps: ClassVar[float] = 16.0
 
@@ -230,6 +238,29 @@ class NonlinearityContract:
                     if m.gap is not None and left is not None:
                         bound = 64 * EPS * left + 4 * EPS * abs(s1 - s2) * left**0.5 + 1e-30
                         assert abs(m.gap[i].item() - left) <= bound, (gap, s1, s2)
+
+    def test_equal_rows_have_no_gap(self) -> None:
+        """Exactly none, at any variance and in either precision: later layers would grow it."""
+        for dtype in (torch.float64, torch.float32):
+            s = torch.logspace(-6, 6, 97, dtype=torch.float64).to(dtype)
+            if not self.bounded or self.fn.homogeneous is not None:
+                s = s.clamp(min=0.1, max=3.0)
+            m = evaluate(self.fn, torch.ones_like(s), torch.zeros_like(s), s, s)
+            assert m.gap is not None
+            assert bool((m.gap == 0).all())
+
+    def test_extreme_variances(self) -> None:
+        """Moments of rows that saturate, or nearly vanish, beside ordinary ones are finite."""
+        if self.fn.homogeneous is not None:
+            return  # it is asked for at unit variance only
+        sizes = (1e-140, 1e-70, 1.0, 1e70, 1e100)
+        for s1 in sizes:
+            for s2 in sizes:
+                if self.bounded or max(s1, s2) <= 1.0:
+                    m = evaluate(self.fn, *self.table(s1, s2))
+                    for part in (m.kappa, m.kappa_dot, m.gap):
+                        assert bool(torch.isfinite(part).all()), (s1, s2)
+                    assert bool(((m.gap >= 0) & (m.gap <= 1 + 4 * EPS)).all())
 
     def test_float32_rounding(self) -> None:
         for s1, s2 in self.sizes:

@@ -40,7 +40,7 @@ def test_text() -> None:
 def test_names_are_defined_before_use(fn: nn.Nonlinearity) -> None:
     lines = dual_struct(0, repr(fn), trace_dual(fn)).splitlines()
     known = {"rho", "gap"}
-    for line in lines[6:-5]:
+    for line in lines[7:-5]:
         match = re.fullmatch(r"    const (T|bool) (\w+) = (.*);", line)
         assert match is not None
         kind, name, expression = match.groups()

@@ -47,6 +47,7 @@ def value(node: Value) -> float:
         (lambda g, x, y, r: g.where(r > 0, x, y) + g.where(x <= y, r, 1.0), Y + R),
         (lambda g, x, y, r: g.where(r < 0, x, y) + g.where(x >= y, r, 1.0), X + 1),
         (lambda g, x, y, r: g.arc(x), math.acos(1 - X)),
+        (lambda g, x, y, r: g.asin(x), math.asin(X)),
         (
             lambda g, x, y, r: g.lune(x),
             (math.sin(math.acos(1 - X)) - (1 - X) * math.acos(1 - X)) / math.pi,
@@ -123,6 +124,7 @@ OPERATIONS: dict[str, Callable[..., float]] = {
     "gt": operator.gt, "ge": operator.ge, "min": min, "max": max, "abs": abs,
     "where": lambda condition, a, b: a if condition else b,
     "sqrt": math.sqrt, "exp": math.exp, "expm1": math.expm1, "arc": arc, "lune": lune,
+    "asin": math.asin,
 }  # fmt: skip
 
 
@@ -152,7 +154,7 @@ def run(fn: nn.Nonlinearity, rho: float, s1: float, s2: float, u1: float, u2: fl
 
     for v in code.pairs:
         env[names[id(v)]] = OPERATIONS[v.op](*(operand(a) for a in v.args))
-    return [operand(v) for v in (code.rho, code.dot, code.gap) if v is not None]
+    return [operand(v) for v in (code.plain, code.dot, code.gap) if v is not None]
 
 
 @settings(max_examples=100)

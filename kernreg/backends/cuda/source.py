@@ -110,10 +110,9 @@ class _Writer(ProgramWriter):
                 self.line(f"s{dst} = dropout_pair(s{a}, consts[{c}]);")
             case "series":
                 self.line(f"s{dst} = series_step(s{a}, {self.slots(x, y)}, {n});")
-            case "angles" | "angles_gap":
+            case "angles":
                 args = f"s{a}, {self.slots(x, y)}, consts + {c}, {n}, {b}"
-                gap = str(op == "angles_gap").lower()
-                self.line(f"s{dst} = angles_step<{gap}>({args});")
+                self.line(f"s{dst} = angles_step({args});")
             case "profile":
                 self.line(f"s{dst} = profile_step(s{a}, consts + {c}, {n});")
             case "copy":

@@ -12,7 +12,6 @@ import triton.language as tl
 
 __all__ = [
     "angles",
-    "angles_gap",
     "column",
     "dense",
     "dense_bias",
@@ -126,15 +125,37 @@ def dropout(rho, gap, tau, keep):
 
 
 @triton.jit
+def _close(rho, gap, value, growth, apart):
+    """Correlation and gap behind a series, of which the gap of close rows is exact.
+
+    ``apart`` is the gap of parallel rows, ``growth`` the factor on the gap.
+    """
+    below = apart + tl.maximum(growth, 0.0) * gap
+    close = (rho > 0) & (below < 0.5)
+    return tl.where(close, 1.0 - below, value), tl.where(close, below, gap_of(value))
+
+
+@triton.jit
 def series(rho, gap, tau, px, py, ldx, ldy, i, j, terms):
-    """A nonlinearity by the Hermite coefficients of each row."""
+    """A nonlinearity by the Hermite coefficients of each row, and a factor on the derivative.
+
+    The values of Horner's scheme add up to the factor on the gap.
+    """
     value = tl.zeros_like(rho)
     slope = tl.zeros_like(rho)
+    growth = tl.zeros_like(rho)
+    apart = tl.zeros_like(rho)
     for k in range(terms):
         m = terms - 1 - k
+        a = row(px, m, ldx, i)
+        b = column(py, m, ldy, j)
         slope = slope * rho + value
-        value = value * rho + row(px, m, ldx, i) * column(py, m, ldy, j)
-    return value, gap_of(value), slope * tau
+        growth += value
+        value = value * rho + a * b
+        apart += 0.5 * (a - b) * (a - b)
+    slope *= row(px, terms, ldx, i) * column(py, terms, ldy, j)
+    out, gap_out = _close(rho, gap, value, growth, apart)
+    return out, gap_out, slope * tau
 
 
 @triton.jit
@@ -150,11 +171,12 @@ def _clenshaw(at, consts, terms):
 
 
 @triton.jit
-def profile(rho, angle, consts, terms):
-    """Many layers as two Chebyshev series in the angle."""
+def profile(rho, gap, angle, consts, terms):
+    """Many layers as two Chebyshev series in the angle; the gap of equal rows stays 0."""
     at = _chebyshev_argument(rho, angle)
-    out = _clenshaw(at, consts, terms)
-    return out, gap_of(out), _clenshaw(at, consts + terms, terms)
+    equal = (rho > 0) & (gap <= 0)
+    out = tl.where(equal, 1.0, _clenshaw(at, consts, terms))
+    return out, tl.where(equal, 0.0, gap_of(out)), _clenshaw(at, consts + terms, terms)
 
 
 @triton.jit
@@ -198,30 +220,17 @@ def _weights(px, py, ldx, ldy, i, j, nodes, WIDTH: tl.constexpr):
 
 @triton.jit
 def angles(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, WIDTH: tl.constexpr):
-    """A nonlinearity by a series in the angle."""
+    """A nonlinearity by series in the angle: correlation, derivative and factor on the gap."""
     at = _chebyshev_argument(rho, angle)
     wi, wj = _weights(px, py, ldx, ldy, i, j, nodes, WIDTH)
-    out = _bilinear_clenshaw(at, consts, wi, wj, terms, nodes, WIDTH)
-    slopes = consts + terms * nodes * nodes
-    return out, gap_of(out), _bilinear_clenshaw(at, slopes, wi, wj, terms, nodes, WIDTH) * tau
-
-
-@triton.jit
-def angles_gap(
-    rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, WIDTH: tl.constexpr
-):
-    """The same where rows that are nearly parallel keep all digits of their gap."""
-    out, gap_out, tau_out = angles(
-        rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, WIDTH
-    )
-    wi, wj = _weights(px, py, ldx, ldy, i, j, nodes, WIDTH)
-    at = _chebyshev_argument(rho, angle)
-    opening = consts + 2 * terms * nodes * nodes
-    slope = _bilinear_clenshaw(at, opening, wi, wj, terms, nodes, WIDTH)
+    size = terms * nodes * nodes
+    value = _bilinear_clenshaw(at, consts, wi, wj, terms, nodes, WIDTH)
+    slope = _bilinear_clenshaw(at, consts + size, wi, wj, terms, nodes, WIDTH)
+    growth = _bilinear_clenshaw(at, consts + 2 * size, wi, wj, terms, nodes, WIDTH)
     apart = tl.zeros_like(rho)
     for b in range(nodes, 2 * nodes):
         distance = row(px, b, ldx, i) - column(py, b, ldy, j)
         apart += 0.5 * distance * distance
-    below = apart + tl.maximum(slope, 0.0) * gap
-    positive = (rho > 0) & (out > 0)
-    return tl.where(positive, 1.0 - below, out), tl.where(positive, below, gap_out), tau_out
+    slope *= row(px, 2 * nodes, ldx, i) * column(py, 2 * nodes, ldy, j)
+    out, gap_out = _close(rho, gap, value, growth, apart)
+    return out, gap_out, slope * tau

@@ -20,7 +20,6 @@ import triton.language as tl
 
 from kernreg.backends.triton.language import (
     angles,
-    angles_gap,
     column,
     dense,
     dense_bias,
@@ -110,14 +109,15 @@ class _Writer(ProgramWriter):
             case "series":
                 self.line("# Nonlinearity by its Hermite coefficients")
                 self.call(dst, "series", [_state(a), *self.tables(x, y), str(n)])
-            case "angles" | "angles_gap":
+            case "angles":
                 self.line("# Nonlinearity by a series in the angle")
                 args = [_state(a), f"arc(gap{a})", f"consts + {c}", *self.tables(x, y)]
                 width = max(16, 1 << (b - 1).bit_length())
                 self.call(dst, op, [*args, f"{n}", f"{b}", f"{width}"])
             case "profile":
                 self.line("# Many layers as a series in the angle")
-                self.call(dst, "profile", [f"rho{a}", f"arc(gap{a})", f"consts + {c}", f"{n}"])
+                angle = [f"rho{a}", f"gap{a}", f"arc(gap{a})"]
+                self.call(dst, "profile", [*angle, f"consts + {c}", f"{n}"])
             case "copy":
                 self.line(f"{_register(dst)} = {_register(a)}")
             case _:

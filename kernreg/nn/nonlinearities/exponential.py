@@ -9,14 +9,18 @@ from typing import Any, ClassVar
 from kernreg.exceptions import NetworkError
 from kernreg.ir.pair import Moments, Pair
 from kernreg.nn.base import Nonlinearity, check_number
+from kernreg.nn.nonlinearities.lifted import Lift
 
-__all__ = ["Exp", "ExpNormalized", "Gaussian", "Rbf"]
+__all__ = ["Exp", "ExpNormalized", "Gaussian", "Rbf", "gaussian_gap"]
+
+
+_LARGEST = 1e300  # times 0 it is 0
 
 
 def _half_distance(xp: Any, p: Pair) -> Any:
     """``E[(u - v)^2] / 2 = (q1 + q2 - 2k) / 2`` without cancellation."""
     angle = xp.where(p.rho > 0, p.gap, 2.0 - p.gap)
-    return 0.5 * (p.s1 - p.s2) ** 2 + p.s1 * p.s2 * angle
+    return 0.5 * (p.s1 - p.s2) ** 2 + xp.minimum(p.s1 * p.s2, _LARGEST) * angle
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,21 +127,25 @@ class Gaussian(Nonlinearity):
 
     def dual(self, xp: Any, p: Pair) -> Moments:
         """Inverse square root of a determinant."""
-        t1, t2 = -2.0 * self.b * p.s1 * p.s1, -2.0 * self.b * p.s2 * p.s2
-        size = -2.0 * self.b * (p.s1 * p.s2)
-        volume = size * (p.gap * (2.0 - p.gap)) * size
-        total = 1.0 + (t1 + t2)
-        inverse = 1.0 / (total + volume)
-        kappa = self.a * self.a * xp.sqrt(inverse)
-        # ratio = kappa / sqrt(kappa11 kappa22), and 1 - ratio^4 is a sum of squares.
-        square = xp.sqrt(1.0 + 2.0 * t1) * xp.sqrt(1.0 + 2.0 * t2) * inverse
-        lost = ((t1 - t2) * inverse) ** 2
-        lost = lost + (volume * inverse) * ((2.0 * total + volume) * inverse)
+        f = Lift(xp, p, xp.sqrt(-2.0 * self.b))
+        inverse = 1.0 / f.volume
+        kappa = self.a * self.a * (f.e[0] * f.e[1]) * xp.sqrt(inverse)
         return Moments(
             kappa=kappa,
-            kappa_dot=-2.0 * self.b * size * p.rho * kappa * inverse,
-            gap=lost / ((1.0 + square) * (1.0 + xp.sqrt(square))),
+            kappa_dot=-2.0 * self.b * (f.lift * p.rho) * f.share * kappa,
+            gap=gaussian_gap(f, inverse)[0],
         )
+
+
+def gaussian_gap(f: Lift, inverse: Any) -> tuple[Any, Any, Any]:
+    """Of the ratio ``r = kappa / sqrt(kappa11 kappa22)``: ``1 - r``, ``1 - r^4`` and ``r^2``.
+
+    ``inverse`` is that of ``f.volume``; ``1 - r^4`` is a sum of squares.
+    """
+    square = f.eta[0] * f.eta[1] * inverse
+    lost = (f.apart * inverse) ** 2
+    lost = lost + (f.turned * inverse) * ((2.0 * f.parallel + f.turned) * inverse)
+    return lost / ((1.0 + square) * (1.0 + f.xp.sqrt(square))), lost, square
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from kernreg.ir.pair import Moments, Pair
 from kernreg.nn.base import Nonlinearity, check_number
+from kernreg.nn.nonlinearities.lifted import Arcsine, Lift, gap_of_roots
 
 __all__ = ["Erf", "SigmoidLike"]
 
@@ -16,21 +17,20 @@ _LOGISTIC_SCALE = 2.4020563531719796
 
 
 def _erf(xp: Any, p: Pair, a: Any, b: Any, c: Any) -> Moments:
-    """Dual of ``a erf(b x) + c``: the angle between (c1, e1) and (c2, e2) lifted by ``p``."""
-    root1 = xp.sqrt(1.0 + 2.0 * (b * p.s1) ** 2)
-    root2 = xp.sqrt(1.0 + 2.0 * (b * p.s2) ** 2)
-    e1, e2 = 1.0 / root1, 1.0 / root2
-    c1, c2 = math.sqrt(2.0) * b * p.s1 / root1, math.sqrt(2.0) * b * p.s2 / root2
-    lift = c1 * c2
-    gap = lift * p.gap + 0.5 * ((c1 - c2) ** 2 + (e1 * e1 + e2 * e2))
-    # asin through its complement near 1 and directly near 0, where small variances lead.
-    size = lift * xp.abs(p.rho)
-    small = size < 0.7
-    angle = xp.arc(xp.where(small, 2.0 * size * size, gap))
-    asin = xp.where(small, 0.5 * angle, 0.5 * math.pi - angle)
+    """Dual of ``a erf(b x) + c``."""
+    f = Lift(xp, p, math.sqrt(2.0) * xp.abs(b))
+    angle = Arcsine(f)
+    height, offset = a * a * (2.0 / math.pi), c * c
+    r1 = xp.sqrt(height * (2.0 * angle.half1) + offset)
+    r2 = xp.sqrt(height * (2.0 * angle.half2) + offset)
+    positive, size = p.rho > 0, height * angle.value
+    kappa = xp.where(positive, size, -size) + offset
+    # For negative rho the offset counts against the angle.
+    against = xp.where(positive, 0.0, 2.0 * xp.minimum(size, offset))
     return Moments(
-        kappa=a * a * (2.0 / math.pi) * xp.where(p.rho > 0, asin, -asin) + c * c,
-        kappa_dot=(4.0 / math.pi) * (a * b) ** 2 * (e1 * e2) / xp.sqrt(gap * (2.0 - gap)),
+        kappa=kappa,
+        kappa_dot=(4.0 / math.pi) * (a * b) ** 2 * (f.e[0] * f.e[1]) / angle.cosine,
+        gap=xp.maximum(gap_of_roots(xp, height * angle.missing + against, kappa, r1, r2), 0.0),
     )
 
 

@@ -9,8 +9,12 @@ from typing import Any, ClassVar
 
 from kernreg.ir.pair import Moments, Pair
 from kernreg.nn.base import Nonlinearity, check_number
+from kernreg.nn.nonlinearities.exponential import gaussian_gap
+from kernreg.nn.nonlinearities.lifted import Lift, gap_of_roots
 
 __all__ = ["Cos", "Gabor", "Sin"]
+
+_LARGEST = 1e300  # times 0 it is 0
 
 
 def _wave(xp: Any, p: Pair, a: Any, b: Any, sin2: Any) -> Moments:
@@ -21,15 +25,26 @@ def _wave(xp: Any, p: Pair, a: Any, b: Any, sin2: Any) -> Moments:
     nothing overflows, and ``far / near = 1 + 2 drop`` keeps its digits where both are close.
     """
     t1, t2 = b * p.s1, b * p.s2
-    product = t1 * t2
-    near = xp.exp(-0.5 * (t1 - t2) ** 2 - product * p.gap)
+    product = xp.minimum(t1 * t2, _LARGEST)
+    lost = 0.5 * (t1 - t2) ** 2 + product * p.gap
+    near, lost = xp.exp(-lost), -xp.expm1(-lost)
     drop = 0.5 * xp.expm1(-2.0 * product * xp.abs(p.rho))
     cos2 = 1.0 - sin2
-    turned = (cos2 - sin2) * drop
-    positive = p.rho > 0
+    slant = cos2 - sin2
+    turned = slant * drop
+    positive, area = p.rho > 0, a * a
+    r1 = xp.sqrt(area * (sin2 - slant * (0.5 * xp.expm1(-2.0 * t1 * t1))))
+    r2 = xp.sqrt(area * (sin2 - slant * (0.5 * xp.expm1(-2.0 * t2 * t2))))
+    kappa = area * near * (sin2 + xp.where(positive, -turned, drop))
+    # The mean of both squares less |kappa|.
+    mean = 2.0 * cos2 - slant * (lost - 2.0 * near * drop)
+    left = lost * mean - 0.5 * slant * (xp.exp(-t1 * t1) - xp.exp(-t2 * t2)) ** 2
+    other = near * xp.minimum(-cos2 * drop, sin2 * (1.0 + drop))
+    left = 0.5 * area * (left + xp.where(positive, 0.0, 4.0 * other))
     return Moments(
-        kappa=a * a * near * (sin2 + xp.where(positive, -turned, drop)),
+        kappa=kappa,
         kappa_dot=(a * b) ** 2 * near * (cos2 + xp.where(positive, turned, drop)),
+        gap=xp.maximum(gap_of_roots(xp, left, kappa, r1, r2), 0.0),
     )
 
 
@@ -178,18 +193,32 @@ class Gabor(Nonlinearity):
 
     def dual(self, xp: Any, p: Pair) -> Moments:
         """Difference of two Gaussians, the larger one taken out of it."""
-        size = p.s1 * p.s2
-        sine_square = p.gap * (2.0 - p.gap)
-        total = 1.0 + (p.s1 * p.s1 + p.s2 * p.s2)
-        volume = 4.0 * size * sine_square * size
-        inverse = 1.0 / (2.0 * total - 1.0 + volume)
-        distance = (p.s1 - p.s2) ** 2 + 2.0 * size * p.gap + volume
-        mixed = size * p.rho * inverse
-        drop = 0.5 * xp.expm1(-2.0 * xp.abs(mixed))
-        near = xp.exp(-0.5 * distance * inverse) * xp.sqrt(inverse)
+        f = Lift(xp, p, math.sqrt(2.0))
+        (c1, c2), (e1, e2) = f.c, f.e
+        both, inverse, x = e1 * e2, 1.0 / f.volume, f.lift * p.rho
+        # |kappa| / (r1 r2) is that of Gaussians times `near` times that of sinh, which is
+        # (1 - exp(-rate)) over its root mean square for either row.
+        gap, lost, square = gaussian_gap(f, inverse)
+        spread = (e1 - e2) ** 2
+        distance = spread + both * ((c1 - c2) ** 2 + spread)
+        distance = distance + 2.0 * (both * f.lift * p.gap + f.turned)
+        distance = 0.25 * distance * inverse
+        near = xp.exp(-distance)
+        drop = 0.5 * xp.expm1(-xp.abs(x) * f.share)
         sinh = xp.where(p.rho > 0, -drop, drop)
-        slope = 4.0 * mixed * (1.0 + total * inverse) * sinh
+        rate1, rate2 = c1 / xp.sqrt(1.0 + c1 * c1), c2 / xp.sqrt(1.0 + c2 * c2)
+        root1, root2 = xp.exp(-0.5 * rate1 * rate1), xp.exp(-0.5 * rate2 * rate2)
+        r1, r2 = xp.sqrt(-xp.expm1(-rate1 * rate1)), xp.sqrt(-xp.expm1(-rate2 * rate2))
+        slower = 0.5 * (rate1 - rate2) ** 2 + f.lift * f.share * p.gap
+        slower = slower + rate1 * rate2 * (lost / (1.0 + square))
+        left = root1 * root2 * xp.expm1(slower) - 0.5 * (root1 - root2) ** 2
+        left = gap_of_roots(xp, left, 2.0 * drop, r1, r2)
+        gap = gap + xp.sqrt(square) * (near * left - xp.expm1(-distance))
+        size = both * xp.sqrt(inverse) * near
+        slope = x * (1.0 + 0.5 * (e1 * e1 + e2 * e2) * inverse) * sinh
+        slope = slope + both * (0.5 + x * x * inverse) * (1.0 + drop)
         return Moments(
-            kappa=near * sinh,
-            kappa_dot=near * (slope + (inverse + 8.0 * mixed * mixed) * (1.0 + drop)),
+            kappa=size * sinh,
+            kappa_dot=2.0 * f.share * size * slope,
+            gap=xp.maximum(gap, 0.0),
         )

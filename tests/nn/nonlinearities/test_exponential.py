@@ -14,10 +14,12 @@ from tests.contracts.nonlinearity import NonlinearityContract, correlations, eva
 class TestExp(NonlinearityContract):
     fn = nn.Exp()
     sizes = ((1.0, 1.0), (0.5, 1.5), (1e-3, 0.7))
+    bounded = False
 
 
 class TestExpGeneral(NonlinearityContract):
     fn = nn.Exp(0.3, -0.7)
+    bounded = False
 
 
 class TestGaussian(NonlinearityContract):

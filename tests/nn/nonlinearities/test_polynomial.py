@@ -36,18 +36,22 @@ class TestFifth(NonlinearityContract):
 
 class TestPolynomial(NonlinearityContract):
     fn = nn.Polynomial((0.3, 1.0, -0.5, 0.2))
+    bounded = False
 
 
 class TestOddPolynomial(NonlinearityContract):
     fn = nn.Polynomial((0.0, 1.0, 0.0, 0.4))
+    bounded = False
 
 
 class TestHermite(NonlinearityContract):
     fn = nn.Hermite((0.2, 0.5, -0.1, 0.3, 0.2))
+    bounded = False
 
 
 class TestSingleHermite(NonlinearityContract):
     fn = nn.Hermite((0.0, 0.0, 0.0, 1.0))
+    bounded = False
 
 
 def test_single_hermite_is_a_power_at_unit_variance() -> None:
