@@ -199,6 +199,31 @@ inline std::vector<Strip> strips(const Job &job) {
   return out;
 }
 
+// Whether the system allows so many threads: OpenMP ends the process where one cannot be started.
+inline bool can_start(int count) {
+  static std::atomic<int> known{0};
+  if (count <= known) return true;
+  std::vector<std::thread> trial;
+  try {
+    std::atomic<bool> done{false};
+    struct Join {
+      std::vector<std::thread> &trial;
+      std::atomic<bool> &done;
+      ~Join() {
+        done = true;
+        for (auto &t : trial) t.join();
+      }
+    } join{trial, done};
+    // All at the same time, as OpenMP keeps them.
+    for (int t = 0; t < count; ++t)
+      trial.emplace_back([&done] { while (!done) std::this_thread::yield(); });
+  } catch (const std::system_error &) {
+    return false;
+  }
+  known = count;
+  return true;
+}
+
 template <class T, class O> void fill(const Job &job) {
   std::vector<Strip> work = strips(job);
   std::vector<T> consts(job.consts, job.consts + job.n_consts);
@@ -210,13 +235,17 @@ template <class T, class O> void fill(const Job &job) {
       filler.strip(work[k].j, work[k].cols, work[k].a, work[k].b);
   };
   int threads = job.threads < int(work.size()) ? job.threads : int(work.size());
-  if (job.parallel && threads > 1) {
+  if (job.parallel && threads > 1 && can_start(threads - 1)) {
     job.parallel([](void *data) { (*static_cast<decltype(worker) *>(data))(); }, &worker,
                  unsigned(threads), 0);
     return;
   }
   std::vector<std::thread> pool;
-  for (int t = 1; t < threads; ++t) pool.emplace_back(worker);
+  try {
+    for (int t = 1; t < threads; ++t) pool.emplace_back(worker);
+  } catch (const std::system_error &) {
+    // The system allows no more: those that started share the work.
+  }
   worker();
   for (auto &t : pool) t.join();
 }

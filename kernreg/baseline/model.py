@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
 import kernreg
 from kernreg.baseline.scaling import Kind, Scaler
@@ -19,6 +18,7 @@ from kernreg.datasets.target import Task
 from kernreg.exceptions import InvalidInputError, ModelFileError
 from kernreg.linalg.budget import memory_budget
 from kernreg.linalg.disk import atomic
+from kernreg.linalg.records import Damaged, parse, read_record, write_record
 
 __all__ = ["TableModel", "fit_model"]
 
@@ -128,11 +128,9 @@ class TableModel:
         try:
             with atomic(target) as draft:
                 self.estimator.save(draft)
-                with safe_open(draft, framework="numpy") as file:
-                    metadata = dict(file.metadata()) | {_KEY: json.dumps(self._state())}
-                    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                texts, arrays, _ = read_record(draft)
                 mode = draft.stat().st_mode
-                save_file(arrays, draft, metadata=metadata)
+                write_record(draft, arrays, texts | {_KEY: json.dumps(self._state())})
                 draft.chmod(mode)
         except (OSError, SafetensorError) as error:
             cause = error.__cause__ or error  # the estimator's message names the draft
@@ -170,9 +168,8 @@ class TableModel:
         """
         estimator = kernreg.load(path)
         try:
-            with safe_open(path, framework="numpy") as file:
-                text = (file.metadata() or {}).get(_KEY)
-        except SafetensorError as error:
+            text = read_record(path)[0].get(_KEY)
+        except Damaged as error:
             raise ModelFileError(f"{path} cannot be read: {error}.") from error
         if text is None:
             raise ModelFileError(
@@ -180,7 +177,7 @@ class TableModel:
                 "kernreg.load and predict in Python, or make the model by `kernreg fit`."
             )
         try:
-            return cls._from_state(estimator, json.loads(text))
+            return cls._from_state(estimator, parse(text))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from kernreg import nn
-from kernreg.cli.networks import parse_network
 from kernreg.exceptions import StoreError
+from kernreg.nn.bounds import functions_named
 
 if TYPE_CHECKING:
     from kernreg.baseline.scaling import Scaler
@@ -46,12 +46,21 @@ def read_note(store: TileStore, n_features: int) -> tuple[nn.Layer, str, Scaler]
             f"{store.path} does not say how its data were scaled: write it by `kernreg gram`, or "
             "give it to KernelRegressor(store=...) in Python."
         )
+    functions = functions_named(store.note)
+    if functions:
+        raise StoreError(
+            f"The note in {store.path} names the Python function {functions[0]}, which the command "
+            "line does not call: give the store and the network to KernelRegressor(store=...) in "
+            "Python."
+        )
     try:
-        network = parse_network(json.dumps(store.note["network"]))
+        network = nn.from_json(json.dumps(store.note["network"]))
         kernel, kind = store.note["kernel"], store.note["scaling"]
         mean, scale = (np.array(store.note[name], dtype=np.float64) for name in ("mean", "scale"))
         if kernel not in ("ntk", "nngp") or kind not in get_args(Kind):
             raise ValueError(f"found kernel {kernel!r} and scaling {kind!r}")
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError("means or scales are not finite, or scales not positive")
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise ValueError(f"found means of shape {mean.shape}, scales of {scale.shape}")
     except (KeyError, TypeError, ValueError) as error:

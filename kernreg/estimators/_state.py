@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
 from kernreg import nn
+from kernreg.estimators._checks import check_arrays, check_header, labels_of
 from kernreg.estimators._loo import LeaveOneOut
 from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.cholesky import Cholesky
@@ -28,7 +29,7 @@ from kernreg.linalg.solution import Solution, Stats, Status
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel
 
-__all__ = ["from_state", "functions_named", "to_state"]
+__all__ = ["from_state", "to_state"]
 
 _SOLVERS = (
     *(Cholesky, Eigh, PCG, OutOfCoreCholesky, Restricted, SketchAndProject),
@@ -78,15 +79,20 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
 def from_state(
     cls: type[KernelModel], arrays: dict[str, NDArray[Any]], header: dict[str, Any]
 ) -> KernelModel:
-    """Inverse of :func:`to_state`."""
+    """Inverse of :func:`to_state`; the caller has seen to the functions that networks name."""
+    check_arrays(arrays)
+    check_header(header, arrays)
     network, params = header["network"], _decode(header["params"])
     if isinstance(params.get("class_weight"), tuple):
         params["class_weight"] = dict(params["class_weight"])
     model = cls(
-        network=nn.from_json(json.dumps(network)) if isinstance(network, dict) else network,
+        network=nn.from_json(json.dumps(network), trusted=True)
+        if isinstance(network, dict)
+        else network,
         **params,
     )
-    model.network_ = nn.from_json(json.dumps(header["fitted_network"]))
+    model._validate_params()
+    model.network_ = nn.from_json(json.dumps(header["fitted_network"]), trusted=True)
     model.kernel_ = header.get("fitted_kernel", model.kernel)
     model.X_fit_ = arrays["X_fit"]
     model.dual_coef_ = arrays["dual_coef"]
@@ -116,16 +122,6 @@ def from_state(
     if is_classifier(model):
         model.classes_ = _labels_from_json(header["classes"])
     return model
-
-
-def functions_named(header: Any) -> list[str]:
-    """Python functions that a network in ``header`` would import."""
-    if isinstance(header, dict):
-        found = [str(header["callable"])] if "callable" in header else []
-        return found + [name for value in header.values() for name in functions_named(value)]
-    if isinstance(header, list):
-        return [name for value in header for name in functions_named(value)]
-    return []
 
 
 def _encode(value: Any) -> Any:
@@ -174,9 +170,13 @@ def _labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
         raise InvalidInputError(
             f"Class labels of type {labels.dtype} cannot be saved; use numbers or strings."
         )
+    try:
+        labels_of(labels.dtype.str, values)
+    except ValueError:  # a type for far longer texts
+        labels = np.array(values)
     return {"dtype": labels.dtype.str, "values": values}
 
 
 def _labels_from_json(state: Mapping[str, Any]) -> NDArray[Any]:
     """Inverse of :func:`_labels_to_json`."""
-    return np.array(state["values"], dtype=np.dtype(state["dtype"]))
+    return labels_of(state["dtype"], state["values"])

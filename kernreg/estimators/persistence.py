@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
 from kernreg.estimators import _state
+from kernreg.estimators._checks import check_arrays
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
 from kernreg.linalg.disk import atomic
 from kernreg.linalg.inputs import check_device
+from kernreg.linalg.records import Changed, Damaged, parse, read_record, write_record
+from kernreg.nn.bounds import check_bounds, functions_named
 
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["load", "save"]
 
 FORMAT = "kernreg-model"
-VERSION = 1
+VERSION = 2
+# Files of version 1 are the same but for their hash.
+_WITHOUT_HASH = 1
 
 
 def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
@@ -46,7 +50,10 @@ def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
     InvalidInputError
-        If a parameter or the class labels have no JSON form.
+        If a parameter or the class labels have no JSON form, or coefficients are NaN or infinite.
+    NetworkError
+        If the network cannot be read again: a function without an importable name, more than
+        50,000 layers or 100 inside each other.
     OSError
         If the folder is missing or not writable.
 
@@ -54,13 +61,19 @@ def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
     -----
     Time and size are those of the training data, the coefficients and the solution that they are
     rounded from, ``8 n (d + 2 t)`` bytes in float64. The factor of the kernel matrix is not part of
-    a model.
+    a model. A SHA-256 over everything finds damage when the file is read; it does not prove where
+    a file comes from.
     """
     arrays, header = _state.to_state(model)
     header = {"format": FORMAT, "version": VERSION, "kernreg": _version()} | header
     try:
         text = json.dumps(header, allow_nan=True)
-    except TypeError as error:
+        check_bounds(header["network"])
+        check_bounds(header["fitted_network"])
+        check_arrays(arrays)
+    except NetworkError:
+        raise
+    except (TypeError, ValueError) as error:
         raise InvalidInputError(f"The model cannot be saved: {error}.") from error
     target = Path(path)
     if not target.parent.is_dir():
@@ -69,7 +82,7 @@ def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
         with atomic(target) as draft:
             draft.touch()
             mode = draft.stat().st_mode
-            save_file(arrays, draft, metadata={"kernreg": text})
+            write_record(draft, arrays, {"kernreg": text})
             draft.chmod(mode)  # safetensors makes its files private
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -105,13 +118,14 @@ def load(
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If the file is truncated, not a kernreg model, of another format version, holds another
-        class than ``expected``, or names Python functions and is not ``trusted``.
+        If the file is truncated, damaged, not a kernreg model, of another format version, holds
+        another class than ``expected``, or names Python functions and is not ``trusted``.
 
     Warns
     -----
     UserWarning
-        If the model computes on a GPU that is not there: it is given ``device="cpu"``.
+        If the model computes on a GPU that is not there: it is given ``device="cpu"``. If it was
+        written before files had a hash, so that damage cannot be noticed.
 
     Examples
     --------
@@ -140,7 +154,7 @@ def load(
             f"{path} holds a {cls.__name__}, not a {expected.__name__}; load it with "
             f"kernreg.load or {cls.__name__}.load."
         )
-    functions = _state.functions_named(header)
+    functions = functions_named(header)
     if functions and not trusted:
         raise ModelFileError(
             f"The network in {path} uses the Python function {functions[0]}, which loading would "
@@ -152,8 +166,10 @@ def load(
         if functions:
             raise ModelFileError(f"Cannot load {path}: {error}") from error
         raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelFileError(f"{path} is damaged or was edited: {error!r}.") from error
+    except RecursionError as error:
+        raise ModelFileError(f"{path} is nested too deeply for a model.") from error
     _move_to_what_is_there(model)
     return model
 
@@ -182,28 +198,38 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         stored = (path.parent / "zarr.json").is_file()
         other = f": `kernreg fit DATA --store {path.parent}` fits one from that tile store" * stored
         raise FileNotFoundError(f"There is no model file {path}{other}.")
-    with open(path, "rb"):
-        pass  # safetensors reports a file that may not be read as missing
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if "kernreg" not in metadata:
-                raise ModelFileError(f"{path} is a safetensors file but not a kernreg model.")
-            header = json.loads(metadata["kernreg"])
-            _check_header(path, header)
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        texts, arrays, hashed = read_record(path)
+    except Changed as error:
+        raise ModelFileError(f"{path} is damaged: {error}.") from error
+    except Damaged as error:
         raise ModelFileError(f"{path} is not a kernreg model, or it is truncated.") from error
-    except json.JSONDecodeError as error:
+    if "kernreg" not in texts:
+        raise ModelFileError(f"{path} is a safetensors file but not a kernreg model.")
+    try:
+        header = parse(texts["kernreg"])
+    except Damaged as error:
         raise ModelFileError(f"{path} has a damaged header: {error}.") from error
+    _check_header(path, header)
+    if not hashed and header["version"] != _WITHOUT_HASH:
+        raise ModelFileError(f"{path} is damaged or was edited: it has no hash.")
+    if not hashed:
+        warnings.warn(
+            f"{path} was written before model files had a hash, damage would not be noticed: save "
+            "the model again",
+            UserWarning,
+            stacklevel=3,
+        )
+    return header, arrays
 
 
 def _check_header(path: Path, header: Any) -> None:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ModelFileError(f"{path} is a safetensors file but not a kernreg model.")
-    if header.get("version") != VERSION:
+    version = header.get("version")
+    if isinstance(version, bool) or version not in (_WITHOUT_HASH, VERSION):
         raise ModelFileError(
-            f"{path} has format version {header.get('version')!r} (written by kernreg "
+            f"{path} has format version {version!r} (written by kernreg "
             f"{header.get('kernreg')}); this version of kernreg, {_version()}, reads version "
             f"{VERSION}. Load it with the kernreg that wrote it."
         )

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
 from kernreg.exceptions import CheckpointError
 from kernreg.linalg.conjugate import Iterates
 from kernreg.linalg.disk import atomic, remove_drafts
 from kernreg.linalg.preconditioners.lowrank import as_array
+from kernreg.linalg.records import parse, read_record, write_record
 
 __all__ = ["Checkpoint"]
 
-_FORMATS = {"Iterates": "kernreg-pcg-3", "Projected": "kernreg-sketch-1"}
+_FORMATS = {"Iterates": "kernreg-pcg-3", "Projected": "kernreg-sketch-2"}
 # Rows of the kernel that stand for all of it.
 _PROBES = 4
 # Float64 entries of two machines agree to 1e-10 of sqrt(K_ii K_jj) by contract.
 _SAME = 1e-8
+# Where the header of a checkpoint says what it is.
+_OURS, _HEAD = re.compile(rb"kernreg-(pcg|sketch)-\d"), 2**16
 
 
 class Checkpoint:
@@ -54,7 +58,7 @@ class Checkpoint:
     -----
     A file is complete or absent: it is written beside its place and moved there. What a process
     that was killed in a write left beside it is removed, so one process may use the file at a time.
-    It takes ``8 n (4 t + 5)`` bytes. A hash over its arrays finds damage.
+    It takes ``8 n (4 t + 5)`` bytes. A hash over all of it finds damage.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Checkpoint:
         for part in (profile, levels, rhs):
             digest.update(np.ascontiguousarray(part).tobytes())
         self._problem = digest.hexdigest()
+        self._shape = rhs.shape
         self._settings = settings
 
     def save(self, at: Any) -> None:
@@ -110,11 +115,10 @@ class Checkpoint:
             "format": self._format,
             "problem": self._problem,
             "settings": self._settings,
-            "hash": _hash(arrays),
         }
         try:
             with atomic(self.path) as draft:
-                save_file(arrays, draft, metadata={"kernreg": json.dumps(header)})
+                write_record(draft, arrays, {"kernreg": json.dumps(header)})
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CheckpointError(
@@ -136,32 +140,56 @@ class Checkpoint:
         if header["problem"] != self._problem:
             raise self._foreign("its ridge or right-hand sides are others")
         self._compare(arrays)
-        values: dict[str, Any] = {}
-        for field in fields(self._record):
-            value = arrays[field.name] if field.name in arrays else header[field.name]
-            values[field.name] = value.tolist() if field.name == "history" else value
+        names = [field.name for field in fields(self._record)]
+        values = {name: self._value(name, header, arrays) for name in names}
         return self._record(**values), header["settings"] == self._settings
+
+    def _value(self, name: str, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Any:
+        """A field of the record, a list or a number or an array of a shape that fits."""
+        value = arrays[name] if name in arrays else header.get(name)
+        if name == "history" and isinstance(value, np.ndarray):
+            return value.tolist()
+        plain = isinstance(value, bool | int | float)
+        shapes = (self._shape, self._shape[1:])
+        if plain or (
+            isinstance(value, np.ndarray)
+            and (value.shape in shapes or value.shape[1:] == self._shape)
+            and np.isfinite(value).all()
+        ):
+            return value
+        raise self._damaged(f"{name} does not fit")
 
     def _read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         try:
-            with safe_open(self.path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["kernreg"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if header["format"] != self._format or header["hash"] != _hash(arrays):
-                raise ValueError("format or hash differ")
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint {self.path} is damaged or no checkpoint of this version "
-                f"({error}): delete it to start from the beginning, or give another path"
-            ) from error
+            texts, arrays, hashed = read_record(self.path)
+            header = parse(texts["kernreg"])
+            if header["format"] != self._format or not hashed:
+                raise ValueError("another format")
+            if not isinstance(header["problem"], str) or "settings" not in header:
+                raise ValueError("parts are missing")
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
         return header, arrays
+
+    def _damaged(self, reason: object) -> CheckpointError:
+        """What to do depends on whether the file, or what is left of it, was written by kernreg."""
+        with contextlib.suppress(OSError), open(self.path, "rb") as file:
+            if _OURS.search(file.read(_HEAD)):
+                return CheckpointError(
+                    f"the checkpoint {self.path} is damaged or no checkpoint of this version "
+                    f"({reason}): delete it to start from the beginning, or give another path"
+                )
+        return CheckpointError(
+            f"{self.path} is no checkpoint of kernreg, or what is left of one ({reason}): give "
+            "another path"
+        )
 
     def _compare(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Raise CheckpointError if the kernel in the file is another one."""
         root = np.sqrt(np.abs(self._probe["probe_diagonal"]))
         scales = {"probe_rows": root[self._index][:, None] * root, "probe_diagonal": root**2}
         for name, own in self._probe.items():
-            found = arrays[name]
+            found = arrays.get(name, np.empty(0))
             if found.shape != own.shape or (np.abs(found - own) > _SAME * scales[name]).any():
                 raise self._foreign("its kernel matrix is another")
 
@@ -170,11 +198,3 @@ class Checkpoint:
             f"the checkpoint {self.path} belongs to another problem ({reason}): give another path, "
             "or delete the file if it is no longer needed"
         )
-
-
-def _hash(arrays: dict[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()

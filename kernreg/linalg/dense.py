@@ -15,6 +15,7 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.linalg.inputs import (
     as_output,
     as_rows,
+    check_apart,
     check_network,
     check_precision,
     check_trained,
@@ -68,7 +69,8 @@ def gram(
     backend : str
         "auto", "cpu", "triton", "cuda" or "reference".
     out : array of shape (n1, n2), optional
-        Where to write, on the device or in host memory (a tuple of arrays for two kernels).
+        Where to write, on the device or in host memory (a tuple of arrays for two kernels); it
+        must not share memory with the rows.
     exact : bool
         Run every layer; no profile pass.
     precision : {"tf32x3", "ieee", "tf32", "bf16x3"}
@@ -116,6 +118,10 @@ def gram(
     tensors = isinstance(X1, Tensor)
     # Results that become NumPy arrays are brought to host memory panel by panel.
     outs = _outputs(out, names, shape, kind, A.device if tensors else CPU)
+    if out is not None:
+        given = out if isinstance(out, tuple) else (out,)
+        for k, target in enumerate(given):
+            check_apart(target, X1, X2, A, B, *given[:k])
     request = Request(net.program(), A, B, kind, exact, check_precision(precision))
     _, bound = bind(request, backend)
     whole = Part(0, shape[0], 0, shape[1])

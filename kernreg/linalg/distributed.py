@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg import distributed as job
-from kernreg.exceptions import DistributedError
+from kernreg.exceptions import DistributedError, StoreError
 from kernreg.linalg.agreement import require_same
 from kernreg.linalg.budget import PANEL_BYTES
 from kernreg.linalg.inputs import KINDS, as_output
@@ -363,6 +363,11 @@ def write_store(
     except DistributedError:
         raise
     except Exception as found:
+        error = found
+    job.agree(error)
+    try:
+        store.require_complete()
+    except StoreError as found:
         error = found
     job.agree(error)
     count = torch.tensor([written])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,32 @@ from kernreg.linalg.panels import Staircase, eliminate, factor_corner, panel_bou
 __all__ = ["FactorOnDisk"]
 
 logger = logging.getLogger(__name__)
+
+
+class _Beside:
+    """One thread beside this one; its work is done here where the system allows no other."""
+
+    def __init__(self) -> None:
+        self.pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown()
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Begin some work, or do it."""
+        if self.pool is not None:
+            try:
+                return self.pool.submit(work, *arguments)
+            except RuntimeError:
+                # The pool keeps what it could not begin: it must never get a thread.
+                self.pool = None
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
 
 
 class FactorOnDisk(Staircase):
@@ -78,7 +104,7 @@ class FactorOnDisk(Staircase):
             read_rows(self.path(order[turn]), panel)
             return i0, i1, torch.from_numpy(panel)
 
-        with ThreadPoolExecutor(1) as reader:
+        with _Beside() as reader:
             coming = reader.submit(load, 0)
             for turn in range(len(order)):
                 current = coming.result()
@@ -137,7 +163,7 @@ class FactorOnDisk(Staircase):
         for _, _, above in self.views(stop=own[0]):
             eliminate(matrix, above)
         writes = []
-        with ThreadPoolExecutor(1) as writer:
+        with _Beside() as writer:
             for index in own:
                 i0, i1 = self.bounds[index]
                 panel = matrix[i0 - top : i1 - top, :i1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "KINDS",
     "as_output",
     "as_rows",
+    "check_apart",
     "check_device",
     "check_fingerprint",
     "check_network",
@@ -241,6 +242,79 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, device: torch.d
     return target
 
 
+def check_apart(out: Any, *others: Any) -> None:
+    """Raise InvalidInputError if ``out`` shares memory with other arrays, or in itself.
+
+    Examples
+    --------
+    >>> room = np.zeros((3, 5))
+    >>> check_apart(room[:, :3], room[:, 3:])
+    >>> check_apart(room[:, :3], room[:, 2:])
+    Traceback (most recent call last):
+    kernreg.exceptions.InvalidInputError: out shares memory with the data: give it its own.
+    """
+    if any(_overlap(out, other) for other in others):
+        raise InvalidInputError("out shares memory with the data: give it its own.")
+    if _rows_overlap(out):
+        raise InvalidInputError("The rows of out share memory: give each its own.")
+
+
+def _rows_overlap(out: Any) -> bool:
+    if len(out) < 2 or not all(out.shape):
+        return False
+    if isinstance(out, Tensor):
+        return abs(out.stride(0)) < out.shape[1]
+    return abs(out.strides[0]) < out.shape[1] * out.itemsize
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    spans = _span(one), _span(other)
+    if spans[0] is None or spans[1] is None or spans[0][0] != spans[1][0]:
+        return False
+    if spans[0][2] <= spans[1][1] or spans[1][2] <= spans[0][1]:
+        return False
+    try:
+        hard: Any = 10_000  # NumPy's types know two values only
+        return np.shares_memory(_addresses(one), _addresses(other), max_work=hard)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _span(array: Any) -> tuple[torch.device, int, int] | None:
+    """Device of an array, and the range of its addresses there."""
+    if isinstance(array, Tensor):
+        device, first, size = array.device, array.data_ptr(), array.element_size()
+        steps = [size * step for step in array.stride()]
+    elif isinstance(array, np.ndarray):
+        device, first, size = CPU, array.ctypes.data, array.itemsize
+        steps = list(array.strides)
+    else:
+        return None
+    if not all(array.shape):
+        return None
+    ends = [(count - 1) * step for count, step in zip(array.shape, steps, strict=True)]
+    low = first + sum(end for end in ends if end < 0)
+    return device, low, first + sum(end for end in ends if end > 0) + size
+
+
+def _addresses(array: Any) -> NDArray[Any]:
+    """An array of NumPy, or one at the addresses of a tensor: nothing is read there."""
+    if isinstance(array, np.ndarray):
+        return array
+    size = array.element_size()
+
+    class Addresses:
+        __array_interface__: ClassVar[dict[str, Any]] = {
+            "data": (array.data_ptr(), False),
+            "shape": tuple(array.shape),
+            "strides": tuple(size * step for step in array.stride()),
+            "typestr": f"|V{size}",
+            "version": 3,
+        }
+
+    return np.asarray(Addresses())
+
+
 def deliver(target: Tensor, out: Any) -> None:
     """Bring a result to ``out`` if :func:`as_output` could not write there directly."""
     if isinstance(out, np.ndarray) and _backwards(out):
@@ -282,9 +356,10 @@ def check_device(device: Any) -> torch.device:
     if found.type == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count()
-    if (found.index or 0) >= count:
+    # Torch reads 'cuda:999' as 'cuda:-25'.
+    if not 0 <= (found.index or 0) < count:
         raise InvalidInputError(
-            f"device {str(found)!r} is not there: torch {torch.__version__} sees {count} CUDA "
+            f"device {str(device)!r} is not there: torch {torch.__version__} sees {count} CUDA "
             "GPUs. Use device='cpu', or a build of torch for CUDA on a machine with a GPU."
         )
     return found

@@ -19,6 +19,7 @@ from kernreg.linalg.fingerprint import Side, fingerprint
 from kernreg.linalg.inputs import (
     as_output,
     as_rows,
+    check_apart,
     check_network,
     check_precision,
     check_trained,
@@ -217,6 +218,8 @@ class KernelOperator(Parts, Products):
         # Results that become NumPy arrays are brought to host memory panel by panel.
         where = self.device if self._tensors else CPU
         target = as_output(out, (i1 - i0, j1 - j0), self.dtype, where)
+        if out is not None:
+            check_apart(out, self._X1, self._X2)
         if target.numel():
             self._fill(Part(i0, i1, j0, j1), target)
         if out is None:

@@ -31,6 +31,7 @@ from kernreg.linalg.factor_on_disk import FactorOnDisk
 from kernreg.linalg.factored import CholeskyState, Factoring, symmetric_order
 from kernreg.linalg.inputs import check_fingerprint
 from kernreg.linalg.panels import Breakdown, full_precision, require_finite
+from kernreg.linalg.records import parse
 from kernreg.linalg.refine import product_tile
 
 __all__ = ["OutOfCoreCholesky"]
@@ -324,10 +325,11 @@ class _Run:
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-        check = found.pop("hash", None)
-        if found["version"] == _VERSION and check != _hash(found):
-            raise ValueError("its hash differs")
+        found = dict(parse(path.read_text(encoding="utf-8")))
+        noted = found.pop("hash", None)
+        # Another version is refused by its number.
+        if found["version"] == _VERSION and noted != _hash(found):
+            raise ValueError("its hash is another")
         float(found["jitter"])
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
@@ -337,4 +339,4 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _hash(header: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(header).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()

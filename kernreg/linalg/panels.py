@@ -8,6 +8,7 @@ blocks of rows): a new panel needs all panels above it and is overwritten in pla
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,18 +49,48 @@ class Breakdown(Exception):
         self.row = row
 
 
+class _Precision:
+    """The setting of the process, and who needs which: the strictest holds, the last restores."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.needs: list[str] = []
+        self.before = ""
+
+    def enter(self, need: str) -> None:
+        with self.lock:
+            if not self.needs:
+                self.before = torch.get_float32_matmul_precision()
+            self.needs.append(need)
+            self.apply()
+
+    def leave(self, need: str) -> None:
+        with self.lock:
+            self.needs.remove(need)
+            self.apply()
+
+    def apply(self) -> None:
+        wanted = min(self.needs, key=["highest", "high"].index, default=self.before)
+        if torch.get_float32_matmul_precision() != wanted:
+            torch.set_float32_matmul_precision(wanted)
+
+
+_precision = _Precision()
+
+
 @contextlib.contextmanager
 def full_precision(mixed: bool = False) -> Iterator[None]:
     """Keep float32 products in float32: a caller may have allowed bfloat16 for a network.
 
-    With ``mixed`` they may be rounded to tf32 on the matrix units of a GPU.
+    With ``mixed`` they may be rounded to tf32 on the matrix units of a GPU. The setting is one of
+    the whole process, so threads that work at the same time have it together.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if mixed else "highest")
+    need = "high" if mixed else "highest"
+    _precision.enter(need)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        _precision.leave(need)
 
 
 def panel_bounds(n: int, block: int) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,14 @@ from kernreg.linalg.disk import checked_space, full_disk, pages, shared, writabl
 from kernreg.linalg.inputs import check_fingerprint
 from kernreg.linalg.panels import require_finite
 from kernreg.linalg.store_check import compare
+from kernreg.linalg.store_header import (
+    FORMAT,
+    VERSION,
+    check_tiles,
+    has_header,
+    publish,
+    read_header,
+)
 from kernreg.linalg.tile_array import KINDS_ON_DISK, TileArray
 
 if TYPE_CHECKING:
@@ -26,9 +35,9 @@ __all__ = ["TileStore"]
 
 logger = logging.getLogger(__name__)
 
-_FORMAT, _VERSION = "kernreg-gram", 1
-_HEADER = "zarr.json"
 _TILE = 1024
+# Seconds in which another process that replaces a damaged tile has it complete again.
+_PATIENCE = 2.0
 
 
 class TileStore(TileArray):
@@ -58,9 +67,10 @@ class TileStore(TileArray):
     Notes
     -----
     A tile is complete or absent: it is written beside its place and renamed. Its CRC-32C is
-    checked whenever it is read. Which tiles are still to do is seen from the disk alone, so
-    several processes can write to one store. The array is not compressed: digits of a kernel do
-    not repeat. A ``bfloat16`` array has the type ``uint16``; its numbers are the bits.
+    checked whenever it is read, and a hash over the header when the store is opened. Which tiles
+    are still to do is seen from the disk alone, so several processes can write to one store. The
+    array is not compressed: digits of a kernel do not repeat. A ``bfloat16`` array has the type
+    ``uint16``; its numbers are the bits.
     """
 
     def __init__(self, path: Path, array: Any, header: dict[str, Any]) -> None:
@@ -104,7 +114,7 @@ class TileStore(TileArray):
         Raises
         ------
         InvalidInputError
-            For an unknown dtype or a bad tile.
+            For an unknown dtype or a bad tile, or more than 2^20 tiles.
         StoreError
             If the folder cannot be written, holds something else, or zarr is not installed.
         DiskSpaceError
@@ -118,37 +128,31 @@ class TileStore(TileArray):
         if tile is not None and tile < 1:
             raise InvalidInputError(f"tile must be at least 1, found {tile}.")
         check_fingerprint(operator, "a store")
-        zarr = _zarr()
+        _zarr()
         folder = Path(path)
         header = {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": FORMAT,
+            "version": VERSION,
             "dtype": kind,
             "symmetric": bool(operator.symmetric),
             "fingerprint": operator.fingerprint(),
             "operator": repr(operator),
             "note": dict(note or {}),
         }
-        if not _has_header(folder):
+        if not has_header(folder):
+            side = min(tile or _TILE, max(operator.shape))
+            check_tiles(tuple(operator.shape), side)
             writable_folder(folder)
             names = sorted(entry.name for entry in folder.iterdir())
             foreign = [n for n in names if not n.startswith(".") and not n.endswith(".partial")]
-            if foreign:
+            # Another process may have been faster in the meantime.
+            if foreign and not has_header(folder):
                 raise StoreError(
                     f"{folder} is no tile store and not empty (it holds {foreign[0]}): take "
                     "another folder."
                 )
             with full_disk(folder):
-                zarr.create_array(
-                    store=zarr.storage.LocalStore(folder),
-                    shape=operator.shape,
-                    chunks=2 * (min(tile or _TILE, max(operator.shape)),),
-                    dtype=KINDS_ON_DISK[kind][0],
-                    fill_value=0,
-                    compressors=[zarr.codecs.Crc32cCodec()],
-                    filters=None,
-                    attributes={"kernreg": header},
-                )
+                publish(folder, tuple(operator.shape), side, header)
         store = cls.open(folder)
         store.require(operator, kind, tile)
         return store
@@ -165,29 +169,19 @@ class TileStore(TileArray):
             If it is damaged, not a kernreg store, or of another format version.
         """
         folder = Path(path)
-        if not _has_header(folder):
+        if not has_header(folder):
             raise FileNotFoundError(
                 f"There is no tile store {folder}: `kernreg gram DATA --out {folder}` writes one."
             )
         zarr = _zarr()
+        header = read_header(folder)
         try:
             # Otherwise Zarr leaves tiles out that hold nothing but zeros.
             with zarr.config.set({"array.write_empty_chunks": True}):
                 array = zarr.open_array(store=zarr.storage.LocalStore(folder), mode="r+")
-            header = dict(array.attrs.get("kernreg", {}))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{folder} has a damaged header: {error!r}.") from error
-        if header.get("format") != _FORMAT:
-            raise StoreError(f"{folder} is a Zarr array but no kernreg store.")
-        if header.get("version") != _VERSION:
-            raise StoreError(
-                f"{folder} has format version {header.get('version')!r}, this version of kernreg "
-                f"reads {_VERSION}: read it with the kernreg that wrote it."
-            )
-        try:
-            return cls(folder, array, header)
-        except KeyError as error:
-            raise StoreError(f"{folder} has a damaged header: it lacks {error}.") from error
+        return cls(folder, array, header)
 
     def require(self, operator: Any, dtype: str | None = None, tile: int | None = None) -> None:
         """Raise StoreError unless the store is of this operator, and of this type and tile."""
@@ -233,7 +227,7 @@ class TileStore(TileArray):
         Raises
         ------
         StoreError
-            If the store is of another operator, or cannot be written.
+            If the store is of another operator, cannot be written, or lost tiles meanwhile.
         InvalidInputError
             If an entry is NaN or infinite.
         DiskSpaceError
@@ -259,8 +253,22 @@ class TileStore(TileArray):
                     written += 1
                 if callback is not None:
                     callback(step, total)
+        if tiles is None:
+            self.require_complete()
         logger.info("wrote %d of %d tiles to %s", written, total, self.path)
         return written
+
+    def require_complete(self) -> None:
+        """Raise StoreError unless all tiles are there, and the header: somebody may remove them."""
+        end = time.monotonic() + _PATIENCE
+        while (missing := self.pending()) and time.monotonic() < end:
+            time.sleep(0.05)
+        if missing or not has_header(self.path):
+            lost = f"{len(missing)} of {len(self.tiles())} tiles" if missing else "the header"
+            raise StoreError(
+                f"{self.path} lacks {lost} after all were written: another program removes files "
+                "there. Write the store again, or take another folder."
+            )
 
     def _write_tile(self, operator: Any, row: int, column: int, buffer: NDArray[Any]) -> None:
         i0, i1, j0, j1 = self.bounds(row, column)
@@ -338,13 +346,6 @@ class TileStore(TileArray):
         from kernreg.linalg.store_operator import StoredOperator
 
         return StoredOperator(self, exact=exact)
-
-
-def _has_header(folder: Path) -> bool:
-    try:
-        return (folder / _HEADER).is_file()
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
 
 def _zarr() -> Any:

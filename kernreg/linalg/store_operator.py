@@ -45,14 +45,14 @@ class StoredOperator:
     fused = False
 
     def __init__(self, store: TileStore, dtype: DTypeLike | None = None, exact: Any = None) -> None:
+        if exact is not None:
+            store.require(exact)
         pending = store.pending()
         if pending:
             raise StoreError(
                 f"{store.path} is incomplete: {len(pending)} of {len(store.tiles())} tiles are to "
                 "do. Write the store again, which does those tiles only."
             )
-        if exact is not None:
-            store.require(exact)
         self.store = store
         self.exact = exact
         self.shape = store.shape

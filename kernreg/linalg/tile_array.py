@@ -121,8 +121,10 @@ class TileArray:
     def put(self, row: int, column: int, values: torch.Tensor) -> None:
         """Write a tile, which is complete or absent at any time."""
         i0, i1, j0, j1 = self.bounds(row, column)
-        # A damaged tile would be decoded before a part of it is replaced.
-        self._file(row, column).unlink(missing_ok=True)
+        # A damaged tile would be decoded before a part of it is replaced. One that another process
+        # has written meanwhile is never absent.
+        if not self.intact(row, column):
+            self._file(row, column).unlink(missing_ok=True)
         if self.dtype == "bfloat16":
             values = values.to(torch.bfloat16).view(torch.int16)
         self._array[i0:i1, j0:j1] = values.numpy().view(self._array.dtype)

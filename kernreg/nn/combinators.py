@@ -117,33 +117,45 @@ class Parallel(_Group):
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the branches and their merge."""
-        outs = [layer.lower(b, x) for layer in self.layers]
-        bare = [layer for layer in self.layers if layer.passes()]
-        if self.merge != "concat" and len(bare) > 1:
-            raise NetworkError(
-                f"parallel: branches {bare[0]!r} and {bare[1]!r} have no weights of their own, but "
-                f"merge={self.merge!r} needs independent branches: put a Dense layer into one."
-            )
-        if self.merge == "product":
-            return b.product(outs, repr(self))
-        if self.merge == "concat":
-            weights = self.weights or (1.0,) * len(outs)
-            total = sum(weights)
-            return b.sum(outs, tuple(w / total for w in weights), Kind.OTHER, repr(self))
-        for layer, out in zip(self.layers, outs, strict=True):
-            if out.kind is not Kind.GAUSSIAN:
-                raise NetworkError(
-                    f"parallel: branch {layer!r} ends in {out.made_by}, which is not Gaussian, "
-                    "but merge='sum' needs independent Gaussian branches: end it in a Dense "
-                    "layer, and put a Dense layer before an Identity branch."
-                )
-        return b.sum(outs, (), Kind.GAUSSIAN, repr(self))
+        return _merged(b, x, self.layers, self.merge, self.weights, repr(self))
 
     def __repr__(self) -> str:
         parts = [repr(layer) for layer in self.layers]
         parts += [] if self.merge == "sum" else [f"merge={self.merge!r}"]
         parts += [] if self.weights is None else [f"weights={self.weights!r}"]
         return f"parallel({', '.join(parts)})"
+
+
+def _merged(
+    b: Builder,
+    x: Ref,
+    layers: tuple[Layer, ...],
+    merge: str,
+    weights: tuple[float, ...] | None,
+    label: str,
+) -> Ref:
+    """Append branches and their merge."""
+    outs = [layer.lower(b, x) for layer in layers]
+    bare = [layer for layer in layers if layer.passes()]
+    if merge != "concat" and len(bare) > 1:
+        raise NetworkError(
+            f"parallel: branches {bare[0]!r} and {bare[1]!r} have no weights of their own, but "
+            f"merge={merge!r} needs independent branches: put a Dense layer into one."
+        )
+    if merge == "product":
+        return b.product(outs, label)
+    if merge == "concat":
+        weights = weights or (1.0,) * len(outs)
+        total = sum(weights)
+        return b.sum(outs, tuple(w / total for w in weights), Kind.OTHER, label)
+    for layer, out in zip(layers, outs, strict=True):
+        if out.kind is not Kind.GAUSSIAN:
+            raise NetworkError(
+                f"parallel: branch {layer!r} ends in {out.made_by}, which is not Gaussian, "
+                "but merge='sum' needs independent Gaussian branches: end it in a Dense "
+                "layer, and put a Dense layer before an Identity branch."
+            )
+    return b.sum(outs, (), Kind.GAUSSIAN, label)
 
 
 @dataclass(frozen=True, repr=False)
@@ -162,7 +174,9 @@ class Residual(Layer):
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append both branches and their sum."""
-        return Parallel((self.block, self.shortcut)).lower(b, x)
+        # A Parallel would check its branches again, at each level inside twice as often.
+        label = f"parallel({self.block!r}, {self.shortcut!r})"
+        return _merged(b, x, (self.block, self.shortcut), "sum", None, label)
 
     def __repr__(self) -> str:
         shortcut = "" if self.shortcut == Identity() else f", shortcut={self.shortcut!r}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from kernreg.exceptions import NetworkError
 from kernreg.nn import combinators, layers, nonlinearities, presets
 from kernreg.nn.base import Layer
+from kernreg.nn.bounds import check_bounds
 from kernreg.nn.expressions import evaluate
-from kernreg.nn.serialize import from_json
+from kernreg.nn.serialize import from_json, to_json
 
 __all__ = ["NAMES", "parse_network"]
 
@@ -53,5 +55,6 @@ def parse_network(text: str) -> Layer:
     network = evaluate(text, makers, "mlp(depth=3, activation=Erf(), W_std=1.5)")
     if not isinstance(network, Layer):
         raise NetworkError(f"{text!r} is {network!r}, not a network such as mlp(depth=3).")
+    check_bounds(json.loads(to_json(network)))
     network.program()  # raises where a layer cannot stand on data
     return network

@@ -10,8 +10,11 @@ from typing import Any
 from kernreg._wording import did_you_mean, listed
 from kernreg.exceptions import NetworkError
 from kernreg.nn.base import LAYERS, Layer
+from kernreg.nn.bounds import check_bounds, check_length, functions_named
 
 __all__ = ["from_json", "to_json"]
+
+_TOO_DEEP = "The network is nested too deeply: write layers side by side, as in serial(a, b, c)."
 
 
 def to_json(network: Layer) -> str:
@@ -37,16 +40,22 @@ def to_json(network: Layer) -> str:
     >>> nn.to_json(nn.Dropout(0.5))
     '{"layer": "Dropout", "keep_prob": 0.5}'
     """
-    return json.dumps(_encode(network))
+    try:
+        return json.dumps(_encode(network))
+    except RecursionError as error:
+        raise NetworkError(_TOO_DEEP) from error
 
 
-def from_json(text: str) -> Layer:
+def from_json(text: str, *, trusted: bool = False) -> Layer:
     """Read a network that :func:`to_json` wrote.
 
     Parameters
     ----------
     text : str
         JSON text.
+    trusted : bool, default=False
+        Allow a network that names Python functions, as ``nn.Elementwise(fn)`` does: they are looked
+        up in modules that are imported, and called.
 
     Returns
     -------
@@ -55,7 +64,8 @@ def from_json(text: str) -> Layer:
     Raises
     ------
     NetworkError
-        If the text is not JSON or names an unknown layer.
+        If the text is not JSON, names an unknown layer or, without ``trusted``, a Python function,
+        or describes more than 50,000 layers, repetitions included, or 100 inside each other.
 
     Examples
     --------
@@ -64,10 +74,21 @@ def from_json(text: str) -> Layer:
     True
     """
     try:
-        network = _decode(json.loads(text))
+        check_length(text)
+        value = json.loads(text)
+        check_bounds(value)
+        functions = functions_named(value)
+        if functions and not trusted:
+            raise NetworkError(
+                f"The network uses the Python function {functions[0]!r}, which would be called. If "
+                "you trust the text, read it in Python by kernreg.nn.from_json(text, trusted=True)."
+            )
+        network = _decode(value)
     except NetworkError:
         raise
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except RecursionError as error:
+        raise NetworkError(f"Not the JSON text of a network: {_TOO_DEEP}") from error
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise NetworkError(f"Not the JSON text of a network: {error}") from error
     if not isinstance(network, Layer):
         raise NetworkError(f"The JSON text holds {network!r}, not a network.")

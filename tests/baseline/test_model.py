@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
 import kernreg
 from kernreg import KernelRegressor
-from kernreg.baseline import TableModel, model
+from kernreg.baseline import TableModel
 from kernreg.datasets import load
 from kernreg.exceptions import InvalidInputError, ModelFileError
+from kernreg.linalg import records
 from tests.baseline.problems import regression_table
 
 
@@ -111,21 +111,17 @@ def test_truncated(file):
 )
 def test_edited(change, file):
     """A part that does not fit is noticed when the file is read, not half way through the work."""
-    with safe_open(file, framework="numpy") as opened:
-        metadata = opened.metadata()
-        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    metadata, arrays, _ = records.read_record(file)
     state = json.loads(metadata["kernreg.table"]) | change
-    save_file(arrays, file, metadata=metadata | {"kernreg.table": json.dumps(state)})
+    records.write_record(file, arrays, metadata | {"kernreg.table": json.dumps(state)})
     with pytest.raises(ModelFileError, match="damaged"):
         TableModel.load(file)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
 def test_damaged_header(text, file):
-    with safe_open(file, framework="numpy") as opened:
-        metadata = opened.metadata()
-        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    save_file(arrays, file, metadata=metadata | {"kernreg.table": text})
+    metadata, arrays, _ = records.read_record(file)
+    records.write_record(file, arrays, metadata | {"kernreg.table": text})
     with pytest.raises(ModelFileError, match="damaged"):
         TableModel.load(file)
 
@@ -146,7 +142,7 @@ def test_a_failed_write_leaves_everything_as_it_was(
     def fail(arrays, name, metadata):
         raise error
 
-    monkeypatch.setattr(model, "save_file", fail)
+    monkeypatch.setattr(records, "save_file", fail)
     with pytest.raises(OSError, match=r"No space left|no room"):
         regression.folds[0].model.save(path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

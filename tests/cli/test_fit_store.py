@@ -1,7 +1,5 @@
 """``kernreg fit --store``: a model from the tiles that ``kernreg gram`` wrote."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from kernreg.baseline import TableModel
 from kernreg.datasets import load
 from kernreg.linalg import TileStore, write_store
 from tests.baseline.problems import regression_table
+from tests.linalg.stores import change
 
 pytest.importorskip("zarr")
 
@@ -103,8 +102,55 @@ def test_a_store_without_a_note(run, refused, tables, tmp_path):
     write_store(path, KernelOperator(nn.mlp(depth=1), np.eye(4)))
     arguments = ["fit", tables.prices, "--alpha", 0.1, "--store", path, "--out", tmp_path / "model"]
     assert "write it by `kernreg gram`" in refused(*arguments)
-    header = json.loads((path / "zarr.json").read_text())
-    header["attributes"]["kernreg"]["note"] = {"network": {}}
-    (path / "zarr.json").write_text(json.dumps(header))
+    change(path, lambda _, kept: kept.update(note={"network": {}}))
     assert TileStore.open(path).note == {"network": {}}
     assert "has a damaged note" in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    "fn", ["builtins:print", "sys:settrace", "tests.cli.test_fit_store:called", "none:none"]
+)
+def test_a_note_that_names_a_function(fn, run, refused, tables, tmp_path, capsys):
+    """Functions of the kernel's own modules included; nothing is looked up, nothing called."""
+    store = stored(run, tables, tmp_path, "--dtype", "float64")
+    layer = {"layer": "Elementwise", "fn": {"callable": fn}}
+    network = {"layer": "Serial", "layers": [{"layer": "Dense"}, layer, {"layer": "Dense"}]}
+    change(store, lambda _, kept: kept["note"].update(network=network))
+    arguments = ["fit", tables.prices, "--alpha", 0.1, "--store", store]
+    message = refused(*arguments, "--out", tmp_path / "model")
+    assert f"names the Python function {fn}" in message
+    assert "KernelRegressor(store=...)" in message
+    assert not CALLS
+
+
+CALLS = []
+
+
+def called(x):
+    CALLS.append(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"network": {"layer": "Mlp", "depth": 10**9}},
+        {"network": "mlp(depth=2)"},
+        {"network": "table.json"},
+        {"network": None},
+        {"mean": [float("nan")]},
+        {"scale": [0.0]},
+        {"scale": [-1.0]},
+        {"scale": "wide"},
+        {"kernel": "ntk "},
+        {"scaling": None},
+    ],
+    ids=str,
+)
+def test_a_note_that_cannot_be_right(note, run, refused, tables, tmp_path):
+    store = stored(run, tables, tmp_path)
+    width = load(tables.prices).X.shape[1]
+    note = {k: v * width if isinstance(v, list) else v for k, v in note.items()}
+    change(store, lambda _, kept: kept["note"].update(note))
+    arguments = ["fit", tables.prices, "--alpha", 0.1, "--store", store]
+    assert "has a damaged note" in refused(*arguments, "--out", tmp_path / "model")

@@ -134,3 +134,36 @@ def test_files_and_sets_are_no_networks(tmp_path):
     assert not looks_like_network("iris")
     assert looks_like_network("mlp(depth=2)")
     assert looks_like_network('{"layer": "Dense"}')
+
+
+@pytest.mark.parametrize("fn", ["builtins:print", "sys:exit", "no_such_module:f"])
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_json_does_not_name_functions(fn, in_a_file, tmp_path):
+    """Whoever wrote the file would choose what is called."""
+    text = '{"layer": "Elementwise", "fn": {"callable": "' + fn + '"}}'
+    if in_a_file:
+        (tmp_path / "net.json").write_text(text)
+        text = str(tmp_path / "net.json")
+    with pytest.raises(NetworkError, match=f"uses the Python function '{fn}'.*trusted=True"):
+        parse_network(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mlp(depth=10**6)",
+        "repeat(repeat(mlp(depth=100), 100), 100)",
+        "serial(Dense(), Monomial(10**6), Dense())",
+        "serial(" * 101 + "Dense()" + ")" * 101,
+        '{"layer": "Mlp", "depth": 1000000}',
+        '{"layer": "Repeat", "n": 1e12, "block": {"layer": "Dense"}}',
+    ],
+    ids=lambda text: text[:40],
+)
+def test_networks_without_end(text):
+    with pytest.raises(NetworkError, match=r"at most|nested"):
+        parse_network(text)
+
+
+def test_as_many_layers_as_are_promised():
+    assert parse_network("mlp(depth=10_000)").depth == 10_000

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from kernreg import nn
-from kernreg.linalg import TileStore
+from kernreg.linalg import TileStore, store_header
 from tests.contracts.solver import gaussian_points
 
 NET = nn.mlp(depth=2, b_std=0.1)
@@ -14,3 +16,16 @@ def written(path, operator, **options):
     store = TileStore.create(path, operator, **options)
     store.write(operator)
     return store
+
+
+def change(folder, edit, hashed=True):
+    """Edit a header; with its hash, as a program does that knows how."""
+    path = folder / "zarr.json"
+    found = json.loads(path.read_text())
+    kept = found["attributes"]["kernreg"]
+    old = kept.pop("hash", None)
+    edit(found, kept)
+    new = store_header._hash(found) if hashed else old
+    if new is not None:
+        kept["hash"] = new
+    path.write_text(json.dumps(found))

@@ -1,10 +1,16 @@
-"""Triangular solves by panels, against LAPACK."""
+"""Triangular solves by panels, against LAPACK; precision while they run."""
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
+from kernreg import KernelRegressor, nn
 from kernreg.linalg.panels import Staircase, full_precision, panel_bounds
 
 N = 61
@@ -94,3 +100,84 @@ def test_precision_is_restored_when_work_fails():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def medium():
+    """The setting of a caller who allows bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_precision_of_threads_that_overlap(medium):
+    """The first to begin ends first: the second still has what it needs, and then the caller."""
+    began, ended = threading.Event(), threading.Event()
+    seen = []
+
+    def first():
+        with full_precision():
+            began.set()
+            second_began.wait()
+        ended.set()
+
+    second_began = threading.Event()
+    thread = threading.Thread(target=first)
+    thread.start()
+    began.wait()
+    with full_precision(mixed=True):
+        seen.append(torch.get_float32_matmul_precision())
+        second_began.set()
+        ended.wait()
+        seen.append(torch.get_float32_matmul_precision())
+        with full_precision():
+            seen.append(torch.get_float32_matmul_precision())
+        seen.append(torch.get_float32_matmul_precision())
+    thread.join()
+    assert seen == ["highest", "high", "highest", "high"]
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_precision_after_many_threads(medium):
+    wrong = []
+
+    def work(seed):
+        rng = random.Random(seed)
+        for _ in range(200):
+            mixed = rng.random() < 0.5
+            with full_precision(mixed):
+                time.sleep(0)
+                allowed = ("highest", "high") if mixed else ("highest",)
+                if (found := torch.get_float32_matmul_precision()) not in allowed:
+                    wrong.append(found)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_settings_after_fits_in_threads(medium):
+    """Of the process, whichever fit ends last."""
+    X = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
+
+    def settings():
+        return (
+            torch.get_float32_matmul_precision(),
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+        )
+
+    before = settings()
+    alone = KernelRegressor(nn.mlp(depth=1)).fit(X, X[:, 0]).dual_coef_
+    with ThreadPoolExecutor(4) as pool:
+        fits = [pool.submit(KernelRegressor(nn.mlp(depth=1)).fit, X, X[:, 0]) for _ in range(12)]
+        for fit in fits:
+            np.testing.assert_array_equal(fit.result().dual_coef_, alone)
+    assert settings() == before

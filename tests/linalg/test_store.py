@@ -219,7 +219,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"version": 99}, "format version 99, this version of kernreg reads 1"),
+            ({"version": 99}, "format version 99, this version of kernreg reads 2"),
             ({"format": "other"}, "no kernreg store"),
             (None, "no kernreg store"),
         ],

@@ -47,14 +47,24 @@ def sixth(x: torch.Tensor) -> torch.Tensor:
 )
 def test_broken_text(text: str, message: str) -> None:
     with pytest.raises(NetworkError, match=message):
-        nn.from_json(text)
+        nn.from_json(text, trusted=True)
+
+
+@pytest.mark.parametrize(
+    "fn", ["builtins:print", "no_such_module:f", f"{__name__}:sixth", 3], ids=str
+)
+def test_functions_are_refused_unless_the_text_is_trusted(fn: Any) -> None:
+    inner = {"layer": "Elementwise", "fn": {"callable": fn}}
+    layer = {"layer": "Serial", "layers": [{"layer": "Dense"}, inner, {"layer": "Dense"}]}
+    with pytest.raises(NetworkError, match=r"uses the Python function .*trusted=True"):
+        nn.from_json(json.dumps(layer))
 
 
 def test_a_function_that_ends_the_process_is_refused() -> None:
     """Functions are called when a layer is checked, also those that a file names."""
     layer = {"layer": "Elementwise", "fn": {"callable": "sys:exit"}, "smooth": True}
     with pytest.raises(NetworkError, match="Elementwise"):
-        nn.from_json(json.dumps(layer))
+        nn.from_json(json.dumps(layer), trusted=True)
 
 
 def test_a_class_of_the_same_name_does_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +99,7 @@ def test_text_is_plain_json() -> None:
 def test_functions_are_stored_by_name() -> None:
     net = nn.mlp(depth=1, activation=nn.Elementwise(sixth))
     assert f"{__name__}:sixth" in nn.to_json(net)
-    assert nn.from_json(nn.to_json(net)) == net
+    assert nn.from_json(nn.to_json(net), trusted=True) == net
 
 
 def test_functions_without_a_name_are_refused() -> None:
@@ -100,4 +110,84 @@ def test_functions_without_a_name_are_refused() -> None:
 def test_a_function_that_is_gone() -> None:
     text = nn.to_json(nn.Elementwise(sixth)).replace("sixth", "seventh")
     with pytest.raises(NetworkError, match="seventh"):
+        nn.from_json(text, trusted=True)
+
+
+def nested(depth: int, wrap: Any, inner: Any = None) -> Any:
+    value = inner or {"layer": "Dense"}
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+WRAPS = {
+    "serial": lambda x: {"layer": "Serial", "layers": [x]},
+    "repeat": lambda x: {"layer": "Repeat", "block": x, "n": 1},
+    "residual": lambda x: {"layer": "Residual", "block": x, "shortcut": {"layer": "Dense"}},
+    "branches": lambda x: {
+        "layer": "Parallel",
+        "merge": "concat",
+        "layers": [x, {"layer": "Dense"}],
+    },
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+@pytest.mark.parametrize("depth", [101, 450, 20_000])
+def test_deep_nesting_is_refused(wrap: Any, depth: int) -> None:
+    """Long before Python's stack ends, which is not the same everywhere."""
+    text = json.dumps(nested(min(depth, 400), wrap)) if depth < 20_000 else '{"layer":[' * depth
+    with pytest.raises(NetworkError, match=r"nested|Not the JSON text"):
         nn.from_json(text)
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_nesting_that_is_allowed_takes_no_exponential_time(wrap: Any) -> None:
+    """Each level used to check its branches twice: 2^60 times at the bottom."""
+    network = nn.from_json(json.dumps(nested(60, wrap)))
+    assert nn.from_json(nn.to_json(network)) == network
+
+
+HUGE: dict[str, Any] = {
+    "depth": {"layer": "Mlp", "depth": 10**6},
+    "depth as a float": {"layer": "Mlp", "depth": 1e9},
+    "count": {"layer": "Repeat", "n": 10**12, "block": {"layer": "Dense"}},
+    "counts inside counts": nested(5, lambda x: {"layer": "Repeat", "n": 100, "block": x}),
+    "a depth inside a count": {
+        "layer": "Repeat",
+        "n": 1000,
+        "block": {"layer": "Mlp", "depth": 1000},
+    },
+    "layers": {"layer": "Serial", "layers": 60_000 * [{"layer": "Dense"}]},
+    "entries": {"layer": "Polynomial", "coef": 200_000 * [1.0]},
+    "wide and deep": nested(
+        90, lambda x: {"layer": "Serial", "layers": [x, *100 * [{"layer": "Dense"}]]}
+    ),
+    "degree": {"layer": "Monomial", "degree": 10**6},
+    "rectified degree": {"layer": "RectifiedMonomial", "degree": 151},
+    "coefficients": {"layer": "Polynomial", "coef": 200 * [1.0]},
+    "terms": {"layer": "Hermite", "coef": 300 * [1.0]},
+    "digits": {"layer": "Dense", "W_std": 10**400},
+    "lists": nested(300, lambda x: [x]),
+}
+
+
+def test_a_text_without_end_is_refused() -> None:
+    with pytest.raises(NetworkError, match="16777216"):
+        nn.from_json("[" + 2**23 * "1," + "1]")
+
+
+@pytest.mark.parametrize("value", HUGE.values(), ids=HUGE)
+def test_huge_descriptions_are_refused(value: Any) -> None:
+    with pytest.raises(NetworkError, match=r"^.{,200}$"):
+        nn.from_json(json.dumps(value))
+
+
+def test_what_is_promised_can_be_read() -> None:
+    for net in (
+        nn.mlp(depth=10_000),
+        nn.repeat(nn.serial(nn.Relu(), nn.Dense(), nn.LayerNorm()), 10_000),
+        nn.serial(nn.Dense(), nn.Monomial(150), nn.Dense()),
+        nn.serial(nn.Dense(), nn.Hermite(tuple(256 * [1.0])), nn.Dense()),
+    ):
+        assert nn.from_json(nn.to_json(net)) == net

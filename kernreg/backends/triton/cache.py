@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
+import linecache
+import logging
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -16,10 +20,12 @@ from kernreg import config
 
 __all__ = ["load"]
 
+logger = logging.getLogger(__name__)
+
 
 @functools.lru_cache(maxsize=256)
 def load(text: str) -> ModuleType:
-    """Import generated text from a file in the cache, which is written if it is missing.
+    """Import generated text, of which a file in the cache has a copy.
 
     Parameters
     ----------
@@ -31,11 +37,18 @@ def load(text: str) -> ModuleType:
     ModuleType
         One for each text.
 
+    Raises
+    ------
+    OSError
+        If no file can be written.
+
     Notes
     -----
-    Triton reads the source of its kernels from their file, so there must be one. Files are
-    written under another name and renamed: processes that start together do not disturb each
-    other. Where the cache cannot be written, a folder for temporary files serves.
+    The file is for readers, debuggers and profilers. What runs is ``text`` itself: neither a file
+    that somebody changed nor bytecode beside it is executed, and Triton, which reads the source of
+    its kernels, gets it from :mod:`linecache`. Files are written under another name and renamed:
+    processes that start together do not disturb each other. The folder is the user's own, with mode
+    0700; where there is none, a new one for temporary files serves.
 
     Examples
     --------
@@ -43,29 +56,85 @@ def load(text: str) -> ModuleType:
     42
     """
     name = "kernreg_program_" + hashlib.sha256(text.encode()).hexdigest()[:24]
-    path = _written(name + ".py", text)
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    path = str(_written(name + ".py", text))
+    loader = _Text(text, path)
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=path)
+    spec.has_location = True
+    module = importlib.util.module_from_spec(spec)
+    # Without a time of modification: never read again from the disk.
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    sys.modules[name] = module
+    loader.exec_module(module)
     return module
 
 
+class _Text(importlib.abc.InspectLoader):
+    """Loads a module from its text."""
+
+    def __init__(self, text: str, path: str) -> None:
+        self._text, self._path = text, path
+
+    def get_source(self, fullname: str) -> str:
+        """The text."""
+        return self._text
+
+    def get_filename(self, fullname: str) -> str:
+        """Where the copy is."""
+        return self._path
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the text."""
+        exec(compile(self._text, self._path, "exec", dont_inherit=True), module.__dict__)
+
+
 def _written(name: str, text: str) -> Path:
-    temporary = Path(tempfile.gettempdir()) / f"kernreg-{os.getuid()}"
-    for folder in (config.cache_dir() / "triton", temporary):
-        path = folder / name
-        with contextlib.suppress(OSError):
-            if path.exists() and path.read_text() == text:
-                return path
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=folder, suffix=".draft")
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-            os.replace(draft, path)
-            return path
-    raise OSError(
-        f"generated code can be written neither to {config.cache_dir()} nor to {temporary}; "
-        "name a writable folder by KERNREG_CACHE"
-    )
+    """The file of a text, in the first folder where it can be written."""
+    path = config.cache_dir() / "triton" / name
+    try:
+        _require_private(path.parent)
+        if path.is_symlink() or not path.is_file() or path.read_text(encoding="utf-8") != text:
+            _write(path, text)
+        return path
+    except (OSError, UnicodeDecodeError) as error:
+        logger.warning("generated code is not kept in %s: %s", path.parent, error)
+    try:
+        path = Path(_temporary().name) / name
+        _write(path, text)
+        return path
+    except OSError as error:
+        raise OSError(
+            f"generated code can be written neither to {config.cache_dir()} nor to "
+            f"{tempfile.gettempdir()}; name a writable folder by KERNREG_CACHE"
+        ) from error
+
+
+def _require_private(folder: Path) -> None:
+    """Make a folder, and raise OSError unless it is the user's own and nobody else's."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise PermissionError(f"{folder} is a link, or no folder")
+    if found.st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{folder} can be written by others: chmod 700 {folder}")
+    if stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
+        folder.chmod(stat.S_IRWXU)
+
+
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process, whose name nobody can know before; removed at its end."""
+    return tempfile.TemporaryDirectory(prefix="kernreg-")
+
+
+def _write(path: Path, text: str) -> None:
+    handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".draft")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise

@@ -14,16 +14,30 @@ from kernreg.nn.base import Nonlinearity, check_number
 __all__ = ["Hermite", "Monomial", "Polynomial", "check_degree"]
 
 
+# E[x^(2 degree)] = (2 degree - 1)!! of a standard normal x is beyond float64 from 151 on.
+_MOST = 150
+# Code for more terms of a series takes minutes to make.
+_MOST_HERMITE = 255
+
+
 def check_degree(layer: str, degree: Any) -> None:
-    """Raise :class:`NetworkError` unless ``degree`` is a non-negative integer."""
+    """Raise :class:`NetworkError` unless ``degree`` is an integer from 0 to 150."""
     if isinstance(degree, bool) or not isinstance(degree, numbers.Integral) or degree < 0:
         raise NetworkError(f"{layer}: degree must be an integer >= 0, found {degree!r}.")
+    if int(degree) > _MOST:
+        raise NetworkError(
+            f"{layer}: degree must be at most {_MOST}, found {degree}: larger powers overflow."
+        )
 
 
-def _coefficients(layer: str, coef: Any) -> tuple[float, ...]:
+def _coefficients(layer: str, coef: Any, most: int = _MOST) -> tuple[float, ...]:
     if isinstance(coef, (str, numbers.Number)) or not hasattr(coef, "__iter__"):
         raise NetworkError(f"{layer}: coef must be a sequence of numbers, found {coef!r}.")
     values = tuple(coef)
+    if len(values) > most + 1:
+        raise NetworkError(
+            f"{layer}: coef must have at most {most + 1} numbers, not {len(values)}."
+        )
     for i, value in enumerate(values):
         check_number(layer, f"coef[{i}]", value)
     if not any(values):
@@ -251,7 +265,7 @@ class Hermite(Nonlinearity):
     coef: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "coef", _coefficients("Hermite", self.coef))
+        object.__setattr__(self, "coef", _coefficients("Hermite", self.coef, _MOST_HERMITE))
 
     def phi(self, xp: Any, x: Any) -> Any:
         """Series, by the three-term recurrence of the normalised polynomials."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 
 from kernreg import nn
 from kernreg.backends.base import Request
-from kernreg.backends.triton import cache
 from kernreg.backends.triton.backend import TritonBackend
 from kernreg.backends.triton.tuning import PRECISIONS, tile
 from tests.backends.compare import TRITON_DEVICE, needs_triton, rows
@@ -45,36 +43,6 @@ def test_text_names_the_layers() -> None:
     )
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("#")]
     assert lines == ["# Dense", "# Erf, Dense", "# Relu"]
-
-
-def test_written_once_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERNREG_CACHE", str(tmp_path))
-    cache.load.cache_clear()
-    module = cache.load("value = 7")
-    # Python may keep its bytecode in a folder beside it.
-    (path,) = (entry for entry in (tmp_path / "triton").iterdir() if entry.is_file())
-    assert (module.value, path.read_text()) == (7, "value = 7")
-    before = path.stat().st_mtime_ns
-    cache.load.cache_clear()
-    assert cache.load("value = 7").value == 7
-    assert path.stat().st_mtime_ns == before
-    path.write_text("value = ")
-    cache.load.cache_clear()
-    assert cache.load("value = 7").value == 7
-
-
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder for temporary files serves; without one the error names the remedy."""
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("KERNREG_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path / "other"))
-    cache.load.cache_clear()
-    assert cache.load("value = 8").value == 8
-    assert len(list((tmp_path / "other").rglob("*.py"))) == 1
-    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
-    cache.load.cache_clear()
-    with pytest.raises(OSError, match="name a writable folder by KERNREG_CACHE"):
-        cache.load("value = 9")
 
 
 @pytest.mark.parametrize("template", ["gram", "multiply", "multiply_half"])
