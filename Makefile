@@ -1,8 +1,9 @@
 # make demo    real data to a report, from nothing        make bench         timings against the limits of the machine
 # make test    the test suite                             make bench-peers   timings beside neural-tangents and torch.compile
 # make lint    style, types, import floors                make compile       GPU kernels for sm_80 and sm_90, no GPU needed
-# make fuzz    random networks beside a recursion of 60 digits (NETWORKS=5000 SEED=1)
-# make clean   removes what the targets made
+# make fuzz    random networks beside a recursion of      make mutants   what tests notice: FILES="..." or SINCE=commit
+#              60 digits (NETWORKS=5000 SEED=1)           make faults    files with flipped bits and changed bytes
+# make clean   removes what the targets made              make sanitize  the C++ engine under ASan and UBSan
 #
 # Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
 
@@ -23,7 +24,7 @@ BENCH_DATE := $(shell date -u +%Y%m%dT%H%M%SZ)
 BENCH_ARGS ?=
 BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
 
-.PHONY: demo test fuzz lint compile bench bench-peers clean
+.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-peers clean
 
 demo: demo-report/report.html
 	@echo 'The report is in $<'
@@ -32,10 +33,16 @@ demo-report/report.html: $(VENV)/core.stamp $(shell find kernreg -type f -not -p
 	$(BIN)/kernreg baseline digits --out demo-report --overwrite
 
 test: $(VENV)/core.stamp $(VENV)/test.stamp
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal $(PYTEST_ARGS)
 
 fuzz: $(VENV)/core.stamp $(VENV)/test.stamp
 	$(BIN)/python -m tests.differential --networks $(NETWORKS) --seed $(SEED)
+
+faults: $(VENV)/core.stamp $(VENV)/test.stamp
+	$(BIN)/python -m tests.faults
+
+sanitize: $(VENV)/core.stamp $(VENV)/test.stamp
+	$(BIN)/python -m tests.sanitize
 
 lint: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -55,6 +62,11 @@ bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
 	mkdir -p benchmarks/results
 	$(BENCH) benchmarks/test_peers.py --peers-python=$(PEERS)/bin/python \
 		--benchmark-json=benchmarks/results/peers-$(BENCH_DATE).json
+
+# Some minutes per file. MUTANTS is how many are tried of each, 0 for all; TESTS names other tests than the mirrored ones.
+mutants: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/mutants.stamp
+	$(BIN)/python benchmarks/mutants.py $(FILES) $(addprefix --since=,$(SINCE)) \
+		$(addprefix --limit=,$(MUTANTS)) $(if $(TESTS),--tests $(TESTS))
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -77,6 +89,10 @@ $(VENV)/test.stamp: $(VENV)/deps.stamp
 
 $(VENV)/dev.stamp: $(VENV)/deps.stamp
 	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(VENV)/mutants.stamp: $(VENV)/deps.stamp
+	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[mutants]'
 	touch $@
 
 $(PEERS)/install.stamp: benchmarks/peers-requirements.txt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from kernreg import nn
 from kernreg.ir.pair import Pair
 from kernreg.ir.torchmath import TorchMath
-from kernreg.ir.trace import PAIR, PARAM, ROW1, ROW2, Graph, Value, evaluate, trace_dual
+from kernreg.ir.trace import PAIR, PARAM, ROW1, ROW2, DualCode, Graph, Value, evaluate, trace_dual
 from tests.nn.strategies import CLOSED_FORM
 
 X, Y, R = 0.7, 1.3, -0.4
@@ -37,6 +38,7 @@ def value(node: Value) -> float:
     [
         (lambda g, x, y, r: x + y * r - 2, X + Y * R - 2),
         (lambda g, x, y, r: 2 - r / x, 2 - R / X),
+        (lambda g, x, y, r: (g.const(1.0) + r) * (r + 1) - (r - 1), (1 + R) ** 2 - R + 1),
         (lambda g, x, y, r: 1 / r + x / y, 1 / R + X / Y),
         (lambda g, x, y, r: -r * x**3 + y**0, -R * X**3 + 1),
         (
@@ -46,6 +48,8 @@ def value(node: Value) -> float:
         (lambda g, x, y, r: g.abs(r) + g.minimum(x, y) - g.maximum(r, 0.5), -R + X - 0.5),
         (lambda g, x, y, r: g.where(r > 0, x, y) + g.where(x <= y, r, 1.0), Y + R),
         (lambda g, x, y, r: g.where(r < 0, x, y) + g.where(x >= y, r, 1.0), X + 1),
+        (lambda g, x, y, r: g.where(x > X, x, y) + g.where(x < X, x, y), 2 * Y),
+        (lambda g, x, y, r: g.where(x >= X, x, y) + g.where(x <= X, x, y), 2 * X),
         (lambda g, x, y, r: g.arc(x), math.acos(1 - X)),
         (lambda g, x, y, r: g.asin(x), math.asin(X)),
         (
@@ -79,8 +83,10 @@ def test_equal_expressions_are_one_node() -> None:
 def test_literals_are_folded() -> None:
     g, x, _, r = graph()
     assert (g.const(2.0) * 3 + g.sqrt(4.0)).number == 8.0
+    assert (g.const(2.0) * 0.5).number == 1.0
     assert r * 1 is r
     assert r + 0 is r
+    assert g.const(0.0) + r is r
     assert r - 0 is r
     assert (r * 0).number == 0.0
     assert 2 * (3 * r) is 6 * r
@@ -96,6 +102,15 @@ def test_rows_are_gathered_out_of_products() -> None:
     assert product is (x * z) * y * r
     entries = [v for v in _nodes(product) if v.level == PAIR and v.op == "mul"]
     assert len(entries) == 2
+
+
+def test_rows_are_divided_by_once_per_row() -> None:
+    _, x, y, r = graph()
+    assert [v.op for v in _nodes(r / x) if v.level == PAIR] == ["mul", "leaf"]
+    assert r / x is r * (1.0 / x)
+    assert y / x is y * (1.0 / x)
+    assert (x / r).op == "div"
+    assert (x / r).args == (x, r)
 
 
 def _nodes(v: Value) -> list[Value]:
@@ -182,6 +197,41 @@ def test_homogeneous_duals_need_no_tables() -> None:
     for fn in (nn.Relu(), nn.Abs(), nn.Sign(), nn.Monomial(3)):
         code = trace_dual(fn)
         assert code.rows1 == code.rows2 == ()
+
+
+def test_operands_are_named_by_what_they_depend_on() -> None:
+    """The names that backends write: constants c, rows x and y, entries v, inputs, literals."""
+    code = trace_dual(nn.Sin(1.0, 2.0, 0.5))
+    names = code.names()
+    tables = {"c": code.scalars, "x": code.rows1, "y": code.rows2, "v": code.pairs}
+    for letter, values in tables.items():
+        assert [names[id(v)] for v in values] == [f"{letter}{i}" for i in range(len(values))]
+        assert values
+    others = {
+        names[id(v)]
+        for v in (node for out in code.outputs() for node in _nodes(out))
+        if v.op == "const" or (v.op == "leaf" and v.level == PAIR)
+    }
+    assert {"rho"} <= others
+    assert all(name in ("rho", "gap") or math.isfinite(float(name)) for name in others)
+
+
+def test_the_signature_tells_codes_apart() -> None:
+    g, x, y, r = graph()
+    p = g.leaf("p", PARAM)
+    one, two = r * x, g.exp(r) * y
+    code = DualCode(one, None, two, (p,), (x,), (y,), (one, g.exp(r), two))
+    for other in (
+        replace(code, rho=two),
+        replace(code, dot=one),
+        replace(code, gap=one),
+        replace(code, scalars=()),
+        replace(code, rows1=(x, p)),
+        replace(code, rows2=(y, p)),
+        replace(code, pairs=(one, g.exp(r), two, g.sqrt(r))),
+    ):
+        assert other.signature != code.signature
+    assert replace(code).signature == code.signature
 
 
 def test_parameters_stay_out_of_the_code() -> None:

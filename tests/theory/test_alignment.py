@@ -122,25 +122,46 @@ def test_table_says_what_not_to_rank_by():
     assert "constant mode" in text
 
 
+VARY = r"^alignment needs a kernel matrix and targets that vary over the points, found one that is"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda X, y: compare({}, X, y), "at least one"),
-        (lambda X, y: compare(NETS, X, y, n=30), "n must leave.*30 of 30"),
-        (lambda X, y: compare(NETS, X, y, n=2.5), "n must be"),
-        (lambda X, y: compare(NETS, X, y, top=0), "top"),
-        (lambda X, y: compare(NETS, X, np.ones(30)), "constant"),
+        (lambda X, y: compare({}, X, y), "^expected at least one network or kernel matrix, found"),
+        (lambda X, y: compare(NETS, X, y, n=30), "^n must leave points to test on: it is 30 of 30"),
+        (lambda X, y: compare(NETS, X, y, n=2.5), "^n must be an integer >= 1, found 2.5"),
+        (lambda X, y: compare(NETS, X, y, n=0), "^n must be an integer >= 1, found 0"),
+        (lambda X, y: compare(NETS, X, y, top=0), "^top must be an integer >= 1, found 0"),
+        (lambda X, y: compare(NETS, X, np.ones(30)), VARY),
         # 0.1 less the mean of thirty of them is not 0.
-        (lambda X, y: compare(NETS, X, np.full(30, 0.1)), "constant"),
-        (lambda X, y: target_alignment(NETS["deep"], X, np.full(30, 0.1)), "constant"),
-        (lambda X, y: target_alignment(np.full((30, 30), 0.1), None, y), "constant"),
-        (lambda X, y: compare(["relu"], X, y), "network"),
-        (lambda X, y: target_alignment(NETS["deep"], X, y[:-1]), "labels"),
-        (lambda X, y: target_alignment(np.ones((30, 30)), None, y), "constant"),
-        (lambda X, y: kernel_alignment(np.eye(2), np.eye(3)), "same points"),
-        (lambda X, y: kernel_alignment(np.eye(2), np.zeros((2, 2))), "zero or constant"),
+        (lambda X, y: compare(NETS, X, np.full(30, 0.1)), VARY),
+        (lambda X, y: target_alignment(NETS["deep"], X, np.full(30, 0.1)), VARY),
+        (lambda X, y: target_alignment(np.full((30, 30), 0.1), None, y), VARY),
+        (lambda X, y: compare(["relu"], X, y), "^expected a network from kernreg.nn.*found str"),
+        (lambda X, y: target_alignment(NETS["deep"], X, y[:-1]), "^expected 30 labels.*found 29"),
+        (lambda X, y: target_alignment(np.ones((30, 30)), None, y), VARY),
+        (
+            lambda X, y: kernel_alignment(np.eye(2), np.eye(3)),
+            r"^both kernel matrices must be of the same points, found shapes \(2, 2\) and \(3, 3\)",
+        ),
+        (lambda X, y: kernel_alignment(np.eye(2), np.zeros((2, 2))), VARY),
+        (lambda X, y: kernel_alignment(np.zeros((2, 2)), np.eye(2), centered=False), VARY),
     ],
 )
 def test_bad_input(call, message):
     with pytest.raises(InvalidInputError, match=message):
         call(*problem(30))
+
+
+def test_the_limits_of_what_is_refused_are_accepted():
+    X, labels = problem(30)
+    found = compare(NETS, X, labels, n=29, top=1)
+    assert (found.n, found.top) == (29, 1)
+    assert (found.top_power < compare(NETS, X, labels, top=30).top_power).all()
+    np.testing.assert_allclose(compare(NETS, X, labels, top=1000).top_power, 1.0, rtol=1e-12)
+    assert compare(NETS, X, labels, n=1).n == 1
+    # One part in 1e12 varies by thousands of roundings.
+    small = 1.0 + 1e-12 * X[:, 0]
+    expected = target_alignment(NETS["deep"], X, X[:, 0])
+    assert target_alignment(NETS["deep"], X, small) == pytest.approx(expected, rel=1e-3)

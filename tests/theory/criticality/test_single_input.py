@@ -86,15 +86,21 @@ def test_recursion_is_the_kernel_of_the_engine(
 
 
 def test_trajectory() -> None:
-    found = recursion(nn.Sin(), 0.2, 1.5, 0.7, depth=3)
-    assert found.K.shape == (4,)
-    assert found.chi_par.shape == found.chi_perp.shape == (3,)
-    at = susceptibilities(nn.Sin(), 0.2, 1.5, found.K[:-1])
-    np.testing.assert_allclose(found.K[1:], at.g, rtol=1e-13)
-    np.testing.assert_allclose(found.chi_par, at.chi_par, rtol=1e-13)
-    np.testing.assert_allclose(found.chi_perp, at.chi_perp, rtol=1e-13)
-    empty = recursion(nn.Sin(), 0.2, 1.5, 0.7, depth=0)
-    assert empty.K.tolist() == [0.7]
+    """Of a sine in closed form: ``E[sin(z)^2] = (1 - exp(-2 K)) / 2``."""
+    C_b, C_W, K = 0.2, 1.5, 0.7
+    found = recursion(nn.Sin(), C_b, C_W, K, depth=3)
+    want = [K]
+    for _ in range(3):
+        want.append(C_b + C_W * -math.expm1(-2.0 * want[-1]) / 2.0)
+    decay = np.exp(-2.0 * np.array(want[:-1]))
+    np.testing.assert_allclose(found.K, want, rtol=1e-13)
+    np.testing.assert_allclose(found.chi_par, C_W * decay, rtol=1e-12)
+    np.testing.assert_allclose(found.chi_perp, C_W * (1.0 + decay) / 2.0, rtol=1e-12)
+    at = susceptibilities(nn.Sin(), C_b, C_W, found.K[:-1])
+    for name in ("chi_par", "chi_perp"):
+        np.testing.assert_allclose(getattr(found, name), getattr(at, name), rtol=1e-13)
+    empty = recursion(nn.Sin(), C_b, C_W, K, depth=0)
+    assert empty.K.tolist() == [K]
     assert empty.chi_par.shape == empty.chi_perp.shape == (0,)
 
 

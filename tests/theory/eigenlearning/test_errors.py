@@ -15,6 +15,7 @@ from kernreg.theory.eigenlearning.errors import (
     eigenlearning,
     learnabilities,
     overfitting_coefficient,
+    root_in_log,
     sample_size,
     solve_kappa,
 )
@@ -114,6 +115,16 @@ def test_flat_spectrum_in_closed_form():
     assert found.test == pytest.approx(1 - n / m, rel=1e-13)
 
 
+@pytest.mark.parametrize("n", [1.0, 21.0, 28.5, 38.5])
+@pytest.mark.parametrize("ridge", [0.1, 3.0])
+def test_flat_spectrum_with_a_ridge(n, ridge):
+    """``m / (1 + kappa) + ridge / kappa = n`` is a quadratic equation; to some roundings."""
+    m = 40.0
+    p = n - m - ridge
+    kappa = (-p + (p * p + 4 * n * ridge) ** 0.5) / (2 * n)
+    assert solve_kappa(Spectrum([1.0], [m]), n, ridge) == pytest.approx(kappa, rel=20 * EPS)
+
+
 def test_nearly_all_modes_learned():
     """5 modes, 5 points, a tiny ridge: kappa = sqrt(ridge / 5) where 1 - L is below rounding."""
     found = eigenlearning(np.ones(5), 5, 1e-40, power=np.ones(5))
@@ -199,10 +210,94 @@ def test_against_regression_on_the_sphere(ridge, noise):
         assert abs(predicted - mean) <= 0.05 * mean + 4 * error
 
 
+def test_power_that_is_given_replaces_that_of_the_spectrum():
+    spectrum = Spectrum([1.0, 0.1], [2, 9], 0.3, power=[5, 6], tail_power=0.5, size=20)
+    given = eigenlearning(spectrum, 7, 0.2, power=[1, 1])
+    plain = eigenlearning(Spectrum([1.0, 0.1], [2, 9], 0.3, power=[1, 1]), 7, 0.2)
+    for name in ("kappa", "E0", "test", "train", "bias2", "variance", "learnability"):
+        assert getattr(given, name) == getattr(plain, name), name
+
+
+def test_learnability_counts_power_outside_the_levels():
+    spectrum = Spectrum([1.0, 0.1], tail=0.3, power=[1, 1], tail_power=0.5)
+    found = eigenlearning(spectrum, 7, 0.2)
+    assert found.learnability == pytest.approx(found.mode_learnability.sum() / 2.5, rel=1e-14)
+    assert found.bias2 == pytest.approx(((1 - found.mode_learnability) ** 2).sum() + 0.5, rel=1e-13)
+    nothing = eigenlearning(spectrum, 7, 0.2, power=[0, 0], noise=0.5)
+    assert np.isnan(nothing.learnability)
+    assert nothing.test == pytest.approx(0.25 * nothing.E0, rel=1e-14)
+
+
+def test_variances_of_the_modes_are_the_variance():
+    """Each mode's, as often as its level has modes, and what it is in closed form."""
+    spectrum = Spectrum([1.0, 0.1, 0.01], [1, 10, 100], power=[1, 2, 3])
+    found = eigenlearning(spectrum, 20, 0.1, noise=0.3)
+    assert spectrum.multiplicity @ found.mode_variance == pytest.approx(found.variance, rel=1e-13)
+    expected = found.test * found.mode_learnability**2 / 20
+    np.testing.assert_allclose(found.mode_variance, expected, rtol=1e-14)
+    assert (found.n, found.ridge, found.noise) == (20.0, 0.1, 0.3)
+
+
+def test_modes_without_an_eigenvalue_change_nothing():
+    with_zeros = Spectrum([1.0, 0.0, 0.1], [2, 50, 9], power=[1, 2, 3])
+    without = Spectrum([1.0, 0.1], [2, 9], power=[1, 3], tail_power=2)
+    for n in (1, 5, 10.5):
+        found, expected = eigenlearning(with_zeros, n), eigenlearning(without, n)
+        assert found.kappa == expected.kappa
+        assert found.mode_learnability[1] == 0
+        assert found.test == pytest.approx(expected.test, rel=1e-13)
+
+
+def test_defaults_are_no_ridge_no_noise_and_one_half():
+    spectrum = Spectrum([1.0, 0.1, 0.01], [1, 10, 100], power=[1, 2, 3])
+    assert (
+        solve_kappa(spectrum, 20) == solve_kappa(spectrum, 20, 0.0) < solve_kappa(spectrum, 20, 1)
+    )
+    np.testing.assert_array_equal(learnabilities(spectrum, 20), learnabilities(spectrum, 20, 0.0))
+    expected = overfitting_coefficient(spectrum, 20, 0.0)
+    assert (
+        overfitting_coefficient(spectrum, 20) == expected > overfitting_coefficient(spectrum, 20, 1)
+    )
+    found, explicit = eigenlearning(spectrum, 20), eigenlearning(spectrum, 20, 0.0, noise=0.0)
+    assert (found.test, found.train, found.noise) == (explicit.test, 0.0, 0.0)
+    np.testing.assert_array_equal(sample_size(spectrum), sample_size(spectrum, 0.5, 0.0))
+
+
+@pytest.mark.parametrize("n", [0.02, 3.0, 54.0, 56.0, 110.99])
+def test_kappa_solves_its_equation_on_both_sides(n):
+    """Few modes learned, half of them, all but a hundredth of one; with and without a ridge."""
+    spectrum = Spectrum([1.0, 0.1, 0.01], [1, 10, 100])
+    for ridge in (0.0, 1e-6, 3.0):
+        kappa = solve_kappa(spectrum, n, ridge)
+        total = spectrum.multiplicity @ (spectrum.values / (spectrum.values + kappa))
+        # Of n, the modes not learned carry kappa's own rounding.
+        assert total + ridge / kappa == pytest.approx(n, rel=1e-12)
+
+
+def test_the_domain_may_be_used_up():
+    spectrum = Spectrum([1.0], [8.0], size=8)
+    # 8 / (1 + kappa) + 0.1 / kappa = 8.
+    root = (0.1 + (0.1**2 + 4 * 8 * 0.1) ** 0.5) / 16
+    assert sample_size(Spectrum([1.0], size=1)) == pytest.approx(0.5)
+    assert solve_kappa(spectrum, 8, 0.1) == pytest.approx(root, rel=1e-13)
+
+
+def test_root_in_log():
+    assert root_in_log(lambda x: 2.0 - x, 2.0, 2.0) == pytest.approx(2.0, rel=1e-15)
+    assert root_in_log(lambda x: x**3 - 1e-30, 1e-20, 1.0) == pytest.approx(1e-10, rel=1e-14)
+
+
 def test_text():
     text = str(eigenlearning([1.0, 0.5], 1, 0.1, power=[1.0, 0.0]))
-    assert text.startswith("n = 1, ridge = 0.1")
-    assert "learnability" in text
+    found = eigenlearning([1.0, 0.5], 1, 0.1, power=[1.0, 0.0])
+    lines = text.splitlines()
+    assert lines[0].rstrip() == "n = 1, ridge = 0.1"
+    names = ("kappa", "E0", "test", "train", "bias2", "variance", "learnability")
+    assert [line.split() for line in lines[1:]] == [
+        [name, f"{getattr(found, name):.4g}"] for name in names
+    ]
+    # Numbers end in one column.
+    assert len({len(line) for line in lines[1:]}) == 1
 
 
 @pytest.mark.parametrize(
@@ -215,14 +310,19 @@ def test_text():
         (lambda: solve_kappa([1.0, np.nan], 1), "finite"),
         (lambda: solve_kappa([[1.0]], 1), "shape"),
         (lambda: solve_kappa(Spectrum([1.0], [8.0], size=8), 9, 0.1), "points of the domain, 8"),
-        (lambda: solve_kappa([1.0, 1.0], 0), "n must be"),
-        (lambda: solve_kappa([1.0, 1.0], np.nan), "n must be"),
-        (lambda: solve_kappa([1.0, 1.0], 1, -0.1), "ridge"),
+        (lambda: solve_kappa([1.0, 1.0], 0), "^n must be"),
+        (lambda: solve_kappa([1.0, 1.0], np.nan), "^n must be"),
+        (lambda: solve_kappa([1.0, 1.0], 1, -0.1), "^ridge must be"),
         (lambda: eigenlearning([1.0, 1.0], 1), "target is missing"),
         (lambda: eigenlearning([1.0, 1.0], 1, power=[1.0]), "power"),
-        (lambda: eigenlearning([1.0, 1.0], 1, power=[1.0, 1.0], noise=-1), "noise"),
-        (lambda: sample_size([1.0], 1.0), "below 1"),
-        (lambda: sample_size([1.0], 0.0), "> 0"),
+        (lambda: eigenlearning([1.0, 1.0], 1, power=[1.0, 1.0], noise=-1), "^noise must be"),
+        (lambda: solve_kappa([1.0, 0.5], 3), "below the number of modes.*2, found n=3"),
+        (lambda: sample_size([1.0], 1.0), "^learnability must be below 1, found 1.0"),
+        (lambda: sample_size([1.0], 1.5), "^learnability must be below 1, found 1.5"),
+        (lambda: sample_size([1.0], 0.5, -1.0), "^ridge must be"),
+        (lambda: overfitting_coefficient([1.0, 1.0], 1, -0.1), "^ridge must be"),
+        (lambda: eigenlearning([1.0, 1.0], 1, -0.1, power=[1, 1]), "^ridge must be"),
+        (lambda: sample_size([1.0], 0.0), "^learnability must be .* > 0"),
     ],
 )
 def test_bad_input(call, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,18 @@ def test_unequal_widths() -> None:
     np.testing.assert_array_equal(equal.B, coefficients(*args, K1=1.0).B)
 
 
-def test_callable() -> None:
-    args = (0.1, 1.5, 0.1, 1.5, 2)
-    c = coefficients(torch.tanh, *args, K1=1.0)
-    np.testing.assert_allclose(c.H1, coefficients(nn.Tanh(), *args, K1=1.0).H1, rtol=1e-13)
-    kinked = coefficients(torch.relu, *args, K1=1.0)
-    np.testing.assert_allclose(kinked.A, coefficients(nn.Relu(), *args, K1=1.0).A, rtol=1e-13)
+@pytest.mark.parametrize(
+    ("function", "named"), [(torch.tanh, nn.Tanh()), (torch.relu, nn.Relu())], ids=["tanh", "relu"]
+)
+def test_callable(function: Any, named: nn.Nonlinearity) -> None:
+    """A function of torch gives every coefficient that its name gives."""
+    args = (0.1, 1.5, 0.2, 1.4, 3)
+    found = coefficients(function, *args, K1=1.0, widths=[10, 20, 15])
+    want = coefficients(named, *args, K1=1.0, widths=[10, 20, 15])
+    for field in fields(found):
+        got, expected = getattr(found, field.name), getattr(want, field.name)
+        assert got.shape == (4,)
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14, err_msg=field.name)
 
 
 def test_small_variances() -> None:
