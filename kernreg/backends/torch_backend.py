@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernreg.backends import rows as R
 from kernreg.backends.base import CPU, Part, Request
+from kernreg.backends.distinct import Distinct
 from kernreg.backends.reference import evaluate, input_pairs
 from kernreg.ir.program import Program
 
@@ -34,11 +35,10 @@ class _ReferenceBound:
         self._row2, self._unit2 = self._row1, self._unit1
         if request.X2 is not None:
             self._row2, self._unit2 = _input(request.X2)
-        self._out = R.walk(request.program.ops, request.program.params, self._row1)
-        R.check_range(self._out, request.dtype, self._row1)
-        if request.X2 is not None:
-            out = R.walk(request.program.ops, request.program.params, self._row2)
-            R.check_range(out, request.dtype, self._row2)
+        distinct = Distinct.of(self._row1, self._row2)
+        out = R.walk(request.program.ops, request.program.params, distinct.row)
+        R.check_range(out, request.dtype, distinct.row)
+        self._out = distinct.rows(out, 0)
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         return R.diagonal(self._out, kernel).cpu().numpy()

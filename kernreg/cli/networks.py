@@ -24,7 +24,7 @@ def looks_like_network(text: str) -> bool:
     return ("(" in text and not os.path.exists(text)) or text.lstrip().startswith("{")
 
 
-def parse_network(text: str) -> nn.Layer:
+def parse_network(text: str, *, part: bool = False) -> nn.Layer:
     """As :func:`kernreg.nn.parse.parse_network`, or from the name of a file with JSON text.
 
     Raises
@@ -43,7 +43,7 @@ def parse_network(text: str) -> nn.Layer:
                 f"{text} is a file, but no JSON of a network. Write a network as code, for example "
                 "mlp(depth=3, activation=Erf(), W_std=1.5); data have an argument of their own."
             )
-        return parse.parse_network(text)
+        return parse.parse_network(text, part=part)
     try:
         return nn.from_json(Path(text).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

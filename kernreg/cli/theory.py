@@ -78,7 +78,7 @@ def criticality(
     from kernreg.theory.criticality.tuning import tune
 
     _check_files(json_file, picture, overwrite, what)
-    network = parse_network(what)
+    network = parse_network(what, part=True)
     if not isinstance(network, nn.Nonlinearity):
         if (C_b, C_W, picture) != (None, None, None):
             raise InvalidInputError(
@@ -135,7 +135,7 @@ def finite_width(
     from kernreg.theory.finite_width.one_input import coefficients
 
     _check_files(json_file, picture, overwrite, what)
-    sigma, C_b, C_W, depth, K1 = _plain(parse_network(what), depth)
+    sigma, C_b, C_W, depth, K1 = _plain(parse_network(what, part=True), depth)
     found = coefficients(sigma, C_b, C_W, C_b, C_W, depth, K1=K1)
     stdout.print(f"{sigma!r}, C_b = {C_b:g}, C_W = {C_W:g}, K1 = {K1:g}", markup=False)
     stdout.print(str(found), markup=False, soft_wrap=True)

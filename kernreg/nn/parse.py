@@ -29,7 +29,7 @@ NAMES = tuple(sorted(_MAKERS))
 """What a network is written with."""
 
 
-def parse_network(text: str) -> Layer:
+def parse_network(text: str, *, part: bool = False) -> Layer:
     """A network from its code or its JSON text.
 
     Only calls of names in :mod:`kernreg.nn` and arithmetic on numbers are evaluated.
@@ -38,6 +38,8 @@ def parse_network(text: str) -> Layer:
     ----------
     text : str
         For example ``mlp(depth=3, activation=Erf(), W_std=2**0.5)``; ``nn.`` may precede names.
+    part : bool, default=False
+        Whether it may be a part that cannot stand on data, such as a nonlinearity alone.
 
     Raises
     ------
@@ -56,5 +58,6 @@ def parse_network(text: str) -> Layer:
     if not isinstance(network, Layer):
         raise NetworkError(f"{text!r} is {network!r}, not a network such as mlp(depth=3).")
     check_bounds(json.loads(to_json(network)))
-    network.program()  # raises where a layer cannot stand on data
+    if not part:
+        network.program()  # raises where a layer cannot stand on data
     return network

@@ -90,7 +90,8 @@ def test_imputation_is_that_of_scikit_learn(run, tmp_path):
     holes = frame.assign(q=np.where(np.arange(30) < 4, np.nan, frame["q"]))
     holes.to_csv(tmp_path / "new.csv", index=False)
     for option, strategy in (([], "mean"), (["mean"], "mean"), (["median"], "median")):
-        words = ["fit", tmp_path / "t.csv", "--out", tmp_path / "m", "--impute", *option]
+        words = ["fit", tmp_path / "t.csv", "--out", tmp_path / "m", "--overwrite", "--impute"]
+        words += option
         assert run(*words).exit_code == 0
         imputer = SimpleImputer(strategy=strategy).fit(frame[["p", "q"]].to_numpy())
         rows = TableModel.load(tmp_path / "m").read(str(tmp_path / "new.csv"))

@@ -246,21 +246,21 @@ class NonlinearityContract:
             if not self.bounded or self.fn.homogeneous is not None:
                 s = s.clamp(min=0.1, max=3.0)
             m = evaluate(self.fn, torch.ones_like(s), torch.zeros_like(s), s, s)
-            assert m.gap is not None
-            assert bool((m.gap == 0).all())
+            assert m.gap is not None or not type(self.fn).__module__.startswith("kernreg")
+            assert m.gap is None or bool((m.gap == 0).all())
 
     def test_extreme_variances(self) -> None:
         """Moments of rows that saturate, or nearly vanish, beside ordinary ones are finite."""
-        if self.fn.homogeneous is not None:
-            return  # it is asked for at unit variance only
+        if self.fn.homogeneous is not None or not type(self.fn).__module__.startswith("kernreg"):
+            return  # these are asked for at unit variance only, or made for a test
         sizes = (1e-140, 1e-70, 1.0, 1e70, 1e100)
         for s1 in sizes:
             for s2 in sizes:
                 if self.bounded or max(s1, s2) <= 1.0:
                     m = evaluate(self.fn, *self.table(s1, s2))
-                    for part in (m.kappa, m.kappa_dot, m.gap):
+                    for part in (m.kappa, m.kappa_dot, *([] if m.gap is None else [m.gap])):
                         assert bool(torch.isfinite(part).all()), (s1, s2)
-                    assert bool(((m.gap >= 0) & (m.gap <= 1 + 4 * EPS)).all())
+                    assert m.gap is None or bool(((m.gap >= 0) & (m.gap <= 1 + 4 * EPS)).all())
 
     def test_float32_rounding(self) -> None:
         for s1, s2 in self.sizes:

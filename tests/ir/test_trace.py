@@ -220,11 +220,12 @@ def test_the_signature_tells_codes_apart() -> None:
     g, x, y, r = graph()
     p = g.leaf("p", PARAM)
     one, two = r * x, g.exp(r) * y
-    code = DualCode(one, None, two, (p,), (x,), (y,), (one, g.exp(r), two))
+    code = DualCode(one, None, two, one, (p,), (x,), (y,), (one, g.exp(r), two))
     for other in (
         replace(code, rho=two),
         replace(code, dot=one),
         replace(code, gap=one),
+        replace(code, plain=two),
         replace(code, scalars=()),
         replace(code, rows1=(x, p)),
         replace(code, rows2=(y, p)),

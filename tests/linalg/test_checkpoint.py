@@ -284,7 +284,7 @@ def checkpoint(path, profile=None, levels=None, rhs=None, settings="as before"):
 def iterates():
     rng = np.random.default_rng(4)
     wide = {name: rng.standard_normal((N, 2)) for name in ("x", "residual", "direction", "anchor")}
-    narrow = {name: rng.random(2) for name in ("energy", "sizes", "reference")}
+    narrow = {name: rng.random(2) for name in ("energy", "sizes", "reference", "least")}
     flags = {name: np.array([True, False]) for name in ("open", "active", "solved")}
     rest = {"finished": np.array([3, 4]), "norm": 2.5, "iteration": 7, "unchecked": 2, "low": True}
     return Iterates(**wide, **narrow, **flags, **rest, history=[[1.0, 1.0], [0.1, 0.2]])

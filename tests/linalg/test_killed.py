@@ -14,6 +14,7 @@ import pytest
 
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.linalg import PCG, OutOfCoreCholesky, RPCholesky, SketchAndProject, TileStore
+from kernreg.linalg.records import digest, read_record
 from tests.linalg.dense import PointOperator
 
 N = 240
@@ -70,10 +71,21 @@ WORK = {
 }
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """What is in a folder, hidden files included."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+def files(folder: Path) -> dict[str, object]:
+    """What is in a folder, hidden files included; of a checkpoint its texts and the digest of all.
+
+    The order in which its file has the texts is random.
+    """
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: _content(path) if name == "checkpoint" else path.read_bytes()
+        for name, path in found.items()
+    }
+
+
+def _content(path: Path) -> object:
+    texts, arrays, _ = read_record(path)
+    return texts, digest(texts, arrays)
 
 
 def doomed(name: str, folder: Path, step: int, delay: float) -> None:

@@ -32,7 +32,7 @@ def test_numbers_are_data() -> None:
 
 
 def test_repeated_layers_stay_a_loop() -> None:
-    short, deep = (text_of(nn.mlp(depth=d, b_std=0.1)) for d in (10, 10_000))
+    short, deep = (text_of(nn.mlp(depth=d, b_std=0.1), "float64") for d in (10, 10_000))
     assert short.replace("range(10)", "range(10000)") == deep
 
 
