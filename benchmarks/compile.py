@@ -79,10 +79,12 @@ def compiled(
     X = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 5)))
     request = Request(NETWORKS[network].program(), X, None, np.dtype("f8" if wide else "f4"), True)
     name, sizes, fixed = (TEMPLATES | WIDEST)[template]
-    kernel, t = getattr(templates, name), given or tile(sizes, precision, capability)
+    bound = TritonBackend().bind(request)
+    narrow = any(code.two_ways for _, code in bound.duals.found.values())
+    kernel, t = getattr(templates, name), given or tile(sizes, precision, capability, narrow)
     constants = {
         **fixed,
-        "PROGRAM": TritonBackend().bind(request).program(),
+        "PROGRAM": bound.program(),
         "PRECISION": "ieee" if wide else precision,
         **{"BM": t.BM, "BN": t.BN, "BK": t.BK},
     }

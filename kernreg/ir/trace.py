@@ -318,7 +318,7 @@ def trace_dual(fn: Dual) -> DualCode:
     >>> from kernreg import nn
     >>> code = trace_dual(nn.Relu())
     >>> len(code.rows1), [v.op for v in code.pairs][:2]
-    (0, ['max', 'lune'])
+    (0, ['gt', 'where'])
     """
     g = Graph()
     bound = fn.bind(tuple(g.leaf(f"p{i}", PARAM) for i in range(len(fn.parameters))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,29 +32,36 @@ class Kernels:
         return mp.sqrt(K[i, i] * K[j, j])
 
 
-def exact_kernels(net: nn.Layer, X: list[list[Any]]) -> Kernels:
-    """Both kernels of a network on rows ``X`` of mpmath numbers; call it within ``DIGITS``."""
+Rounding = Callable[[], Any]
+"""Relative errors, one for each call."""
+
+
+def exact_kernels(net: nn.Layer, X: list[list[Any]], rounding: Rounding | None = None) -> Kernels:
+    """Both kernels of a network on rows ``X`` of mpmath numbers; call it within ``DIGITS``.
+
+    With ``rounding`` every layer errs by that share of the gaps and of the tangent kernel.
+    """
     d, n = len(X[0]), len(X)
     pairs = [(i, j) for i in range(n) for j in range(i, n)]
     k = {(i, j): mp.fsum(a * b for a, b in zip(X[i], X[j], strict=True)) / d for i, j in pairs}
     state = Kernels(k, dict.fromkeys(pairs, mpf(0)), mp.inf, mpf(0))
-    return _through(net, state)
+    return _through(net, state, rounding)
 
 
-def _through(layer: Any, x: Kernels) -> Kernels:
+def _through(layer: Any, x: Kernels, rounding: Rounding | None) -> Kernels:
     match layer:
         case Serial(layers):
             for inner in layers:
-                x = _through(inner, x)
+                x = _through(inner, x, rounding)
             return x
         case Repeat(block, n):
             for _ in range(n):
-                x = _through(block, x)
+                x = _through(block, x, rounding)
             return x
         case Residual(block, shortcut):
-            return _weighted([_through(block, x), _through(shortcut, x)], [1, 1])
+            return _weighted([_through(part, x, rounding) for part in (block, shortcut)], [1, 1])
         case Parallel(layers, merge, weights):
-            branches = [_through(inner, x) for inner in layers]
+            branches = [_through(inner, x, rounding) for inner in layers]
             if merge == "product":
                 return _product(branches)
             shares = [mpf(w) for w in weights or [1] * len(branches)]
@@ -80,8 +88,20 @@ def _through(layer: Any, x: Kernels) -> Kernels:
             }
             ntk = {pair: x.ntk[pair] * slope for pair, (_, slope) in found.items()}
             out = Kernels({pair: value for pair, (value, _) in found.items()}, ntk, x.low, x.high)
+    if rounding is not None:
+        out = _rounded(out, rounding)
     variances = [v for (i, j), v in out.nngp.items() if i == j and v != 0]
     return Kernels(out.nngp, out.ntk, min([out.low, *variances]), max([out.high, *variances]))
+
+
+def _rounded(x: Kernels, rounding: Rounding) -> Kernels:
+    nngp, ntk = dict(x.nngp), dict(x.ntk)
+    for (i, j), k in x.nngp.items():
+        if i != j:
+            gap = mp.sqrt(nngp[i, i] * nngp[j, j]) - abs(k)
+            nngp[i, j] = k + mp.sign(k) * rounding() * gap
+            ntk[i, j] *= 1 + rounding()
+    return Kernels(nngp, ntk, x.low, x.high)
 
 
 def _dense(layer: nn.Dense, x: Kernels) -> Kernels:

@@ -31,7 +31,7 @@ from kernreg.linalg.preconditioners.rank import rank_limit
         ("4GB", 4 * 10**9),
         ("4 gib", 4 * 2**30),
         ("0.5T", 5 * 10**11),
-        ("100", 100),
+        ("2000000", 2_000_000),
         ("7 B", 7),
         (" 12kB ", 12_000),
         (12.9, 12),

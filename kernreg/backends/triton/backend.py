@@ -135,7 +135,8 @@ class _TritonBound(GeneratedBound):
             return INTERPRETED
         major, minor = torch.cuda.get_device_capability(device)
         precision = "float64" if self.arithmetic == np.float64 else self._precision
-        return tile(template, precision, 10 * major + minor)
+        narrow = any(code.two_ways for _, code in self.duals.found.values())
+        return tile(template, precision, 10 * major + minor, narrow)
 
 
 def _options(t: Tile) -> dict[str, Any]:

@@ -24,6 +24,13 @@ class Tile:
     stages: int
 
 
+# Formulas for gaps hold twice as many numbers at once: without spills for Gelu, depth 10.
+_NARROW = {
+    "gram": {80: Tile(16, 16, 16, 4, 1), 90: Tile(64, 32, 32, 8, 2)},
+    "multiply": {80: Tile(16, 32, 16, 4, 1), 90: Tile(64, 16, 32, 8, 2)},
+    "multiply_half": {80: Tile(16, 32, 16, 4, 1), 90: Tile(64, 16, 32, 8, 2)},
+}
+
 INTERPRETED = Tile(64, 64, 32, 4, 1)
 """Under the interpreter, where every operation on a tile costs the same."""
 
@@ -35,7 +42,7 @@ def _table() -> dict[str, dict[str, dict[str, list[int]]]]:
     return table
 
 
-def tile(template: str, precision: str, capability: int) -> Tile:
+def tile(template: str, precision: str, capability: int, narrow: bool = False) -> Tile:
     """The tile of a template on a device.
 
     Parameters
@@ -46,6 +53,8 @@ def tile(template: str, precision: str, capability: int) -> Tile:
         One of :data:`PRECISIONS`, or "float64".
     capability : int
         Compute capability of the device, 90 for 9.0; the entry of the nearest older one serves.
+    narrow : bool, default=False
+        For programs whose duals have formulas for the gap, on the matrix units.
 
     Returns
     -------
@@ -56,6 +65,8 @@ def tile(template: str, precision: str, capability: int) -> Tile:
     >>> tile("gram", "tf32x3", 100).warps
     8
     """
+    if narrow and precision not in ("ieee", "float64"):
+        return _NARROW[template][90 if capability >= 90 else 80]
     entries = {int(key): value for key, value in _table()[template][precision].items()}
     known = [key for key in sorted(entries) if key <= capability] or [min(entries)]
     return Tile(*entries[known[-1]])
