@@ -86,7 +86,7 @@ def test_a_loop_behind_a_profile_keeps_its_series() -> None:
 
 
 def test_kinks_behind_smooth_functions_keep_float32() -> None:
-    """A smooth dual gives the gap without a subtraction, so that a kink takes no root of rounding."""
+    """A smooth dual gives the gap without a subtraction: a kink takes no root of rounding."""
     kinked = nn.serial(nn.Dense(), nn.Erf(), nn.Dense(), nn.Relu(), nn.Dense())
     assert analysis(kinked).dtype == np.float32
     assert analysis(nn.serial(nn.Dense(), nn.Relu(), nn.Dense(), nn.Erf())).dtype == np.float32
