@@ -94,5 +94,5 @@ def test_errors_are_also_builtins() -> None:
 def test_overflow_is_an_error_on_every_backend(fn: nn.Nonlinearity, backend: str) -> None:
     """Before work starts, and not as entries that are inf or NaN."""
     deep = nn.mlp(depth=200, activation=fn, W_std=60.0)
-    with pytest.raises(InvalidInputError, match="overflows.*float64"):
+    with pytest.raises(InvalidInputError, match=r"overflows.*float64"):
         kernreg.gram(deep, rows(), backend=backend)
