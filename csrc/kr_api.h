@@ -17,7 +17,7 @@ struct Instr {
 enum Op : int32_t {
   kLoop, kNext, kDense, kSum, kProduct, kDropout, kSeries, kAngles, kProfile,
   kRowX, kRowY, kScalar, kAdd, kSub, kMul, kDiv, kMin, kMax, kGt, kGe, kWhere,
-  kSqrt, kExp, kExpm1, kAbs, kArc, kLune, kAsin, kGapOf, kCopy,
+  kSqrt, kExp, kExpm1, kAbs, kArc, kLune, kAsin, kCopy,
   kDual = 1000  // + number of a generated dual
 };
 

@@ -129,7 +129,7 @@ PYBIND11_MODULE(_core, m) {
   py::dict ops;
   const char *names[] = {"loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "profile",
                          "rowx", "rowy", "scalar", "add", "sub", "mul", "div", "min", "max", "gt",
-                         "ge", "where", "sqrt", "exp", "expm1", "abs", "arc", "lune", "asin", "gap_of",
+                         "ge", "where", "sqrt", "exp", "expm1", "abs", "arc", "lune", "asin",
                          "copy"};
   static_assert(sizeof(names) / sizeof(*names) == kr::kCopy + 1, "a name for every operation");
   for (int k = 0; k <= kr::kCopy; ++k) ops[names[k]] = k;

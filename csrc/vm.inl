@@ -304,7 +304,6 @@ template <class T> struct Machine {
       case kArc: each(n, [=](int j) { o[j] = arc_(a[j]); }); break;
       case kLune: each(n, [=](int j) { o[j] = lune_(a[j]); }); break;
       case kAsin: each(n, [=](int j) { o[j] = asin_(a[j]); }); break;
-      case kGapOf: each(n, [=](int j) { o[j] = gap_of(a[j]); }); break;
       case kCopy: each(n, [=](int j) { o[j] = a[j]; }); break;
     }
   }

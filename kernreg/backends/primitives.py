@@ -86,11 +86,7 @@ def write_primitives(
         temporaries.release(v, where)
         register = where[id(v)] = temporaries.take()
         writer.emit(v.op, register, *[*inputs, 0, 0][:3])
-    rho, dot = operand(code.rho), operand(code.dot)
-    if code.gap is not None:
-        gap = operand(code.gap)
-    else:
-        writer.emit("gap_of", gap := temporaries.take(), rho)
+    rho, dot, gap = operand(code.rho), operand(code.dot), operand(code.gap)
     writer.emit("mul", 3 * dst + 2, 3 * source + 2, dot)
     if rho != (moved := 3 * dst):
         # The gap may still be needed from the input's place, so it goes first.

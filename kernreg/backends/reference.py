@@ -14,7 +14,7 @@ from torch import Tensor
 from kernreg.backends import rows as R
 from kernreg.backends.distinct import Distinct
 from kernreg.ir import program as ir
-from kernreg.ir.pair import Dual, Pair, correlation
+from kernreg.ir.pair import Dual, Pair, normalised
 from kernreg.ir.quadrature import pair_moments
 from kernreg.ir.torchmath import TorchMath
 
@@ -168,25 +168,20 @@ class _Run:
         row, _ = R.apply_row(x.row, fn)
         rho, gap = x.pair.rho, x.pair.gap
         if fn.closed_form and fn.homogeneous is not None:
-            m = fn.dual(TorchMath, Pair(rho, gap, 1.0, 1.0))
+            pair = Pair(rho, gap, 1.0, 1.0)
+            m = fn.dual(TorchMath, pair)
             size = R.unit_moments(fn)[0]
             kappa, dot = m.kappa / size, m.kappa_dot / size
         else:
             s1, s2 = self._sides(x.row.s)
-            m = (
-                fn.dual(TorchMath, Pair(rho, gap, s1, s2))
-                if fn.closed_form
-                else pair_moments(fn, rho, gap, s1, s2)
-            )
+            pair = Pair(rho, gap, s1, s2)
+            m = fn.dual(TorchMath, pair) if fn.closed_form else pair_moments(fn, rho, gap, s1, s2)
             out1, out2 = self._sides(row.s)
             zero = (out1 == 0) | (out2 == 0)
             out1, out2 = torch.where(out1 == 0, 1.0, out1), torch.where(out2 == 0, 1.0, out2)
             kappa = torch.where(zero, 0.0, m.kappa / out1 / out2)
             dot = torch.where(zero, 0.0, m.kappa_dot * (s1 / out1) * (s2 / out2))
-        if m.gap is None:
-            new_gap = torch.clamp(1.0 - abs(kappa), min=0.0)
-        else:
-            new_gap, kappa = m.gap, correlation(TorchMath, kappa, m.gap)
+        kappa, new_gap = normalised(TorchMath, pair, m, kappa)
         return _Value(PairState(*torch.broadcast_tensors(kappa, new_gap, dot * x.pair.tau)), row)
 
     def _sum(self, xs: list[_Value], weights: list[float]) -> _Value:

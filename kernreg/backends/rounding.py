@@ -20,7 +20,7 @@ from kernreg.backends.reference import PairState
 from kernreg.backends.series import SeriesDual, chebyshev_sum, chebyshev_variable
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries
-from kernreg.ir.pair import Pair
+from kernreg.ir.pair import Pair, normalised
 from kernreg.ir.torchmath import TorchMath
 
 if TYPE_CHECKING:
@@ -218,14 +218,10 @@ class _Walker:
         else:
             s1 = s2 = torch.ones_like(p.rho)
             size = R.unit_moments(fn)[0] * s1
-        m = fn.dual(TorchMath, Pair(p.rho, p.gap, s1, s2))
+        pair = Pair(p.rho, p.gap, s1, s2)
+        m = fn.dual(TorchMath, pair)
         scale = torch.where(size > 0, 1.0 / size, 0.0)
-        rho = scale * m.kappa
-        gap = m.gap
-        if gap is None:
-            gap = torch.clamp(1.0 - rho.abs(), min=0.0)
-        else:  # the smaller of the two has more digits
-            rho = torch.where(gap < 0.5, torch.where(rho > 0, 1.0 - gap, gap - 1.0), rho)
+        rho, gap = normalised(TorchMath, pair, m, scale * m.kappa)
         tau = scale * s1 * s2 * m.kappa_dot * p.tau
         after = R.Row(after.s[: self.count], after.tau[: self.count])
         out = _Tracked.behind(after, PairState(*torch.broadcast_tensors(rho, gap, tau)))

@@ -12,6 +12,7 @@ from kernreg.estimators._loo import LeaveOneOut, Scores, mean_shifts, with_ones
 from kernreg.estimators._problem import Problem
 from kernreg.linalg.restricted import Restricted, RestrictedState
 from kernreg.linalg.restricted_path import leave_one_out
+from kernreg.linalg.scaling import scaled, unscaled
 from kernreg.linalg.solution import Solution, Stats, Status
 
 __all__ = ["best_on_centres"]
@@ -55,8 +56,9 @@ def best_on_centres(
     started = time.perf_counter()
     targets, weights = problem.targets, problem.weights
     n, t = targets.shape
-    columns = with_ones(problem.centered)
-    shifts = mean_shifts(problem.centered, weights) * problem.fit_intercept
+    centered, exponents = scaled(problem.centered)
+    columns = with_ones(centered)
+    shifts = mean_shifts(centered, weights) * problem.fit_intercept
     scores = Scores(len(ridges), problem)
     predictions = np.empty((n, t))
 
@@ -65,7 +67,8 @@ def best_on_centres(
             callback(rows.stop, n)
 
     def held_out(rows: slice, residuals: Floats) -> Floats:
-        return np.asarray(residuals[..., :t] + shifts[rows] * residuals[..., t:])
+        found = residuals[..., :t] + shifts[rows] * residuals[..., t:]
+        return np.ldexp(found, exponents) if exponents.any() else np.asarray(found)
 
     def judge(rows: slice, residuals: Floats) -> None:
         moved(rows)
@@ -88,4 +91,5 @@ def best_on_centres(
         peak_bytes=solver.peak_bytes(n, t + 1, state.operator.dtype, len(ridges), True),
     )
     loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, predictions)
-    return Solution(path.dual[best][:, :t].copy(), Status.OK, stats), loo
+    dual = unscaled(path.dual[best][:, :t].copy(), exponents)
+    return Solution(dual, Status.OK, stats), loo

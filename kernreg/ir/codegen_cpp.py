@@ -73,9 +73,7 @@ def dual_struct(number: int, title: str, code: DualCode) -> str:
     """
     names = code.names()
     rho, plain = _operand(names[id(code.rho)]), _operand(names[id(code.plain)])
-    rest = gap = "gap_of(rho_out)"
-    if code.gap is not None:
-        gap = _operand(names[id(code.gap)])
+    gap, rest = _operand(names[id(code.gap)]), "gap_of(rho_out)"
     if not code.two_ways:
         plain, rest = rho, gap
     return "\n".join(

@@ -95,9 +95,6 @@ def dual_function(name: str, title: str, code: DualCode) -> str:
     """
     names = code.names()
     rows = [f"x{k}" for k in range(len(code.rows1))] + [f"y{k}" for k in range(len(code.rows2))]
-    gap = "tl.maximum(1.0 - tl.abs(rho_out), 0.0)"
-    if code.gap is not None:
-        gap = names[id(code.gap)]
     lines = [
         "@triton.jit",
         f"def {name}({', '.join(['rho', 'gap', 'c', *rows])}):",
@@ -105,7 +102,7 @@ def dual_function(name: str, title: str, code: DualCode) -> str:
         *(f"    c{k} = tl.load(c + {k})" for k in range(len(code.scalars))),
         *(_statement(v, names) for v in code.pairs),
         f"    rho_out = {_whole(names[id(code.rho)])}",
-        f"    gap_out = {_whole(gap)}",
+        f"    gap_out = {_whole(names[id(code.gap)])}",
         f"    return rho_out, gap_out, {_whole(names[id(code.dot)])}",
     ]
     return "\n".join(lines) + "\n"

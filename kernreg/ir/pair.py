@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-__all__ = ["Dual", "Moments", "Pair", "correlation"]
+__all__ = ["Dual", "Moments", "Pair", "correlation", "normalised"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Moments:
         ``E[phi'(u) phi'(v)]``.
     gap : value, optional
         ``1 - |kappa| / sqrt(kappa(u, u) kappa(v, v))`` from a formula without cancellation, not
-        negative and exactly 0 for equal rows; left out, it is formed by subtraction, and rounding
-        moves equal rows apart, the more so the more layers follow.
+        negative and exactly 0 for equal rows; left out, it is formed by subtraction, which keeps
+        equal rows equal, but leaves nearly equal ones only the digits that a subtraction has.
     """
 
     kappa: Any
@@ -75,6 +75,16 @@ def correlation(xp: Any, rho: Any, gap: Any) -> Any:
     What rounding does to ``rho`` would else be handed on, and grown, from layer to layer.
     """
     return xp.where(gap < 0.5, xp.where(rho > 0, 1.0 - gap, gap - 1.0), rho)
+
+
+def normalised(xp: Any, p: Pair, moments: Moments, rho: Any) -> tuple[Any, Any]:
+    """Correlation and gap behind a nonlinearity; ``rho`` is the normalised ``kappa``."""
+    gap = moments.gap
+    if gap is None:
+        # Rounding must not move rows apart that are equal; opposite ones may differ behind it.
+        apart = xp.where(p.rho > 0.0, xp.maximum(p.gap, xp.abs(p.s1 - p.s2)), 1.0)
+        gap = xp.where(apart > 0.0, xp.maximum(1.0 - xp.abs(rho), 0.0), 0.0)
+    return correlation(xp, rho, gap), gap
 
 
 class Dual(Protocol):

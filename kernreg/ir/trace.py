@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kernreg.ir.pair import Dual, Pair, correlation
+from kernreg.ir.pair import Dual, Pair, normalised
 
 __all__ = ["DualCode", "Value", "evaluate", "trace_dual"]
 
@@ -228,7 +228,7 @@ class DualCode:
     Parameters
     ----------
     rho, gap, dot : Value
-        Outputs; ``gap`` is None where it is formed by subtraction.
+        Outputs.
     plain : Value
         ``rho`` without the formula of the gap, which is all that rows need that are not close.
     scalars, rows1, rows2 : tuple of Value
@@ -238,7 +238,7 @@ class DualCode:
     """
 
     rho: Value
-    gap: Value | None
+    gap: Value
     dot: Value
     plain: Value
     scalars: tuple[Value, ...]
@@ -250,7 +250,7 @@ class DualCode:
     def two_ways(self) -> bool:
         """Whether the formula of the gap is worth leaving out where it is not needed."""
         # Powers and kinks, which see no standard deviations, have it almost for nothing.
-        return self.gap is not None and bool(self.rows1)
+        return bool(self.rows1)
 
     def outputs(self) -> list[Value]:
         """The outputs that exist."""
@@ -277,7 +277,7 @@ class DualCode:
             f"{names[id(v)]}={v.op}({','.join(names[id(a)] for a in v.args)})" for v in self.pairs
         ]
         outputs = (self.rho, self.gap, self.dot, self.plain)
-        ends = ["-" if v is None else names[id(v)] for v in outputs]
+        ends = [names[id(v)] for v in outputs]
         slots = f"{len(self.scalars)},{len(self.rows1)},{len(self.rows2)}"
         return ";".join([*lines, *ends, slots])
 
@@ -326,17 +326,17 @@ def trace_dual(fn: Dual) -> DualCode:
     if fn.homogeneous is None:
         s1, s2 = g.leaf("s", ROW1), g.leaf("s", ROW2)
         scale = g.leaf("u", ROW1) * g.leaf("u", ROW2)
-        m = bound.dual(g, Pair(rho, gap_in, s1, s2))
+        pair = Pair(rho, gap_in, s1, s2)
+        m = bound.dual(g, pair)
         dot = g.mul(m.kappa_dot, s1 * s2 * scale)
     else:
         scale = g.leaf("norm", PARAM)
-        m = bound.dual(g, Pair(rho, gap_in, g.const(1.0), g.const(1.0)))
+        pair = Pair(rho, gap_in, g.const(1.0), g.const(1.0))
+        m = bound.dual(g, pair)
         dot = g.mul(m.kappa_dot, scale)
     plain = g.mul(m.kappa, scale)
-    outputs = [plain, dot, plain]
-    if m.gap is not None:
-        gap = g.lift(m.gap)
-        outputs = [correlation(g, plain, gap), dot, plain, gap]
+    out, gap = normalised(g, pair, m, plain)
+    outputs = [out, dot, plain, g.lift(gap)]
     nodes = _reachable(outputs)
     pairs = tuple(v for v in nodes if v.level == PAIR and v.op != "leaf")
     used = {id(a): a for v in pairs for a in v.args} | {id(v): v for v in outputs}
@@ -346,7 +346,7 @@ def trace_dual(fn: Dual) -> DualCode:
 
     return DualCode(
         rho=outputs[0],
-        gap=outputs[3] if len(outputs) == 4 else None,
+        gap=outputs[3],
         dot=outputs[1],
         plain=outputs[2],
         scalars=slots(PARAM),

@@ -33,13 +33,18 @@ class Wavelet(nn.Nonlinearity):
         return x * xp.exp(-0.5 * self.b * x * x)
 
     def dual(self, xp: Any, p: Pair) -> Moments:
-        """``kappa = k D^(-3/2)`` with ``D = (1 + b q1)(1 + b q2) - b^2 k^2``."""
-        c1, c2 = self.b * p.q1, self.b * p.q2
-        inverse = 1.0 / (1.0 + c1 + c2 + c1 * c2 * p.gap * (2.0 - p.gap))
-        power = inverse * xp.sqrt(inverse)
+        """``kappa = k D^(-3/2)`` with ``D = (1 + b q1)(1 + b q2) - b^2 k^2``, without overflow.
+
+        With ``a_i = 1 / (1 + b q_i)`` and ``t_i = 1 - a_i`` it is ``E = D a_1 a_2`` that is formed.
+        """
+        a1, a2 = 1.0 / (1.0 + self.b * p.q1), 1.0 / (1.0 + self.b * p.q2)
+        t1, t2 = self.b * p.q1 * a1, self.b * p.q2 * a2
+        E = a1 + a2 - a1 * a2 + t1 * t2 * p.gap * (2.0 - p.gap)
+        root = xp.sqrt(E * xp.sqrt(E))
+        w1, w2 = a1 * xp.sqrt(a1) / root, a2 * xp.sqrt(a2) / root
         # Price's theorem: kappa_dot is the derivative of kappa in k.
-        slope = power * (1.0 + 3.0 * (self.b * p.k) ** 2 * inverse)
-        return Moments(kappa=p.k * power, kappa_dot=slope)
+        slope = w1 * w2 * (1.0 + 3.0 * t1 * t2 * p.rho * p.rho / E)
+        return Moments(kappa=p.rho * ((p.s1 * w1) * (p.s2 * w2)), kappa_dot=slope)
 
 
 class TestDual(NonlinearityContract):

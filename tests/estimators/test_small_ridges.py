@@ -101,7 +101,7 @@ class TestFloat32:
     def test_targets_beyond_float32(self, factor, solver):
         X = points(40).astype(np.float32)
         y = np.sin(X[:, 0].astype(np.float64))
-        model = KernelRegressor(NET, alpha=1e-3, solver=solver)
+        model = KernelRegressor(NET, solver=solver)
         expected = model.fit(X, y).predict(X).astype(np.float64)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -114,7 +114,7 @@ class TestFloat32:
 @pytest.mark.parametrize("factor", [1e-310, 1e-200, 1e-160, 1e156, 1e300])
 def test_targets_whose_squares_are_out_of_range(solver, factor):
     X, y = points(35), np.sin(points(35)[:, 1])
-    model = KernelRegressor(NET, alpha=1e-3, solver=solver, fit_intercept=False)
+    model = KernelRegressor(NET, solver=solver, fit_intercept=False)
     expected = model.fit(X, y).predict(X)
     Y = np.column_stack([factor * y, y, np.zeros(35)])
     with warnings.catch_warnings():

@@ -220,7 +220,7 @@ def test_the_signature_tells_codes_apart() -> None:
     g, x, y, r = graph()
     p = g.leaf("p", PARAM)
     one, two = r * x, g.exp(r) * y
-    code = DualCode(one, None, two, one, (p,), (x,), (y,), (one, g.exp(r), two))
+    code = DualCode(one, two, two, one, (p,), (x,), (y,), (one, g.exp(r), two))
     for other in (
         replace(code, rho=two),
         replace(code, dot=one),
