@@ -3,6 +3,6 @@
 from kernreg.datasets.columns import Column
 from kernreg.datasets.dataset import Dataset, Layout, load
 from kernreg.datasets.encoding import Encoder
-from kernreg.datasets.new_data import NewRows, features_for, new_rows
+from kernreg.datasets.new_data import NewRows, new_rows
 
-__all__ = ["Column", "Dataset", "Encoder", "Layout", "NewRows", "features_for", "load", "new_rows"]
+__all__ = ["Column", "Dataset", "Encoder", "Layout", "NewRows", "load", "new_rows"]

@@ -14,7 +14,7 @@ from kernreg.datasets.readers import numbers_of, read, read_table
 from kernreg.datasets.text import stripped
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["NewRows", "features_for", "new_rows"]
+__all__ = ["NewRows", "new_rows"]
 
 
 @dataclass(frozen=True)
@@ -114,29 +114,6 @@ def new_rows(
     if target in frame.columns:
         y = _truth(frame[target], encoder, known)
     return NewRows(X, y, ids, ids_from, (f"{name}: {'; '.join(notes)}.",) if notes else ())
-
-
-def features_for(
-    encoder: Encoder, name_or_path: str, target: str | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features of new data for a model, and their target where the data have one.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Of the data that the model was fitted on.
-    name_or_path : str
-        As for :func:`load`.
-    target : str, optional
-        Name of the target that the model was fitted to; the data may lack it.
-
-    Returns
-    -------
-    X : ndarray of shape (n, d)
-    y : ndarray of shape (n,) or None
-    """
-    rows = new_rows(encoder, name_or_path, target)
-    return rows.X, rows.y
 
 
 def _new_arrays(

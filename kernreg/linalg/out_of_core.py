@@ -31,7 +31,7 @@ from kernreg.linalg.factor_on_disk import FactorOnDisk
 from kernreg.linalg.factored import CholeskyState, Factoring, symmetric_order
 from kernreg.linalg.inputs import check_fingerprint
 from kernreg.linalg.panels import Breakdown, full_precision, require_finite
-from kernreg.linalg.records import parse
+from kernreg.linalg.records import header_digest, parse
 from kernreg.linalg.refine import product_tile
 
 __all__ = ["OutOfCoreCholesky"]
@@ -320,7 +320,7 @@ class _Run:
     def _write(self, state: dict[str, Any]) -> None:
         header = self.identity | state
         with atomic(self.factor.folder / _HEADER) as draft:
-            draft.write_text(json.dumps(header | {"hash": _hash(header)}), encoding="utf-8")
+            draft.write_text(json.dumps(header | {"hash": header_digest(header)}), encoding="utf-8")
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -328,7 +328,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         found = dict(parse(path.read_text(encoding="utf-8")))
         noted = found.pop("hash", None)
         # Another version is refused by its number.
-        if found["version"] == _VERSION and noted != _hash(found):
+        if found["version"] == _VERSION and noted != header_digest(found):
             raise ValueError("its hash is another")
         float(found["jitter"])
     except (ValueError, TypeError, KeyError) as error:
@@ -336,7 +336,3 @@ def _read_header(path: Path) -> dict[str, Any]:
             f"{path} is damaged: restore the file, or start again in another folder."
         ) from error
     return found
-
-
-def _hash(header: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()

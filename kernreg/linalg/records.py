@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-__all__ = ["MOST_TEXT", "Changed", "Damaged", "digest", "parse", "read_record", "write_record"]
+__all__ = [
+    "MOST_TEXT",
+    "Changed",
+    "Damaged",
+    "digest",
+    "header_digest",
+    "parse",
+    "read_record",
+    "write_record",
+]
 
 _HASH = "hash"
 MOST_TEXT = 2**24
@@ -48,6 +57,11 @@ def digest(texts: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
         found.update(json.dumps([name, array.dtype.str, array.shape]).encode())
         found.update(array.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
+
+
+def header_digest(header: Mapping[str, Any]) -> str:
+    """The digest of a header that JSON holds, whatever the order of its parts."""
+    return digest({"header": json.dumps(header, sort_keys=True)}, {})
 
 
 def write_record(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kernreg.exceptions import InvalidInputError, StoreError
-from kernreg.linalg.records import MOST_TEXT, Damaged, parse
+from kernreg.linalg.records import MOST_TEXT, Damaged, header_digest, parse
 from kernreg.linalg.tile_array import KINDS_ON_DISK
 
 __all__ = ["FORMAT", "HEADER", "VERSION", "check_tiles", "has_header", "publish", "read_header"]
@@ -68,7 +67,7 @@ def publish(folder: Path, shape: tuple[int, int], tile: int, header: dict[str, A
             attributes={"kernreg": header},
         )
         found = json.loads((Path(room) / HEADER).read_text(encoding="utf-8"))
-    found["attributes"]["kernreg"]["hash"] = _hash(found)
+    found["attributes"]["kernreg"]["hash"] = header_digest(found)
     text = json.dumps(found, indent=2)
     if len(text) > MOST_TEXT:
         raise InvalidInputError(f"the note of a store has at most {MOST_TEXT} characters")
@@ -134,7 +133,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             UserWarning,
             stacklevel=4,
         )
-    elif hashed != _hash(found):
+    elif hashed != header_digest(found):
         raise StoreError(f"{folder} has a damaged header: its hash is another than it says.")
     try:
         _check(found, kept)
@@ -152,11 +151,6 @@ def _text(path: Path) -> str:
         raise Damaged(str(error)) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _hash(found: dict[str, Any]) -> str:
-    """Of a header without its hash."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def _check(found: dict[str, Any], kept: dict[str, Any]) -> None:

@@ -4,13 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
 from tests.baseline.problems import regression_table
-from tests.permissions import unprivileged
+from tests.permissions import public_folder, unprivileged
 
 
 def tree(folder):
@@ -69,27 +67,26 @@ def test_missing_folder(refused, run, no_work, tables, baseline_folder, tmp_path
 
 
 @pytest.fixture
-def read_only():
+def read_only(tables):
     """A folder that all may look into and nobody may write to; pytest's own is private."""
-    folder = Path(tempfile.mkdtemp(prefix="kernreg-test-"))
-    (folder / "old").write_text("old")
-    folder.chmod(0o555)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
+    with public_folder() as folder:
+        (folder / "old").write_text("old")
+        shutil.copy(tables.prices, folder / "prices.csv")
+        folder.chmod(0o555)
+        yield folder
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
 def test_read_only_folder(refused, no_work, read_only):
-    # A set by name, and first once as root: another user may not read our files and modules.
+    # A table that all may read, and first once as root: others may not read our modules.
     for command in ("baseline", "fit"):
-        arguments = [command, "iris", "--out"]
+        arguments = [command, read_only / "prices.csv", "--out"]
         refused(*arguments, read_only / "old" / "below")
         with unprivileged():
             message = refused(*arguments, read_only / "new")
         assert "cannot be written" in message
         assert "Permission denied" in message
-    assert tree(read_only) == ["old"]
+    assert tree(read_only) == ["old", "prices.csv"]
     assert (read_only / "old").read_text() == "old"
 
 

@@ -4,11 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernreg.datasets import features_for, load, new_rows
+from kernreg.datasets import load, new_rows
 from kernreg.exceptions import InvalidInputError
 
 rng = np.random.default_rng(6)
 X, Y = rng.standard_normal((20, 3)), rng.standard_normal(20)
+
+
+def features_for(encoder, path, target=None):
+    rows = new_rows(encoder, path, target)
+    return rows.X, rows.y
 
 
 def table(folder, name="t.csv"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kernreg import nn
-from kernreg.linalg import TileStore, store_header
+from kernreg.linalg import TileStore, records
 from tests.contracts.solver import gaussian_points
 
 NET = nn.mlp(depth=2, b_std=0.1)
@@ -25,7 +25,7 @@ def change(folder, edit, hashed=True):
     kept = found["attributes"]["kernreg"]
     old = kept.pop("hash", None)
     edit(found, kept)
-    new = store_header._hash(found) if hashed else old
+    new = records.header_digest(found) if hashed else old
     if new is not None:
         kept["hash"] = new
     path.write_text(json.dumps(found))
