@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg.backends import rows as R
+from kernreg.backends.base import KERNELS
 from kernreg.backends.reference import PairState, evaluate
 from kernreg.backends.rounding import float32_error
 from kernreg.ir import program as ir
@@ -156,7 +157,12 @@ def _merged(xs: list[_Value], row: R.Row) -> _Value:
 
 
 def analyze(
-    program: ir.Program, rows: tuple[R.Row, R.Row], dtype: np.dtype, pairs: int, exact: bool
+    program: ir.Program,
+    rows: tuple[R.Row, R.Row],
+    dtype: np.dtype,
+    pairs: int,
+    exact: bool,
+    kernels: tuple[str, ...] = KERNELS,
 ) -> Analysis:
     """Analyze a program on the rows of both sides.
 
@@ -172,6 +178,8 @@ def analyze(
         Number of entries that are wanted: a profile is not worth its while for few.
     exact : bool
         No profile pass.
+    kernels : tuple of str
+        Those of which entries are wanted.
 
     Returns
     -------
@@ -180,14 +188,14 @@ def analyze(
     Raises
     ------
     InvalidInputError
-        If the kernel overflows.
+        If a kernel overflows or vanishes.
     """
     row = rows[0]
     if rows[1] is not rows[0]:
         row = R.Row(torch.cat([r.s for r in rows]), torch.cat([r.tau for r in rows]))
     walker = _Walker(program.params)
     values, spreads = walker.run(program.ops, _Value(row, 0))
-    R.check_range(values[-1].row, dtype, row)
+    R.check_range(values[-1].row, dtype, row, kernels)
     plan = _Planner(program, walker, [v.row for v in values], spreads, 0 if exact else pairs)
     found = Analysis(dtype=np.dtype(dtype), layers=values[-1].layers)
     plan(found)

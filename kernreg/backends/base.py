@@ -13,9 +13,12 @@ from torch import Tensor
 
 from kernreg.ir.program import Program
 
-__all__ = ["CPU", "Backend", "Bound", "Fused", "Part", "Request"]
+__all__ = ["CPU", "KERNELS", "Backend", "Bound", "Fused", "Part", "Request"]
 
 CPU = torch.device("cpu")
+
+
+KERNELS = ("nngp", "ntk")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Request:
         Run every layer, no profile pass.
     precision : str
         Of float32 products on the matrix units of a GPU.
+    kernels : tuple of str
+        Those that parts will be filled with.
     """
 
     program: Program
@@ -52,6 +57,7 @@ class Request:
     dtype: np.dtype
     exact: bool = False
     precision: str = "tf32x3"
+    kernels: tuple[str, ...] = KERNELS
 
     @property
     def symmetric(self) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernreg import config
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
-from kernreg.backends.base import CPU, Part, Request
+from kernreg.backends.base import CPU, KERNELS, Part, Request
 from kernreg.backends.tiles import Machine, translate
 from kernreg.exceptions import BackendError
 from kernreg.ir.program import Program
@@ -50,7 +50,7 @@ class _CpuBound:
         first, *second = map(R.input_row, data, lengths)
         rows = (first, second[0] if second else first)
         pairs = len(rows[0].s) * len(rows[1].s)
-        self.analysis = analyze(request.program, rows, request.dtype, pairs, exact)
+        self.analysis = analyze(request.program, rows, request.dtype, pairs, exact, request.kernels)
         if self.analysis.reason is not None:
             raise BackendError(self.analysis.reason)
         duals = {s: k for k, s in enumerate(_core.signatures())}
@@ -66,7 +66,7 @@ class _CpuBound:
         self._symmetric = request.symmetric
         row1, row2 = self._tiles.rows
         self._scales = [np.ascontiguousarray(r.s.numpy()) for r in (row1, row2)]
-        self._diagonals = {k: R.diagonal(row1, k).numpy() for k in ("nngp", "ntk")}
+        self._diagonals = {k: R.diagonal(row1, k).numpy() for k in KERNELS}
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         return self._diagonals[kernel]

@@ -17,15 +17,14 @@ from torch import Tensor
 
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
-from kernreg.backends.base import Request
+from kernreg.backends.base import KERNELS, Request
 from kernreg.backends.tiles import Machine, TileProgram, translate
 from kernreg.exceptions import BackendError, MemoryBudgetError
 from kernreg.ir.pair import Dual
 from kernreg.ir.trace import DualCode
 
-__all__ = ["KERNELS", "OPS", "Duals", "GeneratedBound", "ProgramWriter", "Side", "used_duals"]
+__all__ = ["OPS", "Duals", "GeneratedBound", "ProgramWriter", "Side", "used_duals"]
 
-KERNELS = ("nngp", "ntk")
 
 # Registers of the translation: states only, as all duals are compiled.
 _REGISTERS = 64
@@ -155,7 +154,9 @@ class GeneratedBound:
         first, *second = map(_on_cpu, map(R.input_row, data, lengths))
         rows = (first, second[0] if second else first)
         pairs = len(rows[0].s) * len(rows[1].s)
-        analysis = analyze(request.program, rows, request.dtype, pairs, request.exact)
+        analysis = analyze(
+            request.program, rows, request.dtype, pairs, request.exact, request.kernels
+        )
         if analysis.reason is not None:
             raise BackendError(analysis.reason)
         self.near = analysis.near

@@ -257,8 +257,8 @@ def diagonal(row: Row, kernel: str) -> Tensor:
     return row.s * row.s if kernel == "nngp" else row.s * row.tau * row.s
 
 
-def check_range(row: Row, dtype: np.dtype, start: Row) -> None:
-    """Raise InvalidInputError if the kernel of rows cannot be told in ``dtype``.
+def check_range(row: Row, dtype: np.dtype, start: Row, kernels: tuple[str, ...]) -> None:
+    """Raise InvalidInputError if the kernels of rows cannot be told in ``dtype``.
 
     Parameters
     ----------
@@ -268,11 +268,13 @@ def check_range(row: Row, dtype: np.dtype, start: Row) -> None:
         Of the entries.
     start : Row
         States at the input.
+    kernels : tuple of str
+        What is wanted, "nngp", "ntk" or both.
 
     Raises
     ------
     InvalidInputError
-        If an entry overflows, or all vanish though the rows do not.
+        If an entry overflows, or all of a kernel vanish though the rows do not.
     """
     name, limits = np.dtype(dtype).name, np.finfo(dtype)
     low, high = (float(v) for v in torch.aminmax(row.s))
@@ -287,8 +289,11 @@ def check_range(row: Row, dtype: np.dtype, start: Row) -> None:
         if top > 0 and math.isfinite(high):
             found = f"its largest diagonal entry is {top:.3g}"
         raise InvalidInputError(f"The kernel overflows {name}: {found}. {_SMALLER}")
-    if np.dtype(dtype).type(top) == 0 and bool((start.s > 0).any()):
-        raise InvalidInputError(
-            f"The kernel vanishes in {name}: every entry is below {limits.smallest_subnormal:.1g} "
-            f"and would be 0. {_LARGER}"
-        )
+    for kernel in kernels if bool((start.s > 0).any()) else ():
+        # A tangent kernel of nothing that is trained is zero by right.
+        trained = kernel != "ntk" or bool((row.tau > 0).any())
+        if trained and np.dtype(dtype).type(float(diagonal(row, kernel).max())) == 0:
+            raise InvalidInputError(
+                f"The {kernel} kernel vanishes in {name}: every entry is below "
+                f"{limits.smallest_subnormal:.1g} and would be 0. {_LARGER}"
+            )

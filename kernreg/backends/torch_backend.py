@@ -37,7 +37,7 @@ class _ReferenceBound:
             self._row2, self._unit2 = _input(request.X2)
         distinct = Distinct.of(self._row1, self._row2)
         out = R.walk(request.program.ops, request.program.params, distinct.row)
-        R.check_range(out, request.dtype, distinct.row)
+        R.check_range(out, request.dtype, distinct.row, request.kernels)
         self._out = distinct.rows(out, 0)
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:

@@ -122,7 +122,7 @@ def gram(
         given = out if isinstance(out, tuple) else (out,)
         for k, target in enumerate(given):
             check_apart(target, X1, X2, A, B, *given[:k])
-    request = Request(net.program(), A, B, kind, exact, check_precision(precision))
+    request = Request(net.program(), A, B, kind, exact, check_precision(precision), names)
     _, bound = bind(request, backend)
     whole = Part(0, shape[0], 0, shape[1])
     fill(bound, whole, outs, symmetric=B is None, device=A.device)
@@ -175,7 +175,7 @@ def diag(net: Layer | str, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | No
     check_trained(net, (name,))
     rows = as_rows(X, "X")
     kind = common_dtype(dtype, rows)
-    _, bound = bind(Request(net.program(), rows, None, kind), "reference")
+    _, bound = bind(Request(net.program(), rows, None, kind, kernels=(name,)), "reference")
     values = bound.diagonal(name).astype(kind)
     return torch.from_numpy(values).to(X.device) if isinstance(X, Tensor) else values
 

@@ -169,9 +169,8 @@ class KernelOperator(Parts, Products):
 
     def _bind(self, X1: Tensor, X2: Tensor | None) -> tuple[str, Bound]:
         options = self._options
-        request = Request(
-            self.net.program(), X1, X2, self.dtype, options["exact"], options["precision"]
-        )
+        exact, precision = options["exact"], options["precision"]
+        request = Request(self.net.program(), X1, X2, self.dtype, exact, precision, (self.kernel,))
         return bind(request, options["backend"])
 
     @property
@@ -292,7 +291,8 @@ class KernelOperator(Parts, Products):
             return self._bound.diagonal(self.kernel).astype(self.dtype)
         pieces = []
         for X in self._X1.split(_ROWS):
-            _, piece = bind(Request(self.net.program(), X, None, self.dtype), "reference")
+            request = Request(self.net.program(), X, None, self.dtype, kernels=(self.kernel,))
+            _, piece = bind(request, "reference")
             pieces.append(piece.diagonal(self.kernel))
         return np.concatenate(pieces).astype(self.dtype)
 

@@ -120,6 +120,23 @@ def test_what_cannot_be_told_is_refused(net: nn.Layer, message: str, backend: st
         kernreg.gram(net, 3.0 + rows(4), backend=backend)
 
 
+def test_a_kernel_that_vanishes_is_refused_where_it_is_wanted() -> None:
+    """The last layer trains inputs of 1e-13 squared, its output is 1e-26 squared."""
+    net = nn.serial(nn.Dense(1e-13), nn.Relu(), nn.Dense(1e-13, **STANDARD))
+    X = rows(4).astype(np.float32)
+    K = kernreg.gram(net, X, kernel="ntk")
+    assert (np.diag(K) > 0).all()
+    assert (kernreg.gram(net, X.astype(float), kernel=("nngp", "ntk")).nngp > 0).any()
+    for kernel in ("nngp", ("nngp", "ntk")):
+        with pytest.raises(InvalidInputError, match="The nngp kernel vanishes in float32"):
+            kernreg.gram(net, X, kernel=kernel)
+    for backend in ("cpu", "reference"):
+        diagonal = kernreg.KernelOperator(net, X, backend=backend).to_dense()[0, 0]
+        assert diagonal == pytest.approx(K[0, 0], rel=1e-6)
+        with pytest.raises(InvalidInputError, match="The nngp kernel vanishes"):
+            kernreg.KernelOperator(net, X, kernel="nngp", backend=backend).to_dense()
+
+
 def test_a_kernel_below_float32_is_refused_there_only() -> None:
     net = nn.serial(nn.Dense(1e-25), nn.Relu(), nn.Dense())
     with pytest.raises(InvalidInputError, match=r"vanishes in float32.* larger W_std"):

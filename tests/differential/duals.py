@@ -43,6 +43,13 @@ def dual(fn: Any, q1: Any, q2: Any, k: Any) -> Averages:
     return _DUALS[type(fn)](fn, q1, q2, k)
 
 
+def _power(x: Any) -> Any:
+    """``e^x``; where its own exponent is out of reach, an error or 0."""
+    if x > 10**6:
+        raise OverflowError
+    return mp.exp(x) if x > -(10**6) else mpf(0)
+
+
 def _rectified(degree: int, q1: Any, q2: Any, k: Any) -> Any:
     """``E[max(u, 0)^p max(v, 0)^p]`` by the recursion of Cho and Saul."""
     size = mp.sqrt(q1 * q2)
@@ -99,14 +106,14 @@ def _gelu(fn: Any, q1: Any, q2: Any, k: Any) -> Averages:
 
 def _sine(a: Any, b: Any, c: Any, q1: Any, q2: Any, k: Any) -> Averages:
     a, b2 = mpf(a), mpf(b) ** 2
-    near, far = (mp.exp(-b2 * (q1 + q2 - sign * 2 * k) / 2) for sign in (1, -1))
+    near, far = (_power(-b2 * (q1 + q2 - sign * 2 * k) / 2) for sign in (1, -1))
     turn = mp.cos(2 * mpf(c))
     return a * a * (near - turn * far) / 2, a * a * b2 * (near + turn * far) / 2
 
 
 def _exp(fn: Any, q1: Any, q2: Any, k: Any) -> Averages:
     a, b2 = mpf(fn.a), mpf(fn.b) ** 2
-    value = a * a * mp.exp(b2 * (q1 + q2 + 2 * k) / 2)
+    value = a * a * _power(b2 * (q1 + q2 + 2 * k) / 2)
     return value, b2 * value
 
 
@@ -119,13 +126,13 @@ def _gaussian(fn: Any, q1: Any, q2: Any, k: Any) -> Averages:
 
 def _rbf(fn: Any, q1: Any, q2: Any, k: Any) -> Averages:
     gamma = mpf(fn.gamma)
-    value = mp.exp(-gamma * (q1 + q2 - 2 * k))
+    value = _power(-gamma * (q1 + q2 - 2 * k))
     return value, 2 * gamma * value
 
 
 def _exp_normalized(fn: Any, q1: Any, q2: Any, k: Any) -> Averages:
     size, gamma = mp.sqrt(q1 * q2), mpf(fn.gamma)
-    top = mp.exp(gamma * ((k / size if size else mpf(0)) + mpf(fn.shift)))
+    top = _power(gamma * ((k / size if size else mpf(0)) + mpf(fn.shift)))
     return size * top, gamma * top
 
 
@@ -135,7 +142,7 @@ def _gabor(fn: Any, q1: Any, q2: Any, k: Any) -> Averages:
     D = p1 * p2 - 4 * k * k
     m11, m22, m12 = (1 - p2 / D) / 2, (1 - p1 / D) / 2, k / D
     d11, d22, d12 = -4 * k * p2 / D**2, -4 * k * p1 / D**2, 1 / D + 8 * k * k / D**2
-    near, far = mp.exp(-(m11 + m22 - 2 * m12) / 2), mp.exp(-(m11 + m22 + 2 * m12) / 2)
+    near, far = _power(-(m11 + m22 - 2 * m12) / 2), _power(-(m11 + m22 + 2 * m12) / 2)
     half = 1 / (2 * mp.sqrt(D))
     value = half * (near - far)
     slope = half * (-(d11 + d22 - 2 * d12) / 2 * near + (d11 + d22 + 2 * d12) / 2 * far)

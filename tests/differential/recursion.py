@@ -39,7 +39,8 @@ Rounding = Callable[[], Any]
 def exact_kernels(net: nn.Layer, X: list[list[Any]], rounding: Rounding | None = None) -> Kernels:
     """Both kernels of a network on rows ``X`` of mpmath numbers; call it within ``DIGITS``.
 
-    With ``rounding`` every layer errs by that share of the gaps and of the tangent kernel.
+    With ``rounding`` every layer errs by that share of what it holds: standard deviations, gaps
+    and the tangent kernel.
     """
     d, n = len(X[0]), len(X)
     pairs = [(i, j) for i in range(n) for j in range(i, n)]
@@ -95,12 +96,14 @@ def _through(layer: Any, x: Kernels, rounding: Rounding | None) -> Kernels:
 
 
 def _rounded(x: Kernels, rounding: Rounding) -> Kernels:
-    nngp, ntk = dict(x.nngp), dict(x.ntk)
+    """Standard deviations, gaps and the tangent kernel, each with an error of its own."""
+    share = {i: 1 + rounding() for i, j in x.nngp if i == j}
+    nngp, ntk = {}, {}
     for (i, j), k in x.nngp.items():
-        if i != j:
-            gap = mp.sqrt(nngp[i, i] * nngp[j, j]) - abs(k)
-            nngp[i, j] = k + mp.sign(k) * rounding() * gap
-            ntk[i, j] *= 1 + rounding()
+        gap = mp.sqrt(x.nngp[i, i] * x.nngp[j, j]) - abs(k)
+        error = mp.sign(k) * rounding() * gap if i != j else 0
+        nngp[i, j] = share[i] * share[j] * (k + error)
+        ntk[i, j] = x.ntk[i, j] * (1 + rounding())
     return Kernels(nngp, ntk, x.low, x.high)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernreg.backends.base import CPU, Part, Request
+from kernreg.backends.base import CPU, KERNELS, Part, Request
 from kernreg.backends.cuda.compile import missing
 from kernreg.backends.cuda.launch import launch
 from kernreg.backends.cuda.source import module_text
-from kernreg.backends.generated import KERNELS, GeneratedBound
+from kernreg.backends.generated import GeneratedBound
 from kernreg.exceptions import BackendError
 from kernreg.ir.program import Program
 

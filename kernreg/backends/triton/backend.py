@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from kernreg import config
-from kernreg.backends.base import CPU, Part, Request
-from kernreg.backends.generated import KERNELS, GeneratedBound, Side
+from kernreg.backends.base import CPU, KERNELS, Part, Request
+from kernreg.backends.generated import GeneratedBound, Side
 from kernreg.backends.triton.source import module_text
 from kernreg.backends.triton.tuning import INTERPRETED, Tile, tile
 from kernreg.ir.program import Program
