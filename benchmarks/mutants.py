@@ -28,16 +28,17 @@ SAYS = ("warnings.warn", "logger.", "log.")
 UNNOTICED = (0, 5, 33, None)  # of mutmut: survived, no test comes there, not tried
 TOO_SLOW = (-24, 24, 36, 152, 255)
 
-# Tests of files that have no test file of their own name, or more than that, by folder.
+# Further tests than those of a file's own name, seen from their folder.
 TESTS = {
-    "backends/rows.py": ["test_tiles", "test_extremes"],
+    "backends/analysis.py": ["test_profile_pass", "test_rounding"],
+    "backends/rows.py": ["test_extremes", "../nn/test_combinators", "../nn/test_untrained"],
     "datasets/dataset.py": ["test_arrays", "test_tables", "test_task"],
     "datasets/readers.py": ["test_tables", "test_broken_files"],
     "estimators/_loo.py": ["test_leave_one_out"],
     "linalg/conjugate.py": ["test_pcg"],
     "linalg/factor*.py": ["test_out_of_core"],
-    "linalg/pcg.py": ["test_pcg", "test_checkpoint"],
-    "linalg/refine.py": ["test_cholesky", "test_fused"],
+    "linalg/pcg.py": ["test_checkpoint"],
+    "linalg/refine.py": ["test_cholesky"],
     "linalg/restricted_*.py": ["test_restricted"],
     "linalg/shifted.py": ["test_pcg"],
     "linalg/store_check.py": ["test_store"],
@@ -114,13 +115,14 @@ def copy_tree(folder: Path) -> None:
 
 
 def tests_of(file: str) -> list[str]:
-    """Those of the table, the mirrored test file, or all of the mirrored folder."""
+    """The mirrored test file and those of the table, or all of the mirrored folder."""
     path = Path("tests", *Path(file).parts[1:])
+    mirrored = path.with_name(f"test_{path.name.lstrip('_')}")
+    found = [str(mirrored)] if mirrored.exists() else []
     for pattern, names in TESTS.items():
         if path.match(f"tests/{pattern}"):
-            return [str(path.with_name(f"{name}.py")) for name in names]
-    mirrored = path.with_name(f"test_{path.name.lstrip('_')}")
-    return [str(mirrored if mirrored.exists() else path.parent)]
+            found += [os.path.normpath(path.parent / f"{name}.py") for name in names]
+    return found or [str(path.parent)]
 
 
 def mutants(file: str) -> Iterator[tuple[str, int, str]]:

@@ -77,14 +77,21 @@ template <class T> KR_INLINE State<T> dropout_pair(const State<T> &s, T keep) {
   return {keep * s.rho, (T(1) - keep) + keep * s.gap, keep * s.tau};
 }
 
+// The correlation that a series is summed at: an odd or even nonlinearity (parity -1 or 1) is the
+// same on both sides of 0, but for signs.
+template <class T> KR_INLINE T series_at(T rho, T parity) { return parity != T(0) ? abs_(rho) : rho; }
+
 // A nonlinearity whose correlation and derivative come from series. While the correlation is
 // positive the gap of close rows comes without a subtraction: `apart` is that of parallel rows,
 // `growth` the factor on the gap.
 template <class T>
-KR_INLINE State<T> series_pair(const State<T> &s, T value, T slope, T growth, T apart) {
+KR_INLINE State<T> series_pair(const State<T> &s, T parity, T value, T slope, T growth, T apart) {
   T below = apart + max_(T(0), growth) * s.gap;
-  bool close = s.rho > T(0) && below < T(0.5);
-  return {close ? T(1) - below : value, close ? below : gap_of(value), slope * s.tau};
+  bool mirrored = parity != T(0) && s.rho < T(0);
+  bool close = series_at(s.rho, parity) > T(0) && below < T(0.5);
+  T rho = close ? T(1) - below : value, tau = slope * s.tau;
+  return {mirrored ? parity * rho : rho, close ? below : gap_of(value),
+          mirrored ? -parity * tau : tau};
 }
 
 // Many layers as series in the angle. The gap of equal rows stays 0.

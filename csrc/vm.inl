@@ -127,13 +127,15 @@ template <class T> struct Machine {
     using vec = typename simd<T>::vec;
     constexpr int L = simd<T>::lanes, V = 2, W = V * L;
     Block<T> in = state(I.a), out = state(I.dst);
+    T parity = consts[I.c];
     for (int j0 = 0; j0 < n; j0 += W) {
       int live = n - j0 < W ? n - j0 : W;
-      alignas(64) T padded[W] = {}, moments[4][W];
+      alignas(64) T padded[W] = {}, moments[4][W], at[W];
+      for (int j = 0; j < W; ++j) at[j] = series_at(in.rho[j0 + j], parity);
       vec rho[V], value[V], slope[V], growth[V], apart[V];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        rho[v] = *(const vec *)(in.rho + j0 + v * L);
+        rho[v] = *(const vec *)(at + v * L);
         value[v] = slope[v] = growth[v] = apart[v] = vec{};
       }
       for (int m = I.n - 1; m >= 0; --m) {
@@ -163,8 +165,9 @@ template <class T> struct Machine {
       const T *fy = y + I.n * ldy + j0;
 #pragma GCC ivdep
       for (int j = 0; j < live; ++j)
-        out.store(j0 + j, series_pair(in.load(j0 + j), moments[0][j], moments[1][j] * (fx * fy[j]),
-                                      moments[2][j], T(0.5) * moments[3][j]));
+        out.store(j0 + j, series_pair(in.load(j0 + j), parity, moments[0][j],
+                                      moments[1][j] * (fx * fy[j]), moments[2][j],
+                                      T(0.5) * moments[3][j]));
     }
   }
 
@@ -175,9 +178,11 @@ template <class T> struct Machine {
     Block<T> in = state(I.a), out = state(I.dst);
     int nodes = I.b;
     alignas(64) T at[kBlock], moments[3][kBlock], mixed[kAngleTerms], apart[kBlock];
-    chebyshev_argument(in.rho, in.gap, at, kBlock);
+    T parity = consts[I.c];
+    for (int j = 0; j < kBlock; ++j) at[j] = series_at(in.rho[j], parity);
+    chebyshev_argument(at, in.gap, at, kBlock);
     for (int k = 0; k < 3; ++k) {
-      const T *c = consts + I.c + int64_t(k) * I.n * nodes * nodes;
+      const T *c = consts + I.c + 1 + int64_t(k) * I.n * nodes * nodes;
       for (int m = 0; m < I.n * nodes; ++m) mixed[m] = T(0);
       for (int m = 0; m < I.n; ++m)
         for (int a = 0; a < nodes; ++a) {
@@ -199,7 +204,7 @@ template <class T> struct Machine {
     const T *fy = y + 2 * nodes * ldy;
 #pragma GCC ivdep
     for (int j = 0; j < n; ++j)
-      out.store(j, series_pair(in.load(j), moments[0][j], moments[1][j] * (fx * fy[j]),
+      out.store(j, series_pair(in.load(j), parity, moments[0][j], moments[1][j] * (fx * fy[j]),
                                moments[2][j], apart[j]));
   }
 

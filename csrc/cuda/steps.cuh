@@ -48,16 +48,17 @@ KR_INLINE State<double> sum_step(const State<double> &a, const State<double> &b,
 
 // rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row, and a factor
 // on the derivative behind them. The values of Horner's scheme add up to the factor on the gap.
-KR_INLINE State<double> series_step(const State<double> &s, const Slots &t, int terms) {
-  double value = 0.0, slope = 0.0, growth = 0.0, apart = 0.0;
+KR_INLINE State<double> series_step(const State<double> &s, const Slots &t, double parity,
+                                    int terms) {
+  double value = 0.0, slope = 0.0, growth = 0.0, apart = 0.0, rho = series_at(s.rho, parity);
   for (int m = terms - 1; m >= 0; --m) {
     double a = t.row(m), b = t.column(m);
-    slope = slope * s.rho + value;
+    slope = slope * rho + value;
     growth += value;
-    value = value * s.rho + a * b;
+    value = value * rho + a * b;
     apart += 0.5 * (a - b) * (a - b);
   }
-  return series_pair(s, value, slope * (t.row(terms) * t.column(terms)), growth, apart);
+  return series_pair(s, parity, value, slope * (t.row(terms) * t.column(terms)), growth, apart);
 }
 
 // A Chebyshev series at `at` / 2, by Clenshaw's recurrence.
@@ -104,7 +105,7 @@ KR_INLINE double bilinear_clenshaw(double at, const Slots &t, const double *c, i
 KR_INLINE State<double> angles_step(const State<double> &s, const Slots &t, const double *c,
                                     int terms, int nodes) {
   int size = terms * nodes * nodes;
-  double at = chebyshev_at(s.rho, s.gap);
+  double parity = *c++, at = chebyshev_at(series_at(s.rho, parity), s.gap);
   double value = bilinear_clenshaw(at, t, c, terms, nodes);
   double slope = bilinear_clenshaw(at, t, c + size, terms, nodes);
   double growth = bilinear_clenshaw(at, t, c + 2 * size, terms, nodes), apart = 0.0;
@@ -113,5 +114,5 @@ KR_INLINE State<double> angles_step(const State<double> &s, const Slots &t, cons
     apart += 0.5 * difference * difference;
   }
   slope *= t.row(2 * nodes) * t.column(2 * nodes);
-  return series_pair(s, value, slope, growth, apart);
+  return series_pair(s, parity, value, slope, growth, apart);
 }

@@ -25,7 +25,7 @@ from kernreg.backends.signs import nonnegative
 from kernreg.exceptions import BackendError
 from kernreg.ir import program as ir
 from kernreg.ir.angle import AngleSeries
-from kernreg.ir.hermite import hermite_coefficients
+from kernreg.ir.hermite import hermite_coefficients, parity
 from kernreg.ir.pair import Dual
 from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.trace import DualCode, evaluate, trace_dual
@@ -272,7 +272,7 @@ class _Translator:
             self.angles(fn, expansion, x, after, dst)
             return
         terms = expansion
-        self.emit("series", dst, x.slot, n=terms)
+        self.emit("series", dst, x.slot, c=self.constants([parity(fn)]), n=terms)
         found = _both(lambda r: hermite_coefficients(fn, r.s, terms).coefficients, x.rows)
         orders = torch.arange(terms, dtype=torch.float64)
         for side, (coefficients, row, out) in enumerate(zip(found, x.rows, after, strict=True)):
@@ -287,7 +287,7 @@ class _Translator:
     ) -> None:
         """A nonlinearity without closed form, by a series in the angle."""
         _, terms, nodes, _ = series.coefficients.shape
-        start = self.constants(series.coefficients.ravel().tolist())
+        start = self.constants([parity(fn), *series.coefficients.ravel().tolist()])
         self.emit("angles", dst, x.slot, b=nodes, c=start, n=terms)
         parallel = series.coefficients[1].sum(axis=0)  # all T_m are 1 at angle 0
         for side, (row, out) in enumerate(zip(x.rows, after, strict=True)):

@@ -12,7 +12,13 @@ from kernreg.ir.quadrature import line_values
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["HermiteTable", "hermite_coefficients", "hermite_polynomials", "series_length"]
+__all__ = [
+    "HermiteTable",
+    "hermite_coefficients",
+    "hermite_polynomials",
+    "parity",
+    "series_length",
+]
 
 _ROWS = 256  # evaluated at once, each at about 2,000 nodes
 
@@ -82,6 +88,24 @@ def hermite_coefficients(fn: Dual, s: Any, n_terms: int) -> HermiteTable:
         tail=(square - (table * table).sum(1)).clamp(min=0.0)[at],
         slope_tail=(slope_square - (table * table) @ order).clamp(min=0.0)[at],
     )
+
+
+def parity(fn: Dual) -> int:
+    """1 for an even nonlinearity, -1 for an odd one, 0 for others.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> parity(nn.Tanh()), parity(nn.Softplus())
+    (-1, 0)
+    """
+    import torch
+
+    from kernreg.ir.torchmath import TorchMath
+
+    x = torch.logspace(-3, 3, 999, dtype=torch.float64)
+    right, left = (fn.phi(TorchMath, v) for v in (x, -x))
+    return int(torch.equal(left, right)) - int(torch.equal(left, -right))
 
 
 def series_length(fn: Dual, s: Any, tol: float, max_terms: int = 1024) -> int | None:

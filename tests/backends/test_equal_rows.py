@@ -5,6 +5,7 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +89,31 @@ def test_equal_rows_on_all_backends(block: nn.Layer, backend: str) -> None:
     X = rows()[[0, 1, 2, 5, 300]]
     net = nn.serial(MIX, nn.repeat(nn.residual(nn.serial(block, MIX)), 3))
     assert deviation(net, X, [(0, 1), (2, 4)], **on(backend)) <= 1e-13
+
+
+ODD_AND_EVEN = {
+    "erf": (nn.Elementwise(torch.erf), nn.Erf()),
+    "sin": (nn.Elementwise(torch.sin), nn.Sin()),
+    "cos": (nn.Elementwise(torch.cos), nn.Cos()),
+    "abs": (nn.Elementwise(torch.abs, smooth=False), nn.Abs()),
+}
+
+
+@backends
+@pytest.mark.parametrize(("fn", "closed"), ODD_AND_EVEN.values(), ids=ODD_AND_EVEN)
+def test_nearly_opposite_rows_behind_series(
+    fn: nn.Nonlinearity, closed: nn.Nonlinearity, backend: str
+) -> None:
+    """A kink takes the root of a gap; 1e-16 of it in its place would be 1e-8 of the NTK."""
+    X = rows()[3:7]
+    X[1], X[2] = -X[0] * (1.0 + 1e-9), 1e-7 * X[3] - X[0]
+    series, exact = (
+        kernreg.gram(nn.serial(nn.Dense(1.1), f, MIX, nn.Abs(), MIX), X, kernel=KERNELS, **options)
+        for f, options in ((fn, on(backend)), (closed, {"backend": "reference"}))
+    )
+    for K, want in zip(series, exact, strict=True):
+        d = np.sqrt(np.diag(want))
+        assert np.abs((K - want) / np.outer(d, d)).max() <= 1e-12
 
 
 @native

@@ -109,7 +109,8 @@ class _Writer(ProgramWriter):
             case "dropout":
                 self.line(f"s{dst} = dropout_pair(s{a}, consts[{c}]);")
             case "series":
-                self.line(f"s{dst} = series_step(s{a}, {self.slots(x, y)}, {n});")
+                args = f"s{a}, {self.slots(x, y)}, consts[{c}], {n}"
+                self.line(f"s{dst} = series_step({args});")
             case "angles":
                 args = f"s{a}, {self.slots(x, y)}, consts + {c}, {n}, {b}"
                 self.line(f"s{dst} = angles_step({args});")

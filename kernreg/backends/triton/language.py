@@ -125,22 +125,37 @@ def dropout(rho, gap, tau, keep):
 
 
 @triton.jit
-def _close(rho, gap, value, growth, apart):
-    """Correlation and gap behind a series, of which the gap of close rows is exact.
+def _series_at(rho, parity):
+    """Where a series is summed: odd and even functions (-1, 1) differ below 0 by signs only."""
+    return rho + tl.abs(parity) * (tl.abs(rho) - rho)
+
+
+@triton.jit
+def _behind_series(rho, gap, tau, parity, value, slope, growth, apart):
+    """A pair behind a series, of which the gap of close rows is exact.
 
     ``apart`` is the gap of parallel rows, ``growth`` the factor on the gap.
     """
     below = apart + tl.maximum(growth, 0.0) * gap
-    close = (rho > 0) & (below < 0.5)
-    return tl.where(close, 1.0 - below, value), tl.where(close, below, gap_of(value))
+    mirrored = tl.abs(parity) * rho < 0
+    close = (_series_at(rho, parity) > 0) & (below < 0.5)
+    out = tl.where(close, 1.0 - below, value)
+    tau *= slope
+    return (
+        tl.where(mirrored, parity * out, out),
+        tl.where(close, below, gap_of(value)),
+        tl.where(mirrored, -parity * tau, tau),
+    )
 
 
 @triton.jit
-def series(rho, gap, tau, px, py, ldx, ldy, i, j, terms):
+def series(rho, gap, tau, consts, px, py, ldx, ldy, i, j, terms):
     """A nonlinearity by the Hermite coefficients of each row, and a factor on the derivative.
 
     The values of Horner's scheme add up to the factor on the gap.
     """
+    parity = tl.load(consts)
+    at = _series_at(rho, parity)
     value = tl.zeros_like(rho)
     slope = tl.zeros_like(rho)
     growth = tl.zeros_like(rho)
@@ -149,13 +164,12 @@ def series(rho, gap, tau, px, py, ldx, ldy, i, j, terms):
         m = terms - 1 - k
         a = row(px, m, ldx, i)
         b = column(py, m, ldy, j)
-        slope = slope * rho + value
+        slope = slope * at + value
         growth += value
-        value = value * rho + a * b
+        value = value * at + a * b
         apart += 0.5 * (a - b) * (a - b)
     slope *= row(px, terms, ldx, i) * column(py, terms, ldy, j)
-    out, gap_out = _close(rho, gap, value, growth, apart)
-    return out, gap_out, slope * tau
+    return _behind_series(rho, gap, tau, parity, value, slope, growth, apart)
 
 
 @triton.jit
@@ -221,7 +235,9 @@ def _weights(px, py, ldx, ldy, i, j, nodes, WIDTH: tl.constexpr):
 @triton.jit
 def angles(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, WIDTH: tl.constexpr):
     """A nonlinearity by series in the angle: correlation, derivative and factor on the gap."""
-    at = _chebyshev_argument(rho, angle)
+    parity = tl.load(consts)
+    consts += 1
+    at = _chebyshev_argument(_series_at(rho, parity), angle)
     wi, wj = _weights(px, py, ldx, ldy, i, j, nodes, WIDTH)
     size = terms * nodes * nodes
     value = _bilinear_clenshaw(at, consts, wi, wj, terms, nodes, WIDTH)
@@ -232,5 +248,4 @@ def angles(rho, gap, tau, angle, consts, px, py, ldx, ldy, i, j, terms, nodes, W
         distance = row(px, b, ldx, i) - column(py, b, ldy, j)
         apart += 0.5 * distance * distance
     slope *= row(px, 2 * nodes, ldx, i) * column(py, 2 * nodes, ldy, j)
-    out, gap_out = _close(rho, gap, value, growth, apart)
-    return out, gap_out, slope * tau
+    return _behind_series(rho, gap, tau, parity, value, slope, growth, apart)

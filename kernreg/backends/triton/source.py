@@ -108,7 +108,8 @@ class _Writer(ProgramWriter):
                 self.call(dst, "dropout", [_state(a), f"tl.load(consts + {c})"])
             case "series":
                 self.line("# Nonlinearity by its Hermite coefficients")
-                self.call(dst, "series", [_state(a), *self.tables(x, y), str(n)])
+                args = [_state(a), f"consts + {c}", *self.tables(x, y)]
+                self.call(dst, "series", [*args, str(n)])
             case "angles":
                 self.line("# Nonlinearity by a series in the angle")
                 args = [_state(a), f"arc(gap{a})", f"consts + {c}", *self.tables(x, y)]

@@ -165,28 +165,31 @@ extern "C" void run(const double *rho, const double *gap, const double *x, const
 """
 
 
-@pytest.mark.parametrize("nodes", [1, 5, 32, 41])
-def test_lanes_share_the_series_of_their_row(nodes: int) -> None:
+@pytest.mark.parametrize(("nodes", "parity"), [(1, 0), (5, 1), (32, -1), (41, 0)])
+def test_lanes_share_the_series_of_their_row(nodes: int, parity: int) -> None:
     """With more nodes than lanes too; NumPy sums the same series."""
     rng, terms, lanes = np.random.default_rng(0), 7, 32
     gap, sign = rng.uniform(0, 1, lanes), rng.choice([-1.0, 1.0], lanes)
     rho = sign * (1 - gap)
     x, y = rng.standard_normal(2 * nodes + 1), rng.standard_normal((2 * nodes + 1, lanes))
     c = 0.1 * rng.standard_normal((3, terms, nodes, nodes)) / nodes
+    consts = np.array([parity, *c.ravel()])
     parts = ["cuda/device.cuh", None, "vmath.inl", "pair.inl", "cuda/steps.cuh"]
     text = "".join(polynomials() if name is None else csrc(name) for name in parts)
     out = np.full((3, lanes), np.nan)
-    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (rho, gap, x, y, c)]
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (rho, gap, x, y, consts)]
     emulation.compiled(text + _WARP).run(
         *pointers, ctypes.c_int(terms), ctypes.c_int(nodes), ctypes.c_void_p(out.ctypes.data)
     )
-    theta = np.arccos(rho)
+    mirrored = (rho < 0) & (parity != 0)
+    theta = np.arccos(np.where(mirrored, -rho, rho))
     basis = np.cos(np.arange(terms)[:, None] * np.arccos(1 - 2 * theta / np.pi))
     value, slope, growth = np.einsum("tmab,a,bj,mj->tj", c, x[:nodes], y[:nodes], basis)
     distance = np.sum(0.5 * (x[nodes:-1, None] - y[nodes:-1]) ** 2, axis=0)
     slope = slope * x[-1] * y[-1]
     below = distance + np.maximum(0, growth) * gap
-    near = (rho > 0) & (below < 0.5)
+    near = (mirrored | (rho > 0)) & (below < 0.5)
+    sides = [np.where(mirrored, sign, 1) for sign in (parity, 1, -parity)]
     lost = np.maximum(0, 1 - abs(value))
     want = [np.where(near, 1 - below, value), np.where(near, below, lost), slope]
-    np.testing.assert_allclose(out, want, atol=1e-12)
+    np.testing.assert_allclose(out, np.multiply(sides, want), atol=1e-12)
