@@ -63,6 +63,29 @@ def test_product_and_norm(operator, tile):
     assert 0.3 * values[-1] < product.norm <= values[-1] * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("scale", [0.0, 2.0**-20, 2.0**20])
+def test_the_norm_has_the_scale_of_the_matrix(scale):
+    """Exactly, as powers of two do not round; a matrix of zeros has the norm 0."""
+    V = gaussian_points(60, 3)
+    norms = []
+    for factor in (1.0, scale):
+        product = SymmetricProduct(DenseOperator(factor * kernel_matrix(60)), 0.0)
+        product(V)
+        norms.append(product.norm)
+    assert norms[1] == scale * norms[0]
+
+
+@pytest.mark.parametrize("share", [1e-7, 0.3])
+def test_residuals_are_relative(share):
+    """To the right-hand side, however large it is."""
+    A, rhs = system()
+    histories = [
+        refine(Noisy(A), rough(A, share), size * rhs, max_products=40).residuals
+        for size in (1.0, 2.0**30)
+    ]
+    assert histories[0] == histories[1]
+
+
 def test_a_good_inverse_needs_two_products():
     """The second one's recurred residual is believed, as the path to it is short."""
     A, rhs = system()
