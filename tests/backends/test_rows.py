@@ -45,12 +45,30 @@ def test_layer_norm_without_eps_forgets_the_size(size: float, backend: str) -> N
         np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-14)
 
 
+@native
+@pytest.mark.parametrize("zeros", [[], [1], [0, 3]])
+@pytest.mark.parametrize("eps", [0.0, 1e-3])
+def test_rows_of_zeros_have_no_kernel(eps: float, zeros: list[int], backend: str) -> None:
+    """Without biases, through sums and normalisation; other rows do not see them."""
+    block = nn.serial(nn.Relu(), nn.Dense())
+    net = nn.serial(nn.Dense(), nn.residual(block), nn.LayerNorm(eps), block)
+    X = rows(4)
+    want = kernreg.gram(net, X, kernel=KERNELS, backend=backend)
+    X[zeros] = 0.0
+    found = kernreg.gram(net, X, kernel=KERNELS, backend=backend)
+    for K, whole in zip(found, want, strict=True):
+        whole[zeros] = whole[:, zeros] = 0.0
+        np.testing.assert_array_equal(K, whole)
+
+
 def test_sums_of_branches_far_from_one() -> None:
     """3, 4 and 5, in any unit; a branch that is nothing beside another one has no share."""
     for unit in (1e-200, 1.0, 1e200):
         out, shares = R.sum_row([row(3 * unit), row(4 * unit)], [1.0, 1.0])
         assert float(out.s) == pytest.approx(5 * unit, rel=1e-15)
         assert [float(u) for u in shares] == pytest.approx([0.6, 0.8], rel=1e-15)
+    out, shares = R.sum_row([row(0.0), row(0.0)], [1.0, 1.0])
+    assert [float(v) for v in (out.s, *shares)] == [0.0, 1.0, 0.0]
     out, shares = R.sum_row([row(1e-148), row(1e125)], [1.0, 1.0])
     assert [float(v) for v in (out.s, *shares)] == pytest.approx([1e125, 1e-273, 1.0], rel=1e-14)
 
@@ -106,7 +124,10 @@ def test_a_bias_that_is_trained_behind_vanishing_layers(dtype: str, backend: str
             ),
             "overflows",
         ),
-        (nn.serial(nn.Dense(1e3), nn.Exp(), nn.Dense()), "overflows"),
+        (
+            nn.serial(nn.Dense(1e3), nn.Exp(), nn.Dense()),
+            "overflows float64: a standard deviation on its way is beyond float64",
+        ),
         (nn.serial(nn.Dense(1e155), nn.Erf(), nn.Dense()), "too large for Erf"),
         (nn.serial(nn.Dense(1e-170), nn.Relu(), nn.Dense()), "vanishes in float64"),
         (
@@ -139,8 +160,9 @@ def test_a_kernel_that_vanishes_is_refused_where_it_is_wanted() -> None:
 
 def test_a_kernel_below_float32_is_refused_there_only() -> None:
     net = nn.serial(nn.Dense(1e-25), nn.Relu(), nn.Dense())
-    with pytest.raises(InvalidInputError, match=r"vanishes in float32.* larger W_std"):
-        kernreg.gram(net, rows(4), dtype="float32")
+    for size in (1e-3, 1.0):
+        with pytest.raises(InvalidInputError, match=r"vanishes in float32.* larger W_std"):
+            kernreg.gram(net, size * rows(4), dtype="float32")
     assert (kernreg.diag(net, rows(4)) > 0).all()
     zeros = kernreg.gram(nn.mlp(2, b_std=None), np.zeros((3, 2)))
     assert (zeros == 0).all()

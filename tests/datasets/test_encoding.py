@@ -115,7 +115,10 @@ def test_numbers_spoiled_by_a_few_words(tmp_path):
         ([datetime.time(12, 30)] * 3, "dates such as '12:30:00'"),
         (["2020-01-03", "2020-02-03", "x"], "dates such as '2020-01-03'"),
     ],
-    ids=str,
+    ids=[
+        *("complex", "timestamps", "durations", "lists", "dicts", "bytes", "mixed", "periods"),
+        *("dates", "times", "dates as text"),
+    ],
 )
 def test_columns_of_other_kinds(values, message):
     with pytest.raises(InvalidInputError, match=f"Column 'c' holds {message}"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from kernreg.exceptions import CheckpointError, ConvergenceWarning
 from kernreg.linalg import PCG, RPCholesky, records
@@ -317,7 +318,7 @@ def test_other_settings_are_told(tmp_path):
         {"rhs": np.zeros((N, 2))},
         {"rhs": np.random.default_rng(3).standard_normal((N, 2)).reshape(N, 1, 2)[:, 0, ::-1]},
     ],
-    ids=str,
+    ids=["profile", "next level", "order of levels", "zeros", "order of columns"],
 )
 def test_every_part_of_the_problem_counts(tmp_path, change):
     checkpoint(tmp_path / "pcg").save(iterates())
@@ -325,7 +326,9 @@ def test_every_part_of_the_problem_counts(tmp_path, change):
         checkpoint(tmp_path / "pcg", **change).load()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", bytes(100)])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", bytes(100)], ids=["empty", "text", "zeros"]
+)
 def test_file_of_another_kind(tmp_path, content):
     """What is not recognised may be dear to somebody: nobody is told to delete it."""
     path = tmp_path / "pcg"
@@ -368,7 +371,10 @@ def rewritten(path, texts=None, **arrays):
         {"texts": {"format": "kernreg-sketch-2"}},
         {"texts": {"problem": None}},
     ],
-    ids=str,
+    ids=[
+        *("columns of x", "rows of x", "nan in x", "no x", "sizes", "no history"),
+        *("no norm", "iteration", "first format", "format of a sketch", "no problem"),
+    ],
 )
 def test_parts_that_do_not_fit(tmp_path, change):
     path = tmp_path / "pcg"
@@ -412,6 +418,10 @@ def test_kernels_that_differ_by_rounding_only(tmp_path):
     assert run(path, K=K + (apart + apart.T) / 2, ridge=ridge).ok
     with pytest.raises(CheckpointError, match="kernel matrix is another"):
         run(path, K=K + 1e-7 * np.outer(scale, scale), ridge=ridge)
+    # On the diagonal alone, of a row that is not compared.
+    K[57, 57] *= 1 + 1e-7
+    with pytest.raises(CheckpointError, match="kernel matrix is another"):
+        run(path, K=K, ridge=ridge)
 
 
 def test_no_folder(tmp_path):
@@ -428,7 +438,14 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(records, "save_file", full)
-    with pytest.raises(CheckpointError, match=r"No space left.*last complete checkpoint"):
+    with pytest.raises(CheckpointError, match=r": No space left.*last complete checkpoint"):
+        run(path)
+
+    def broken(*_, **__):
+        raise SafetensorError("no room for the header")
+
+    monkeypatch.setattr(records, "save_file", broken)
+    with pytest.raises(CheckpointError, match=r": no room for the header\. Free space"):
         run(path)
     monkeypatch.undo()
     assert path.read_bytes() == before

@@ -367,6 +367,35 @@ def test_bytes_are_those_of_the_run():
     assert found.stats.peak_bytes == PCG(storage="recomputed").peak_bytes(150, 1, "float64")
 
 
+def test_bytes_beside_the_tiles():
+    """Ten vectors for each output and four more; what the preconditioner has comes on top."""
+    for outputs in (1, 7):
+        alone = PCG(None, storage="recomputed").peak_bytes(1000, outputs, "float64")
+        assert alone == 8 * 1000 * (10 * outputs + 4)
+        built = PCG(RPCholesky(20), storage="recomputed").peak_bytes(1000, outputs, "float64")
+        assert built - alone == RPCholesky(20).peak_bytes(1000)
+
+
+@pytest.mark.parametrize("columns", [0, 2])
+def test_nothing_to_solve_takes_no_iteration(columns):
+    found, state = run(DenseOperator(kernel_matrix(20)), 0.1, np.zeros((20, columns)))
+    several = PCG().path(state, np.zeros((20, columns)), [0.1, 1.0])
+    for solution in (found, *several):
+        assert solution.ok
+        assert solution.value.shape == (20, columns)
+        assert solution.stats.iterations == 0
+        assert solution.stats.residuals == (0.0,)
+
+
+def test_least_numbers():
+    """One iteration, one between checks, and one between files."""
+    K, y = 2.0 * np.eye(10), gaussian_points(10, 1)
+    solver = PCG(None, max_iter=1, recompute_every=1, checkpoint_every=1)
+    found = solver.solve(solver.init(DenseOperator(K), 0.5), y)
+    assert found.ok
+    np.testing.assert_allclose(found.value, y / 2.5, rtol=1e-14)
+
+
 def test_path_multiplies_a_ridge_per_row():
     K, y = kernel_matrix(50), gaussian_points(50, 1)[:, 0]
     profile = np.linspace(0.5, 1.5, 50)

@@ -213,6 +213,20 @@ def test_all_rows_have_a_residual():
     assert found.stats.residuals[-1] <= 1e-11
 
 
+def test_centres_that_rounding_leaves():
+    """Two centres keep what is above 10 sqrt(2) eps of the largest diagonal entry."""
+    for small, rank in ((5e-15, 2), (2e-15, 1)):
+        state = Restricted([0, 1]).init(DenseOperator(np.diag([1.0, small, 1.0])), 0.1)
+        assert state.basis.shape == (2, rank)
+
+
+def test_progress_is_told():
+    seen = []
+    solver = Restricted(5, method="uniform", chunk=7)
+    solver.init(DenseOperator(kernel_matrix(20)), 0.1, lambda *step: seen.append(step))
+    assert seen == [(7, 20), (14, 20), (20, 20)]
+
+
 def test_singular_corner():
     """Rank 21 of 60 centres: predictions are those of all rows, which span no more."""
     K, Y = kernel_matrix(150), gaussian_points(150, 2)
@@ -289,6 +303,39 @@ class TestStreams:
             found, other = solved(StreamedOperator(NET, source), 0.1, targets, centres=50)
             np.testing.assert_array_equal(other.centres, state.centres)
             np.testing.assert_array_equal(found.value, expected.value)
+
+    def test_bytes_are_counted(self):
+        """The largest of what is held at once while centres are drawn, rows added, and solved."""
+        # 100 of 2,500 rows are drawn: the factor and four blocks of 100; 32 bytes for each row.
+        assert Restricted(100, chunk=50).peak_bytes(10_000, 1, "f4") == 320_000 + 8 * 2500 * 500
+        uniform = Restricted(300, method="uniform", chunk=50)
+        # Five matrices of the size of the centres, as eigh has.
+        assert uniform.peak_bytes(10_000, 1, "f4") == 320_000 + 40 * 300**2
+        # A solution of 1,000 outputs for 4 ridges, beside the normal equations and 50 rows.
+        vectors = (3 * 300 * 4 + 2 * 10_000) * 1000
+        many = uniform.peak_bytes(10_000, 1000, "f4", 4)
+        assert many == 320_000 + 8 * (300 * 350 + vectors)
+        # Residuals, of which a listener makes two more, and targets.
+        left = 50 * 4 * 3001 + 2 * 10_000 * 1000
+        assert uniform.peak_bytes(10_000, 1000, "f4", 4, True) == many + 8 * left
+        # Chunks of many rows: two of them beside the normal equations.
+        wide = Restricted(300, method="uniform", chunk=5000)
+        assert wide.peak_bytes(10_000, 1, "f4") == 320_000 + 16 * 300 * 5300
+        # Few outputs and many ridges: features and shares of the hat matrix.
+        assert wide.peak_bytes(10_000, 1, "f4", 400, True) - wide.peak_bytes(
+            10_000, 1, "f4", 400
+        ) == 8 * (5000 * 400 * 4 + 20_000) + 8 * (300 * 5300 + 3 * 300 * 400 + 20_000) - (
+            16 * 300 * 5300
+        )
+
+    def test_bytes_of_rows(self):
+        """Rows in their own type; in float64 the pool three times, and few rows altogether."""
+        solver = Restricted(100, chunk=50)
+        assert solver.rows_bytes(10_000, 20, "f4") == 20 * (40_000 + 8 * 3 * 2500)
+        assert solver.rows_bytes(1000, 20, "f4") == 20 * (4000 + 8 * (3 * 1000 + 1000))
+        # Of 20,000 centres the factor of the pool has a gigabyte at most, or twice the centres.
+        assert Restricted(20_000).sizes(10**7) == (20_000, 40_000)
+        assert Restricted(5000).sizes(10**7) == (5000, 2**30 // 40_000)
 
     def test_memory_does_not_grow_with_rows(self):
         used = []

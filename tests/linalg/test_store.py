@@ -94,11 +94,27 @@ class TestEntries:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_that_are_not_finite(self, value, tmp_path):
         K = kernel_matrix(40)
-        K[31, 7] = K[7, 31] = value
+        K[39, 23] = K[23, 39] = value
         store = TileStore.create(tmp_path, DenseOperator(K), tile=16)
-        with pytest.raises(InvalidInputError, match=r"NaN or infinity \(first in row 31, column 7"):
+        with pytest.raises(
+            InvalidInputError, match=r"NaN or infinity \(first in row 39, column 23"
+        ):
             store.write(DenseOperator(K))
-        assert (1, 0) in store.pending()
+        assert (2, 1) in store.pending()
+
+    def test_of_an_operator_elsewhere(self, tmp_path):
+        """One that gives tiles instead of filling them, as on another device."""
+
+        class Elsewhere(DenseOperator):
+            device = "elsewhere"
+
+            def tile(self, rows, cols):
+                return torch.from_numpy(self.matrix[rows, cols].copy())
+
+        K = kernel_matrix(40)
+        np.testing.assert_array_equal(
+            written(tmp_path, Elsewhere(K), tile=16).operator().to_dense(), K
+        )
 
 
 class TestGoingOn:
@@ -147,6 +163,26 @@ class TestGoingOn:
             store.verify()
         assert store.write(operator) == 1
         assert files(tmp_path) == whole
+
+    def test_all_damaged_tiles_are_counted(self, tmp_path):
+        store = written(tmp_path, DenseOperator(kernel_matrix(60)), tile=16)
+        for place in ("c/1/0", "c/3/1", "c/3/3"):
+            (tmp_path / place).write_bytes(b"")
+        with pytest.raises(StoreError, match=r"3 of 10 tiles .* first is \(1, 0"):
+            store.verify()
+
+    def test_tiles_that_another_process_is_about_to_write(self, tmp_path, monkeypatch):
+        store = written(tmp_path, DenseOperator(kernel_matrix(60)), tile=16)
+        answers = [[(1, 0)], [(1, 0)], []]
+        monkeypatch.setattr(store, "pending", lambda: answers.pop(0))
+        store.require_complete()
+        assert not answers
+
+    def test_a_header_that_is_gone(self, tmp_path):
+        store = written(tmp_path, DenseOperator(kernel_matrix(60)), tile=16)
+        (tmp_path / "zarr.json").unlink()
+        with pytest.raises(StoreError, match="lacks the header after all were written"):
+            store.require_complete()
 
     def test_a_tile_is_complete_or_absent(self, tmp_path, monkeypatch):
         """Zarr writes beside the place and renames: at no time is there half a file."""
