@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernreg.linalg.conjugate import iterate, reopen, start
+from kernreg.exceptions import NotPositiveDefiniteError
+from kernreg.linalg.conjugate import _require_positive, iterate, reopen, start
 from tests.contracts.solver import gaussian_points, kernel_matrix
 
 
@@ -186,3 +187,40 @@ def test_checks_are_as_frequent_as_asked():
     solve(system, rhs, max_iter=12, recompute_every=4)
     # An exact product after every fourth one; beside it those that sharpen the norm at the end.
     assert [i for i, exact in enumerate(system.calls[:14]) if exact] == [4, 9]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_reopened_columns_of_any_size(size):
+    """All but zeros are taken up again, which stay as they are and take no iteration."""
+    rhs = size * gaussian_points(30, 3)
+    rhs[:, 1] = 0.0
+    system = Dense(kernel_matrix(30), [0.1] * 3)
+    at, _ = solve(system, rhs, tol=1e-3)
+    loose = at.finished.copy()
+    reopen(system, rhs, at, tol=1e-10, strict=False)
+    assert at.open.tolist() == at.active.tolist() == [True, False, True]
+    at, _ = solve(system, rhs, tol=1e-10, at=at)
+    assert at.solved.all()
+    assert at.finished[1] == 0
+    assert (at.finished[[0, 2]] > loose[[0, 2]]).all()
+    assert (residuals(system, rhs, at.x) <= 1e-10 * np.linalg.norm(rhs, axis=0)).all()
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0001, 1.5])
+@pytest.mark.parametrize("max_iter", range(1, 13))
+def test_what_is_left_at_the_limit_is_that_of_exact_products(factor, max_iter):
+    """Also where the last iterate was worse, and an earlier one is given back."""
+    turn = np.linalg.qr(gaussian_points(30, 30))[0]
+    K = turn * np.geomspace(1e-8, 1, 30) @ turn.T
+    rhs = K @ gaussian_points(30, 2)
+    system = Dense(K, [0.0, 1e-7], low=True, factor=factor)
+    at, _ = solve(system, rhs, max_iter=max_iter, recompute_every=2)
+    exact = rhs - system.product(at.x, np.arange(2), True)
+    np.testing.assert_allclose(at.residual, exact, atol=1e-13 * np.abs(rhs).max())
+    np.testing.assert_allclose(at.sizes, np.linalg.norm(exact, axis=0), rtol=1e-12)
+    assert (at.sizes <= np.linalg.norm(rhs, axis=0)).all()
+
+
+def test_curvature_is_told_for_a_direction_of_unit_length():
+    with pytest.raises(NotPositiveDefiniteError, match=r"has curvature -2, .* at least 2 "):
+        _require_positive(np.array([-8.0, 9.0]), np.array([2.0, 3.0]), np.array([5.0, 5.0]), 10)
