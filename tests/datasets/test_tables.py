@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernreg.datasets import features_for, load
+from kernreg.datasets import load, new_rows
 from kernreg.exceptions import InvalidInputError
 
 ROWS = 30
@@ -186,7 +186,8 @@ def test_index_of_a_frame_is_no_feature(rows, twice, tmp_path):
         else "left out the unnamed first column"
     )
     assert any(what in note for note in data.notes)
-    X, y = features_for(data.encoder, str(tmp_path / "t.csv"), "y")
+    rows = new_rows(data.encoder, str(tmp_path / "t.csv"), "y")
+    X, y = rows.X, rows.y
     assert np.array_equal(X, data.X)
     assert np.array_equal(y, data.y)
 
