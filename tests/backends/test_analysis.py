@@ -155,3 +155,19 @@ def test_overflow(dtype: str, depth: int) -> None:
     largest = 38 if dtype == "float32" else 308
     fits = nn.mlp(int(largest / 2.904) - 4, W_std=40.0, b_std=None)
     assert analysis(fits, dtype=dtype).layers == fits.depth
+
+
+def test_series_end_where_the_arithmetic_does() -> None:
+    """At 1e-8 in float32, at 1e-13 in float64."""
+    net = nn.serial(nn.Dense(), nn.Tanh(), nn.Dense())
+    (short,), (long,) = (analysis(net, dtype=t).expansions.values() for t in ("float32", "float64"))
+    assert isinstance(short, int)
+    assert isinstance(long, int)
+    assert 1.3 * short < long
+
+
+@needs_cpu
+def test_a_series_covers_what_dropout_makes_larger() -> None:
+    net = nn.serial(nn.Dense(), nn.Erf(), nn.Dropout(0.1), nn.Dense(), nn.Tanh(), nn.Dense())
+    error = relative_error(net, rows(), None, backend="cpu", dtype="float64")
+    assert error <= 1e-10

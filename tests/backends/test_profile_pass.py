@@ -8,7 +8,7 @@ import torch
 
 from kernreg import nn
 from kernreg.backends import rows as R
-from kernreg.backends.analysis import Segment, analyze
+from kernreg.backends.analysis import Segment, _depth, analyze
 from kernreg.ir import program as ir
 from tests.backends.compare import needs_cpu, relative_error, rows
 
@@ -123,3 +123,34 @@ def test_entries_are_those_of_the_exact_recursion(net: nn.Layer, symmetric: bool
     assert relative_error(net, X, Y, backend="cpu") <= 2e-12
     single = X.astype(np.float32).astype(float)
     assert relative_error(net, single, Y, backend="cpu", dtype="float32") <= 5e-6
+
+
+DEEP = nn.repeat(BLOCK, 16)
+FIRST = {
+    "standard": nn.serial(nn.Dense(1.3, 0.0, "standard", 50), DEEP),
+    "not trained": nn.serial(nn.Dense(1.3, trainable=False), DEEP),
+    "branches": nn.serial(
+        nn.parallel(nn.Dense(1.3), nn.serial(nn.Dense(0.7), nn.Relu(), nn.Dense(0.4))), DEEP
+    ),
+    "two stretches": nn.serial(
+        nn.Dense(), nn.repeat(BLOCK, 12), nn.LayerNorm(), nn.Dense(1.2, 0.3), nn.repeat(BIASED, 20)
+    ),
+}
+
+
+@needs_cpu
+@pytest.mark.parametrize("net", FIRST.values(), ids=FIRST)
+def test_what_stands_before_a_profile_is_not_taken_for_a_plain_layer(net: nn.Layer) -> None:
+    """On enough pairs for a profile; the tangent kernel before it need not be the kernel."""
+    assert relative_error(net, rows(100), None, backend="cpu", dtype="float64") <= 1e-11
+
+
+def test_exact_means_no_profile_for_any_number_of_pairs() -> None:
+    assert segment(nn.mlp(50, b_std=0.0), rows(), pairs=10**9, exact=True) is None
+    assert segment(nn.mlp(50, b_std=0.0), rows(), pairs=10**9) is not None
+
+
+def test_depth_counts_all_loops() -> None:
+    """And what stands between them: the length of a profile follows from it."""
+    two = nn.serial(nn.Dense(), nn.repeat(BLOCK, 7), BLOCK, nn.repeat(nn.repeat(BLOCK, 2), 3))
+    assert _depth(two.program().ops) == 7 + 1 + 6
