@@ -36,13 +36,14 @@ TESTS = {
     "datasets/dataset.py": ["test_arrays", "test_tables", "test_task"],
     "datasets/readers.py": ["test_tables", "test_broken_files"],
     "estimators/_loo.py": ["test_leave_one_out"],
-    "linalg/conjugate.py": ["test_pcg"],
+    "linalg/checkpoint.py": ["test_resumed"],
+    "linalg/conjugate.py": ["test_pcg", "test_pcg_path"],
     "linalg/factor*.py": ["test_out_of_core"],
-    "linalg/pcg.py": ["test_checkpoint"],
+    "linalg/pcg.py": ["test_pcg_memory", "test_pcg_path", "test_resumed"],
     "linalg/refine.py": ["test_cholesky"],
     "linalg/restricted_*.py": ["test_restricted"],
-    "linalg/shifted.py": ["test_pcg"],
-    "linalg/store.py": ["test_store_header", "test_store_operator"],
+    "linalg/shifted.py": ["test_pcg", "test_pcg_path"],
+    "linalg/store.py": ["test_store_header", "test_store_operator", "test_store_processes"],
     "linalg/store_check.py": ["test_store"],
 }
 

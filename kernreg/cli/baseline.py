@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from kernreg.cli.console import keeping, progress, stderr, stdout
+from kernreg.cli.console import keeping, progress, say_notes, stdout
 from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     DataArgument,
@@ -70,8 +70,7 @@ def baseline(
     tables = table_options(drop, id_name, impute, header)
     budget = memory_budget(max_memory)
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
-    for note in loaded.notes:
-        stderr.print(f"[dim]note:[/] {escape(note)}")
+    say_notes(loaded.notes)
     settings = Settings(folds, seed, max_rows, max_memory, scaling.value, quick)
     folder = out or Path(f"kernreg-{loaded.name}")
     check_outputs([Output("--out", folder, RESULTS)], [("the data", data)], overwrite)

@@ -6,14 +6,15 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kernreg._wording import lasting
 
-__all__ = ["Lines", "as_option", "join_job", "keeping", "progress", "stderr", "stdout"]
+__all__ = ["Lines", "as_option", "join_job", "keeping", "progress", "say_notes", "stderr", "stdout"]
 
 stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -43,6 +44,12 @@ def join_job(device: str = "cpu") -> bool:
     distributed.initialize(device)
     stdout.quiet = stderr.quiet = distributed.rank() > 0
     return not stdout.quiet
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """What a user should know of the data, a line each."""
+    for note in notes:
+        stderr.print(f"[dim]note:[/] {escape(note)}")
 
 
 @contextlib.contextmanager

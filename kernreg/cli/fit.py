@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from kernreg._wording import counted, lasting
-from kernreg.cli.console import join_job, keeping, progress, stderr, stdout
+from kernreg.cli.console import join_job, keeping, progress, say_notes, stderr, stdout
 from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     Centres,
@@ -139,8 +139,7 @@ def fit(
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
     # A store has the tiles of all rows.
     loaded = loaded.training() if store is None else loaded
-    for note in loaded.notes:
-        stderr.print(f"[dim]note:[/] {escape(note)}")
+    say_notes(loaded.notes)
     scaled: Literal["standard", "common"] | Scaler = cast(Literal["standard"], scaling)
     if store is not None:
         parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
-from rich.markup import escape
 
 from kernreg._wording import counted
-from kernreg.cli.console import join_job, keeping, progress, stderr, stdout
+from kernreg.cli.console import join_job, keeping, progress, say_notes, stdout
 from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     DataArgument,
@@ -80,8 +79,7 @@ def gram(
         check_outputs([Output("--out", out, STORE)], [("the data", data), ("the network", network)])
     check_data(data, "gram DATA --network NETWORK")
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables)
-    for note in loaded.notes:
-        stderr.print(f"[dim]note:[/] {escape(note)}")
+    say_notes(loaded.notes)
     scaler = Scaler.fit(loaded.X, cast(Literal["standard"], scaling))
     X = scaler.transform(loaded.X)
     kind = from_first(lambda: dtype or kept_dtype(out))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.markup import escape
 
 from kernreg._wording import counted, listed
-from kernreg.cli.console import join_job, progress, stderr, stdout
+from kernreg.cli.console import join_job, progress, say_notes, stderr, stdout
 from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     DataArgument,
@@ -93,8 +93,7 @@ def predict(
         )
     check_data(data, "predict MODEL DATA")
     rows = loaded.read(data, id_name=id_name, header=header)
-    for note in rows.notes:
-        stderr.print(f"[dim]note:[/] {escape(note)}")
+    say_notes(rows.notes)
     names = ["row" if rows.ids is None else str(rows.id_name), f"predicted_{loaded.target_name}"]
     with progress(writes, "predicting"):
         predicted = loaded.predict(rows.X)
@@ -105,32 +104,40 @@ def predict(
             columns += values.T.tolist()
     if not writes:
         return
+    _write(out, names, columns)
+    if rows.y is not None:
+        stderr.print(_score(loaded.task, predicted, rows.y), markup=False)
+        say_notes(_doubts(loaded, rows.X, rows.y))
+
+
+def _write(out: Path | None, names: list[str], columns: list[Sequence[Any]]) -> None:
+    """The predictions as a table, to a file or to stdout."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     writer.writerows(zip(*columns, strict=True))
     if out is None:
         typer.echo(text.getvalue(), nl=False)
-    else:
-        write_text(out, text.getvalue())
-        told = stderr if is_stream(out) else stdout
-        told.print(f"{counted(len(predicted), 'prediction')} written to {out}.", markup=False)
-    if rows.y is not None:
-        stderr.print(_score(loaded.task, predicted, rows.y), markup=False)
-        strange = _unknown_labels(loaded, rows.y)
-        if strange:
-            stderr.print(
-                f"note: The target has values that are no labels of the model ({strange}), so "
-                "these rows count as wrong.",
-                markup=False,
-            )
-        known = loaded.count_known(rows.X)
-        if known:
-            stderr.print(
-                f"note: The model was fitted to {known:,} of these "
-                f"{counted(len(predicted), 'row')}: the score says little about new ones.",
-                markup=False,
-            )
+        return
+    write_text(out, text.getvalue())
+    told = stderr if is_stream(out) else stdout
+    told.print(f"{counted(len(columns[0]), 'prediction')} written to {out}.", markup=False)
+
+
+def _doubts(model: TableModel, X: np.ndarray, truth: np.ndarray) -> Iterator[str]:
+    """What makes a score too low or too high."""
+    strange = _unknown_labels(model, truth)
+    if strange:
+        yield (
+            f"The target has values that are no labels of the model ({strange}), so these rows "
+            "count as wrong."
+        )
+    known = model.count_known(X)
+    if known:
+        yield (
+            f"The model was fitted to {known:,} of these {counted(len(X), 'row')}: the score says "
+            "little about new ones."
+        )
 
 
 def _load(model: Path) -> TableModel:

@@ -1,3 +1,5 @@
+"""Conjugate gradients: what is solved, how fast, and what is said where it is not."""
+
 from __future__ import annotations
 
 import warnings
@@ -9,7 +11,6 @@ from kernreg import KernelOperator, nn
 from kernreg.exceptions import (
     ConvergenceWarning,
     InvalidInputError,
-    MemoryBudgetError,
     NotPositiveDefiniteError,
     RoundingWarning,
 )
@@ -18,12 +19,12 @@ from kernreg.linalg import (
     Cholesky,
     LowPrecisionCholesky,
     Nystrom,
-    PackedOperator,
     RPCholesky,
     Status,
 )
-from tests.contracts.solver import SLACK, SolverContract, gaussian_points, kernel_matrix
+from tests.contracts.solver import SolverContract, gaussian_points, kernel_matrix
 from tests.linalg.dense import DenseOperator, WatchedOperator
+from tests.linalg.iterative import CountingOperator, run
 
 EPS = np.finfo(np.float64).eps
 
@@ -61,29 +62,6 @@ class TestLowPrecision(IterativeContract):
     # The factor's jitter is 1e7 times the ridge of 1e-11.
     smallest_ridge = 1e-9
     largest_exponent = 100
-
-
-def run(operator, ridge, Y, solver=None, **settings):
-    solver = solver or PCG(**settings)
-    state = solver.init(operator, ridge)
-    return solver.solve(state, Y), state
-
-
-class CountingOperator(DenseOperator):
-    """Counts products and, while it is float32, multiplies them by a factor that is wrong."""
-
-    def __init__(self, matrix, dtype="float64", factor=1.0, counts=None):
-        super().__init__(matrix, dtype)
-        self.factor = factor
-        self.counts = {"float32": 0, "float64": 0} if counts is None else counts
-
-    def __matmul__(self, V):
-        self.counts[self.dtype.name] += 1
-        product = super().__matmul__(V)
-        return product * self.factor if self.dtype == np.float32 else product
-
-    def astype(self, dtype):
-        return CountingOperator(self.matrix, dtype, self.factor, self.counts)
 
 
 @pytest.fixture(scope="module")
@@ -303,79 +281,6 @@ def test_small_ranks_are_never_worse_than_none(make, power, ridge):
         assert found.stats.iterations <= plain + 1
 
 
-def test_path_is_the_solves_of_its_ridges():
-    K, Y = kernel_matrix(150), gaussian_points(150, 2)
-    ridges = np.array([10.0, 1e-2, 1e-4])
-    operator = CountingOperator(K)
-    solver = PCG(RPCholesky(rank=5), storage="recomputed")
-    path = solver.path(solver.init(operator, ridges.min()), Y, ridges)
-    shared = operator.counts["float64"]
-    for ridge, found in zip(ridges, path, strict=True):
-        assert found.ok
-        A = K + ridge * np.eye(150)
-        residual = np.linalg.norm(Y - A @ found.value, axis=0)
-        assert (residual <= 1.01e-8 * np.linalg.norm(Y, axis=0)).all()
-    assert path[0].stats.iterations <= path[1].stats.iterations <= path[2].stats.iterations
-    operator.counts["float64"] = 0
-    solver.solve(solver.init(operator, ridges.min()), Y)
-    # The products of the hardest ridge, and a check of the residual more.
-    assert shared <= operator.counts["float64"] + 1
-
-
-def relative_residual(K, ridge, x, Y):
-    residual = np.linalg.norm(Y - K @ x - ridge * x, axis=0)
-    return np.max(residual / np.linalg.norm(Y, axis=0))
-
-
-def test_each_ridge_of_a_path_has_its_own_history():
-    """The large ridge is done after a few iterations, the small one is not done at all."""
-    K, Y = kernel_matrix(150), gaussian_points(150, 2)
-    solver = PCG(None, storage="recomputed", max_iter=12)
-    ridges = [1e4, 1e-6]
-    with pytest.warns(ConvergenceWarning):
-        easy, hard = solver.path(solver.init(DenseOperator(K), 1e-6), Y, ridges)
-    assert (easy.status, hard.status) == (Status.OK, Status.MAX_ITERATIONS)
-    assert easy.stats.residuals[-1] <= 1e-8 < 1e-3 < hard.stats.residuals[-1]
-    for ridge, found in zip(ridges, (easy, hard), strict=True):
-        assert len(found.stats.residuals) == found.stats.iterations + 1
-        true = relative_residual(K, ridge, found.value, Y)
-        # Rounding of A x, which is as large as the targets.
-        assert abs(found.stats.residuals[-1] - true) <= 1e-12
-
-
-@pytest.mark.parametrize("profile", [np.ones(150), np.linspace(0.5, 1.5, 150)])
-def test_a_huge_ridge_leaves_the_target_of_a_small_one(profile):
-    """Rounding is measured by each column's own matrix: one shared norm would end it at x = 0."""
-    K, Y = kernel_matrix(150), gaussian_points(150, 1)
-    # 16 eps ||A|| ||x|| of the large ridge, with the x of the small one, is larger than ||y||.
-    ridges = [1e18, 1.0]
-    solver = PCG(RPCholesky(rank=21), storage="recomputed")
-    large, small = solver.path(solver.init(DenseOperator(K), profile), Y, ridges)
-    assert large.ok
-    assert small.ok
-    assert relative_residual(K, profile[:, None], small.value, Y) <= 1.01e-8
-    np.testing.assert_allclose(large.value, Y / (1e18 * profile[:, None]), rtol=1e-8)
-
-
-def test_bytes_are_those_of_the_run():
-    """Of tiles that were kept, whatever type they have and whatever is free now."""
-    K, y = kernel_matrix(150), gaussian_points(150, 1)
-    for dtype, ridge, kept in (("float32", 10.0, "float32"), ("float32", 1e-6, "float64")):
-        found, _ = run(DenseOperator(K, dtype), ridge, y)
-        assert found.stats.peak_bytes == PCG(storage="packed").peak_bytes(150, 1, kept)
-    found, _ = run(DenseOperator(K), 10.0, y, max_bytes=1000)
-    assert found.stats.peak_bytes == PCG(storage="recomputed").peak_bytes(150, 1, "float64")
-
-
-def test_bytes_beside_the_tiles():
-    """Ten vectors for each output and four more; what the preconditioner has comes on top."""
-    for outputs in (1, 7):
-        alone = PCG(None, storage="recomputed").peak_bytes(1000, outputs, "float64")
-        assert alone == 8 * 1000 * (10 * outputs + 4)
-        built = PCG(RPCholesky(20), storage="recomputed").peak_bytes(1000, outputs, "float64")
-        assert built - alone == RPCholesky(20).peak_bytes(1000)
-
-
 @pytest.mark.parametrize("columns", [0, 2])
 def test_nothing_to_solve_takes_no_iteration(columns):
     found, state = run(DenseOperator(kernel_matrix(20)), 0.1, np.zeros((20, columns)))
@@ -394,34 +299,6 @@ def test_least_numbers():
     found = solver.solve(solver.init(DenseOperator(K), 0.5), y)
     assert found.ok
     np.testing.assert_allclose(found.value, y / 2.5, rtol=1e-14)
-
-
-def test_path_multiplies_a_ridge_per_row():
-    K, y = kernel_matrix(50), gaussian_points(50, 1)[:, 0]
-    profile = np.linspace(0.5, 1.5, 50)
-    solver = PCG(tol=1e-12)
-    (found,) = solver.path(solver.init(DenseOperator(K), 0.1 * profile), y, [3.0])
-    A = K + np.diag(3.0 * profile)
-    bound = SLACK * 1e-12 * np.linalg.cond(A)
-    expected = np.linalg.solve(A, y)
-    np.testing.assert_allclose(found.value, expected, atol=bound * np.abs(expected).max())
-
-
-def test_a_smaller_ridge_of_a_path_takes_float64_products():
-    """The state was made for a large one, whose products are in float32."""
-    operator = CountingOperator(kernel_matrix(80), "float32")
-    solver = PCG(None, storage="recomputed")
-    state = solver.init(operator, 50.0)
-    assert state.fast is not None
-    y = gaussian_points(80, 1)
-    (large,) = solver.path(state, y, [50.0])
-    assert large.ok
-    assert operator.counts["float32"] > 0
-    before = operator.counts["float32"]
-    (small,) = solver.path(state, y, [1e-6])
-    assert small.ok
-    assert operator.counts["float32"] == before
-    assert relative_residual(kernel_matrix(80), 1e-6, small.value, y) <= 1.01e-8
 
 
 def test_only_columns_without_any_ridge_are_judged_strictly():
@@ -447,13 +324,6 @@ def test_ridges_below_rounding_are_named():
         assert (found.stats.rounding > 1e-6) == warns
 
 
-@pytest.mark.parametrize("ridges", [[-1.0], [np.nan], [[1.0]]])
-def test_bad_ridges(ridges):
-    solver = PCG()
-    with pytest.raises(InvalidInputError, match="sequence of finite ridges"):
-        solver.path(solver.init(DenseOperator(np.eye(3)), 1.0), np.ones(3), ridges)
-
-
 def test_callbacks_see_every_iteration():
     K, Y = kernel_matrix(60), gaussian_points(60, 2)
     seen, built = [], []
@@ -466,23 +336,6 @@ def test_callbacks_see_every_iteration():
     assert [p.iteration for p in seen] == list(range(1, solution.stats.iterations + 1))
     assert [p.residual for p in seen][-1] == solution.stats.residuals[-1]
     assert seen[-1].score == np.linalg.norm(solution.value)
-
-
-def test_tiles_are_kept_only_where_they_fit():
-    K = DenseOperator(kernel_matrix(64))
-    needed = PackedOperator.bytes_for(64, "float64")
-    assert isinstance(PCG(max_bytes=needed).init(K, 1.0).exact, PackedOperator)
-    assert PCG(max_bytes=needed - 1).init(K, 1.0).exact.matrix is K.matrix
-    with pytest.raises(MemoryBudgetError, match="storage='recomputed'"):
-        PCG(storage="packed", max_bytes=needed - 1).init(K, 1.0)
-
-
-def test_predicted_bytes():
-    bare = PCG(None, storage="recomputed").peak_bytes(1000, 3, "float32")
-    kept = PCG(None, storage="packed").peak_bytes(1000, 3, "float32")
-    assert kept - bare == PackedOperator.bytes_for(1000, "float32")
-    ranked = PCG(RPCholesky(rank=50), storage="recomputed").peak_bytes(1000, 3, "float32")
-    assert ranked - bare == RPCholesky(rank=50).peak_bytes(1000)
 
 
 @pytest.mark.parametrize(
@@ -501,24 +354,3 @@ def test_predicted_bytes():
 def test_bad_settings(arguments):
     with pytest.raises(InvalidInputError, match=next(iter(arguments))):
         PCG(**arguments)
-
-
-def test_float64_tiles_that_do_not_fit_are_evaluated_again():
-    """Room for float32 tiles; then float32 fails, and what was asked for does not fit."""
-    K, Y = kernel_matrix(64), gaussian_points(64, 1)
-    needed = PackedOperator.bytes_for(64, "float32")
-
-    class Wrong(CountingOperator):
-        def lower_panel(self, i0, i1, out):
-            super().lower_panel(i0, i1, out)
-            out *= 1.5 if self.dtype == np.float32 else 1.0
-
-        def astype(self, dtype):
-            return Wrong(self.matrix, dtype)
-
-    solution, state = run(
-        Wrong(K, "float32"), 10.0, Y, storage="packed", max_bytes=needed, preconditioner=None
-    )
-    assert solution.ok
-    assert state.fast is None
-    assert isinstance(state.exact, Wrong)

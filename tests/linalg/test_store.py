@@ -171,19 +171,6 @@ class TestGoingOn:
         with pytest.raises(StoreError, match=r"3 of 10 tiles .* first is \(1, 0"):
             store.verify()
 
-    def test_tiles_that_another_process_is_about_to_write(self, tmp_path, monkeypatch):
-        store = written(tmp_path, DenseOperator(kernel_matrix(60)), tile=16)
-        answers = [[(1, 0)], [(1, 0)], []]
-        monkeypatch.setattr(store, "pending", lambda: answers.pop(0))
-        store.require_complete()
-        assert not answers
-
-    def test_a_header_that_is_gone(self, tmp_path):
-        store = written(tmp_path, DenseOperator(kernel_matrix(60)), tile=16)
-        (tmp_path / "zarr.json").unlink()
-        with pytest.raises(StoreError, match="lacks the header after all were written"):
-            store.require_complete()
-
     def test_a_tile_is_complete_or_absent(self, tmp_path, monkeypatch):
         """Zarr writes beside the place and renames: at no time is there half a file."""
         operator, sizes = DenseOperator(kernel_matrix(32)), []

@@ -146,8 +146,10 @@ def test_a_tile_that_another_process_replaces_is_waited_for(tmp_path, monkeypatc
     place = tmp_path / "c" / "1" / "0"
     data = place.read_bytes()
     place.unlink()
+    assert made.pending() == [(1, 0)]
     monkeypatch.setattr(store.time, "sleep", lambda _: place.write_bytes(data))
     made.require_complete()
+    assert made.pending() == []
 
 
 def test_a_part_of_the_tiles_is_no_whole(tmp_path):
@@ -166,3 +168,4 @@ def test_an_intact_tile_is_never_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: pytest.fail("removed"))
     made._write_tile(operator, 1, 0, np.empty(100))
     made._write_tile(operator, 1, 1, np.empty(100))
+    assert made.verify(operator) == 3
