@@ -281,7 +281,8 @@ class _Walker:
 
     def profile(self, x: _Tracked, segment: Segment, row: R.Row) -> _Tracked:
         """Many operations as one function of the angle, which is rounded on the way."""
-        turn = 4.0 * _UNIT * torch.sqrt(x.pair.gap * (2.0 - x.pair.gap))
+        theta = torch.acos(x.pair.rho)
+        turn = _UNIT * _units_of_angle(theta) * torch.sin(theta)
         _, p = replace(x, gap=x.gap + turn).moved()
         angle = chebyshev_variable(p.rho, p.gap)
         rho, tau = (chebyshev_sum(torch.from_numpy(c), angle) for c in segment.profile.coefficients)
@@ -294,6 +295,15 @@ class _Walker:
         s, tau = (v[self.first] * v[self.second] for v in (x.row.s, x.row.tau))
         ntk = torch.where(tau > 0, x.tau / torch.sqrt(torch.where(tau > 0, tau, 1.0)), 0.0)
         return float(torch.where(s > 0, torch.maximum(x.gap + x.split, ntk), 0.0).max())
+
+
+def _units_of_angle(theta: Tensor) -> Tensor:
+    """Error of an angle in float32, in units of rounding.
+
+    Four relative ones on the way to the angle between lines, and that of ``2 - 4 theta / pi``,
+    which ends near 2 for close rows; near opposite ones pi - theta and its product round too.
+    """
+    return torch.clamp(1.0 + 4.0 * theta, max=7.0)
 
 
 def _of_tables(apart: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from kernreg.backends.analysis import Analysis, analyze
 from kernreg.backends.series import SeriesDual
 from kernreg.ir.angle import fit_angle_series
 from kernreg.ir.pair import Pair
+from kernreg.ir.polynomials import POLYNOMIALS
 from kernreg.ir.torchmath import TorchMath
 from tests.backends.compare import KERNELS, needs_cpu, rows
 
@@ -180,6 +181,41 @@ def test_a_function_of_the_angle_rounds_once() -> None:
     assert replaced.segment is not None
     assert replaced.dtype == np.float32
     assert 1e-7 < replaced.error != bound(net, X)
+
+
+@needs_cpu
+def test_a_profile_of_100_layers_keeps_float32_and_its_bound() -> None:
+    """Rows of one norm at every angle from the first, from 1e-5 on."""
+    theta = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 600), np.linspace(1.0, np.pi, 600)])
+    X = np.stack([np.cos(theta), np.sin(theta)], axis=1)
+    net = nn.mlp(100, b_std=0.0)
+    row = R.input_row(torch.from_numpy(X).float().double())
+    found = analyze(net.program(), (row, row), np.dtype("float32"), len(X) ** 2, False)
+    assert found.segment is not None
+    assert found.dtype == np.float32
+    K32, K64 = (
+        kernreg.gram(net, X.astype(np.float32), kernel="ntk", dtype=dtype, backend="cpu")
+        for dtype in ("float32", "float64")
+    )
+    assert np.abs(K32 / K64[0, 0] - K64 / K64[0, 0]).max() <= found.error
+
+
+def test_an_angle_rounds_by_the_units_it_is_said_to() -> None:
+    """The arithmetic of ``chebyshev_at`` in float32, beside float64."""
+    gap = np.concatenate([np.geomspace(1e-14, 1.0, 400_000), np.linspace(1e-6, 1.0, 400_000)])
+    gap = gap.astype(np.float32)
+    z = np.float32(0.5) * gap
+    arc = np.full_like(z, POLYNOMIALS["arc"]["float32"][-1])
+    for c in POLYNOMIALS["arc"]["float32"][-2::-1]:
+        arc = arc * z + np.float32(c)
+    arc = np.sqrt(z) * arc
+    exact = 2.0 * np.arcsin(np.sqrt(0.5 * gap.astype(float)))
+    for angle, theta in ((arc, exact), (np.float32(np.pi) - arc, np.pi - exact)):
+        at = np.float32(2.0) - angle * np.float32(4.0 / np.pi)
+        units = np.abs(at - (2.0 - 4.0 / np.pi * theta)) * np.pi / 4.0 / 2.0**-24
+        bound = rounding._units_of_angle(torch.from_numpy(theta)).numpy()
+        assert (units <= bound).all()
+        assert units.max() >= 0.5 * bound.max()
 
 
 def test_no_digits_are_left_to_be_amplified() -> None:
