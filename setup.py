@@ -41,7 +41,7 @@ SETS = {
 def generate_duals():
     """Write ``csrc/generated`` from the nonlinearities that have a closed form."""
     import kernreg.nn  # noqa: F401  (fills LAYERS)
-    from kernreg.ir.codegen_cpp import write
+    from kernreg.codegen.cpp import write
     from kernreg.nn.base import LAYERS, Nonlinearity
 
     examples = []

@@ -22,7 +22,8 @@ import torch
 from benchmarks.preconditioners import standardised
 from benchmarks.problems import KERNEL, network
 from kernreg import KernelOperator, distributed, gram
-from kernreg.linalg import (
+from kernreg.operators import led
+from kernreg.solvers import (
     PCG,
     Cholesky,
     Eigh,
@@ -32,7 +33,6 @@ from kernreg.linalg import (
     Restricted,
     RPCholesky,
     SketchAndProject,
-    led,
 )
 
 ROWS, NEW, ALPHA = 3000, 500, 1e-3

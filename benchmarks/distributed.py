@@ -26,7 +26,8 @@ import torch
 
 from benchmarks.problems import KERNEL, network
 from kernreg import KernelOperator, distributed
-from kernreg.linalg import PCG, led
+from kernreg.operators import led
+from kernreg.solvers import PCG
 
 ALPHA, TOL = 1e-3, 1e-6
 ROWS, FEATURES, NEW = 6000, 20, 2000

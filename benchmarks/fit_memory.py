@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.problems import KERNEL, network, rows
 from kernreg import KernelRegressor
-from kernreg.linalg import Cholesky
+from kernreg.solvers import Cholesky
 
 OUTPUTS = 10
 

@@ -24,7 +24,7 @@ from benchmarks.problems import KERNEL, network, rows
 from kernreg import KernelRegressor
 from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
-from kernreg.linalg import (
+from kernreg.solvers import (
     PCG,
     Cholesky,
     Eigh,

@@ -29,7 +29,7 @@ import torch
 import kernreg
 from kernreg import KernelOperator, KernelRegressor, nn
 from kernreg.backends.triton.tuning import PRECISIONS
-from kernreg.linalg.cholesky import Cholesky
+from kernreg.solvers.cholesky.in_memory import Cholesky
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.problems import B_STD, W_STD, network, rows, torch_relu_ntk

@@ -29,7 +29,8 @@ from benchmarks.problems import network
 from kernreg import KernelOperator, KernelRegressor
 from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
-from kernreg.linalg import Cholesky, Eigh, Restricted, SketchAndProject, StreamedOperator
+from kernreg.operators import StreamedOperator
+from kernreg.solvers import Cholesky, Eigh, Restricted, SketchAndProject
 
 RESULTS = Path(__file__).parent / "results" / "large.json"
 NET = network("relu", 1)

@@ -36,15 +36,25 @@ TESTS = {
     "datasets/dataset.py": ["test_arrays", "test_tables", "test_task"],
     "datasets/readers.py": ["test_tables", "test_broken_files"],
     "estimators/_loo.py": ["test_leave_one_out"],
-    "linalg/checkpoint.py": ["test_resumed"],
-    "linalg/conjugate.py": ["test_pcg", "test_pcg_path"],
-    "linalg/factor*.py": ["test_out_of_core"],
-    "linalg/pcg.py": ["test_pcg_memory", "test_pcg_path", "test_resumed"],
-    "linalg/refine.py": ["test_cholesky"],
-    "linalg/restricted_*.py": ["test_restricted"],
-    "linalg/shifted.py": ["test_pcg", "test_pcg_path"],
-    "linalg/store.py": ["test_store_header", "test_store_operator", "test_store_processes"],
-    "linalg/store_check.py": ["test_store"],
+    "operators/store/check.py": ["../test_store"],
+    "operators/store/store.py": [
+        "../test_store",
+        "../test_store_header",
+        "../test_store_operator",
+        "../test_store_processes",
+    ],
+    "solvers/checkpoint.py": ["test_resumed"],
+    "solvers/cholesky/*.py": ["../test_cholesky", "../test_out_of_core"],
+    "solvers/pcg/*.py": [
+        "../test_conjugate",
+        "../test_pcg",
+        "../test_pcg_memory",
+        "../test_pcg_path",
+    ],
+    "solvers/pcg/solver.py": ["../test_resumed"],
+    "solvers/refine.py": ["test_cholesky"],
+    "solvers/restricted/*.py": ["../test_restricted"],
+    "solvers/sketch/*.py": ["../test_sketch"],
 }
 
 SETTINGS = """\
@@ -79,7 +89,9 @@ def main() -> None:
         parser.error("name files of kernreg/, or a commit since which lines of them changed")
     for file in files:
         if not (ROOT / file).is_file() or not file.startswith("kernreg/"):
-            parser.error(f"expected a Python file such as kernreg/linalg/pcg.py, found {file}")
+            parser.error(
+                f"expected a Python file such as kernreg/solvers/pcg/conjugate.py, found {file}"
+            )
     with tempfile.TemporaryDirectory(prefix="kernreg-mutants-") as folder:
         copy_tree(Path(folder))
         os.chdir(folder)

@@ -24,7 +24,7 @@ from benchmarks.fit_memory import high_water_mark
 from benchmarks.problems import KERNEL, network
 from kernreg import KernelOperator
 from kernreg.config import data_dir, num_threads
-from kernreg.linalg import Cholesky, OutOfCoreCholesky
+from kernreg.solvers import Cholesky, OutOfCoreCholesky
 
 ALPHA = 1e-3
 LIMIT = 10**9

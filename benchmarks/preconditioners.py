@@ -1,7 +1,7 @@
 """Iterations and seconds of PCG by preconditioner and rank, on real data.
 
 ``python -m benchmarks.preconditioners kin40k`` solves for four alphas at once (columns of one
-:meth:`kernreg.linalg.PCG.path`) to a true relative residual of 1e-8, and adds its table to
+:meth:`kernreg.solvers.PCG.path`) to a true relative residual of 1e-8, and adds its table to
 ``results/preconditioners.json``. Tiles of the kernel are kept in float64, so an iteration is one
 read of half a matrix. Data: see :func:`kernreg.config.data_dir`.
 """
@@ -23,7 +23,8 @@ from benchmarks.problems import network
 from kernreg import KernelOperator
 from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
-from kernreg.linalg import PCG, LowPrecisionCholesky, Nystrom, PackedOperator, RPCholesky
+from kernreg.operators import PackedOperator
+from kernreg.solvers import PCG, LowPrecisionCholesky, Nystrom, RPCholesky
 
 ROWS = {"kin40k": 10_000, "protein": 15_000, "pol": 15_000}
 ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7)

@@ -28,19 +28,17 @@ import torch
 import kernreg
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.exceptions import KernregError
-from kernreg.linalg import (
+from kernreg.operators import KernelOperator, PackedOperator, TileStore
+from kernreg.solvers import (
     PCG,
     Cholesky,
     Eigh,
-    KernelOperator,
     LowPrecisionCholesky,
     Nystrom,
     OutOfCoreCholesky,
-    PackedOperator,
     Restricted,
     RPCholesky,
     SketchAndProject,
-    TileStore,
 )
 from kernreg.theory import criticality, eigenlearning, finite_width, inverse
 from tests.differential.networks import random_case

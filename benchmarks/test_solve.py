@@ -17,7 +17,7 @@ from benchmarks.conftest import Compare, report
 from benchmarks.problems import KERNEL, network, rows, torch_relu_ntk
 from benchmarks.timing import seconds
 from kernreg import KernelRegressor
-from kernreg.linalg import Cholesky
+from kernreg.solvers import Cholesky
 
 DEPTH, OUTPUTS = 3, 10
 

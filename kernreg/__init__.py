@@ -12,37 +12,32 @@ True
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-# Loaded on first use: the C++ build imports kernreg.nn and kernreg.ir before NumPy and torch are
-# installed, and `kernreg --help` stays quick.
-_HOMES = {
-    "KernelClassifier": "kernreg.estimators",
-    "KernelOperator": "kernreg.linalg",
-    "KernelRegressor": "kernreg.estimators",
-    "diag": "kernreg.linalg",
-    "gram": "kernreg.linalg",
-    "load": "kernreg.estimators",
-    "nn": "kernreg.nn",
-}
+from kernreg.lazy import attach
 
-__all__ = ["__version__", *_HOMES]
+_attribute, __dir__, _names = attach(
+    __name__,
+    {
+        "KernelClassifier": "estimators",
+        "KernelOperator": "operators",
+        "KernelRegressor": "estimators",
+        "diag": "operators",
+        "gram": "operators",
+        "load": "estimators",
+        "nn": "nn",
+    },
+)
+
+__all__ = ["__version__", *_names]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+    if name != "__version__":
+        return _attribute(name)
+    from importlib.metadata import PackageNotFoundError, version
 
-        try:
-            return version("kernreg")
-        except PackageNotFoundError:
-            return "0.1.0"
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kernreg' has no attribute {name!r}")
-    home = importlib.import_module(_HOMES[name])
-    return home if name == "nn" else getattr(home, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    try:
+        return version("kernreg")
+    except PackageNotFoundError:
+        return "0.1.0"

@@ -24,7 +24,8 @@ import numpy as np
 import kernreg
 from kernreg import KernelClassifier, KernelOperator, KernelRegressor, nn
 from kernreg.exceptions import KernregError
-from kernreg.linalg import PCG, OutOfCoreCholesky, RPCholesky, SketchAndProject, TileStore
+from kernreg.operators import TileStore
+from kernreg.solvers import PCG, OutOfCoreCholesky, RPCholesky, SketchAndProject
 
 Answer = tuple[Any, ...]
 N, RIDGE = 48, 1e-3

@@ -19,10 +19,10 @@ from kernreg.backends.base import KERNELS
 from kernreg.backends.reference import PairState, evaluate
 from kernreg.backends.rounding import float32_error
 from kernreg.ir import program as ir
-from kernreg.ir.angle import AngleSeries, fit_angle_series
-from kernreg.ir.hermite import series_length
 from kernreg.ir.pair import Dual
-from kernreg.ir.profile import Profile, fit_profile
+from kernreg.numerics.angle import AngleSeries, fit_angle_series
+from kernreg.numerics.hermite import series_length
+from kernreg.numerics.profile import Profile, fit_profile
 
 __all__ = ["Analysis", "Segment", "analyze"]
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from kernreg.backends.liveness import Temporaries
-from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.trace import PAIR, DualCode, Value, evaluate
+from kernreg.numerics.torchmath import TorchMath
 
 __all__ = ["write_primitives"]
 

@@ -15,8 +15,8 @@ from kernreg.backends import rows as R
 from kernreg.backends.distinct import Distinct
 from kernreg.ir import program as ir
 from kernreg.ir.pair import Dual, Pair, normalised
-from kernreg.ir.quadrature import pair_moments
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.quadrature import pair_moments
+from kernreg.numerics.torchmath import TorchMath
 
 __all__ = ["NEAR", "PairState", "evaluate", "input_pairs"]
 

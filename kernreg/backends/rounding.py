@@ -19,9 +19,9 @@ from kernreg.backends import rows as R
 from kernreg.backends.reference import PairState
 from kernreg.backends.series import SeriesDual, chebyshev_sum, chebyshev_variable
 from kernreg.ir import program as ir
-from kernreg.ir.angle import AngleSeries
 from kernreg.ir.pair import Pair, normalised
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.angle import AngleSeries
+from kernreg.numerics.torchmath import TorchMath
 
 if TYPE_CHECKING:
     from kernreg.backends.analysis import Segment

@@ -17,8 +17,8 @@ from torch import Tensor
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir import program as ir
 from kernreg.ir.pair import Dual, Pair
-from kernreg.ir.quadrature import row_moments
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.quadrature import row_moments
+from kernreg.numerics.torchmath import TorchMath
 
 __all__ = [
     "DenseCoefficients",

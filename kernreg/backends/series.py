@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kernreg.ir.angle import AngleSeries
-from kernreg.ir.hermite import hermite_coefficients
 from kernreg.ir.pair import Dual, Moments, Pair
-from kernreg.ir.quadrature import row_moments
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.angle import AngleSeries
+from kernreg.numerics.hermite import hermite_coefficients
+from kernreg.numerics.quadrature import row_moments
+from kernreg.numerics.torchmath import TorchMath
 
 __all__ = ["SeriesDual", "chebyshev_sum", "chebyshev_variable"]
 

@@ -24,11 +24,11 @@ from kernreg.backends.primitives import write_primitives
 from kernreg.backends.signs import nonnegative
 from kernreg.exceptions import BackendError
 from kernreg.ir import program as ir
-from kernreg.ir.angle import AngleSeries
-from kernreg.ir.hermite import hermite_coefficients, parity
 from kernreg.ir.pair import Dual
-from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.trace import DualCode, evaluate, trace_dual
+from kernreg.numerics.angle import AngleSeries
+from kernreg.numerics.hermite import hermite_coefficients, parity
+from kernreg.numerics.torchmath import TorchMath
 
 __all__ = ["NONNEGATIVE", "POSITIVE", "Machine", "TileProgram", "translate"]
 

@@ -16,9 +16,9 @@ from kernreg.baseline.scaling import Kind, Scaler
 from kernreg.datasets import Column, Dataset, Encoder, Layout, NewRows, new_rows
 from kernreg.datasets.target import Task
 from kernreg.exceptions import InvalidInputError, ModelFileError
-from kernreg.linalg.budget import memory_budget
-from kernreg.linalg.disk import atomic
-from kernreg.linalg.records import Damaged, parse, read_record, write_record
+from kernreg.operators.budget import memory_budget
+from kernreg.operators.store.disk import atomic
+from kernreg.operators.store.records import Damaged, parse, read_record, write_record
 
 __all__ = ["TableModel", "fit_model"]
 

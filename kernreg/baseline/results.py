@@ -25,7 +25,7 @@ from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.search import Trial
 from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.disk import draft_folder, remove_drafts
+from kernreg.operators.store.disk import draft_folder, remove_drafts
 
 __all__ = [
     "FILES",

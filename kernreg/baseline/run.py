@@ -17,8 +17,8 @@ from kernreg.baseline.scaling import scalings_for
 from kernreg.baseline.search import Stage, Trial, plan_stages, search
 from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.budget import memory_budget
-from kernreg.linalg.plan import Plan, plan
+from kernreg.operators.budget import memory_budget
+from kernreg.planning.plan import Plan, plan
 
 __all__ = ["Fold", "Outcome", "Settings", "plan_search", "run", "splits"]
 
@@ -41,7 +41,7 @@ class Settings:
     max_rows : int or None
         Training rows at most, chosen at random.
     max_memory : str, int or None
-        See :func:`kernreg.linalg.budget.memory_budget`.
+        See :func:`kernreg.operators.budget.memory_budget`.
     scaling : {"auto", "standard", "common"}
         Scaling of the inputs; "auto" also tries "common" where the columns look alike.
     quick : bool

@@ -13,7 +13,7 @@ import numpy as np
 from kernreg.baseline.grid import ALPHAS, Candidate
 from kernreg.baseline.scaling import Kind, Scaler
 from kernreg.exceptions import JitterWarning
-from kernreg.linalg.eigh import Eigh, EighState
+from kernreg.solvers.eigh import Eigh, EighState
 
 __all__ = ["Stage", "Trial", "plan_stages", "score_kernel", "search", "targets"]
 

@@ -62,7 +62,7 @@ def baseline(
     from kernreg.baseline import Settings, run
     from kernreg.baseline.results import comparison, metric, output_folder, write
     from kernreg.datasets import load
-    from kernreg.linalg.budget import memory_budget
+    from kernreg.operators.budget import memory_budget
     from kernreg.report import render
     from kernreg.report.render import duration, format_score
 

@@ -80,7 +80,7 @@ def explain(
     from kernreg.datasets import load
     from kernreg.datasets.readers import BUILTIN
     from kernreg.estimators._explain import labelled
-    from kernreg.linalg.budget import memory_budget
+    from kernreg.operators.budget import memory_budget
 
     ridges = parse_alpha(alpha)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
@@ -141,7 +141,7 @@ def _fit(
 ) -> str:
     from kernreg import KernelClassifier, KernelRegressor
     from kernreg.baseline.scaling import Scaler
-    from kernreg.linalg.budget import memory_budget
+    from kernreg.operators.budget import memory_budget
 
     made = KernelRegressor if loaded.task == "regression" else KernelClassifier
     model = made(
@@ -171,7 +171,7 @@ def _baseline(
     from kernreg.baseline.run import plan_search
     from kernreg.baseline.scaling import scalings_for
     from kernreg.datasets import load
-    from kernreg.linalg.budget import memory_budget
+    from kernreg.operators.budget import memory_budget
 
     loaded = load(data, target, task, **tables, max_memory=memory_budget(max_memory))
     settings = Settings(max_memory=max_memory)

@@ -56,7 +56,7 @@ from kernreg.exceptions import (
 
 if TYPE_CHECKING:
     from kernreg.baseline import TableModel
-    from kernreg.linalg import TileStore
+    from kernreg.operators import TileStore
 
 __all__ = ["fit"]
 
@@ -108,8 +108,8 @@ def fit(
     from kernreg.cli.stores import read_note
     from kernreg.datasets import load
     from kernreg.estimators._progress import heard_by
-    from kernreg.linalg import TileStore
-    from kernreg.linalg.budget import memory_budget
+    from kernreg.operators import TileStore
+    from kernreg.operators.budget import memory_budget
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
@@ -188,7 +188,7 @@ def _kept(out: Path, checkpoint: Path | None, folder: Path | None) -> str:
 
 def _unsolved(model: TableModel, options: SolverOptions) -> str:
     """What to do about a solution that is not what was asked for; empty if it is."""
-    from kernreg.linalg import Status
+    from kernreg.solvers import Status
 
     solution = model.estimator.solution_
     if solution.status not in (Status.NOT_CONVERGED, Status.MAX_ITERATIONS):

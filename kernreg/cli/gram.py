@@ -66,7 +66,7 @@ def gram(
     from kernreg.cli.stores import kept_dtype, written_note
     from kernreg.datasets import load
     from kernreg.distributed import from_first
-    from kernreg.linalg import TileStore, write_store
+    from kernreg.operators import TileStore, write_store
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))

@@ -135,7 +135,7 @@ def table_options(
 
 def check_solver(solver: str, dtype: str) -> None:
     """Raise InvalidInputError for an unknown solver or type of entries."""
-    from kernreg.linalg.candidates import NAMES
+    from kernreg.planning.candidates import NAMES
 
     check_choice("--solver", solver, ("auto", *NAMES, "out-of-core"))
     check_choice("--dtype", dtype, ("float64", "float32"))

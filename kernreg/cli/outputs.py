@@ -124,7 +124,7 @@ def check_outputs(
 
 
 def _check_place(option: str, path: Path, kind: Kind, overwrite: bool) -> None:
-    from kernreg.linalg.disk import check_writable
+    from kernreg.operators.store.disk import check_writable
 
     if is_stream(path):
         if kind.stream:
@@ -159,7 +159,7 @@ def _check_place(option: str, path: Path, kind: Kind, overwrite: bool) -> None:
 
 
 def _remove_drafts(path: Path) -> None:
-    from kernreg.linalg.disk import remove_drafts
+    from kernreg.operators.store.disk import remove_drafts
 
     target = place(path)
     remove_drafts(target.parent, target.name)
@@ -183,7 +183,7 @@ def is_stream(path: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is complete or absent, or to a pipe."""
-    from kernreg.linalg.disk import atomic
+    from kernreg.operators.store.disk import atomic
 
     number = _descriptor(path)
     if number is not None:

@@ -12,7 +12,7 @@ from kernreg.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from kernreg.datasets import Dataset
-    from kernreg.linalg.candidates import Solver
+    from kernreg.planning.candidates import Solver
 
 __all__ = ["SolverOptions", "parse_alpha"]
 
@@ -40,7 +40,7 @@ class SolverOptions:
 
     def check(self, alpha: str | float | np.ndarray) -> None:
         """Raise InvalidInputError for what does not belong together, before any work."""
-        from kernreg.linalg.inputs import check_device
+        from kernreg.operators.inputs import check_device
 
         for name, solvers in _TAKEN_BY.items():
             if getattr(self, name) is not None and self.solver not in solvers:
@@ -69,8 +69,8 @@ class SolverOptions:
 
     def made(self, data: Dataset, budget: int) -> Solver:
         """The name of the solver, or one with its settings within a budget of bytes."""
-        from kernreg.linalg import Restricted, SketchAndProject
-        from kernreg.linalg.candidates import bounded_on_disk, bounded_pcg
+        from kernreg.planning.candidates import bounded_on_disk, bounded_pcg
+        from kernreg.solvers import Restricted, SketchAndProject
 
         n, d = data.X.shape
         classes = 0 if data.classes is None else len(data.classes)

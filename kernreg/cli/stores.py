@@ -14,7 +14,7 @@ from kernreg.nn.bounds import functions_named
 
 if TYPE_CHECKING:
     from kernreg.baseline.scaling import Scaler
-    from kernreg.linalg import TileStore
+    from kernreg.operators import TileStore
 
 __all__ = ["kept_dtype", "read_note", "written_note"]
 
@@ -75,7 +75,7 @@ def read_note(store: TileStore, n_features: int) -> tuple[nn.Layer, str, Scaler]
 
 def kept_dtype(path: Path) -> str:
     """The type of a store that is there, or that of a new one."""
-    from kernreg.linalg import TileStore
+    from kernreg.operators import TileStore
 
     try:
         return TileStore.open(path).dtype

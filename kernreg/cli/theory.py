@@ -314,7 +314,7 @@ def _check_files(
 
 
 def _save(figure: Any, path: Path) -> None:
-    from kernreg.linalg.disk import atomic
+    from kernreg.operators.store.disk import atomic
 
     kind = path.suffix[1:].lower()
     metadata = {"Software" if kind == "png" else "Creator": PICTURE_MARK}

@@ -14,7 +14,7 @@ import numpy as np
 
 from kernreg._wording import counted
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.budget import enough, readable
+from kernreg.operators.budget import enough, readable
 
 __all__ = ["Arrays", "guarded", "read_npy", "read_npz"]
 

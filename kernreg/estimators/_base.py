@@ -38,15 +38,15 @@ from kernreg.estimators._solve import (
     solve_alphas,
 )
 from kernreg.estimators._text import naming_text
-from kernreg.linalg.candidates import NAMES
-from kernreg.linalg.cholesky import Cholesky
-from kernreg.linalg.distributed import led
-from kernreg.linalg.eigh import Eigh
-from kernreg.linalg.inputs import check_device
-from kernreg.linalg.out_of_core import OutOfCoreCholesky
-from kernreg.linalg.pcg import PCG
-from kernreg.linalg.restricted import Restricted
-from kernreg.linalg.sketch import SketchAndProject
+from kernreg.operators.distributed import led
+from kernreg.operators.inputs import check_device
+from kernreg.planning.candidates import NAMES
+from kernreg.solvers.cholesky.in_memory import Cholesky
+from kernreg.solvers.cholesky.out_of_core import OutOfCoreCholesky
+from kernreg.solvers.eigh import Eigh
+from kernreg.solvers.pcg.solver import PCG
+from kernreg.solvers.restricted.solver import Restricted
+from kernreg.solvers.sketch.solver import SketchAndProject
 
 __all__ = ["KernelModel"]
 

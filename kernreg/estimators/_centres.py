@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from kernreg.estimators._loo import LeaveOneOut, Scores, mean_shifts, with_ones
 from kernreg.estimators._problem import Problem
-from kernreg.linalg.restricted import Restricted, RestrictedState
-from kernreg.linalg.restricted_path import leave_one_out
-from kernreg.linalg.scaling import scaled, unscaled
-from kernreg.linalg.solution import Solution, Stats, Status
+from kernreg.solvers.restricted.path import leave_one_out
+from kernreg.solvers.restricted.solver import Restricted, RestrictedState
+from kernreg.solvers.scaling import scaled, unscaled
+from kernreg.solvers.solution import Solution, Stats, Status
 
 __all__ = ["best_on_centres"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kernreg._wording import counted
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.linalg.plan import Plan
+from kernreg.planning.plan import Plan
 
 __all__ = ["Explanation", "labelled"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.frames import check_values
+from kernreg.operators.frames import check_values
 
 __all__ = ["check_data", "check_weights"]
 

@@ -20,12 +20,12 @@ from kernreg.estimators._solve import read_dtype, solve_alphas
 from kernreg.estimators._text import naming_text
 from kernreg.estimators.alphas import ROWS, Approach, approach, is_auto, sample
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.eigh import Eigh
-from kernreg.linalg.inputs import check_device, check_network
-from kernreg.linalg.operator import KernelOperator
-from kernreg.linalg.plan import Plan, plan
-from kernreg.linalg.probe import Probe
-from kernreg.linalg.restricted import Restricted
+from kernreg.operators.inputs import check_device, check_network
+from kernreg.operators.kernel import KernelOperator
+from kernreg.planning.plan import Plan, plan
+from kernreg.planning.probe import Probe
+from kernreg.solvers.eigh import Eigh
+from kernreg.solvers.restricted.solver import Restricted
 
 __all__ = ["Planned"]
 

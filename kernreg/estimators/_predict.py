@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.linalg.budget import PANEL_BYTES, memory_budget
-from kernreg.linalg.operator import KernelOperator
+from kernreg.operators.budget import PANEL_BYTES, memory_budget
+from kernreg.operators.kernel import KernelOperator
 
 __all__ = ["times_dual"]
 
@@ -26,7 +26,7 @@ def times_dual(
     dual : ndarray of shape (m,) or (m, t)
         Coefficients, in the dtype of the entries.
     max_memory : str, number or None
-        See :func:`kernreg.linalg.memory_budget`.
+        See :func:`kernreg.operators.memory_budget`.
 
     Returns
     -------

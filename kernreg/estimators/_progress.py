@@ -64,7 +64,7 @@ def iterations(callback: Callback, tol: float) -> Callable[[Any], None] | None:
 
     Examples
     --------
-    >>> from kernreg.linalg import Progress
+    >>> from kernreg.solvers import Progress
     >>> iterations(print, 1e-8)(Progress(iteration=12, residual=1e-6))
     75 100 iteration 12, residual 1.0e-06
     """

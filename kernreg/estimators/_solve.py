@@ -22,15 +22,15 @@ from kernreg.estimators._loo import (
 from kernreg.estimators._problem import Problem
 from kernreg.estimators._progress import Callback, iterations
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.candidates import Solver, bounded_pcg, named_solver
-from kernreg.linalg.eigh import Eigh
-from kernreg.linalg.pcg import PCG
-from kernreg.linalg.plan import Plan
-from kernreg.linalg.precision import BEARABLE, entries_share, mean_diagonal
-from kernreg.linalg.restricted import Restricted
-from kernreg.linalg.sketch import SketchAndProject
-from kernreg.linalg.solution import Solution
-from kernreg.linalg.store import TileStore
+from kernreg.operators.store.store import TileStore
+from kernreg.planning.candidates import Solver, bounded_pcg, named_solver
+from kernreg.planning.plan import Plan
+from kernreg.solvers.eigh import Eigh
+from kernreg.solvers.pcg.solver import PCG
+from kernreg.solvers.precision import BEARABLE, entries_share, mean_diagonal
+from kernreg.solvers.restricted.solver import Restricted
+from kernreg.solvers.sketch.solver import SketchAndProject
+from kernreg.solvers.solution import Solution
 
 __all__ = [
     "Choice",
@@ -135,7 +135,7 @@ def solve_alphas(
     Parameters
     ----------
     solver : object
-        Of :mod:`kernreg.linalg`; a direct one or Restricted for leave-one-out.
+        Of :mod:`kernreg.solvers`; a direct one or Restricted for leave-one-out.
     operator : KernelOperator
         Symmetric, of shape (n, n).
     problem : Problem

@@ -16,15 +16,15 @@ from kernreg import nn
 from kernreg.estimators._checks import check_arrays, check_header, labels_of
 from kernreg.estimators._loo import LeaveOneOut
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.cholesky import Cholesky
-from kernreg.linalg.eigh import Eigh
-from kernreg.linalg.out_of_core import OutOfCoreCholesky
-from kernreg.linalg.pcg import PCG
-from kernreg.linalg.plan import Candidate, Plan
-from kernreg.linalg.preconditioners import LowPrecisionCholesky, Nystrom, RPCholesky
-from kernreg.linalg.restricted import Restricted
-from kernreg.linalg.sketch import SketchAndProject
-from kernreg.linalg.solution import Solution, Stats, Status
+from kernreg.planning.plan import Candidate, Plan
+from kernreg.solvers.cholesky.in_memory import Cholesky
+from kernreg.solvers.cholesky.out_of_core import OutOfCoreCholesky
+from kernreg.solvers.eigh import Eigh
+from kernreg.solvers.pcg.solver import PCG
+from kernreg.solvers.preconditioners import LowPrecisionCholesky, Nystrom, RPCholesky
+from kernreg.solvers.restricted.solver import Restricted
+from kernreg.solvers.sketch.solver import SketchAndProject
+from kernreg.solvers.solution import Solution, Stats, Status
 
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel

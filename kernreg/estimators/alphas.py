@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg.candidates import Solver
-from kernreg.linalg.cholesky import Cholesky
-from kernreg.linalg.eigh import Eigh
-from kernreg.linalg.plan import plan
-from kernreg.linalg.restricted import Restricted
+from kernreg.planning.candidates import Solver
+from kernreg.planning.plan import plan
+from kernreg.solvers.cholesky.in_memory import Cholesky
+from kernreg.solvers.eigh import Eigh
+from kernreg.solvers.restricted.solver import Restricted
 
 __all__ = ["ALPHAS", "FIXED", "ROWS", "Approach", "approach", "is_auto", "sample"]
 
@@ -93,7 +93,7 @@ def approach(
     dtype, read : float32 or float64
         Of kernel entries in predictions, and of those that the solver reads.
     solver, max_memory, device
-        As for :func:`kernreg.linalg.plan`.
+        As for :func:`kernreg.planning.plan`.
     unit : callable
         What the values of "auto" are multiplied by, called if needed.
 

@@ -46,7 +46,7 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         Whether to subtract the weighted mean of the coded targets before the fit and to add it to
         every decision value.
     solver : {"auto", "cholesky", "eigh", "pcg", "restricted", "sketch"} or a solver, default="auto"
-        How the system is solved, or a :class:`~kernreg.linalg.Cholesky`, ``Eigh``, ``PCG``,
+        How the system is solved, or a :class:`~kernreg.solvers.Cholesky`, ``Eigh``, ``PCG``,
         ``OutOfCoreCholesky``, ``Restricted`` or ``SketchAndProject`` with settings of its own;
         ``explain`` tells what "auto" chooses. Conjugate gradients ("pcg") keep as much of the
         matrix as fits, down to nothing; "restricted" is approximate, with coefficients for 2,000
@@ -67,10 +67,10 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     verbose : bool or int, default=0
         Show a progress bar.
     store : path-like, optional
-        A tile store of the kernel of the training rows, as :func:`kernreg.linalg.write_store` and
-        ``kernreg gram`` make: its tiles are read in the place of evaluations, and refined with
-        those where they are narrower than the answer. For "cholesky", "pcg" and
-        ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+        A tile store of the kernel of the training rows, as ``kernreg gram`` and
+        :func:`kernreg.operators.write_store` make: its tiles are read in the place of
+        evaluations, and refined with those where they are narrower than the answer. For
+        "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
     class_weight : dict or "balanced", optional
         Factors of the weights of the rows of each class, 1 for those that a dict lacks; "balanced"
         gives all classes the same weight in total.

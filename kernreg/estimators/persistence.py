@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from kernreg.estimators import _state
 from kernreg.estimators._checks import check_arrays
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
-from kernreg.linalg.disk import atomic
-from kernreg.linalg.inputs import check_device
-from kernreg.linalg.records import Changed, Damaged, parse, read_record, write_record
 from kernreg.nn.bounds import check_bounds, functions_named
+from kernreg.operators.inputs import check_device
+from kernreg.operators.store.disk import atomic
+from kernreg.operators.store.records import Changed, Damaged, parse, read_record, write_record
 
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel

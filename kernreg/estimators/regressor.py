@@ -38,7 +38,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         Whether to subtract the weighted mean of the targets before the fit and to add it to every
         prediction. neural-tangents does not: ``False`` gives its predictions.
     solver : {"auto", "cholesky", "eigh", "pcg", "restricted", "sketch"} or a solver, default="auto"
-        How the system is solved, or a :class:`~kernreg.linalg.Cholesky`, ``Eigh``, ``PCG``,
+        How the system is solved, or a :class:`~kernreg.solvers.Cholesky`, ``Eigh``, ``PCG``,
         ``OutOfCoreCholesky``, ``Restricted`` or ``SketchAndProject`` with settings of its own;
         ``explain`` tells what "auto" chooses. Conjugate gradients ("pcg") keep as much of the
         matrix as fits, down to nothing; "restricted" is approximate, with coefficients for 2,000
@@ -59,10 +59,10 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     verbose : bool or int, default=0
         Show a progress bar.
     store : path-like, optional
-        A tile store of the kernel of the training rows, as :func:`kernreg.linalg.write_store` and
-        ``kernreg gram`` make: its tiles are read in the place of evaluations, and refined with
-        those where they are narrower than the answer. For "cholesky", "pcg" and
-        ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+        A tile store of the kernel of the training rows, as ``kernreg gram`` and
+        :func:`kernreg.operators.write_store` make: its tiles are read in the place of
+        evaluations, and refined with those where they are narrower than the answer. For
+        "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
 
     Attributes
     ----------

@@ -366,7 +366,7 @@ def evaluate(values: tuple[Value, ...], leaves: dict[str, Any], xp: Any) -> list
     leaves : dict
         Value of every leaf by name.
     xp : module
-        Functions for the primitives, see :class:`kernreg.ir.torchmath.TorchMath`.
+        Functions for the primitives, see :class:`kernreg.numerics.torchmath.TorchMath`.
 
     Returns
     -------

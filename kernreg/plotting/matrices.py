@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import gram
+from kernreg.operators import gram
 from kernreg.plotting.style import COLOURS, given_or_new, legend_above
 from kernreg.theory.eigenlearning.spectra import sample_spectrum
 from kernreg.theory.eigenlearning.spectrum import Spectrum

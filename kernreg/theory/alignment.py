@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import Eigh
 from kernreg.nn import Layer
+from kernreg.solvers import Eigh
 from kernreg.theory.checks import check_count
 from kernreg.theory.eigenlearning.errors import eigenlearning
 from kernreg.theory.eigenlearning.finite_pool import errors_from_points, errors_from_spectrum

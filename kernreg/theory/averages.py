@@ -10,9 +10,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from kernreg.exceptions import InvalidInputError, NetworkError
-from kernreg.ir import quadrature
 from kernreg.nn.base import Nonlinearity
 from kernreg.nn.nonlinearities import Elementwise
+from kernreg.numerics import quadrature
 
 __all__ = ["Line", "as_nonlinearity", "line"]
 

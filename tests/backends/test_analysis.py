@@ -10,7 +10,7 @@ from kernreg import nn
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis, analyze
 from kernreg.exceptions import InvalidInputError
-from kernreg.ir.angle import AngleSeries
+from kernreg.numerics.angle import AngleSeries
 from tests.backends.compare import hard_rows, needs_cpu, relative_error, rows
 
 CUBE = nn.serial(nn.LayerNorm(), nn.Monomial(3), nn.Dense())

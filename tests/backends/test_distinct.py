@@ -9,8 +9,8 @@ import torch
 from kernreg import nn
 from kernreg.backends.distinct import Distinct
 from kernreg.backends.rows import Row
-from kernreg.ir.hermite import hermite_coefficients
-from kernreg.ir.quadrature import row_moments
+from kernreg.numerics.hermite import hermite_coefficients
+from kernreg.numerics.quadrature import row_moments
 
 
 def row(*s: float) -> Row:

@@ -11,7 +11,7 @@ from kernreg.backends import generated
 from kernreg.backends.base import Request
 from kernreg.backends.generated import GeneratedBound
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.linalg import inputs
+from kernreg.operators import inputs
 from tests.backends.compare import rows
 
 NET = nn.mlp(depth=2, b_std=0.1)

@@ -13,10 +13,10 @@ from kernreg.backends import rounding
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis, analyze
 from kernreg.backends.series import SeriesDual
-from kernreg.ir.angle import fit_angle_series
+from kernreg.codegen.polynomials import POLYNOMIALS
 from kernreg.ir.pair import Pair
-from kernreg.ir.polynomials import POLYNOMIALS
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.angle import fit_angle_series
+from kernreg.numerics.torchmath import TorchMath
 from tests.backends.compare import KERNELS, needs_cpu, rows
 
 STEEP = nn.serial(nn.Erf(b=2.0), nn.Dense(1.5, 0.1))

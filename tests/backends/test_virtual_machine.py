@@ -17,8 +17,8 @@ import kernreg
 from kernreg import nn
 from kernreg.backends import cpu
 from kernreg.exceptions import BackendError
-from kernreg.ir.angle import MAX_NODES, MAX_TERMS
 from kernreg.ir.pair import Moments, Pair
+from kernreg.numerics.angle import MAX_NODES, MAX_TERMS
 from tests.backends.compare import hard_rows, needs_cpu, relative_error, rows
 
 pytestmark = needs_cpu

@@ -11,7 +11,7 @@ from kernreg import KernelRegressor
 from kernreg.baseline import TableModel
 from kernreg.datasets import load
 from kernreg.exceptions import InvalidInputError, ModelFileError
-from kernreg.linalg import records
+from kernreg.operators.store import records
 from tests.baseline.problems import regression_table
 
 

@@ -11,7 +11,7 @@ from kernreg.baseline import Settings, splits
 from kernreg.baseline.grid import networks
 from kernreg.baseline.scaling import Scaler
 from kernreg.datasets import load
-from kernreg.linalg.work import DISK, EIGH, READ, flop, square
+from kernreg.planning.work import DISK, EIGH, READ, flop, square
 from tests.baseline.problems import regression_table
 
 
@@ -21,13 +21,13 @@ def nothing_is_computed(monkeypatch):
         pytest.fail("a kernel was computed")
 
     monkeypatch.setattr(importlib.import_module("kernreg.baseline.run"), "search", fail)
-    monkeypatch.setattr("kernreg.linalg.eigh.Eigh.init", fail)
-    monkeypatch.setattr("kernreg.linalg.cholesky.Cholesky.init", fail)
+    monkeypatch.setattr("kernreg.solvers.eigh.Eigh.init", fail)
+    monkeypatch.setattr("kernreg.solvers.cholesky.in_memory.Cholesky.init", fail)
     # Times come from measurements on other matrices.
     units = [unit(dtype) for unit in (flop, square) for dtype in ("float32", "float64")]
     rates = dict.fromkeys([*units, EIGH, READ, DISK], 1e-9)
-    monkeypatch.setattr("kernreg.linalg.probe._machine", lambda device: rates)
-    monkeypatch.setattr("kernreg.linalg.probe.Probe.iterations", lambda probe, solver: 10)
+    monkeypatch.setattr("kernreg.planning.probe._machine", lambda device: rates)
+    monkeypatch.setattr("kernreg.planning.probe.Probe.iterations", lambda probe, solver: 10)
 
 
 def fields(text):
@@ -110,7 +110,7 @@ def test_iterations_are_counted_on_scaled_rows(scaling, run, tables, monkeypatch
         seen.append(probe._operator.to_dense())
         return 10
 
-    monkeypatch.setattr("kernreg.linalg.probe.Probe.iterations", noted)
+    monkeypatch.setattr("kernreg.planning.probe.Probe.iterations", noted)
     options = ["--data", tables.prices, "--alpha", 0.1, "--solver", "pcg", "--scaling", scaling]
     result = run("explain", "mlp(depth=2)", *options, "--kernel", "nngp")
     assert fields(result.stdout)["kernel"] == ["nngp"]

@@ -6,9 +6,9 @@ import pytest
 from kernreg import KernelOperator, nn
 from kernreg.baseline import TableModel
 from kernreg.datasets import load
-from kernreg.linalg import TileStore, write_store
+from kernreg.operators import TileStore, write_store
 from tests.baseline.problems import regression_table
-from tests.linalg.stores import change
+from tests.operators.stores import change
 
 pytest.importorskip("zarr")
 

@@ -6,7 +6,7 @@ import pytest
 from kernreg import KernelOperator, nn
 from kernreg.baseline.scaling import Scaler
 from kernreg.datasets import load
-from kernreg.linalg import TileStore
+from kernreg.operators import TileStore
 
 pytest.importorskip("zarr")
 
@@ -92,7 +92,7 @@ def test_the_store_of_something_else(options, message, verify, run, refused, tab
 
 
 def test_a_store_serves_solves(run, tables, tmp_path):
-    from kernreg.linalg import Cholesky
+    from kernreg.solvers import Cholesky
 
     run("gram", tables.prices, "--out", tmp_path, "--tile", 16)
     exact = operator(tables, dtype="float32")

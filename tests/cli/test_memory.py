@@ -11,8 +11,8 @@ def no_work(monkeypatch):
         pytest.fail("a kernel was computed")
 
     monkeypatch.setattr("kernreg.backends.registry.bind", fail)
-    monkeypatch.setattr("kernreg.linalg.eigh.Eigh.init", fail)
-    monkeypatch.setattr("kernreg.linalg.cholesky.Cholesky.init", fail)
+    monkeypatch.setattr("kernreg.solvers.eigh.Eigh.init", fail)
+    monkeypatch.setattr("kernreg.solvers.cholesky.in_memory.Cholesky.init", fail)
 
 
 @pytest.mark.parametrize("max_memory", ["1B", "1kB", "20kB", "0.00004GB"])

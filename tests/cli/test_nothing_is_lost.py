@@ -11,7 +11,7 @@ import pytest
 
 from kernreg import nn
 from kernreg.baseline import TableModel
-from kernreg.linalg.disk import draft_folder
+from kernreg.operators.store.disk import draft_folder
 
 QUICK = ["--network", "mlp(depth=1)", "--alpha", "0.01"]
 

@@ -9,8 +9,8 @@ import torch
 
 from kernreg.baseline import TableModel
 from kernreg.datasets import load
-from kernreg.linalg import SketchAndProject
-from kernreg.linalg.candidates import bounded_pcg
+from kernreg.planning.candidates import bounded_pcg
+from kernreg.solvers import SketchAndProject
 
 ONE = ["--alpha", "0.01"]
 

@@ -14,7 +14,7 @@ import pytest
 from kernreg.cli import console
 from kernreg.cli.console import Lines, progress
 from kernreg.exceptions import JitterWarning
-from kernreg.linalg import PCG, OutOfCoreCholesky, SketchAndProject
+from kernreg.solvers import PCG, OutOfCoreCholesky, SketchAndProject
 from tests.baseline.problems import regression_table
 
 ONE = ["--network", "mlp(depth=1)", "--alpha", "0.01"]
@@ -75,7 +75,7 @@ class TestCtrlC:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("kernreg.baseline.run", interrupted)
-        monkeypatch.setattr("kernreg.linalg.write_store", interrupted)
+        monkeypatch.setattr("kernreg.operators.write_store", interrupted)
         told = run("baseline", tables.prices, "--out", tmp_path / "out")
         assert (told.exit_code, "nothing was written" in told.stderr) == (130, True)
         told = run("gram", tables.prices, "--out", tmp_path / "store")

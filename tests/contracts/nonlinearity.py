@@ -18,8 +18,8 @@ import torch
 
 from kernreg import nn
 from kernreg.ir.pair import Moments, Pair, normalised
-from kernreg.ir.torchmath import TorchMath
 from kernreg.nn.base import Nonlinearity
+from kernreg.numerics.torchmath import TorchMath
 
 EPS = np.finfo(np.float64).eps
 EPS32 = float(np.finfo(np.float32).eps)

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import Status
-from tests.linalg.dense import DenseOperator
+from kernreg.solvers import Status
+from tests.operators.dense import DenseOperator
 
 SLACK = 4.0
 

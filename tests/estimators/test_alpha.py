@@ -8,7 +8,8 @@ from sklearn.base import clone
 
 from kernreg import KernelClassifier, KernelOperator, KernelRegressor, load, nn
 from kernreg.estimators import alphas
-from kernreg.linalg import PCG, Restricted, SketchAndProject, write_store
+from kernreg.operators import write_store
+from kernreg.solvers import PCG, Restricted, SketchAndProject
 
 NET = nn.mlp(depth=1)
 GRID = np.logspace(-8, 0, 17)

@@ -7,7 +7,7 @@ import pytest
 
 from kernreg import KernelClassifier, KernelRegressor, diag, gram, nn
 from kernreg.exceptions import InvalidInputError, JitterWarning, NotPositiveDefiniteError
-from kernreg.linalg import Cholesky
+from kernreg.solvers import Cholesky
 
 EPS = np.finfo(float).eps
 BIAS_FREE = nn.mlp(depth=2, b_std=0.0)

@@ -8,7 +8,7 @@ import scipy.sparse
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import _planned
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, NetworkError
-from kernreg.linalg import Cholesky
+from kernreg.solvers import Cholesky
 
 NET = nn.mlp(depth=2, W_std=1.25)
 

@@ -11,7 +11,7 @@ import pytest
 import kernreg
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
-from kernreg.linalg import records
+from kernreg.operators.store import records
 
 X = np.random.default_rng(1).standard_normal((15, 3))
 

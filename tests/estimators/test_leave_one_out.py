@@ -9,7 +9,7 @@ from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators._loo import Scores, mean_shifts
 from kernreg.estimators._problem import Problem
 from kernreg.exceptions import InvalidInputError, JitterWarning
-from kernreg.linalg import Restricted
+from kernreg.solvers import Restricted
 
 NET = nn.mlp(depth=2)
 ALPHAS = [1e-2, 1.0, 0.1]

@@ -10,7 +10,8 @@ import pytest
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import _planned
 from kernreg.exceptions import KernregError, MemoryBudgetError
-from kernreg.linalg import PCG, Cholesky, PackedOperator, RPCholesky
+from kernreg.operators import PackedOperator
+from kernreg.solvers import PCG, Cholesky, RPCholesky
 from tests.backends.compare import chosen_freely
 
 NET = nn.mlp(depth=1)

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 import kernreg
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.exceptions import KernregError, ModelFileError
-from kernreg.linalg import records
+from kernreg.operators.store import records
 from tests.permissions import unprivileged
 
 X = np.random.default_rng(5).standard_normal((20, 3))

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 import kernreg
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
-from kernreg.linalg import PCG, Cholesky, Eigh, RPCholesky
+from kernreg.solvers import PCG, Cholesky, Eigh, RPCholesky
 
 
 def through_pickle(model, folder):

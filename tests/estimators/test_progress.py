@@ -9,7 +9,7 @@ from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import _base
 from kernreg.estimators._progress import progress
 from kernreg.exceptions import NotPositiveDefiniteError
-from kernreg.linalg import PCG, Cholesky, Restricted, SketchAndProject
+from kernreg.solvers import PCG, Cholesky, Restricted, SketchAndProject
 
 NET = nn.mlp(depth=1)
 RNG = np.random.default_rng(13)

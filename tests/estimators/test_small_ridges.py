@@ -9,7 +9,7 @@ import pytest
 
 from kernreg import KernelOperator, KernelRegressor, gram, nn
 from kernreg.exceptions import RoundingWarning
-from kernreg.linalg import PCG, Restricted
+from kernreg.solvers import PCG, Restricted
 from tests.contracts.solver import gaussian_points
 
 NET = nn.mlp(depth=2, b_std=0.2)

@@ -7,7 +7,7 @@ import pytest
 
 from kernreg import KernelClassifier, KernelRegressor, config, load, nn
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.linalg import (
+from kernreg.solvers import (
     PCG,
     LowPrecisionCholesky,
     Nystrom,
@@ -18,8 +18,8 @@ from kernreg.linalg import (
 )
 from tests.backends.compare import chosen_freely
 
-products = importlib.import_module("kernreg.linalg.products")
-candidates = importlib.import_module("kernreg.linalg.candidates")
+products = importlib.import_module("kernreg.operators.products")
+candidates = importlib.import_module("kernreg.planning.candidates")
 
 NET = nn.mlp(depth=2, b_std=0.1)
 # An interpreter of GPU kernels takes a fraction of a second for each product.

@@ -5,7 +5,8 @@ import pytest
 
 from kernreg import KernelOperator, KernelRegressor, load, nn
 from kernreg.exceptions import InvalidInputError, StoreError
-from kernreg.linalg import PCG, write_store
+from kernreg.operators import write_store
+from kernreg.solvers import PCG
 
 pytest.importorskip("zarr")
 

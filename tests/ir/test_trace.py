@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from kernreg import nn
 from kernreg.ir.pair import Pair
-from kernreg.ir.torchmath import TorchMath
 from kernreg.ir.trace import PAIR, PARAM, ROW1, ROW2, DualCode, Graph, Value, evaluate, trace_dual
+from kernreg.numerics.torchmath import TorchMath
 from tests.nn.strategies import CLOSED_FORM
 
 X, Y, R = 0.7, 1.3, -0.4

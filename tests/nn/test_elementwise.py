@@ -12,7 +12,7 @@ import torch
 import kernreg
 from kernreg import nn
 from kernreg.exceptions import NetworkError
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.torchmath import TorchMath
 from tests.contracts.nonlinearity import NumpyMath, gaussian_average
 from tests.nn.kernels import KERNELS, rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kernreg.backends.generated import OPS, ProgramWriter, used_duals
 from kernreg.backends.tiles import NONNEGATIVE, POSITIVE, TileProgram
-from kernreg.ir.codegen_cpp import dual_struct, polynomials
+from kernreg.codegen.cpp import dual_struct, polynomials
 from kernreg.ir.trace import DualCode
 
 __all__ = ["csrc", "module_text"]

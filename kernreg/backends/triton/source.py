@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kernreg.backends.generated import ProgramWriter, used_duals
 from kernreg.backends.tiles import NONNEGATIVE, TileProgram
-from kernreg.ir.codegen_triton import dual_function, prelude
+from kernreg.codegen.triton import dual_function, prelude
 from kernreg.ir.trace import DualCode
 
 __all__ = ["module_text"]

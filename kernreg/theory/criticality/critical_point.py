@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.ir.torchmath import TorchMath
 from kernreg.nn.base import Nonlinearity
+from kernreg.numerics.torchmath import TorchMath
 from kernreg.theory.averages import as_nonlinearity, line
 from kernreg.theory.criticality.single_input import Averages, average_table, averages
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.ir.quadrature import pair_moments
 from kernreg.nn.base import Nonlinearity
+from kernreg.numerics.quadrature import pair_moments
 from kernreg.theory.averages import as_nonlinearity, line
 from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.critical_point import critical

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernreg.linalg import Eigh
+from kernreg.solvers import Eigh
 from kernreg.theory.eigenlearning.problem import (
     absolute_ridge,
     as_targets,

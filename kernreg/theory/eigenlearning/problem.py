@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import Eigh, EighState, gram
-from kernreg.linalg.solution import finite_right_hand_side
 from kernreg.nn import Layer
+from kernreg.operators import gram
+from kernreg.solvers import Eigh, EighState
+from kernreg.solvers.solution import finite_right_hand_side
 from kernreg.theory.checks import check_number
 
 __all__ = [
@@ -186,7 +187,7 @@ def absolute_ridge(alpha: Any, alpha_scale: str, K: NDArray[Any]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Matrix:
-    """An explicit matrix as an operator for :class:`kernreg.linalg.Eigh`."""
+    """An explicit matrix as an operator for :class:`kernreg.solvers.Eigh`."""
 
     matrix: NDArray[Any]
     symmetric: bool = True

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import EighState, diag, gram
 from kernreg.nn import Layer
+from kernreg.operators import diag, gram
+from kernreg.solvers import EighState
 from kernreg.theory.checks import check_count
 from kernreg.theory.eigenlearning.problem import as_targets, decompose, kernel_matrix
 from kernreg.theory.eigenlearning.spectrum import Spectrum

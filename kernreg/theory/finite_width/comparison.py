@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import Estimate
+from kernreg.solvers import Estimate
 from kernreg.theory.finite_width.monte_carlo import Sample
 from kernreg.theory.finite_width.one_input import run
 from kernreg.theory.finite_width.two_inputs import run_pair

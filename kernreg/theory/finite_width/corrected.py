@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import gram
-from kernreg.linalg.inputs import as_rows, kernel_names
 from kernreg.nn import Layer
+from kernreg.operators import gram
+from kernreg.operators.inputs import as_rows, kernel_names
 from kernreg.theory.finite_width.one_input import run
 from kernreg.theory.finite_width.pair_averages import NodeSource, Pairs, Source
 from kernreg.theory.finite_width.pair_rules import PairRule, count, pair_rule

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg import Estimate
+from kernreg.solvers import Estimate
 from kernreg.theory.checks import check_count
 from kernreg.theory.finite_width.pair_rules import derivatives
 from kernreg.theory.finite_width.plain import Plain, check_widths, uniform
@@ -30,7 +30,7 @@ _WEIGHTS = 1 << 22  # weights of one layer, or entries of NTKs, that are held at
 class Sample:
     """Estimates from random networks; made by :func:`sample`.
 
-    Each field is an :class:`kernreg.linalg.Estimate` with ``value`` and ``standard_error``:
+    Each field is an :class:`kernreg.solvers.Estimate` with ``value`` and ``standard_error``:
     floats for one input, for p inputs arrays of shape (p, p), or (p, p, p, p) from V on. With n
     the width of the last hidden layer, z outputs of the network and H its NTK, i != j:
 

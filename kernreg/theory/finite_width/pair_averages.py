@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernreg.ir.torchmath import TorchMath
 from kernreg.nn import Nonlinearity
+from kernreg.numerics.torchmath import TorchMath
 from kernreg.theory.finite_width.pair_rules import PairRule, derivatives, jumps
 
 __all__ = [

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.ir import quadrature
-from kernreg.ir.torchmath import TorchMath
 from kernreg.nn import Nonlinearity
+from kernreg.numerics import quadrature
+from kernreg.numerics.torchmath import TorchMath
 from kernreg.theory.averages import line
 
 __all__ = ["PairRule", "check_derivatives", "count", "derivatives", "jumps", "pair_rule"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernreg.ir import hermite
 from kernreg.nn import Nonlinearity
+from kernreg.numerics import hermite
 from kernreg.theory.averages import line
 from kernreg.theory.finite_width.pair_averages import Pairs, scaled
 from kernreg.theory.finite_width.pair_rules import check_derivatives

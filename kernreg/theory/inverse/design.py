@@ -19,7 +19,7 @@ from scipy.special import comb
 
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.linalg.inputs import check_network, kernel_names
+from kernreg.operators.inputs import check_network, kernel_names
 from kernreg.theory.checks import check_count, check_number
 from kernreg.theory.inverse.hermite_module import HermiteActivation, ShallowNetwork
 from kernreg.theory.inverse.network_series import kernel_coefficients

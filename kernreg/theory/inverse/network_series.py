@@ -16,11 +16,11 @@ from kernreg import nn
 from kernreg.backends import rows as R
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir import program as ir
-from kernreg.ir.hermite import hermite_coefficients
 from kernreg.ir.pair import Dual
-from kernreg.ir.torchmath import TorchMath
-from kernreg.linalg import diag, gram
-from kernreg.linalg.inputs import check_network, kernel_names
+from kernreg.numerics.hermite import hermite_coefficients
+from kernreg.numerics.torchmath import TorchMath
+from kernreg.operators import diag, gram
+from kernreg.operators.inputs import check_network, kernel_names
 from kernreg.theory.averages import line
 from kernreg.theory.checks import check_count
 from kernreg.theory.inverse.power_series import (

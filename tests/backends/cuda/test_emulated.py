@@ -14,9 +14,9 @@ from kernreg.backends import analysis
 from kernreg.backends.base import Part, Request
 from kernreg.backends.cuda import backend
 from kernreg.backends.cuda.source import csrc
+from kernreg.codegen.cpp import polynomials
 from kernreg.exceptions import BackendError
-from kernreg.ir.angle import AngleSeries
-from kernreg.ir.codegen_cpp import polynomials
+from kernreg.numerics.angle import AngleSeries
 from tests.backends.compare import KERNELS, hard_rows, needs_cpu, rows
 from tests.backends.cuda import emulation
 from tests.backends.cuda.filling import error, fill, reference

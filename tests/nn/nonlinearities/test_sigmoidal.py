@@ -8,7 +8,7 @@ import torch
 from kernreg import nn
 from kernreg.exceptions import NetworkError
 from kernreg.ir.pair import Pair
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.torchmath import TorchMath
 from tests.contracts.nonlinearity import NonlinearityContract, evaluate
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 import kernreg
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError, NetworkError
-from kernreg.ir.torchmath import TorchMath
 from kernreg.nn.base import Layer
 from kernreg.nn.combinators import Repeat, Residual, Serial
 from kernreg.nn.presets import Mlp
+from kernreg.numerics.torchmath import TorchMath
 from kernreg.theory.criticality.critical_point import critical
 from kernreg.theory.criticality.phases import edge_of_chaos
 from kernreg.theory.criticality.single_input import averages

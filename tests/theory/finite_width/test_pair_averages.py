@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.ir.quadrature import pair_moments
+from kernreg.numerics.quadrature import pair_moments
 from kernreg.theory.averages import line
 from kernreg.theory.finite_width.pair_averages import NodeSource, PairAverages, Pairs, pair_averages
 from kernreg.theory.finite_width.pair_rules import count, derivatives, pair_rule

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import kernreg
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.ir.quadrature import pair_moments
+from kernreg.numerics.quadrature import pair_moments
 from kernreg.theory.inverse.design import (
     DesignedActivation,
     activation_from_kernel,

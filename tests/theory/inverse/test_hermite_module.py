@@ -13,7 +13,7 @@ from torch.func import functional_call, jacrev, vmap
 import kernreg
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.ir.torchmath import TorchMath
+from kernreg.numerics.torchmath import TorchMath
 from kernreg.theory.inverse.hermite_module import HermiteActivation, ShallowNetwork
 
 SMALL = (0.3, 1.0, -0.5, 0.0, 0.1)

@@ -1,0 +1,1 @@
+"""C++ and Triton text of duals; needs neither NumPy nor torch."""

@@ -1,0 +1,162 @@
+"""C++ text of the duals, written when the extension is built (see ``setup.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from kernreg.codegen.polynomials import POLYNOMIALS
+from kernreg.ir.pair import Dual
+from kernreg.ir.trace import DualCode, Value, trace_dual
+
+__all__ = ["dual_struct", "polynomials", "write"]
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "ge": ">="}
+_CALL = {
+    "sqrt": "root",
+    "exp": "exp_",
+    "expm1": "expm1_",
+    "abs": "abs_",
+    "min": "min_",
+    "max": "max_",
+    "arc": "arc_",
+    "lune": "lune_",
+    "asin": "asin_",
+}
+
+
+def _operand(name: str) -> str:
+    if name[0] in "xy" and name[1:].isdigit():
+        return f"{name[0]}[{name[1:]}]"
+    if name[0].isdigit() or name[0] == "-":
+        return f"T({name})"
+    return name
+
+
+def _statement(v: Value, names: dict[int, str]) -> str:
+    args = [_operand(names[id(a)]) for a in v.args]
+    kind = "bool" if v.op in ("gt", "ge") else "T"
+    if v.op == "gt" and args == ["rho", "T(0.0)"]:
+        text = "POSITIVE || rho > T(0.0)"
+    elif v.op == "max" and args == ["rho", "T(0.0)"]:
+        text = "POSITIVE ? rho : max_(rho, T(0.0))"
+    elif v.op in _INFIX:
+        text = f"{args[0]} {_INFIX[v.op]} {args[1]}"
+    elif v.op == "where":
+        text = f"{args[0]} ? {args[1]} : {args[2]}"
+    else:
+        text = f"{_CALL[v.op]}({', '.join(args)})"
+    return f"    const {kind} {names[id(v)]} = {text};"
+
+
+def dual_struct(number: int, title: str, code: DualCode) -> str:
+    """One dual as a C++ structure.
+
+    Parameters
+    ----------
+    number : int
+        Its number in the virtual machine.
+    title : str
+        Comment above it.
+    code : DualCode
+        What :func:`kernreg.ir.trace.trace_dual` recorded.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> print(dual_struct(0, "Relu", trace_dual(nn.Relu())).splitlines()[0])
+    // Relu
+    """
+    names = code.names()
+    rho, plain = _operand(names[id(code.rho)]), _operand(names[id(code.plain)])
+    gap, rest = _operand(names[id(code.gap)]), "gap_of(rho_out)"
+    if not code.two_ways:
+        plain, rest = rho, gap
+    return "\n".join(
+        [
+            f"// {title}",
+            f"template <class T> struct Dual{number} {{",
+            f"  static constexpr int scalars = {len(code.scalars)}, rows1 = {len(code.rows1)}, "
+            f"rows2 = {len(code.rows2)};",
+            f"  static constexpr bool two_ways = {str(code.two_ways).lower()};",
+            # POSITIVE: no correlation that comes in is negative. CLOSE: the gap without a
+            # subtraction.
+            "  template <bool POSITIVE, bool CLOSE>",
+            "  KR_INLINE void eval(T rho, T gap, const T *c, const T *x, const T *y,",
+            "                      T &rho_out, T &gap_out, T &dot_out) {",
+            # Loaded here: a load behind a condition keeps the loop from being vectorised.
+            *(f"    const T c{k} = c[{k}];" for k in range(len(code.scalars))),
+            *(_statement(v, names) for v in code.pairs),
+            f"    rho_out = CLOSE ? {rho} : {plain};",
+            f"    gap_out = CLOSE ? {gap} : {rest};",
+            f"    dot_out = {_operand(names[id(code.dot)])};",
+            "  }",
+            "};",
+            "",
+        ]
+    )
+
+
+def polynomials() -> str:
+    """The polynomials of elementary functions, as C++ functions ``<name>_poly``.
+
+    Examples
+    --------
+    >>> polynomials().splitlines()[0]
+    'KR_INLINE float arc_poly(float z) {'
+    """
+    return "\n".join(
+        f"KR_INLINE {kind} {name}_poly({kind} z) {{\n  return {_horner(choices[dtype], end)};\n}}\n"
+        for name, choices in POLYNOMIALS.items()
+        for dtype, kind, end in (("float32", "float", "f"), ("float64", "double", ""))
+    )
+
+
+def _horner(coefficients: tuple[float, ...], end: str) -> str:
+    text = f"{coefficients[-1]!r}{end}"
+    for c in reversed(coefficients[:-1]):
+        text = f"({text}) * z + {c!r}{end}"
+    return text
+
+
+def write(folder: Path, duals: Iterable[Dual]) -> int:
+    """Write ``duals.inl``, ``signatures.inl`` and ``polynomials.inl``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    duals : iterable of Dual
+        Those without a closed form are left out; equal code is written once.
+
+    Returns
+    -------
+    int
+        Number of structures written.
+    """
+    codes: dict[str, tuple[str, DualCode]] = {}
+    for fn in duals:
+        if fn.closed_form:
+            code = trace_dual(fn)
+            codes.setdefault(code.signature, (repr(fn), code))
+    structs = [dual_struct(i, title, code) for i, (title, code) in enumerate(codes.values())]
+    calls = " ".join(f"KR_DUAL({i})" for i in range(len(codes)))
+    strings = "".join(f'  "{signature}",\n' for signature in codes)
+    folder.mkdir(parents=True, exist_ok=True)
+    _update(folder / "duals.inl", "\n".join([*structs, f"#define KR_DUALS {calls}", ""]))
+    _update(folder / "polynomials.inl", polynomials())
+    _update(
+        folder / "signatures.inl",
+        f"static const char *const kSignatures[] = {{\n{strings}}};\n",
+    )
+    return len(codes)
+
+
+def _update(path: Path, text: str) -> None:
+    """Write only what changed, so that a second build compiles nothing."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)

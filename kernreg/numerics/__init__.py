@@ -1,0 +1,1 @@
+"""Quadrature, series and sums that kernels are made of."""

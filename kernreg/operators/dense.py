@@ -1,0 +1,197 @@
+"""Kernel matrices in one call."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from torch import Tensor
+
+from kernreg.backends import bind
+from kernreg.backends.base import CPU, Part, Request
+from kernreg.exceptions import InvalidInputError
+from kernreg.nn import Layer
+from kernreg.operators.inputs import (
+    as_output,
+    as_rows,
+    check_apart,
+    check_network,
+    check_precision,
+    check_trained,
+    common_dtype,
+    deliver,
+    kernel_names,
+)
+from kernreg.operators.transfer import fill
+
+__all__ = ["Kernels", "diag", "gram"]
+
+
+class Kernels(NamedTuple):
+    """Both kernels of one network."""
+
+    nngp: Any
+    ntk: Any
+
+
+def gram(
+    net: Layer | str,
+    X1: Any,
+    X2: Any = None,
+    kernel: str | tuple[str, ...] = "ntk",
+    *,
+    dtype: DTypeLike | None = None,
+    device: str | None = None,
+    backend: str = "auto",
+    out: Any = None,
+    exact: bool = False,
+    precision: str = "tf32x3",
+) -> Any:
+    """Kernel matrix of an infinitely wide network.
+
+    Parameters
+    ----------
+    net : Layer or str
+        The network, from :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``.
+    X1 : array of shape (n1, d)
+        Rows: NumPy, torch (what comes in goes out), a frame of numbers or nested lists. Half
+        precision is computed in float64, with a warning.
+    X2 : array of shape (n2, d), optional
+        Columns; left out, the symmetric matrix of ``X1`` is computed, at half the price.
+    kernel : {"ntk", "nngp"} or tuple of both
+        Which kernel; both come from one pass.
+    dtype : dtype, optional
+        float32 or float64; that of the data if left out.
+    device : device, optional
+        "cpu" or "cuda"; where the data are if left out.
+    backend : str
+        "auto", "cpu", "triton", "cuda" or "reference".
+    out : array of shape (n1, n2), optional
+        Where to write, on the device or in host memory (a tuple of arrays for two kernels); it
+        must not share memory with the rows.
+    exact : bool
+        Run every layer; no profile pass.
+    precision : {"tf32x3", "ieee", "tf32", "bf16x3"}
+        Of float32 products on the matrix units of a GPU: three tf32 products (the accuracy of
+        float32), none of the matrix units, one tf32 product (relative error 5e-4), three bf16
+        products (1e-5). Rows that are nearly parallel keep float32 accuracy under all of them.
+
+    Returns
+    -------
+    array of shape (n1, n2), or Kernels
+        A symmetric matrix is so bit for bit, and its diagonal equals :func:`diag`.
+
+    Raises
+    ------
+    InvalidInputError
+        If data or arguments cannot be used.
+    BackendError
+        If the backend that was asked for cannot run the network.
+
+    Notes
+    -----
+    O(n1 n2 (d + depth)) time; memory for the result and O(n (d + depth)).
+
+    References
+    ----------
+    Jacot, Gabriel, Hongler, "Neural tangent kernel" (2018); Lee et al., "Deep neural networks as
+    Gaussian processes" (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import gram, nn
+    >>> net = nn.serial(nn.Dense(), nn.Relu(), nn.Dense())
+    >>> gram(net, np.eye(2)).round(4)
+    array([[0.5   , 0.0796],
+           [0.0796, 0.5   ]])
+    """
+    net = check_network(net, X1)
+    names = kernel_names(kernel)
+    check_trained(net, names)
+    A = as_rows(X1, "X1", device=device)
+    B = None if X2 is None else as_rows(X2, "X2", like=A, device=A.device)
+    kind = common_dtype(dtype, A, B)
+    shape = (len(A), len(A if B is None else B))
+    tensors = isinstance(X1, Tensor)
+    # Results that become NumPy arrays are brought to host memory panel by panel.
+    outs = _outputs(out, names, shape, kind, A.device if tensors else CPU)
+    if out is not None:
+        given = out if isinstance(out, tuple) else (out,)
+        for k, target in enumerate(given):
+            check_apart(target, X1, X2, A, B, *given[:k])
+    request = Request(net.program(), A, B, kind, exact, check_precision(precision), names)
+    _, bound = bind(request, backend)
+    whole = Part(0, shape[0], 0, shape[1])
+    fill(bound, whole, outs, symmetric=B is None, device=A.device)
+    if out is not None:
+        for target, given in zip(
+            outs.values(), out if isinstance(out, tuple) else (out,), strict=True
+        ):
+            deliver(target, given)
+        return out
+    results = {k: v if tensors else v.numpy() for k, v in outs.items()}
+    return results[kernel] if isinstance(kernel, str) else _named(results, names)
+
+
+def diag(net: Layer | str, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = None) -> Any:
+    """Diagonal of the kernel matrix, each row with itself.
+
+    Parameters
+    ----------
+    net : Layer or str
+        The network, or its code.
+    X : array of shape (n, d)
+        Rows.
+    kernel : {"ntk", "nngp"}
+        Which kernel.
+    dtype : dtype, optional
+        float32 or float64; that of the data if left out.
+
+    Returns
+    -------
+    array of shape (n,)
+
+    Raises
+    ------
+    InvalidInputError
+        If data or arguments cannot be used.
+
+    Notes
+    -----
+    O(n (d + depth)) time and memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import diag, nn
+    >>> diag(nn.serial(nn.Dense(), nn.Relu(), nn.Dense()), np.eye(2))
+    array([0.5, 0.5])
+    """
+    net = check_network(net, X)
+    (name,) = kernel_names(kernel, single=True)
+    check_trained(net, (name,))
+    rows = as_rows(X, "X")
+    kind = common_dtype(dtype, rows)
+    _, bound = bind(Request(net.program(), rows, None, kind, kernels=(name,)), "reference")
+    values = bound.diagonal(name).astype(kind)
+    return torch.from_numpy(values).to(X.device) if isinstance(X, Tensor) else values
+
+
+def _outputs(
+    out: Any, names: tuple[str, ...], shape: tuple[int, int], kind: np.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    given = out if isinstance(out, tuple) else (out,)
+    if out is None:
+        given = (None,) * len(names)
+    if len(given) != len(names):
+        raise InvalidInputError(f"out must hold {len(names)} arrays, found {len(given)}.")
+    return {name: as_output(o, shape, kind, device) for name, o in zip(names, given, strict=True)}
+
+
+def _named(results: dict[str, Any], names: tuple[str, ...]) -> Any:
+    if len(names) == 2:
+        return Kernels(results["nngp"], results["ntk"])
+    return (results[names[0]],)

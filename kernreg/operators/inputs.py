@@ -1,0 +1,425 @@
+"""Checks of data and arguments that all entry points share."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from scipy.sparse import issparse
+from torch import Tensor
+
+from kernreg.backends.base import CPU
+from kernreg.backends.triton.tuning import PRECISIONS
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError, NetworkError
+from kernreg.nn import Layer
+from kernreg.nn.parse import parse_network
+from kernreg.operators.frames import as_numbers
+
+__all__ = [
+    "KINDS",
+    "as_output",
+    "as_rows",
+    "check_apart",
+    "check_device",
+    "check_fingerprint",
+    "check_network",
+    "check_precision",
+    "check_trained",
+    "common_dtype",
+    "deliver",
+    "kernel_names",
+    "within_memory",
+]
+
+KINDS = {"float32": torch.float32, "float64": torch.float64}
+"""Types of torch by their names in NumPy."""
+
+
+def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -> Tensor:
+    """Data as a float tensor of shape (n, d), checked.
+
+    Parameters
+    ----------
+    X : array-like
+        NumPy, torch, a frame of numbers or nested lists.
+    name : str
+        What to call it in errors.
+    like : Tensor, optional
+        Must have as many columns as this.
+    device : device, optional
+        Where to put it; where it is if left out.
+
+    Returns
+    -------
+    Tensor of shape (n, d), float32 or float64
+        Shares the memory of ``X`` where nothing has to change.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not a finite, real, non-empty matrix, is masked, holds dates or requires a
+        gradient, or the device is not there.
+
+    Warns
+    -----
+    UserWarning
+        If it is of half precision, which becomes float64.
+
+    Examples
+    --------
+    >>> as_rows([[1, 2]], "X").dtype
+    torch.float64
+    """
+    if isinstance(X, Tensor):
+        if X.layout is not torch.strided:
+            raise InvalidInputError(f"{name} is sparse; make it dense with X.to_dense().")
+        if X.requires_grad:
+            raise InvalidInputError(
+                f"{name} requires a gradient, which kernels do not carry: pass {name}.detach()."
+            )
+        check_device(X.device)
+    else:
+        X = _from_numpy(X, name)
+    if X.ndim != 2:
+        raise InvalidInputError(
+            f"{name} must be a matrix of shape (n, d), found shape {tuple(X.shape)}; "
+            "reshape a single row with X.reshape(1, -1)."
+        )
+    if X.is_complex():
+        raise InvalidInputError(
+            f"{name} must hold real numbers, found dtype {X.dtype}; split complex numbers first."
+        )
+    if X.dtype not in (torch.float32, torch.float64):
+        _warn_of_half(str(X.dtype).removeprefix("torch."), name)
+        X = X.to(torch.float64)
+    if X.shape[0] == 0 or X.shape[1] == 0:
+        raise InvalidInputError(f"{name} is empty: shape {tuple(X.shape)}.")
+    if like is not None and X.shape[1] != like.shape[1]:
+        raise InvalidInputError(
+            f"{name} must have {like.shape[1]} columns, as X1 has, found {X.shape[1]}."
+        )
+    # The sum is one pass without a copy; it can overflow, so only the slow test may raise.
+    if not torch.isfinite(X.sum()):
+        finite = torch.isfinite(X).all(dim=1)
+        if not finite.all():
+            row = int(torch.nonzero(~finite)[0])
+            raise InvalidInputError(
+                f"{name} contains NaN or infinity (first in row {row}); drop or impute them."
+            )
+    if device is None:
+        return X
+    where = check_device(device)
+    with within_memory(
+        f"{name} of shape {tuple(X.shape)} does not fit the free memory of {where}: use fewer "
+        "rows, float32 or device='cpu'."
+    ):
+        return X.to(where)
+
+
+def _from_numpy(X: Any, name: str) -> Tensor:
+    if issparse(X):
+        raise InvalidInputError(f"{name} is sparse; make it dense with X.toarray().")
+    if isinstance(X, str | Layer):
+        kind = "text" if isinstance(X, str) else "a network"
+        raise InvalidInputError(
+            f"{name} is {kind}, {str(X)[:40]!r}; expected rows of numbers. The arguments are "
+            "(net, X1, X2, kernel); write kernel=... by its name."
+        )
+    X = as_numbers(X, name)
+    if X.dtype not in (np.float32, np.float64):
+        _warn_of_half(X.dtype.name, name)
+        X = X.astype(np.float64)
+    # Torch knows no negative strides, and warns of memory that is read-only.
+    usable = X.flags.writeable and not _backwards(X)
+    return torch.from_numpy(X if usable else X.copy())
+
+
+def _warn_of_half(kind: str, name: str) -> None:
+    if kind in ("float16", "bfloat16"):
+        warnings.warn(
+            f"{name} is {kind}, for which there are no kernels: it is computed in float64. Pass "
+            "float32 for less memory and time.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: Tensor | None) -> np.dtype:
+    """The dtype asked for, or float32 if all data are, else float64.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither float32 nor float64.
+    """
+    if dtype is None:
+        single = all(a is None or a.dtype == torch.float32 for a in arrays)
+        return np.dtype(np.float32 if single else np.float64)
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise InvalidInputError(f"dtype must be float32 or float64, found {dtype!r}.")
+    return found
+
+
+def kernel_names(kernel: Any, *, single: bool = False) -> tuple[str, ...]:
+    """The kernels asked for, as a tuple.
+
+    Raises
+    ------
+    InvalidInputError
+        If a name is unknown, or there are several where one is wanted.
+    """
+    names = tuple(kernel) if isinstance(kernel, tuple | list) else (kernel,)
+    unknown = [k for k in names if k not in ("nngp", "ntk")]
+    if unknown or not names or (single and len(names) != 1) or len(set(names)) != len(names):
+        raise InvalidInputError(
+            f"kernel must be 'nngp' or 'ntk'{'' if single else ' or a tuple of both'}, "
+            f"found {kernel!r}."
+        )
+    return names
+
+
+@contextlib.contextmanager
+def within_memory(message: str) -> Iterator[None]:
+    """Raise MemoryBudgetError, with this message, where no memory is left.
+
+    Examples
+    --------
+    >>> with within_memory("too much"):
+    ...     raise torch.cuda.OutOfMemoryError
+    Traceback (most recent call last):
+    kernreg.exceptions.MemoryBudgetError: too much
+    """
+    try:
+        yield
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        raise MemoryBudgetError(message) from error
+
+
+def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, device: torch.device) -> Tensor:
+    """``out`` as a tensor to write to, or a new one on ``device`` if it is None.
+
+    Given ones may be in host memory, wherever the entries are made.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another shape, dtype or device, is read-only, or its rows are not contiguous.
+    """
+    kind = KINDS[dtype.name]
+    if out is None:
+        with within_memory(
+            f"A {dtype.name} matrix of shape {shape} does not fit the free memory of {device}: "
+            "write to host memory (out=, or rows in NumPy), use a KernelOperator, which stores "
+            "none, or float32."
+        ):
+            if device.type == "cpu":
+                # NumPy asks for huge pages, which are touched for the first time in half the time.
+                return torch.from_numpy(np.empty(shape, dtype))
+            return torch.empty(shape, dtype=kind, device=device)
+    target = out
+    if isinstance(out, np.ndarray) and out.dtype == dtype and out.flags.writeable:
+        # Torch knows no negative strides: the result is copied by `deliver`.
+        target = torch.from_numpy(out.copy() if _backwards(out) else out)
+    fits = isinstance(target, Tensor) and (target.shape, target.dtype) == (shape, kind)
+    if not fits or target.stride(1) != 1 or target.device not in (device, CPU):
+        found = getattr(out, "dtype", type(out).__name__), getattr(out, "shape", None)
+        raise InvalidInputError(
+            f"out must be a writeable {dtype.name} array of shape {shape} with contiguous rows on "
+            f"{device}{'' if device == CPU else ' or in host memory'}, found {found[0]} of shape "
+            f"{found[1]}."
+        )
+    return target
+
+
+def check_apart(out: Any, *others: Any) -> None:
+    """Raise InvalidInputError if ``out`` shares memory with other arrays, or in itself.
+
+    Examples
+    --------
+    >>> room = np.zeros((3, 5))
+    >>> check_apart(room[:, :3], room[:, 3:])
+    >>> check_apart(room[:, :3], room[:, 2:])
+    Traceback (most recent call last):
+    kernreg.exceptions.InvalidInputError: out shares memory with the data: give it its own.
+    """
+    if any(_overlap(out, other) for other in others):
+        raise InvalidInputError("out shares memory with the data: give it its own.")
+    if _rows_overlap(out):
+        raise InvalidInputError("The rows of out share memory: give each its own.")
+
+
+def _rows_overlap(out: Any) -> bool:
+    if len(out) < 2 or not all(out.shape):
+        return False
+    if isinstance(out, Tensor):
+        return abs(out.stride(0)) < out.shape[1]
+    return abs(out.strides[0]) < out.shape[1] * out.itemsize
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    spans = _span(one), _span(other)
+    if spans[0] is None or spans[1] is None or spans[0][0] != spans[1][0]:
+        return False
+    if spans[0][2] <= spans[1][1] or spans[1][2] <= spans[0][1]:
+        return False
+    try:
+        hard: Any = 10_000  # NumPy's types know two values only
+        return np.shares_memory(_addresses(one), _addresses(other), max_work=hard)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _span(array: Any) -> tuple[torch.device, int, int] | None:
+    """Device of an array, and the range of its addresses there."""
+    if isinstance(array, Tensor):
+        device, first, size = array.device, array.data_ptr(), array.element_size()
+        steps = [size * step for step in array.stride()]
+    elif isinstance(array, np.ndarray):
+        device, first, size = CPU, array.ctypes.data, array.itemsize
+        steps = list(array.strides)
+    else:
+        return None
+    if not all(array.shape):
+        return None
+    ends = [(count - 1) * step for count, step in zip(array.shape, steps, strict=True)]
+    low = first + sum(end for end in ends if end < 0)
+    return device, low, first + sum(end for end in ends if end > 0) + size
+
+
+def _addresses(array: Any) -> NDArray[Any]:
+    """An array of NumPy, or one at the addresses of a tensor: nothing is read there."""
+    if isinstance(array, np.ndarray):
+        return array
+    size = array.element_size()
+
+    class Addresses:
+        __array_interface__: ClassVar[dict[str, Any]] = {
+            "data": (array.data_ptr(), False),
+            "shape": tuple(array.shape),
+            "strides": tuple(size * step for step in array.stride()),
+            "typestr": f"|V{size}",
+            "version": 3,
+        }
+
+    return np.asarray(Addresses())
+
+
+def deliver(target: Tensor, out: Any) -> None:
+    """Bring a result to ``out`` if :func:`as_output` could not write there directly."""
+    if isinstance(out, np.ndarray) and _backwards(out):
+        out[...] = target.numpy()
+
+
+def _backwards(array: NDArray[Any]) -> bool:
+    return any(step < 0 for step in array.strides)
+
+
+def check_device(device: Any) -> torch.device:
+    """A device by name, the CPU or a GPU that is there.
+
+    Parameters
+    ----------
+    device : str or torch.device or None
+        None is the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither.
+
+    Examples
+    --------
+    >>> check_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        found = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidInputError(f"device must be 'cpu' or 'cuda', found {device!r}.") from error
+    if found.type not in ("cpu", "cuda"):
+        raise InvalidInputError(f"device must be 'cpu' or 'cuda', found {str(found)!r}.")
+    if found.type == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    # Torch reads 'cuda:999' as 'cuda:-25'.
+    if not 0 <= (found.index or 0) < count:
+        raise InvalidInputError(
+            f"device {str(device)!r} is not there: torch {torch.__version__} sees {count} CUDA "
+            "GPUs. Use device='cpu', or a build of torch for CUDA on a machine with a GPU."
+        )
+    return found
+
+
+def check_precision(precision: str) -> str:
+    """Raise InvalidInputError for an unknown precision."""
+    if precision not in PRECISIONS:
+        raise InvalidInputError(
+            f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}."
+        )
+    return precision
+
+
+def check_fingerprint(operator: Any, what: str) -> None:
+    """Raise InvalidInputError for an operator that ``what`` on disk could not be compared with."""
+    if not callable(getattr(operator, "fingerprint", None)):
+        raise InvalidInputError(
+            f"expected an operator with a fingerprint, found {type(operator).__name__}: {what} "
+            "must know what it is of; use a KernelOperator"
+        )
+
+
+def check_network(net: Any, X: Any = None) -> Layer:
+    """A network, also from the text that makes it.
+
+    Parameters
+    ----------
+    net : Layer or str
+        From :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``.
+    X : object, optional
+        The argument behind it, to tell when both are swapped.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no network.
+    NetworkError
+        If it is text, but not of a network.
+
+    Examples
+    --------
+    >>> check_network("mlp(depth=2)").depth
+    2
+    """
+    if isinstance(net, str):
+        return parse_network(net)
+    if isinstance(net, Layer):
+        return net
+    swapped = isinstance(X, Layer)
+    hint = " Both are swapped: the network comes first, then the data." * swapped
+    raise InvalidInputError(
+        f"net must be a network from kernreg.nn, found {type(net).__name__}.{hint}"
+    )
+
+
+def check_trained(net: Layer, names: tuple[str, ...]) -> None:
+    """Raise NetworkError for the tangent kernel of a network that trains nothing."""
+    if "ntk" in names and not net.program().trains():
+        raise NetworkError(
+            f"{net!r} has no trained layer, so its NTK is zero: leave trainable=False out of one "
+            "layer, or use kernel='nngp'."
+        )

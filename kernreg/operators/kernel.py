@@ -1,0 +1,361 @@
+"""The kernel matrix of a network on data, as an operator that is never stored."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
+
+from kernreg.backends import bind
+from kernreg.backends.base import CPU, Bound, Fused, Part, Request
+from kernreg.exceptions import InvalidInputError
+from kernreg.nn import Layer, to_json
+from kernreg.operators.budget import PREPARED_ROWS
+from kernreg.operators.fingerprint import Side, fingerprint
+from kernreg.operators.inputs import (
+    as_output,
+    as_rows,
+    check_apart,
+    check_network,
+    check_precision,
+    check_trained,
+    common_dtype,
+    deliver,
+    kernel_names,
+)
+from kernreg.operators.parts import Parts, Rows, bounds, row_numbers
+from kernreg.operators.products import Products
+from kernreg.operators.transfer import fill
+
+__all__ = ["KernelOperator"]
+
+_HASHED_ROWS = 4096
+# Rows of which the diagonal is found at once.
+_ROWS = 2**16
+
+
+class KernelOperator(Parts, Products):
+    """Kernel matrix ``K[i, j] = kernel(X1[i], X2[j])`` of an infinitely wide network.
+
+    Parameters
+    ----------
+    net : Layer or str
+        The network, or its code.
+    X1 : array of shape (n1, d)
+        Rows: NumPy, torch, a frame of numbers or nested lists.
+    X2 : array of shape (n2, d), optional
+        Columns; left out, the matrix is the symmetric one of ``X1``.
+    kernel : {"ntk", "nngp"}
+        Which kernel.
+    dtype : dtype, optional
+        float32 or float64; that of the data if left out.
+    device : device, optional
+        "cpu" or "cuda"; where the data are if left out.
+    backend : str
+        "auto", "cpu", "triton", "cuda" or "reference".
+    exact : bool
+        Run every layer; no profile pass.
+    precision : {"tf32x3", "ieee", "tf32", "bf16x3"}
+        Of float32 products on the matrix units of a GPU; see :func:`kernreg.gram`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(n1, n2)``.
+    dtype : dtype
+        Of the entries.
+    symmetric : bool
+        Whether ``X2`` was left out.
+    n_features : int
+        Numbers per row of the data.
+    backend : str
+        The backend that was taken.
+    device : torch.device
+        Where the entries are made.
+    fused : bool
+        Whether products multiply tiles as they are made and store none.
+
+    Raises
+    ------
+    InvalidInputError
+        If data or arguments cannot be used.
+    BackendError
+        If the backend that was asked for cannot run the network.
+
+    Notes
+    -----
+    Memory is O(n (d + depth)), whatever the number of entries asked for. A tile of m entries
+    costs O(m (d + depth)) time. More than 4,096 rows are prepared when ``tile``, ``rows`` or a
+    product first needs them; ``part``, ``take`` and ``diagonal`` prepare their own rows only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import KernelOperator, nn
+    >>> K = KernelOperator(nn.mlp(depth=2), np.eye(4))
+    >>> K.shape, (K @ np.ones(4)).shape
+    ((4, 4), (4,))
+    """
+
+    def __init__(
+        self,
+        net: Layer | str,
+        X1: Any,
+        X2: Any = None,
+        kernel: str = "ntk",
+        *,
+        dtype: DTypeLike | None = None,
+        device: str | None = None,
+        backend: str = "auto",
+        exact: bool = False,
+        precision: str = "tf32x3",
+    ) -> None:
+        self.net = check_network(net, X1)
+        (self.kernel,) = kernel_names(kernel, single=True)
+        check_trained(self.net, (self.kernel,))
+        self._options: dict[str, Any] = {
+            "backend": backend,
+            "exact": exact,
+            "precision": precision,
+        }
+        self._tensors = isinstance(X1, Tensor)
+        self._X1 = as_rows(X1, "X1", device=device)
+        self.device = self._X1.device
+        self._X2 = None if X2 is None else as_rows(X2, "X2", like=self._X1, device=self.device)
+        self.dtype = common_dtype(dtype, self._X1, self._X2)
+        check_precision(precision)
+        self.symmetric = self._X2 is None
+        self.n_features = int(self._X1.shape[1])
+        self.shape = (len(self._X1), len(self._X1 if self._X2 is None else self._X2))
+        self._made: tuple[str, Bound] | None = None
+        if max(self.shape) <= PREPARED_ROWS:
+            self._made = self._bind(self._X1, self._X2)
+        else:
+            self._bind(self._X1[:1], None if self._X2 is None else self._X2[:1])
+
+    def __repr__(self) -> str:
+        return (
+            f"<KernelOperator {self.kernel} {self.shape[0]} x {self.shape[1]} "
+            f"{self.dtype.name} on {self.backend}>"
+        )
+
+    def fingerprint(self) -> str:
+        """A hash of network, kernel and data: equal for operators with the same entries.
+
+        What is kept on disk carries it, and is refused to an operator with another one. The type
+        of the entries and the backend, which change them by rounding only, are left out.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+
+        Raises
+        ------
+        NetworkError
+            If a Python function in the network has no importable name.
+        """
+        return fingerprint(self.settings(), _side(self._X1), _side(self._X2))
+
+    def settings(self) -> str:
+        """Network, kernel and the options that change entries by more than rounding, as JSON."""
+        settings = {k: self._options[k] for k in ("exact", "precision")}
+        return json.dumps([to_json(self.net), self.kernel, settings])
+
+    def _bind(self, X1: Tensor, X2: Tensor | None) -> tuple[str, Bound]:
+        options = self._options
+        exact, precision = options["exact"], options["precision"]
+        request = Request(self.net.program(), X1, X2, self.dtype, exact, precision, (self.kernel,))
+        return bind(request, options["backend"])
+
+    @property
+    def _binding(self) -> tuple[str, Bound]:
+        """The backend's name, and the rows prepared by it: made when an entry is asked for."""
+        if self._made is None:
+            self._made = self._bind(self._X1, self._X2)
+        return self._made
+
+    @property
+    def _bound(self) -> Bound:
+        return self._binding[1]
+
+    @property
+    def backend(self) -> str:
+        """The backend that was taken."""
+        return self._binding[0]
+
+    @property
+    def fused(self) -> bool:
+        """Whether products multiply tiles as they are made and store none."""
+        return isinstance(self._bound, Fused)
+
+    def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
+        """A rectangular part of the matrix.
+
+        Parameters
+        ----------
+        rows, cols : slice
+            Without a step.
+        out : array, optional
+            Where to write, on the device or in host memory; its rows must be contiguous.
+
+        Returns
+        -------
+        array
+
+        Raises
+        ------
+        InvalidInputError
+            If a slice has a step, or ``out`` has the wrong shape or dtype.
+        """
+        (i0, i1), (j0, j1) = bounds(rows, self.shape[0]), bounds(cols, self.shape[1])
+        # Results that become NumPy arrays are brought to host memory panel by panel.
+        where = self.device if self._tensors else CPU
+        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, where)
+        if out is not None:
+            check_apart(out, self._X1, self._X2)
+        if target.numel():
+            self._fill(Part(i0, i1, j0, j1), target)
+        if out is None:
+            return self._outward(target)
+        deliver(target, out)
+        return out
+
+    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
+        """Rows ``[i0, i1)`` up to and including the block on the diagonal.
+
+        Parameters
+        ----------
+        i0, i1 : int
+            Range of rows.
+        out : ndarray of shape (i1 - i0, i1), optional
+            Where to write.
+
+        Returns
+        -------
+        ndarray of shape (i1 - i0, i1)
+        """
+        if not self.symmetric:
+            raise InvalidInputError("lower_panel is for symmetric operators; use tile.")
+        return self.tile(slice(i0, i1), slice(0, i1), out)
+
+    def rows(self, index: ArrayLike) -> Any:
+        """Whole rows by number.
+
+        Parameters
+        ----------
+        index : array of int, shape (m,)
+            Row numbers.
+
+        Returns
+        -------
+        ndarray of shape (m, n2)
+        """
+        numbers = row_numbers(index, self.shape[0])
+        chosen = torch.from_numpy(numbers).to(self.device)
+        if not len(chosen):
+            return self._outward(as_output(None, (0, self.shape[1]), self.dtype, self.device))
+        columns = self._X1 if self._X2 is None else self._X2
+        block = as_output(None, (len(chosen), self.shape[1]), self.dtype, self.device)
+        among = self._like(self._X1[chosen], columns)
+        among.to_dense(block)
+        if self.symmetric:
+            # A row meets itself: dropout and rounding make that entry the diagonal's.
+            block[torch.arange(len(chosen)), chosen] = torch.from_numpy(among.row_diagonal())
+        return self._outward(block)
+
+    def diagonal(self) -> Any:
+        """The kernel of each row with itself, O(n).
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        if not self.symmetric:
+            raise InvalidInputError("diagonal is for symmetric operators.")
+        return self.row_diagonal()
+
+    def row_diagonal(self) -> NDArray[Any]:
+        """The kernel of each row of ``X1`` with itself, O(n1).
+
+        Returns
+        -------
+        ndarray of shape (n1,)
+        """
+        if self._made is not None:
+            return self._bound.diagonal(self.kernel).astype(self.dtype)
+        pieces = []
+        for X in self._X1.split(_ROWS):
+            request = Request(self.net.program(), X, None, self.dtype, kernels=(self.kernel,))
+            _, piece = bind(request, "reference")
+            pieces.append(piece.diagonal(self.kernel))
+        return np.concatenate(pieces).astype(self.dtype)
+
+    def to_dense(self, out: Any = None) -> Any:
+        """The whole matrix.
+
+        Parameters
+        ----------
+        out : ndarray of shape (n1, n2), optional
+            Where to write.
+
+        Returns
+        -------
+        ndarray of shape (n1, n2)
+        """
+        return self.tile(slice(None), slice(None), out)
+
+    def astype(self, dtype: DTypeLike) -> KernelOperator:
+        """The same operator with entries of another floating type.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float32 or float64.
+
+        Returns
+        -------
+        KernelOperator
+        """
+        return self._like(self._X1, self._X2, dtype)
+
+    def _like(
+        self, X1: Tensor, X2: Tensor | None, dtype: DTypeLike | None = None
+    ) -> KernelOperator:
+        """The same kernel on other rows, or of another type: checked already, prepared later."""
+        made = copy.copy(self)
+        made._X1, made._X2, made._made = X1, X2, None
+        made.dtype = self.dtype if dtype is None else common_dtype(dtype)
+        made.symmetric = X2 is None
+        made.shape = (len(X1), len(X1 if X2 is None else X2))
+        return made
+
+    def _points(self, index: Rows) -> Tensor:
+        return self._X1[index if isinstance(index, slice) else torch.as_tensor(index)]
+
+    def _between(self, X1: Any, X2: Any) -> KernelOperator:
+        return self._like(X1, X2)
+
+    def _mirrored(self) -> KernelOperator:
+        return self if self._X2 is None else self._like(self._X2, self._X1)
+
+    def _fill(self, part: Part, target: Tensor) -> None:
+        outs = {self.kernel: target}
+        fill(self._bound, part, outs, symmetric=self.symmetric, device=self.device)
+
+    def _outward(self, values: Tensor) -> Any:
+        """A result in the kind that the data came in."""
+        return values if self._tensors else values.cpu().numpy()
+
+
+def _side(X: Tensor | None) -> Side:
+    """Rows or columns as :func:`fingerprint` takes them."""
+    if X is None:
+        return None
+    blocks = (block.cpu().numpy() for block in X.split(_HASHED_ROWS))
+    return f"{X.dtype} {tuple(X.shape)}", blocks

@@ -1,0 +1,147 @@
+"""The matrix of a tile store as an operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from kernreg.exceptions import InvalidInputError, StoreError
+from kernreg.operators.base import rounding_of
+from kernreg.operators.inputs import KINDS, as_output, common_dtype, deliver
+from kernreg.operators.parts import bounds, row_numbers
+from kernreg.operators.products import operand
+from kernreg.operators.store.store import TileStore
+
+__all__ = ["StoredOperator"]
+
+
+class StoredOperator:
+    """A complete :class:`~kernreg.operators.TileStore`, read tile by tile.
+
+    Parameters
+    ----------
+    store : TileStore
+        The store.
+    dtype : dtype, optional
+        Of the entries; that of the store if left out (float32 for bfloat16).
+    exact : KernelOperator, optional
+        The operator that was stored; see :meth:`TileStore.operator`.
+
+    Attributes
+    ----------
+    rounding : float
+        How far entries err from those that were stored, as a share of themselves.
+
+    Notes
+    -----
+    ``astype("float64")`` gives ``exact`` in float64 where there is one, otherwise the stored
+    numbers: a solver then refines towards the solution of the rounded matrix, and warns where the
+    ridge is too small for that. Memory: two tiles and what is asked for.
+    """
+
+    fused = False
+
+    def __init__(self, store: TileStore, dtype: DTypeLike | None = None, exact: Any = None) -> None:
+        if exact is not None:
+            store.require(exact)
+        pending = store.pending()
+        if pending:
+            raise StoreError(
+                f"{store.path} is incomplete: {len(pending)} of {len(store.tiles())} tiles are to "
+                "do. Write the store again, which does those tiles only."
+            )
+        self.store = store
+        self.exact = exact
+        self.shape = store.shape
+        self.symmetric = store.symmetric
+        self.dtype = common_dtype(store.entries if dtype is None else dtype)
+        self.device = torch.device("cpu")
+        self.rounding = rounding_of(store.dtype)
+
+    def __repr__(self) -> str:
+        return f"<StoredOperator {self.shape[0]} x {self.shape[1]} {self.dtype} {self.store.path}>"
+
+    def fingerprint(self) -> str:
+        """That of the operator that was stored, and how its entries are kept."""
+        return f"{self.store.fingerprint} {self.store.dtype}"
+
+    def astype(self, dtype: DTypeLike) -> Any:
+        """The same matrix with entries of another floating type."""
+        wanted = common_dtype(dtype)
+        if wanted == self.dtype:
+            return self
+        if self.exact is not None and wanted == np.float64:
+            return self.exact.astype(wanted)
+        return StoredOperator(self.store, wanted, self.exact)
+
+    def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
+        """A rectangular part of the matrix, of shape (rows, columns); slices without a step."""
+        (i0, i1), (j0, j1) = bounds(rows, self.shape[0]), bounds(cols, self.shape[1])
+        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
+        values = target.numpy()
+        size = self.store.tile
+        for row in range(i0 // size, -(-i1 // size) if i1 > i0 else 0):
+            for column in range(j0 // size, -(-j1 // size) if j1 > j0 else 0):
+                top, left = row * size, column * size
+                block = self.store.read(row, column)
+                a0, a1 = max(i0, top), min(i1, top + size)
+                b0, b1 = max(j0, left), min(j1, left + size)
+                part = block[a0 - top : a1 - top, b0 - left : b1 - left]
+                values[a0 - i0 : a1 - i0, b0 - j0 : b1 - j0] = part
+        if out is None:
+            return values
+        deliver(target, out)
+        return out
+
+    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
+        """Rows ``[i0, i1)`` up to and including the block on the diagonal."""
+        self._require_symmetric("lower_panel")
+        return self.tile(slice(i0, i1), slice(0, i1), out)
+
+    def rows(self, index: ArrayLike) -> NDArray[Any]:
+        """Whole rows by number, of shape (m, n2)."""
+        numbers = row_numbers(index, self.shape[0])
+        result = np.empty((len(numbers), self.shape[1]), dtype=self.dtype)
+        size = self.store.tile
+        for row in np.unique(numbers // size):
+            chosen = np.flatnonzero(numbers // size == row)
+            for left in range(0, self.shape[1], size):
+                block = self.store.read(int(row), left // size)
+                result[chosen, left : left + size] = block[numbers[chosen] - row * size]
+        return result
+
+    def diagonal(self) -> NDArray[Any]:
+        """The diagonal, shape (n,); reads the tiles on it."""
+        self._require_symmetric("diagonal")
+        size = self.store.tile
+        parts = [self.store.read(k, k).diagonal() for k in range(-(-self.shape[0] // size))]
+        return np.concatenate(parts).astype(self.dtype)
+
+    def to_dense(self, out: Any = None) -> Any:
+        """The whole matrix."""
+        return self.tile(slice(None), slice(None), out)
+
+    def __matmul__(self, V: Any) -> Any:
+        """Product with an array of shape (n2,) or (n2, t), in the wider type; reads each tile once.
+
+        NumPy in, NumPy out; torch in, torch out.
+        """
+        right = operand(V, self.shape)
+        kind = torch.promote_types(KINDS[self.dtype.name], right.dtype)
+        columns = right.to(self.device, kind).reshape(len(right), -1)
+        product = torch.zeros((self.shape[0], columns.shape[1]), dtype=kind)
+        for row, column in self.store.tiles():
+            i0, i1, j0, j1 = self.store.bounds(row, column)
+            block = torch.from_numpy(self.store.read(row, column)).to(kind)
+            product[i0:i1] += block @ columns[j0:j1]
+            if self.symmetric and row != column:
+                product[j0:j1] += block.T @ columns[i0:i1]
+        product = product.reshape(self.shape[0], *right.shape[1:])
+        return product if isinstance(V, torch.Tensor) else product.numpy()
+
+    def _require_symmetric(self, name: str) -> None:
+        if not self.symmetric:
+            raise InvalidInputError(f"{name} is for symmetric operators; use tile.")

@@ -1,0 +1,239 @@
+"""Short measurements that say how long a fit will take on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import torch
+from numpy.typing import NDArray
+
+from kernreg.exceptions import ConvergenceWarning, KernregError, StoreError
+from kernreg.operators.panels import add_panel, full_precision
+from kernreg.operators.parts import read_part
+from kernreg.planning.work import DISK, EIGH, READ, entry, flop, part, product, square
+from kernreg.solvers.cholesky.in_memory import Cholesky
+from kernreg.solvers.pcg.solver import PCG
+from kernreg.solvers.preconditioners.rank import Ranked, rank_limit
+
+__all__ = ["Probe"]
+
+_ORDER = 2048
+_SPECTRAL_ORDER = 768
+_PANEL = (512, 2**16)
+_DISK_BYTES = 2**26
+# Seconds from which a measurement counts, and rows at which it starts and ends.
+_LONG_ENOUGH = 0.03
+_FEWEST, _MOST = 64, 4096
+# Rows and columns of a part.
+_MANY, _FEW = 8192, 512
+# Rows of the problem on which iterations are counted.
+_SMALL, _LARGE = 2000, 5000
+
+
+class Probe:
+    """Rates of the machine and of one kernel, measured when they are asked for.
+
+    Parameters
+    ----------
+    operator : KernelOperator
+        Symmetric.
+    ridge : float
+        Of the system that will be solved.
+
+    Notes
+    -----
+    Some seconds, ten at most, and memory for a problem of at most 5,000 rows.
+
+    Examples
+    --------
+    >>> from kernreg import KernelOperator, nn
+    >>> probe = Probe(KernelOperator(nn.mlp(depth=1), np.eye(100)), 0.1)
+    >>> probe.rates[entry("float32")] > 0, probe.iterations(PCG()) > 0
+    (True, True)
+    """
+
+    def __init__(self, operator: Any, ridge: float) -> None:
+        self._operator = operator
+        self._ridge = ridge
+
+    def rates_for(self, solver: Any) -> dict[str, float]:
+        """:attr:`rates`, and for a solver on disk that of the disk of its folder.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written.
+        """
+        folder = getattr(solver, "folder", None)
+        return self.rates if folder is None else self.rates | {DISK: _disk(Path(folder))}
+
+    @functools.cached_property
+    def rates(self) -> dict[str, float]:
+        """Seconds for each unit of :mod:`kernreg.planning.work`, the disk apart."""
+        own = {}
+        for dtype in ("float32", "float64"):
+            own[entry(dtype)], own[product(dtype)] = self._entry(dtype)
+            own[part(dtype)] = self._part(dtype)
+        return _machine(str(self._operator.device)) | own
+
+    def iterations(self, solver: PCG) -> int | None:
+        """Iterations that conjugate gradients will take; None if that cannot be found out.
+
+        Counted on samples of the rows. Eigenvalues of the kernel matrix grow with the number of
+        rows, so a sample gets its share of the ridge: then the large ones have the same ratio to
+        it, and the same rank of a preconditioner serves both. More rows have more small ones, so
+        iterations grow nevertheless: as a power, taken from a sample and half of it.
+        """
+        n = self._operator.shape[0]
+        built, rank = solver.built, 0
+        if isinstance(built, Ranked):
+            rank = rank_limit(n, built.rank, built.max_bytes)
+        m = min(n, _LARGE, max(_SMALL, 10 * rank))
+        if isinstance(built, Ranked):
+            # A rank near the size of the sample would solve it exactly, and take long.
+            rank = min(rank, max(1, m // 4)) if m < n else rank
+            built = dataclasses.replace(built, rank=rank, max_bytes=2**31)
+        counted = dataclasses.replace(
+            solver, preconditioner=built, storage="packed", max_bytes=None, checkpoint=None
+        )
+        try:
+            found = self._counted(counted, m)
+            if m == n:
+                return found
+            growth = np.log2(found / max(1, self._counted(counted, m // 2)))
+        except KernregError:
+            return None
+        # Two counts make a rough power; fits of up to 64,000 rows grew by 0.7 at most.
+        return min(solver.max_iter, round(found * (n / m) ** min(max(growth, 0.0), 0.7)))
+
+    def _counted(self, solver: PCG, m: int) -> int:
+        """Iterations for m of the rows."""
+        n = self._operator.shape[0]
+        targets = np.random.default_rng(0).standard_normal(m)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            state = solver.init(self._operator.take(self._sample(m)), self._ridge * m / n)
+            return solver.solve(state, targets).stats.iterations
+
+    def _sample(self, m: int) -> NDArray[np.int64]:
+        n = self._operator.shape[0]
+        return np.sort(np.random.default_rng(0).choice(n, size=m, replace=False))
+
+    def _entry(self, dtype: str) -> tuple[float, float]:
+        """Seconds for an entry of the symmetric matrix, and for one in a product."""
+        n = self._operator.shape[0]
+        m = min(n, _FEWEST)
+        while True:
+            sampled = self._operator.take(self._sample(m)).astype(dtype)
+            taken = _best(sampled.to_dense)
+            if taken > _LONG_ENOUGH or m == min(n, _MOST):
+                ones = np.ones((m, 1), dtype=dtype)
+                multiplied = _best(functools.partial(sampled.__matmul__, ones))
+                return taken / (m * m / 2), multiplied / (m * m / 2)
+            m = min(2 * m, n, _MOST)
+
+    def _part(self, dtype: str) -> float:
+        """Seconds for an entry between few rows and many."""
+        n, m = min(self._operator.shape[0], _MANY), min(self._operator.shape[0], _FEW)
+        chosen = self._sample(m)
+        operator = self._operator.astype(dtype)
+        buffer = np.empty((n, m), dtype=dtype)
+        return _best(functools.partial(read_part, operator, slice(0, n), chosen, buffer)) / (n * m)
+
+
+class _Dense:
+    """A well-conditioned matrix as an operator."""
+
+    symmetric = True
+
+    def __init__(self, dtype: str, device: str) -> None:
+        rng = np.random.default_rng(0)
+        matrix = rng.standard_normal((_ORDER, _ORDER)).astype(dtype)
+        matrix += matrix.T.copy()
+        matrix[np.diag_indices(_ORDER)] += _ORDER
+        self.dense = matrix
+        self.dtype = matrix.dtype
+        self.shape = matrix.shape
+        self.device = device
+
+    def lower_panel(self, i0: int, i1: int, out: Any) -> Any:
+        panel = self.dense[i0:i1, :i1]
+        if isinstance(out, np.ndarray):
+            out[...] = panel
+        else:
+            out.copy_(out.new_tensor(panel))
+        return out
+
+    def diagonal(self) -> Any:
+        return self.dense.diagonal()
+
+
+@functools.cache
+def _machine(device: str) -> dict[str, float]:
+    """Rates that no kernel has a part in."""
+    rates = {}
+    for dtype in ("float32", "float64"):
+        operator = _Dense(dtype, device)
+        solver = Cholesky(refine=False)
+        matrix = torch.from_numpy(operator.dense).to(device)
+        rates[flop(dtype)] = _best(functools.partial(_multiplied, matrix)) / (2 * _ORDER**3)
+        taken = _best(functools.partial(solver.init, operator, 0.0))
+        narrow = max(0.0, taken - rates[flop(dtype)] * _ORDER**3 / 3)
+        rates[square(dtype)] = narrow / _ORDER**2
+    # A panel that no cache holds, as no cache holds the tiles of a large matrix.
+    height, width = _PANEL
+    panel = torch.ones((height, width), device=device)
+    line = torch.ones((1, width), device=device)
+
+    def read() -> float:
+        result = torch.zeros_like(line)
+        add_panel(panel, width - height, line, result)
+        return float(result[0, 0])
+
+    rates[READ] = _best(read) / panel.nbytes
+    corner = operator.lower_panel(0, _SPECTRAL_ORDER, np.empty((_SPECTRAL_ORDER, _SPECTRAL_ORDER)))
+    rates[EIGH] = _best(lambda: scipy.linalg.eigh(corner, driver="evr")) / _SPECTRAL_ORDER**3
+    return rates
+
+
+def _multiplied(matrix: torch.Tensor) -> float:
+    """A product that is done when this returns, on a GPU too."""
+    with full_precision():
+        return float((matrix @ matrix)[0, 0])
+
+
+def _best(action: Callable[[], Any], turns: int = 3) -> float:
+    """Shortest time of a few turns: the first ones load libraries and touch memory."""
+    found = []
+    for _ in range(turns):
+        started = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def _disk(folder: Path) -> float:
+    """Seconds to bring a byte to the disk of a folder, which need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    data = np.random.default_rng(0).bytes(_DISK_BYTES)
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            started = time.perf_counter()
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            return (time.perf_counter() - started) / _DISK_BYTES
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}. Take another folder."
+        ) from error

@@ -1,0 +1,33 @@
+"""Solvers, preconditioners and what they return."""
+
+from kernreg.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Cholesky": "cholesky.in_memory",
+        "CholeskyState": "cholesky.factored",
+        "Eigh": "eigh",
+        "EighState": "eigh",
+        "Estimate": "spectrum",
+        "LowPrecisionCholesky": "preconditioners",
+        "Nystrom": "preconditioners",
+        "OutOfCoreCholesky": "cholesky.out_of_core",
+        "PCG": "pcg.solver",
+        "PCGState": "pcg.shifted",
+        "Progress": "pcg.solver",
+        "RPCholesky": "preconditioners",
+        "Restricted": "restricted.solver",
+        "RestrictedPath": "restricted.path",
+        "RestrictedState": "restricted.state",
+        "RidgePath": "eigh",
+        "SketchAndProject": "sketch.solver",
+        "SketchState": "sketch.solver",
+        "Solution": "solution",
+        "Stats": "solution",
+        "Status": "solution",
+        "inverse_diagonal": "spectrum",
+        "log_determinant": "spectrum",
+        "top_eigenvalues": "spectrum",
+    },
+)

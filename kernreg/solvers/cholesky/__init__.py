@@ -1,0 +1,1 @@
+"""Direct solvers: Cholesky factors in memory and on disk."""

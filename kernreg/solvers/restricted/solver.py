@@ -1,0 +1,412 @@
+"""Kernel ridge regression with m centres: one pass over the rows, m^2 numbers of memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk, dtrsm
+from scipy.linalg.lapack import dpstrf
+
+from kernreg.exceptions import ConvergenceWarning, InvalidInputError
+from kernreg.operators.base import as_array, symmetric_order
+from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
+from kernreg.operators.parts import over_rows, require_parts
+from kernreg.solvers.base import checked_ridge, checked_ridges
+from kernreg.solvers.precision import entries_share, warn_of_ridge
+from kernreg.solvers.preconditioners import RPCholesky
+from kernreg.solvers.preconditioners.lowrank import ridge_profile
+from kernreg.solvers.restricted.all_rows import covers_all_rows, exact_coefficients
+from kernreg.solvers.restricted.path import HeldOut, RestrictedPath, score
+from kernreg.solvers.restricted.state import RestrictedState, chunks
+from kernreg.solvers.scaling import scaled, unscaled
+from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+
+__all__ = ["Restricted", "RestrictedState"]
+
+logger = logging.getLogger(__name__)
+
+# Rows that centres are drawn from, for each centre; their factor takes at most this much memory.
+_POOL = 25
+_POOL_BYTES = 2**30
+# RPCholesky draws in blocks of so many rows.
+_DRAWN = 128
+
+
+@dataclass(frozen=True)
+class Restricted:
+    """Kernel ridge regression whose solution lives on m centres.
+
+    Parameters
+    ----------
+    centres : int or array of int, shape (m,), default=2000
+        How many, or which rows.
+    method : {"rpcholesky", "uniform"}, default="rpcholesky"
+        How to draw them if ``centres`` is a number: as pivots of a randomly pivoted Cholesky
+        factorisation, or each row with the same chance.
+    seed : int, default=0
+        Of the draw.
+    chunk : int, optional
+        Rows that are worked on at once; as many as make 64 MiB of kernel entries if left out.
+
+    Notes
+    -----
+    Minimises ``sum_i w_i |k_i^T c - y_i|^2 + ridge c^T K_mm c`` over c of m rows, where ``k_i`` are
+    the m entries of row i with the centres and ``ridge / w_i`` is the ridge of row i. With all rows
+    as centres the predictions are those of :class:`Cholesky`. Coefficients are large for smooth
+    kernels, and cancel: so predict with float64 entries.
+
+    One pass over n m entries accumulates the normal equations of features ``L^-1 k_i``, with the
+    pivoted Cholesky factor L of ``K_mm``. Entries are in float64 whatever the dtype of the
+    operator: normal equations square the condition, and the products are in float64 anyway.
+    Centres that rounding cannot tell from combinations of others get no feature: so duplicates
+    among them do no harm. :meth:`solve` streams the entries a second time, as it alone knows the
+    targets; any further ridge is then free. With all rows as centres features only precondition the
+    equations of ridge regression, for a few more passes: nearly equal rows differ by directions
+    that no feature resolves, which are worth 1e-5 of a prediction.
+
+    Time: ``2 n m`` entries, ``2 n m^2`` operations, and some ``10 m^3``. Memory: ``5 m^2`` numbers
+    and two chunks, whatever n is. Centres are drawn by RPCholesky among 25 m rows that are drawn
+    uniformly if there are more, or among as many as make a factor of 1 GiB, which it holds
+    meanwhile; ``uniform`` holds nothing.
+
+    References
+    ----------
+    Diaz, Epperly, Frangella, Tropp, Webber, Robust, randomized preconditioning for kernel ridge
+    regression (arXiv 2304.12465), section 4 (KRILL).
+    Rudi, Carratino, Rosasco, FALKON (arXiv 1705.10958).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import KernelOperator, nn
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> K = KernelOperator(nn.mlp(depth=1), X)
+    >>> solver = Restricted(centres=50)
+    >>> state = solver.init(K, 1e-3)
+    >>> solver.solve(state, X[:, 0]).value.shape, state.centres.shape
+    ((50,), (50,))
+    """
+
+    centres: Any = 2000
+    method: Literal["rpcholesky", "uniform"] = "rpcholesky"
+    seed: int = 0
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        found = np.asarray(self.centres)
+        if found.ndim > 1 or found.dtype.kind not in "iu" or found.size == 0:
+            raise InvalidInputError(
+                f"expected centres to be a number or row numbers, found {self.centres!r}"
+            )
+        if found.ndim == 0 and found < 1:
+            raise InvalidInputError(f"expected centres >= 1, found {self.centres}")
+        if found.ndim:  # equal and hashable by content, as other settings are
+            object.__setattr__(self, "centres", tuple(found.tolist()))
+        if self.method not in ("rpcholesky", "uniform"):
+            raise InvalidInputError(
+                f"expected method 'rpcholesky' or 'uniform', found {self.method!r}"
+            )
+        if self.chunk is not None and self.chunk < 1:
+            raise InvalidInputError(f"expected chunk >= 1, found {self.chunk}")
+
+    def peak_bytes(
+        self, n: int, n_outputs: int, dtype: Any, n_ridges: int = 1, leave_one_out: bool = False
+    ) -> int:
+        """Bytes held at once, from exact counts; numbers are float64 whatever ``dtype`` is.
+
+        Examples
+        --------
+        >>> few, many = (Restricted().peak_bytes(n, 1, "float32") for n in (10**6, 10**7))
+        >>> (many - few) / 9e6 <= 32
+        True
+        """
+        (m, pool), rows = self.sizes(n), self._rows(n)
+        accumulating = 16 * m * (m + rows)
+        vectors = (3 * m * n_ridges + 2 * n) * n_outputs
+        # Squared features and shares of the hat matrix, or residuals and what their listener makes.
+        scoring = max(rows * (m + 3 * n_ridges), rows * n_ridges * (1 + 3 * n_outputs))
+        solving = 8 * (m * (m + rows) + vectors)
+        if m == n:
+            solving += 8 * 10 * n * n_outputs * n_ridges
+        if leave_one_out:
+            solving += 8 * (scoring + 2 * n * n_outputs)
+        # What RPCholesky holds while it draws: the factor and blocks of rows.
+        drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
+        return 32 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)
+
+    def rows_bytes(self, n: int, d: int, dtype: Any) -> int:
+        """Bytes of rows of d numbers, and of copies in float64 that parts are made from.
+
+        Examples
+        --------
+        >>> Restricted(centres=100).rows_bytes(1000, 20, "float32") >= 1000 * 20 * (4 + 8)
+        True
+        """
+        m, pool = self.sizes(n)
+        parts = max(3 * pool, 2 * (m + self._rows(n)))
+        prepared = n if n <= PREPARED_ROWS else 0
+        return n * d * np.dtype(dtype).itemsize + 8 * d * (parts + prepared)
+
+    def sizes(self, n: int) -> tuple[int, int]:
+        """How many centres there are for n rows, and how many rows they are drawn from.
+
+        Examples
+        --------
+        >>> Restricted(centres=100).sizes(10**6), Restricted(centres=[3, 5]).sizes(10**6)
+        ((100, 2500), (2, 0))
+        """
+        if np.ndim(self.centres):
+            return len(self.centres), 0
+        m = min(n, int(self.centres))
+        if self.method == "uniform" or m == n:
+            return m, 0
+        return m, min(n, max(2 * m, min(_POOL * m, _POOL_BYTES // (8 * m))))
+
+    def _rows(self, n: int) -> int:
+        return min(n, self.chunk or max(256, PANEL_BYTES // (8 * self.sizes(n)[0])))
+
+    def init(
+        self,
+        operator: Any,
+        ridge: float | NDArray[Any],
+        callback: Callable[[int, int], None] | None = None,
+    ) -> RestrictedState:
+        """Draw the centres, accumulate and diagonalise the normal equations.
+
+        Parameters
+        ----------
+        operator : KernelOperator or StreamedOperator
+            Symmetric; only ``part`` and ``take`` are used, in float64.
+        ridge : float or ndarray of shape (n,)
+            One number, not negative; or one for each row, all positive.
+        callback : callable, optional
+            Called as ``callback(chunk, chunks)``.
+
+        Returns
+        -------
+        RestrictedState
+            The normal equations; ``state.centres`` says which rows the coefficients belong to.
+
+        Raises
+        ------
+        InvalidInputError
+            Operator not symmetric, bad ridge or centres, or NaN or infinity among the entries.
+        """
+        started = time.perf_counter()
+        require_parts(operator)
+        n = symmetric_order(operator)
+        shift = checked_ridge(ridge, n)
+        if shift.min() == 0 < shift.max():
+            raise InvalidInputError("expected a ridge > 0 in every row, or 0 in all of them")
+        level, profile = ridge_profile(shift)
+        weights = 1.0 / profile
+        operator = operator.astype("float64")
+        centres, chunk = self._draw(operator, n), self._rows(n)
+        kept, factor, size = _pivoted(operator, centres)
+        roots = np.sqrt(weights)
+        normal = over_rows(
+            operator, _normal, centres, chunk, kept, factor, roots, callback=callback
+        )
+        values, vectors = scipy.linalg.eigh(
+            normal, driver="evr", overwrite_a=True, check_finite=False
+        )
+        basis = np.zeros((len(centres), len(kept)))
+        basis[kept] = dtrsm(1.0, factor, vectors, lower=1, trans_a=1, overwrite_b=1)
+        seconds = time.perf_counter() - started
+        logger.info(
+            "restricted n=%d to %d centres, rank %d, %.2f s", n, len(centres), len(kept), seconds
+        )
+        return RestrictedState(
+            operator, centres, basis, np.maximum(values, 0.0), level, weights, chunk, size, seconds
+        )
+
+    def _draw(self, operator: Any, n: int) -> NDArray[np.int64]:
+        if np.ndim(self.centres):
+            chosen = np.asarray(self.centres).astype(np.int64)
+            if chosen.min() < 0 or chosen.max() >= n:
+                raise InvalidInputError(
+                    f"expected centres between 0 and {n - 1}, found {chosen.min()} to "
+                    f"{chosen.max()}"
+                )
+            return chosen
+        m, size = self.sizes(n)
+        rng = np.random.default_rng(self.seed)
+        if not size:
+            return np.sort(rng.choice(n, size=m, replace=False))
+        pool = np.sort(rng.choice(n, size=size, replace=False))
+        drawn = RPCholesky(rank=m, seed=self.seed, max_bytes=24 * len(pool) * m).pivots(
+            operator.take(pool)
+        )
+        return np.sort(pool[drawn]).astype(np.int64)
+
+    def solve(self, state: RestrictedState, Y: NDArray[Any]) -> Solution:
+        """Coefficients of the centres for each column of Y.
+
+        Parameters
+        ----------
+        state : RestrictedState
+            From :meth:`init`.
+        Y : ndarray of shape (n,) or (n, t)
+            Targets.
+
+        Returns
+        -------
+        Solution
+            ``value`` of shape (m,) or (m, t), float64: predictions are
+            ``kernel(X_new, X[state.centres]) @ value``.
+
+        Raises
+        ------
+        InvalidInputError
+            Targets of another shape, or with NaN or infinity.
+        """
+        started = time.perf_counter()
+        targets = finite_right_hand_side(Y, state.n)
+        columns, exponents = scaled(targets.reshape(state.n, -1), state.size + state.level)
+        status = Status.OK
+        residuals: tuple[float, ...] = ()
+        if state.level > 0 and covers_all_rows(state):
+            refined = exact_coefficients(state, columns, np.full(columns.shape[1], state.level))
+            found, residuals = refined.value, refined.residuals
+            if not refined.converged.all():
+                status = Status.NOT_CONVERGED
+                _warn_unsolved(residuals[-1])
+        else:
+            inner = state.basis.T @ _moments(state, columns)
+            found = state.basis @ (inner / state.shifted(state.level)[:, None])
+        share = entries_share(state.size, found, columns, float(np.finfo(np.float64).eps))
+        value = unscaled(found, exponents)
+        stats = Stats(
+            seconds=state.seconds + time.perf_counter() - started,
+            peak_bytes=self.peak_bytes(state.n, columns.shape[1], state.operator.dtype),
+            residuals=residuals,
+            rounding=share,
+        )
+        if status is Status.OK:
+            ridge = state.level / float(state.weights.max())
+            warn_of_ridge(share, ridge, state.size, state.n, np.float64)
+        return Solution(value.reshape(len(state.centres), *targets.shape[1:]), status, stats)
+
+    def path(
+        self,
+        state: RestrictedState,
+        Y: NDArray[Any],
+        ridges: NDArray[Any],
+        *,
+        leave_one_out: bool = False,
+        held_out: HeldOut | None = None,
+    ) -> RestrictedPath:
+        """Solve for a sequence of ridges, with generalised cross-validation or leave-one-out.
+
+        Parameters
+        ----------
+        state : RestrictedState
+            From :meth:`init`; rows keep their weights, its own ridge plays no role.
+        Y : ndarray of shape (n,) or (n, t)
+            Targets.
+        ridges : array-like of shape (r,)
+            Mean ridges, not negative.
+        leave_one_out : bool, default=False
+            Also the exact leave-one-out errors of the restricted model with these centres, for
+            one more pass over the entries and ``2 n m k`` operations.
+        held_out : callable, optional
+            Called as ``held_out(rows, residuals)`` with the leave-one-out residuals, of shape
+            (r, rows, t), of each range of rows; makes them if given.
+
+        Returns
+        -------
+        RestrictedPath
+            Coefficients and errors, one leading entry per ridge.
+        """
+        targets = finite_right_hand_side(Y, state.n)
+        columns = targets.reshape(state.n, -1)
+        sequence = checked_ridges(ridges)
+        inner = state.basis.T @ _moments(state, columns)
+        if leave_one_out and held_out is None:
+            held_out = _nobody
+        return score(state, columns, inner, sequence, targets.shape[1:], held_out)
+
+
+def _warn_unsolved(residual: float) -> None:
+    warnings.warn(
+        f"refinement stopped at a relative residual of {residual:.1e}: raise alpha",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
+
+
+def _nobody(rows: slice, residuals: NDArray[np.float64]) -> None:
+    """Listens to residuals that only the sums are wanted of."""
+
+
+def _pivoted(
+    operator: Any, centres: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
+    """Which centres are no combinations of others up to rounding, and their Cholesky factor.
+
+    Also the mean diagonal.
+    """
+    corner = as_array(operator.take(centres).to_dense())
+    size = float(np.mean(np.diagonal(corner)))
+    # What elimination leaves of a diagonal entry has lost up to m eps of the largest one.
+    floor = max(len(centres), 10.0 * len(centres) ** 0.5) * float(np.finfo(np.float64).eps)
+    tol = floor * float(np.max(np.diagonal(corner), initial=0.0))
+    factor, pivots, rank, _ = dpstrf(corner.T, tol=tol, lower=1, overwrite_a=1)
+    if not rank or tol == 0:
+        raise InvalidInputError("the kernel matrix of the centres is zero: check data and network")
+    return pivots[:rank].astype(np.intp) - 1, np.asfortranarray(factor[:rank, :rank]), size
+
+
+def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``K_mn W Y`` in float64."""
+    weighted = state.weights[:, None] * columns
+    return over_rows(state.operator, _moment, state.centres, state.chunk, weighted)
+
+
+def _moment(
+    operator: Any,
+    start: int,
+    stop: int,
+    centres: NDArray[np.int64],
+    chunk: int,
+    weighted: NDArray[np.float64],
+    _: Any,
+) -> NDArray[np.float64]:
+    """What rows ``[start, stop)`` give to ``K_mn W Y``."""
+    moments = np.zeros((len(centres), weighted.shape[1]))
+    for rows, tile in chunks(operator, centres, chunk, start, stop):
+        moments += tile.T @ weighted[rows]
+    return moments
+
+
+def _normal(
+    operator: Any,
+    start: int,
+    stop: int,
+    centres: NDArray[np.int64],
+    chunk: int,
+    kept: NDArray[np.intp],
+    factor: NDArray[np.float64],
+    roots: NDArray[np.float64],
+    callback: Callable[[int, int], None] | None,
+) -> NDArray[np.float64]:
+    """What rows ``[start, stop)`` give to the lower triangle of the normal equations."""
+    normal = np.zeros((len(kept), len(kept)), order="F")
+    room = np.empty((min(chunk, stop - start), len(kept)))
+    for rows, tile in chunks(operator, centres, chunk, start, stop):
+        columns = np.take(tile, kept, axis=1, out=room[: len(tile)], mode="clip")
+        # In place: a transposed array of rows is one of columns.
+        features = dtrsm(1.0, factor, columns.T, lower=1, overwrite_b=1)
+        features *= roots[rows]
+        normal = dsyrk(1.0, features, beta=1.0, c=normal, overwrite_c=1, lower=1)
+        if callback is not None:
+            callback(rows.stop - start, stop - start)
+    return normal

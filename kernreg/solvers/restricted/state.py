@@ -1,0 +1,92 @@
+"""A restricted problem whose normal equations are diagonal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg.exceptions import InvalidInputError
+from kernreg.operators.parts import read_part
+
+__all__ = ["RestrictedState", "chunks"]
+
+
+@dataclass(eq=False)
+class RestrictedState:
+    """Normal equations of a restricted problem, diagonalised.
+
+    Parameters
+    ----------
+    operator : KernelOperator or StreamedOperator
+        The kernel of all n rows, in float64.
+    centres : ndarray of int, shape (m,)
+        Row numbers; a solution has one coefficient for each.
+    basis : ndarray of shape (m, k)
+        P with ``P^T K_mm P = I`` and ``P^T K_mn W K_nm P = diag(values)``.
+    values : ndarray of shape (k,)
+        Ascending, not negative.
+    level : float
+        Mean ridge.
+    weights : ndarray of shape (n,)
+        ``level / ridge``, W above.
+    chunk : int
+        Rows of a chunk.
+    size : float
+        Mean diagonal of the kernel of the centres.
+    seconds : float
+        Time of :meth:`Restricted.init`.
+    """
+
+    operator: Any
+    centres: NDArray[np.int64]
+    basis: NDArray[np.float64]
+    values: NDArray[np.float64]
+    level: float
+    weights: NDArray[np.float64]
+    chunk: int
+    size: float
+    seconds: float
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.weights)
+
+    def effective_dof(self, ridge: float | None = None) -> float:
+        """Trace of the smoother, O(k); default: the ridge of ``init``."""
+        ridge = self.level if ridge is None else ridge
+        return float(np.sum(self.values / self.shifted(ridge)))
+
+    def shifted(self, ridge: float) -> NDArray[np.float64]:
+        """Eigenvalues plus ridge, infinite where both vanish."""
+        total = self.values + ridge
+        noise = len(self.values) * np.finfo(np.float64).eps * self.values.max(initial=0.0)
+        return np.where(total > noise, total, np.inf)
+
+    def chunks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Rows and their kernel with the centres."""
+        yield from chunks(self.operator, self.centres, self.chunk, 0, self.n)
+
+
+def chunks(
+    operator: Any, centres: NDArray[np.int64], chunk: int, first: int, end: int
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Ranges of rows ``[first, end)`` and their kernel with the centres, checked to be finite.
+
+    Each range overwrites the one before it.
+    """
+    buffer = np.empty((min(chunk, end - first), len(centres)))
+    for start in range(first, end, chunk):
+        rows = slice(start, min(start + chunk, end))
+        tile = read_part(operator, rows, centres, buffer[: rows.stop - start])
+        if not np.isfinite(tile.sum()) and not np.isfinite(tile).all():
+            row = start + int(np.flatnonzero(~np.isfinite(tile).all(axis=1))[0])
+            raise InvalidInputError(
+                f"the kernel matrix contains NaN or infinity (first in row {row}): check the input "
+                "for NaN and huge values, or use dtype float64"
+            )
+        yield rows, tile

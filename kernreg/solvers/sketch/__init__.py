@@ -1,0 +1,1 @@
+"""Projections on random blocks of rows."""
