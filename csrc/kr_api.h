@@ -14,15 +14,7 @@ struct Instr {
   int32_t op, dst, a, b, c, x, y, n;
 };
 
-enum Op : int32_t {
-  kLoop, kNext, kDense, kSum, kProduct, kDropout, kSeries, kAngles, kProfile,
-  kRowX, kRowY, kScalar, kAdd, kSub, kMul, kDiv, kMin, kMax, kGt, kGe, kWhere,
-  kSqrt, kExp, kExpm1, kAbs, kArc, kLune, kAsin, kCopy,
-  kDual = 1000  // + number of a generated dual
-};
-
-// What is known of correlations around a dual: flags in `n` of its instruction.
-enum Sign : int32_t { kNonnegative = 1, kPositive = 2 };
+#include "generated/instructions.inl"
 
 // Tables hold one row per slot: table[slot * ld + data row].
 struct Side {

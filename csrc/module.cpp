@@ -126,14 +126,5 @@ PYBIND11_MODULE(_core, m) {
   m.attr("BLOCK") = kr::kBlock;
   m.attr("ANGLE_TERMS") = kr::kAngleTerms;
   m.attr("MAX_NODES") = kr::kMaxNodes;
-  py::dict ops;
-  const char *names[] = {"loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "profile",
-                         "rowx", "rowy", "scalar", "add", "sub", "mul", "div", "min", "max", "gt",
-                         "ge", "where", "sqrt", "exp", "expm1", "abs", "arc", "lune", "asin",
-                         "copy"};
-  static_assert(sizeof(names) / sizeof(*names) == kr::kCopy + 1, "a name for every operation");
-  for (int k = 0; k <= kr::kCopy; ++k) ops[names[k]] = k;
-  ops["dual"] = int(kr::kDual);
-  m.attr("OPS") = ops;
   m.def("fill", &fill, "Fill part of a kernel matrix.");
 }

@@ -41,7 +41,7 @@ T dual_loop(Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y, int6
 template <class D, bool CLOSE, class T>
 T dual_block(const Instr &I, Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y,
              int64_t ldy, const T *c, int n) {
-  bool nonnegative = I.n & kNonnegative, positive = I.n & kPositive;
+  bool nonnegative = I.n & flag_nonnegative, positive = I.n & flag_positive;
   if (I.b == 0) return dual_loop<D, 0, false, false, CLOSE>(in, out, x, ldx, y, ldy, c, n);
   if (I.b == 1) return dual_loop<D, 1, false, false, CLOSE>(in, out, x, ldx, y, ldy, c, n);
   if (!nonnegative) return dual_loop<D, 2, false, false, CLOSE>(in, out, x, ldx, y, ldy, c, n);
@@ -290,26 +290,26 @@ template <class T> struct Machine {
     T *o = regs[I.dst];
     const T *a = regs[I.a], *b = regs[I.b], *c = regs[I.c];
     switch (I.op) {
-      case kRowX: { T v = x[0]; each(n, [=](int j) { o[j] = v; }); break; }
-      case kRowY: each(n, [=](int j) { o[j] = y[j]; }); break;
-      case kScalar: { T v = consts[I.n]; each(n, [=](int j) { o[j] = v; }); break; }
-      case kAdd: each(n, [=](int j) { o[j] = a[j] + b[j]; }); break;
-      case kSub: each(n, [=](int j) { o[j] = a[j] - b[j]; }); break;
-      case kMul: each(n, [=](int j) { o[j] = a[j] * b[j]; }); break;
-      case kDiv: each(n, [=](int j) { o[j] = a[j] / b[j]; }); break;
-      case kMin: each(n, [=](int j) { o[j] = min_(a[j], b[j]); }); break;
-      case kMax: each(n, [=](int j) { o[j] = max_(a[j], b[j]); }); break;
-      case kGt: each(n, [=](int j) { o[j] = a[j] > b[j] ? T(1) : T(0); }); break;
-      case kGe: each(n, [=](int j) { o[j] = a[j] >= b[j] ? T(1) : T(0); }); break;
-      case kWhere: each(n, [=](int j) { o[j] = a[j] > T(0) ? b[j] : c[j]; }); break;
-      case kSqrt: each(n, [=](int j) { o[j] = root(a[j]); }); break;
-      case kExp: each(n, [=](int j) { o[j] = exp_(a[j]); }); break;
-      case kExpm1: each(n, [=](int j) { o[j] = expm1_(a[j]); }); break;
-      case kAbs: each(n, [=](int j) { o[j] = abs_(a[j]); }); break;
-      case kArc: each(n, [=](int j) { o[j] = arc_(a[j]); }); break;
-      case kLune: each(n, [=](int j) { o[j] = lune_(a[j]); }); break;
-      case kAsin: each(n, [=](int j) { o[j] = asin_(a[j]); }); break;
-      case kCopy: each(n, [=](int j) { o[j] = a[j]; }); break;
+      case op_rowx: { T v = x[0]; each(n, [=](int j) { o[j] = v; }); break; }
+      case op_rowy: each(n, [=](int j) { o[j] = y[j]; }); break;
+      case op_scalar: { T v = consts[I.n]; each(n, [=](int j) { o[j] = v; }); break; }
+      case op_add: each(n, [=](int j) { o[j] = a[j] + b[j]; }); break;
+      case op_sub: each(n, [=](int j) { o[j] = a[j] - b[j]; }); break;
+      case op_mul: each(n, [=](int j) { o[j] = a[j] * b[j]; }); break;
+      case op_div: each(n, [=](int j) { o[j] = a[j] / b[j]; }); break;
+      case op_min: each(n, [=](int j) { o[j] = min_(a[j], b[j]); }); break;
+      case op_max: each(n, [=](int j) { o[j] = max_(a[j], b[j]); }); break;
+      case op_gt: each(n, [=](int j) { o[j] = a[j] > b[j] ? T(1) : T(0); }); break;
+      case op_ge: each(n, [=](int j) { o[j] = a[j] >= b[j] ? T(1) : T(0); }); break;
+      case op_where: each(n, [=](int j) { o[j] = a[j] > T(0) ? b[j] : c[j]; }); break;
+      case op_sqrt: each(n, [=](int j) { o[j] = root(a[j]); }); break;
+      case op_exp: each(n, [=](int j) { o[j] = exp_(a[j]); }); break;
+      case op_expm1: each(n, [=](int j) { o[j] = expm1_(a[j]); }); break;
+      case op_abs: each(n, [=](int j) { o[j] = abs_(a[j]); }); break;
+      case op_arc: each(n, [=](int j) { o[j] = arc_(a[j]); }); break;
+      case op_lune: each(n, [=](int j) { o[j] = lune_(a[j]); }); break;
+      case op_asin: each(n, [=](int j) { o[j] = asin_(a[j]); }); break;
+      case op_copy: each(n, [=](int j) { o[j] = a[j]; }); break;
     }
   }
 
@@ -322,8 +322,8 @@ template <class T> struct Machine {
       const Instr &I = code[p];
       const T *x = table_x + (I.x + ox) * ldx + i, *y = table_y + (I.y + oy) * ldy + j0;
       switch (I.op) {
-        case kLoop: stack[depth++] = {p, I.n, ox, oy, I.x, I.y}; break;
-        case kNext: {
+        case op_loop: stack[depth++] = {p, I.n, ox, oy, I.x, I.y}; break;
+        case op_next: {
           Turn &t = stack[depth - 1];
           if (--t.left > 0) {
             ox += t.sx; oy += t.sy; p = t.start;
@@ -332,16 +332,16 @@ template <class T> struct Machine {
           }
           break;
         }
-        case kDense: dense(I, x, y, n); break;
-        case kSum: sum(I, x, y, n); break;
-        case kProduct: product(I, n); break;
-        case kDropout: dropout(I, n); break;
-        case kSeries: series(I, x, y, n); break;
-        case kAngles: angles(I, x, y, n); break;
-        case kProfile: profile(I, n, p + 1 == n_code); break;
+        case op_dense: dense(I, x, y, n); break;
+        case op_sum: sum(I, x, y, n); break;
+        case op_product: product(I, n); break;
+        case op_dropout: dropout(I, n); break;
+        case op_series: series(I, x, y, n); break;
+        case op_angles: angles(I, x, y, n); break;
+        case op_profile: profile(I, n, p + 1 == n_code); break;
         default:
-          if (I.op < kDual) { primitive(I, x, y, n); break; }
-          switch (I.op - kDual) {
+          if (I.op < op_dual) { primitive(I, x, y, n); break; }
+          switch (I.op - op_dual) {
 #define KR_DUAL(k) \
   case k: run_dual<Dual##k<T>>(I, state(I.a), state(I.dst), x, ldx, y, ldy, consts + I.c, n); break;
             KR_DUALS

@@ -24,6 +24,7 @@ __all__ = [
     "NotPositiveDefiniteError",
     "RoundingWarning",
     "StoreError",
+    "UnknownOperationError",
 ]
 
 
@@ -45,6 +46,10 @@ class ArgumentError(NetworkError, TypeError):
 
 class BackendError(KernregError, NotImplementedError):
     """A backend that was asked for by name cannot run this program."""
+
+
+class UnknownOperationError(NetworkError, NotImplementedError):
+    """A pass over a network meets an operation that it has no rule for."""
 
 
 class MemoryBudgetError(KernregError, MemoryError):

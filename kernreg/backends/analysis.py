@@ -8,6 +8,7 @@ arithmetic is enough follows from a bound on its rounding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from kernreg.backends import rows as R
 from kernreg.backends.base import KERNELS
 from kernreg.backends.reference import PairState, evaluate
 from kernreg.backends.rounding import float32_error
-from kernreg.ir import program as ir
+from kernreg.ir import operations as ir
+from kernreg.ir.fold import Fold
 from kernreg.ir.pair import Dual
+from kernreg.ir.program import Program
 from kernreg.numerics.angle import AngleSeries, fit_angle_series
 from kernreg.numerics.hermite import series_length
 from kernreg.numerics.profile import Profile, fit_profile
@@ -76,88 +79,63 @@ class Analysis:
     reason: str | None = None
 
 
-@dataclass
-class _Value:
+class _Value(NamedTuple):
     row: R.Row
     layers: int
 
 
 @dataclass
-class _Walker:
+class _Walker(Fold[_Value]):
+    """Follows the rows; also says of each operation how much its numbers vary from row to row."""
+
     params: tuple[float, ...]
+    values: list[_Value] = field(default_factory=list)
+    spreads: list[float] = field(default_factory=list)
     smallest: float = 1.0
     largest: float = 1.0
     range: dict[int, tuple[float, float]] = field(default_factory=dict)
     apply: dict[int, ir.Apply] = field(default_factory=dict)
 
-    def run(self, ops: tuple[ir.Op, ...], start: _Value) -> tuple[list[_Value], list[float]]:
-        """Walk ``ops``; also says for each how much its coefficients vary from row to row."""
-        values, spreads = [start], [0.0]
-        for op in ops[1:]:
-            value, spread = self.step(op, values)
-            values.append(value)
-            spreads.append(spread)
-            self.largest = max(self.largest, float(value.row.tau.max()))
-        return values, spreads
+    def step(self, op: ir.Op, xs: list[_Value], done: list[_Value]) -> _Value:
+        if isinstance(op, ir.Repeat):
+            before = len(self.values)
+            value = self.repeat(op, xs[0])
+            spread = max(self.spreads[before:], default=0.0)
+            del self.values[before:], self.spreads[before:]
+        else:
+            row, numbers = R.ROWS.find(op)(self.params, op, *(x.row for x in xs))
+            layers = max((x.layers for x in xs), default=0)
+            if isinstance(op, ir.Apply):
+                self.nonlinearity(op, xs[0].row, row)
+                layers += 1
+            value, spread = _Value(row, layers), _spread(*numbers)
+        self.values.append(value)
+        self.spreads.append(spread)
+        self.largest = max(self.largest, float(value.row.tau.max()))
+        return value
 
-    def step(self, op: ir.Op, values: list[_Value]) -> tuple[_Value, float]:
-        match op:
-            case ir.Dense():
-                x = values[op.x]
-                row, c = R.dense_row(x.row, op, self.params)
-                return _Value(row, x.layers), _spread(*c.tables())
-            case ir.Apply():
-                return self.nonlinearity(op, values[op.x])
-            case ir.Sum():
-                xs = [values[x] for x in op.xs]
-                row, us = R.sum_row([x.row for x in xs], R.sum_weights(op, self.params))
-                return _merged(xs, row), _spread(*us)
-            case ir.Product():
-                xs = [values[x] for x in op.xs]
-                return _merged(xs, R.product_row([x.row for x in xs])), 0.0
-            case ir.Normalize():
-                x = values[op.x]
-                return _Value(R.normalize_row(x.row, self.params[op.eps]), x.layers), 0.0
-            case ir.Dropout():
-                x, keep = values[op.x], self.params[op.keep]
-                row = R.Row(x.row.s / keep**0.5, x.row.tau)
-                return _Value(row, x.layers), 0.0
-            case ir.Repeat():
-                value, spread = values[op.x], 0.0
-                for _ in range(op.count):
-                    (*_, value), spreads = self.run(op.body, value)
-                    spread = max(spread, *spreads)
-                return value, spread
-            case _:
-                raise TypeError(f"unexpected operation {op!r}")
-
-    def nonlinearity(self, op: ir.Apply, x: _Value) -> tuple[_Value, float]:
-        fn = R.bound(op, self.params)
-        row, _ = R.apply_row(x.row, fn)
-        for s in (x.row.s, row.s):
+    def nonlinearity(self, op: ir.Apply, before: R.Row, after: R.Row) -> None:
+        """Note what its expansion must know."""
+        fn = op.bound(self.params)
+        for s in (before.s, after.s):
             if fn.homogeneous is None and bool((s > 0).any()):
                 self.smallest = min(self.smallest, float(s[s > 0].min()))
         if not fn.closed_form:
             self.apply[id(op)] = op
             low, high = self.range.get(id(op), (np.inf, 0.0))
-            s = x.row.s
+            s = before.s
             self.range[id(op)] = (min(low, float(s.min())), max(high, float(s.max())))
-        spread = _spread(x.row.s) if fn.homogeneous is None else 0.0
-        return _Value(row, x.layers + 1), spread
 
 
 def _spread(*vectors: Tensor) -> float:
     """How far values of a vector lie apart, relative to the larger end; 0 if they are one."""
     ends = [(float(low), float(high)) for low, high in map(torch.aminmax, vectors)]
-    return max((high - low) / (max(abs(low), abs(high)) or 1.0) for low, high in ends)
-
-
-def _merged(xs: list[_Value], row: R.Row) -> _Value:
-    return _Value(row, max(x.layers for x in xs))
+    spreads = [(high - low) / (max(abs(low), abs(high)) or 1.0) for low, high in ends]
+    return max(spreads, default=0.0)
 
 
 def analyze(
-    program: ir.Program,
+    program: Program,
     rows: tuple[R.Row, R.Row],
     dtype: np.dtype,
     pairs: int,
@@ -194,10 +172,11 @@ def analyze(
     if rows[1] is not rows[0]:
         row = R.Row(torch.cat([r.s for r in rows]), torch.cat([r.tau for r in rows]))
     walker = _Walker(program.params)
-    values, spreads = walker.run(program.ops, _Value(row, 0))
-    R.check_range(values[-1].row, dtype, row, kernels)
-    plan = _Planner(program, walker, [v.row for v in values], spreads, 0 if exact else pairs)
-    found = Analysis(dtype=np.dtype(dtype), layers=values[-1].layers)
+    end = walker.run(program.ops, _Value(row, 0))
+    R.check_range(end.row, dtype, row, kernels)
+    rows_behind = [row, *(v.row for v in walker.values)]
+    plan = _Planner(program, walker, rows_behind, [0.0, *walker.spreads], 0 if exact else pairs)
+    found = Analysis(dtype=np.dtype(dtype), layers=end.layers)
     plan(found)
     if dtype == np.float32 and found.reason is None:
         found.error = float32_error(program, row, found.near, found.expansions, found.segment)
@@ -212,7 +191,7 @@ def analyze(
 class _Planner:
     """Decides, for the arithmetic of an analysis, what is replaced by series and how long."""
 
-    program: ir.Program
+    program: Program
     walker: _Walker
     rows: list[R.Row]
     spreads: list[float]
@@ -233,7 +212,7 @@ class _Planner:
         for key, op in self.walker.apply.items():
             if key in replaced:
                 continue
-            fn = R.bound(op, self.program.params)
+            fn = op.bound(self.program.params)
             low, high = self.walker.range[key]
             found.expansions[key] = _expand(fn, low, high, 1e-8 if single else 1e-13)
             if found.expansions[key] is None:
@@ -251,7 +230,7 @@ def _ids(ops: tuple[ir.Op, ...]) -> set[int]:
 
 def _expand(fn: Dual, low: float, high: float, tol: float) -> int | AngleSeries | None:
     """The Hermite series costs less, but loses the gap that kinks need, and may be too long."""
-    if getattr(fn, "smooth", True):
+    if fn.smooth:
         length = series_length(fn, torch.tensor([low, high], dtype=torch.float64), tol)
         if length is not None:
             return length
@@ -259,7 +238,7 @@ def _expand(fn: Dual, low: float, high: float, tol: float) -> int | AngleSeries 
 
 
 def _segment(
-    program: ir.Program, alike: list[bool], rows: list[R.Row], dtype: np.dtype, pairs: int
+    program: Program, alike: list[bool], rows: list[R.Row], dtype: np.dtype, pairs: int
 ) -> Segment | None:
     """The longest stretch that depends on the angle only, if a series pays."""
     ops = program.ops
@@ -278,7 +257,7 @@ def _segment(
     if best is None:
         return None
     start, end = best
-    body = ir.Program(ops[start : end + 1], program.params)
+    body = Program(ops[start : end + 1], program.params)
     depth = max(1, _depth(body.ops))
     terms = 16 * depth**0.5
     if body.flops() < 8 * terms + 60 or pairs < 100 * terms:
@@ -289,14 +268,14 @@ def _segment(
 
 def _cut(ops: tuple[ir.Op, ...], start: int, end: int) -> bool:
     """Whether values flow into (start, end] only from ``start``, and out only from ``end``."""
-    inside = all(x >= start for op in ops[start + 1 : end + 1] for x in ir.inputs(op))
-    return inside and all(x >= end for op in ops[end + 1 :] for x in ir.inputs(op))
+    inside = all(x >= start for op in ops[start + 1 : end + 1] for x in op.inputs)
+    return inside and all(x >= end for op in ops[end + 1 :] for x in op.inputs)
 
 
 def _kinks_behind(ops: tuple[ir.Op, ...], end: int) -> bool:
     """Whether a later nonlinearity would need the gap, which a series does not give exactly."""
     return any(
-        (isinstance(op, ir.Apply) and not getattr(op.fn, "smooth", True))
+        (isinstance(op, ir.Apply) and not op.fn.smooth)
         or (isinstance(op, ir.Repeat) and _kinks_behind(op.body, 0))
         for op in ops[end + 1 :]
     )
@@ -313,7 +292,7 @@ def _depth(ops: tuple[ir.Op, ...]) -> int:
 
 
 def _profile(
-    program: ir.Program, start: int, end: int, row: R.Row, depth: int, dtype: np.dtype
+    program: Program, start: int, end: int, row: R.Row, depth: int, dtype: np.dtype
 ) -> Profile | None:
     ops, params = program.ops[: end + 1], program.params
     # One row stands for all; not a row of zeros, which homogeneous networks allow beside others.

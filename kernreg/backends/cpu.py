@@ -54,9 +54,7 @@ class _CpuBound:
         if self.analysis.reason is not None:
             raise BackendError(self.analysis.reason)
         duals = {s: k for k, s in enumerate(_core.signatures())}
-        machine = Machine(
-            _core.OPS, lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True
-        )
+        machine = Machine(lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True)
         wanted = self.analysis.dtype
         self._tiles = translate(request.program, rows, machine, self.analysis, wanted)
         self.arithmetic = self._tiles.tables[0].dtype

@@ -1,12 +1,7 @@
-"""What backends that generate code for a whole program share.
-
-Instructions, numbers of duals, and a program with its rows, tables and diagonal on a device.
-"""
+"""What backends that generate code for a whole program share: numbers of duals, rows and tables."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,26 +13,16 @@ from torch import Tensor
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import KERNELS, Request
-from kernreg.backends.tiles import Machine, TileProgram, translate
+from kernreg.backends.tiles import Machine, translate
 from kernreg.exceptions import BackendError, MemoryBudgetError
 from kernreg.ir.pair import Dual
 from kernreg.ir.trace import DualCode
 
-__all__ = ["OPS", "Duals", "GeneratedBound", "ProgramWriter", "Side", "used_duals"]
+__all__ = ["Duals", "GeneratedBound", "Side"]
 
 
 # Registers of the translation: states only, as all duals are compiled.
 _REGISTERS = 64
-
-_ORDER = (
-    "loop", "next", "dense", "sum", "product", "dropout",
-    "series", "angles", "profile", "copy",
-)  # fmt: skip
-
-OPS = {name: k for k, name in enumerate(_ORDER)} | {"dual": 1000}
-"""Operation codes; a dual's number is added to ``dual``."""
-
-_NAMES = {number: name for name, number in OPS.items()}
 
 
 class Duals:
@@ -61,55 +46,6 @@ class Duals:
         number = self._numbers.setdefault(code.signature, len(self._numbers))
         self.found.setdefault(number, (type(fn).__name__, code))
         return number
-
-
-def used_duals(tiles: TileProgram) -> list[int]:
-    """Numbers of the duals that a program runs."""
-    return sorted({int(row[0]) - OPS["dual"] for row in tiles.code if row[0] >= OPS["dual"]})
-
-
-class ProgramWriter(ABC):
-    """Writes instructions as statements of some language; knows the loops it is in.
-
-    Parameters
-    ----------
-    duals : mapping
-        Title and code of every dual by its number.
-    """
-
-    indent: str
-
-    def __init__(self, duals: Mapping[int, tuple[str, DualCode]]) -> None:
-        self.duals = duals
-        self.lines: list[str] = []
-        # Slots by which the tables of rows and columns move on in every turn.
-        self.steps: list[tuple[int, int]] = []
-
-    def write(self, tiles: TileProgram) -> None:
-        """Append the statements of a program."""
-        for instruction in tiles.code:
-            op, *fields = (int(v) for v in instruction)
-            if op >= OPS["dual"]:
-                self.dual(op - OPS["dual"], *fields)
-            else:
-                self.step(_NAMES[op], *fields)
-
-    def line(self, text: str) -> None:
-        """Append a statement."""
-        self.lines.append(self.indent * (1 + len(self.steps)) + text)
-
-    def slot(self, first: int, side: int) -> str:
-        """Number of a slot of rows (side 0) or columns (1), in a loop depending on the turn."""
-        moves = [f" + {s[side]} * turn{k}" for k, s in enumerate(self.steps) if s[side]]
-        return str(first) + "".join(moves)
-
-    @abstractmethod
-    def step(self, op: str, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
-        """Write an instruction of :data:`OPS`."""
-
-    @abstractmethod
-    def dual(self, k: int, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
-        """Write a nonlinearity, with the dense layer behind it if there is one."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +98,7 @@ class GeneratedBound:
         self.near = analysis.near
         self.symmetric, self.device = request.symmetric, request.device
         self.duals = Duals()
-        machine = Machine(OPS, self.duals.number, _REGISTERS)
+        machine = Machine(self.duals.number, _REGISTERS)
         self.tiles = translate(request.program, rows, machine, analysis, analysis.dtype)
         self.arithmetic = self.tiles.tables[0].dtype
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64

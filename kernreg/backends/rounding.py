@@ -10,25 +10,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from kernreg.backends import rows as R
-from kernreg.backends.reference import PairState
-from kernreg.backends.series import SeriesDual, chebyshev_sum, chebyshev_variable
-from kernreg.ir import program as ir
-from kernreg.ir.pair import Pair, normalised
+from kernreg.backends.reference import Evaluation, PairState, Value
+from kernreg.backends.series import chebyshev_sum, chebyshev_variable
+from kernreg.ir import operations as ir
+from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.program import Program
 from kernreg.numerics.angle import AngleSeries
-from kernreg.numerics.torchmath import TorchMath
 
 if TYPE_CHECKING:
     from kernreg.backends.analysis import Segment
 
-__all__ = ["float32_error"]
+__all__ = [
+    "CLOSE",
+    "ROUNDING",
+    "SUBTRACTION",
+    "UNIT",
+    "Tracked",
+    "Walker",
+    "float32_error",
+    "of_tables",
+]
 
-_UNIT = 2.0**-24
+UNIT = 2.0**-24
+"""Of rounding in float32."""
+
+ROUNDING = Rules("errors of float32")
+"""Rules ``(walker, operation, *tracked) -> tracked``."""
 
 # A loop whose error is beyond this is not followed to its end.
 _GIVE_UP = 1e-3
@@ -41,11 +54,11 @@ _POSITIVE = (
 )
 _NEGATIVE = (0.0, *(10.0**-k for k in (12, 9, 6, 4, 3, 2, 1.5, 1, 0.6, 0.3, 0.1)))
 
-# Units of rounding in a correlation that a dual gives, and so in its distance from 1.
-_SUBTRACTION = 2.0
+SUBTRACTION = 2.0
+"""Units of rounding in a correlation that a dual gives, and so in its distance from 1."""
 
-# Smooth duals are asked for a gap without a subtraction only where it comes out below this.
-_CLOSE = 0.1
+CLOSE = 0.1
+"""Smooth duals are asked for a gap without a subtraction only where it comes out below this."""
 
 _ROWS = 4
 
@@ -58,7 +71,7 @@ class _Excess(Exception):
 
 
 @dataclass(frozen=True)
-class _Tracked:
+class Tracked:
     """Rows, their pairs, and bounds on the errors of what float32 holds in their place.
 
     ``gap`` bounds the error that correlation and gap share, ``split`` what the correlation has
@@ -87,12 +100,12 @@ class _Tracked:
         gaps += [p.gap] * 4
         taus = [p.tau] * 5 + [p.tau + self.tau, p.tau]
         # Tables of duals hold rounded numbers: they are those of rows of slightly other size.
-        s = torch.cat([self.row.s, self.row.s * (1.0 + 2.0 * _UNIT)])
+        s = torch.cat([self.row.s, self.row.s * (1.0 + 2.0 * UNIT)])
         pairs = PairState(torch.stack(rhos), torch.stack(gaps), torch.stack(taus))
         return R.Row(s, self.row.tau.repeat(2)), pairs
 
     @staticmethod
-    def behind(row: R.Row, out: PairState) -> _Tracked:
+    def behind(row: R.Row, out: PairState) -> Tracked:
         """Pairs behind an operation and their errors, from those of :meth:`moved`."""
         rho, gap, tau = out.rho, out.gap, out.tau
         # Where the gap is large, the correlation has no fewer digits.
@@ -111,7 +124,7 @@ class _Tracked:
         def total(c: list[Tensor]) -> Tensor:
             return torch.maximum(c[0], c[1]) + torch.maximum(c[2], c[3]) + c[4] + c[5]
 
-        return _Tracked(
+        return Tracked(
             row,
             PairState(rho[0], gap[0], tau[0]),
             total(shared),
@@ -120,12 +133,10 @@ class _Tracked:
         )
 
 
-@dataclass
-class _Walker:
-    """``first`` and ``second`` are the rows of each pair."""
+@dataclass(frozen=True)
+class _Moved(Evaluation):
+    """Pairs of some rows, as :meth:`Tracked.moved` has them, by the rules of the reference."""
 
-    params: tuple[float, ...]
-    expansions: Mapping[int, int | AngleSeries | None]
     first: Tensor
     second: Tensor
 
@@ -141,135 +152,35 @@ class _Walker:
         """Number of rows."""
         return int(self.second.max()) + 1
 
-    def cross(self, values: Tensor) -> Tensor:
-        a, b = self.sides(values)
-        return a * b
 
-    def half_square(self, values: Tensor, sign: float = 1.0) -> Tensor:
-        a, b = self.sides(values)
-        return 0.5 * (a - sign * b) ** 2
+@dataclass
+class Walker(Fold[Tracked]):
+    """A program on pairs and their errors; ``first`` and ``second`` are the rows of each pair."""
 
-    def run(self, ops: tuple[ir.Op, ...], start: _Tracked, first: int = 0) -> _Tracked:
-        """Walk ``ops``; ``start`` is value ``first``."""
-        values = {first: start}
-        for i in range(first + 1, len(ops)):
-            values[i] = self.step(ops[i], values)
-        return values[len(ops) - 1]
+    params: tuple[float, ...]
+    expansions: Mapping[int, int | AngleSeries | None]
+    first: Tensor
+    second: Tensor
+    rules = ROUNDING
 
-    def step(self, op: ir.Op, values: dict[int, _Tracked]) -> _Tracked:
-        """One operation."""
-        xs = [values[x] for x in ir.inputs(op)]
-        match op:
-            case ir.Dense():
-                return self.dense(op, xs[0])
-            case ir.Apply():
-                return self.nonlinearity(op, xs[0])
-            case ir.Sum():
-                return self.sum(xs, R.sum_weights(op, self.params))
-            case ir.Product():
-                return self.product(xs)
-            case ir.Normalize():
-                return replace(xs[0], row=R.normalize_row(xs[0].row, self.params[op.eps]))
-            case ir.Dropout():
-                return self.dropout(xs[0], self.params[op.keep])
-            case ir.Repeat():
-                return self.repeat(op, xs[0])
-            case _:
-                raise TypeError(f"unexpected operation {op!r}")
+    @property
+    def pairs(self) -> _Moved:
+        """What evaluates the moved pairs."""
+        return _Moved(self.params, self.first, self.second)
 
-    def rounded(self, x: _Tracked, gap: Tensor, split: float = 1.0) -> _Tracked:
+    def moved(self, op: ir.Op, *xs: Tracked) -> Tracked:
+        """What an operation makes of pairs and of their errors, but for its own rounding."""
+        out = self.pairs.step(op, [Value(x.moved()[1], x.row) for x in xs], [])
+        return Tracked.behind(out.row, out.pair)
+
+    def rounded(self, x: Tracked, gap: Tensor, split: float = 1.0) -> Tracked:
         """The same with the rounding of one operation more, in units of float32."""
         tau = torch.sqrt(x.row.tau[self.first] * x.row.tau[self.second])
         return replace(
-            x, gap=x.gap + _UNIT * gap, split=x.split + _UNIT * split, tau=x.tau + _UNIT * tau
+            x, gap=x.gap + UNIT * gap, split=x.split + UNIT * split, tau=x.tau + UNIT * tau
         )
 
-    def dense(self, op: ir.Dense, x: _Tracked) -> _Tracked:
-        _, p = x.moved()
-        row, c = R.dense_row(x.row, op, self.params)
-        uu = self.cross(c.u)
-        q, apart = p, torch.zeros_like(uu)
-        if c.v is not None:
-            below, above = p.opposite_gaps()
-            apart, opposite = self.half_square(c.u), self.half_square(c.v, -1.0)
-            q = PairState.from_gaps(
-                uu * below + apart + self.half_square(c.v), uu * above + apart + opposite, p.tau
-            )
-            apart = apart + self.half_square(c.v)
-        tau = q.rho + uu * p.tau
-        if c.g is not None and c.h is not None:
-            tau = self.cross(c.g) * p.rho + self.cross(c.h) + uu * p.tau
-        out = _Tracked.behind(row, PairState(q.rho, q.gap, tau))
-        if c.v is None:
-            return self.rounded(out, torch.zeros_like(out.gap), 0.0)
-        return self.rounded(out, out.pair.gap + _of_tables(apart))
-
-    def nonlinearity(self, op: ir.Apply, x: _Tracked) -> _Tracked:
-        fn: Any = R.bound(op, self.params)
-        series = not fn.closed_form
-        if series:
-            expansion = self.expansions[id(op)]
-            assert expansion is not None
-            fn = SeriesDual(fn, expansion)
-        row, p = x.moved()
-        after, _ = R.apply_row(row, fn)
-        if fn.homogeneous is None:
-            (s1, s2), size = self.sides(row.s), self.cross(after.s)
-        else:
-            s1 = s2 = torch.ones_like(p.rho)
-            size = R.unit_moments(fn)[0] * s1
-        pair = Pair(p.rho, p.gap, s1, s2)
-        m = fn.dual(TorchMath, pair)
-        scale = torch.where(size > 0, 1.0 / size, 0.0)
-        rho, gap = normalised(TorchMath, pair, m, scale * m.kappa)
-        tau = scale * s1 * s2 * m.kappa_dot * p.tau
-        after = R.Row(after.s[: self.count], after.tau[: self.count])
-        out = _Tracked.behind(after, PairState(*torch.broadcast_tensors(rho, gap, tau)))
-        relative = out.pair.gap
-        whole = torch.full_like(relative, _SUBTRACTION)
-        rounding = whole if m.gap is None else relative
-        if m.gap is not None and fn.homogeneous is None:
-            rounding = torch.where(relative < _CLOSE, relative, whole)
-            rounding = rounding + _of_tables(torch.where(self.first == self.second, 0.0, relative))
-        if series:  # gives the gap of nearly equal rows only, and ends at a tail of 1e-8
-            both = (x.pair.rho > 0) & (out.pair.rho > 0)
-            rounding = torch.where(both, rounding, whole) + 1e-8 / _UNIT
-        return self.rounded(out, rounding)
-
-    def sum(self, xs: list[_Tracked], weights: list[float]) -> _Tracked:
-        moved = [x.moved()[1] for x in xs]
-        row, shares = R.sum_row([x.row for x in xs], weights)
-        total = below = above = tau = torch.zeros_like(moved[0].rho)
-        for p, u in zip(moved, shares, strict=True):
-            uu, apart = self.cross(u), self.half_square(u)
-            low, high = p.opposite_gaps()
-            below, above = below + uu * low + apart, above + uu * high + apart
-            total, tau = total + apart, tau + uu * p.tau
-        out = _Tracked.behind(row, PairState.from_gaps(below, above, tau))
-        return self.rounded(out, out.pair.gap + _of_tables(total))
-
-    def product(self, xs: list[_Tracked]) -> _Tracked:
-        """A product: an error of one factor is multiplied by at most 1, for each of its terms."""
-        p = xs[0].pair
-        error = xs[0].gap + xs[0].split
-        gap, split, moved = xs[0].gap, xs[0].split, xs[0].tau
-        for x in xs[1:]:
-            q, other = x.pair, x.gap + x.split
-            moved = moved + x.tau + p.tau.abs() * other + q.tau.abs() * error
-            tau = p.tau * q.rho + p.rho * q.tau
-            p = PairState(p.rho * q.rho, p.gap + q.gap - p.gap * q.gap, tau)
-            error, gap, split = error + other, gap + x.gap, split + x.split
-        row = R.product_row([x.row for x in xs])
-        return self.rounded(_Tracked(row, p, gap, split, moved), p.gap)
-
-    def dropout(self, x: _Tracked, keep: float) -> _Tracked:
-        p = x.pair
-        pair = PairState(keep * p.rho, (1.0 - keep) + keep * p.gap, keep * p.tau)
-        row = R.Row(x.row.s / keep**0.5, x.row.tau)
-        out = _Tracked(row, pair, keep * x.gap, keep * x.split, keep * x.tau)
-        return self.rounded(out, pair.gap)
-
-    def repeat(self, op: ir.Repeat, x: _Tracked) -> _Tracked:
+    def repeat(self, op: ir.Repeat, x: Tracked) -> Tracked:
         """A loop, until it is over, settles, or has too large an error."""
         for _ in range(op.count):
             before, x = x, self.run(op.body, x)
@@ -279,18 +190,18 @@ class _Walker:
                 break
         return x
 
-    def profile(self, x: _Tracked, segment: Segment, row: R.Row) -> _Tracked:
+    def profile(self, x: Tracked, segment: Segment, row: R.Row) -> Tracked:
         """Many operations as one function of the angle, which is rounded on the way."""
         theta = torch.acos(x.pair.rho)
-        turn = _UNIT * _units_of_angle(theta) * torch.sin(theta)
+        turn = UNIT * _units_of_angle(theta) * torch.sin(theta)
         _, p = replace(x, gap=x.gap + turn).moved()
         angle = chebyshev_variable(p.rho, p.gap)
         rho, tau = (chebyshev_sum(torch.from_numpy(c), angle) for c in segment.profile.coefficients)
         pair = PairState(rho, torch.clamp(1.0 - rho.abs(), min=0.0), tau)
-        out = _Tracked.behind(row, pair)
-        return self.rounded(out, torch.full_like(out.gap, 4.0 + segment.profile.error / _UNIT))
+        out = Tracked.behind(row, pair)
+        return self.rounded(out, torch.full_like(out.gap, 4.0 + segment.profile.error / UNIT))
 
-    def worst(self, x: _Tracked) -> float:
+    def worst(self, x: Tracked) -> float:
         """Largest error of both kernels, relative to the diagonals; rows of zeros have none."""
         s, tau = (v[self.first] * v[self.second] for v in (x.row.s, x.row.tau))
         ntk = torch.where(tau > 0, x.tau / torch.sqrt(torch.where(tau > 0, tau, 1.0)), 0.0)
@@ -306,16 +217,16 @@ def _units_of_angle(theta: Tensor) -> Tensor:
     return torch.clamp(1.0 + 4.0 * theta, max=7.0)
 
 
-def _of_tables(apart: Tensor) -> Tensor:
+def of_tables(apart: Tensor) -> Tensor:
     """Rounding of the numbers of two rows whose distance makes a part of the gap, over a unit.
 
     Rows that are nearly alike come out up to a unit apart, whose square is the least error.
     """
-    return torch.sqrt(2.0 * apart[0] if apart.dim() > 1 else 2.0 * apart) + _UNIT
+    return torch.sqrt(2.0 * apart[0] if apart.dim() > 1 else 2.0 * apart) + UNIT
 
 
 def float32_error(
-    program: ir.Program,
+    program: Program,
     row: R.Row,
     near: float,
     expansions: Mapping[int, int | AngleSeries | None],
@@ -351,7 +262,7 @@ def float32_error(
     if bool((row.s[some] == row.s[some[0]]).all()):
         some = some[:1]
     x, first, second = _input(R.Row(row.s[some], row.tau[some]), near)
-    walker, done = _Walker(program.params, expansions, first, second), 0
+    walker, done = Walker(program.params, expansions, first, second), 0
     try:
         if segment is not None:
             x = walker.run(program.ops[: segment.start + 1], x)
@@ -361,10 +272,10 @@ def float32_error(
     except _Excess:
         return float("inf")
     # The product with both standard deviations rounds as well.
-    return worst + 4.0 * _UNIT if worst < _GIVE_UP else float("inf")
+    return worst + 4.0 * UNIT if worst < _GIVE_UP else float("inf")
 
 
-def _input(row: R.Row, near: float) -> tuple[_Tracked, Tensor, Tensor]:
+def _input(row: R.Row, near: float) -> tuple[Tracked, Tensor, Tensor]:
     """Every two rows at every angle, and which rows they are."""
     kind = row.s.dtype
     positive = torch.tensor([*_POSITIVE, 1.01 * near], dtype=kind)
@@ -374,17 +285,17 @@ def _input(row: R.Row, near: float) -> tuple[_Tracked, Tensor, Tensor]:
     first, second = torch.combinations(torch.arange(len(row.s)), with_replacement=True).T
     count = len(first)
     # Rows of unit length are rounded, the products of those that are not nearly parallel too.
-    error = torch.where(gap < near, torch.sqrt(2.0 * gap) + _UNIT, 1.0) * 2.0 * _UNIT
+    error = torch.where(gap < near, torch.sqrt(2.0 * gap) + UNIT, 1.0) * 2.0 * UNIT
     gap, side, error = (t.repeat_interleave(count) for t in (gap, side, error))
     zero = torch.zeros_like(gap)
-    x = _Tracked(row, PairState(side * (1.0 - gap), gap, zero), error, zero + _UNIT, zero)
+    x = Tracked(row, PairState(side * (1.0 - gap), gap, zero), error, zero + UNIT, zero)
     return x, first.repeat(len(gap) // count), second.repeat(len(gap) // count)
 
 
-def _settled(before: _Tracked, after: _Tracked) -> bool:
+def _settled(before: Tracked, after: Tracked) -> bool:
     """Whether one more turn of a loop changed nothing to speak of."""
 
-    def numbers(x: _Tracked) -> Tensor:
+    def numbers(x: Tracked) -> Tensor:
         parts = (x.row.s, x.row.tau, x.pair.rho, x.pair.gap, x.pair.tau, x.gap, x.split, x.tau)
         return torch.cat(parts)
 

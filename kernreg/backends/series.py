@@ -62,7 +62,7 @@ class SeriesDual:
         rho, slope, growth = (chebyshev_sum(part[:, at1, at2], x) for part in c)
         size1, size2 = (row_moments(self.fn, s)[0].sqrt() for s in (s1, s2))
         size, gap = size1[at1] * size2[at2], None
-        if not getattr(self.fn, "smooth", True):
+        if not self.fn.smooth:
             inner = torch.from_numpy(series.embedding).T
             apart = 0.5 * (((w1 @ inner)[:, None] - (w2 @ inner)[None]) ** 2).sum(-1)[at1, at2]
             below = apart + torch.clamp(growth, min=0.0) * p.gap

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from kernreg.ir import program as ir
+from kernreg.ir import operations as ir
+from kernreg.ir.fold import Fold, Rules
 
-__all__ = ["nonnegative"]
+__all__ = ["SIGNS", "all_nonnegative", "is_nonnegative", "nonnegative"]
+
+SIGNS = Rules("signs of correlations")
+"""Rules ``(walk, operation, *known) -> known``: whether no correlation behind it is negative."""
 
 
-def nonnegative(ops: tuple[ir.Op, ...], start: bool = False) -> list[bool]:
-    """For each value whether no correlation of it is negative; ``start`` says it of value 0.
+class _Signs(Fold[bool]):
+    rules = SIGNS
+
+    def repeat(self, op: ir.Repeat, x: bool) -> bool:
+        # What is known after one turn either is true of every turn or hands on `x`.
+        return self.run(op.body, x)
+
+
+def all_nonnegative(walk: object, op: ir.Op, *known: bool) -> bool:
+    """The rule of operations that add and multiply: signs stay."""
+    return all(known)
+
+
+def nonnegative(ops: tuple[ir.Op, ...], start: bool = False) -> bool:
+    """Whether no correlation behind ``ops`` is negative; ``start`` says it of value 0.
 
     Examples
     --------
     >>> from kernreg import nn
-    >>> nonnegative(nn.serial(nn.Dense(), nn.Relu(), nn.Dense()).program().ops)
-    [False, False, True, True]
+    >>> ops = nn.serial(nn.Dense(), nn.Relu(), nn.Dense()).program().ops
+    >>> nonnegative(ops[:2]), nonnegative(ops)
+    (False, True)
     """
-    found = [start]
-    for op in ops[1:]:
-        known = [found[x] for x in ir.inputs(op)]
-        match op:
-            case ir.Apply():
-                found.append(bool(getattr(op.fn, "nonnegative", False)))
-            case ir.Repeat():
-                # What is known after one turn either is true of every turn or hands on `start`.
-                found.append(nonnegative(op.body, known[0])[-1])
-            case _:
-                found.append(all(known))
-    return found
+    return _Signs().run(ops, start)
+
+
+def is_nonnegative(op: ir.Op, *known: bool) -> bool:
+    """The same for one operation."""
+    return _Signs().step(op, list(known), [])

@@ -36,7 +36,7 @@ class _ReferenceBound:
         if request.X2 is not None:
             self._row2, self._unit2 = _input(request.X2)
         distinct = Distinct.of(self._row1, self._row2)
-        out = R.walk(request.program.ops, request.program.params, distinct.row)
+        out = R.walk(request.program, distinct.row)
         R.check_range(out, request.dtype, distinct.row, request.kernels)
         self._out = distinct.rows(out, 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from kernreg.codegen.instructions import instructions
 from kernreg.codegen.polynomials import POLYNOMIALS
 from kernreg.ir.pair import Dual
 from kernreg.ir.trace import DualCode, Value, trace_dual
@@ -124,7 +125,7 @@ def _horner(coefficients: tuple[float, ...], end: str) -> str:
 
 
 def write(folder: Path, duals: Iterable[Dual]) -> int:
-    """Write ``duals.inl``, ``signatures.inl`` and ``polynomials.inl``.
+    """Write duals and their signatures, instructions and polynomials, a file ``.inl`` each.
 
     Parameters
     ----------
@@ -148,6 +149,7 @@ def write(folder: Path, duals: Iterable[Dual]) -> int:
     strings = "".join(f'  "{signature}",\n' for signature in codes)
     folder.mkdir(parents=True, exist_ok=True)
     _update(folder / "duals.inl", "\n".join([*structs, f"#define KR_DUALS {calls}", ""]))
+    _update(folder / "instructions.inl", instructions())
     _update(folder / "polynomials.inl", polynomials())
     _update(
         folder / "signatures.inl",

@@ -92,6 +92,8 @@ class Dual(Protocol):
 
     homogeneous: ClassVar[int | None]
     parameters: ClassVar[tuple[str, ...]]
+    smooth: ClassVar[bool]
+    nonnegative: ClassVar[bool]
 
     @property
     def closed_form(self) -> bool:

@@ -8,8 +8,9 @@ import numbers
 from typing import Any, ClassVar, Self
 
 from kernreg.exceptions import NetworkError
+from kernreg.ir.builder import Builder, Kind, Ref
 from kernreg.ir.pair import Moments, Pair
-from kernreg.ir.program import Builder, Kind, Program, Ref
+from kernreg.ir.program import Program
 from kernreg.nn.arguments import InitSignature, check_arguments
 
 __all__ = ["LAYERS", "Layer", "Nonlinearity", "check_number"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from kernreg.exceptions import NetworkError
-from kernreg.ir.program import Builder, Kind, Ref
+from kernreg.ir.builder import Builder, Kind, Ref
 from kernreg.nn.arguments import checked
 from kernreg.nn.base import Layer, check_number
 from kernreg.nn.layers import Identity
@@ -204,11 +204,11 @@ class Repeat(Layer):
         """Append a loop."""
         if self.n == 0:
             return x
-        body, carry = b.body(x.kind, x.made_by)
+        body, carry = b.body(x)
         out = self.block.lower(body, carry)
         if self.n > 1 and out.kind is not x.kind:
             # The second turn must fit as well; this names the layer that does not.
-            trial, again = b.body(out.kind, out.made_by)
+            trial, again = b.body(out)
             self.block.lower(trial, again)
         if out.index != len(body.ops) - 1:
             return x

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernreg.exceptions import NetworkError
-from kernreg.ir.program import Builder, Kind, Ref
+from kernreg.ir import operations as ir
+from kernreg.ir.builder import Builder, Kind, Ref
 from kernreg.nn.base import Layer, check_number
 
 __all__ = ["Dense", "Dropout", "Identity", "LayerNorm"]
@@ -151,7 +152,8 @@ class LayerNorm(Layer):
                 f"{self!r} stands after {x.made_by}, but it needs a Gaussian preactivation: "
                 "put it after a Dense layer."
             )
-        return b.normalize(x, self.eps, repr(self))
+        op = ir.Normalize(x.index, b.slot(self.eps))
+        return b.emit(op, x.kind, repr(self), x.domain)
 
 
 @dataclass(frozen=True, repr=False)
@@ -182,4 +184,5 @@ class Dropout(Layer):
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the dropout."""
-        return b.dropout(x, self.keep_prob, repr(self))
+        op = ir.Dropout(x.index, b.slot(self.keep_prob))
+        return b.emit(op, Kind.OTHER, repr(self), x.domain)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernreg.exceptions import NetworkError
-from kernreg.ir.program import Builder, Ref
+from kernreg.ir.builder import Builder, Ref
 from kernreg.nn import nonlinearities
 from kernreg.nn.arguments import checked
 from kernreg.nn.base import Layer, Nonlinearity, check_number

@@ -37,8 +37,8 @@ def to_json(network: Layer) -> str:
     Examples
     --------
     >>> from kernreg import nn
-    >>> nn.to_json(nn.Dropout(0.5))
-    '{"layer": "Dropout", "keep_prob": 0.5}'
+    >>> nn.to_json(nn.LayerNorm(0.5))
+    '{"layer": "LayerNorm", "eps": 0.5}'
     """
     try:
         return json.dumps(_encode(network))

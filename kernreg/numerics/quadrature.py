@@ -209,7 +209,7 @@ def _rule(fn: Dual, s: float) -> tuple[Rule, float]:
 
     level = grading_level(s)
     rules: list[tuple[Rule, float]] = []
-    if getattr(fn, "smooth", True):
+    if fn.smooth:
         rules += [(functools.partial(trapezoid, step=_STEP / k), k * k) for k in (1, 2, 4)]
     rules.append((functools.partial(polar, level=level), (1.0 + level) ** 2 / 9.0))
     rules.sort(key=lambda item: item[1])

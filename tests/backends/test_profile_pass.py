@@ -9,7 +9,7 @@ import torch
 from kernreg import nn
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Segment, _depth, analyze
-from kernreg.ir import program as ir
+from kernreg.ir import operations as ir
 from tests.backends.compare import needs_cpu, relative_error, rows
 
 BLOCK = nn.serial(nn.Relu(), nn.Dense(2**0.5))

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 
 from kernreg import nn
-from kernreg.ir import program as ir
+from kernreg.ir import operations as ir
+from kernreg.ir.builder import Builder
+from kernreg.ir.program import Program
 from tests.nn.strategies import NONLINEARITIES, networks
 
 
@@ -15,7 +17,7 @@ def test_lowering() -> None:
         nn.Dense(1.5, 0.1),
         nn.residual(nn.serial(nn.LayerNorm(0.01), nn.Sin(2.0, 3.0), nn.Dropout(0.9), nn.Dense())),
     )
-    assert net.program() == ir.Program(
+    assert net.program() == Program(
         (
             ir.Input(),
             ir.Dense(0, W=0, b=1),
@@ -192,7 +194,7 @@ def test_cost_knows_what_is_dear() -> None:
 
 
 def test_the_output_is_the_last_value() -> None:
-    builder = ir.Builder()
+    builder = Builder()
     x = builder.input()
     builder.dense(x, 1.0, None, None, "Dense()")
     with pytest.raises(ValueError, match="last value"):

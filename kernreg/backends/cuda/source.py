@@ -6,12 +6,13 @@ import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from kernreg.backends.generated import OPS, ProgramWriter, used_duals
-from kernreg.backends.tiles import NONNEGATIVE, POSITIVE, TileProgram
+from kernreg.backends.statements import CUDA, Writer, used_duals
+from kernreg.backends.tiles import TileProgram
 from kernreg.codegen.cpp import dual_struct, polynomials
+from kernreg.codegen.instructions import CODES
 from kernreg.ir.trace import DualCode
 
-__all__ = ["csrc", "module_text"]
+__all__ = ["CudaWriter", "csrc", "module_text"]
 
 _SIGNATURE = """\
 // State of a pair at the output of the network, from that at its input.
@@ -65,7 +66,7 @@ def module_text(
         csrc("pair.inl"),
         csrc("cuda/steps.cuh"),
         *(dual_struct(k, *duals[k]) for k in used_duals(tiles)),
-        _SIGNATURE + _Writer(duals).body(tiles),
+        _SIGNATURE + CudaWriter(duals).body(tiles),
         f"constexpr bool kNngp = {wanted[0]}, kNtk = {wanted[1]};\n"
         f"using Out = {'double' if out == 'float64' else 'float'};\n",
         csrc("cuda/product.cuh"),
@@ -74,10 +75,14 @@ def module_text(
     return "\n".join(parts)
 
 
-class _Writer(ProgramWriter):
+class CudaWriter(Writer):
+    """Statements of a CUDA function."""
+
     indent = "  "
+    statements = CUDA
 
     def body(self, tiles: TileProgram) -> str:
+        """The lines of the function."""
         states = sorted({_written(row) for row in tiles.code.tolist()} - {0})
         if states:
             self.line(f"State<double> {', '.join(f's{k}' for k in states)};")
@@ -85,57 +90,23 @@ class _Writer(ProgramWriter):
         self.line("return s0;")
         return "\n".join([*self.lines, "}", ""])
 
-    def slots(self, x: int, y: int) -> str:
-        """Tables from the given slots on, which in a loop depend on the turn."""
+    def copy(self, dst: int, source: int) -> None:
+        self.line(f"{_register(dst)} = {_register(source)};")
+
+    def call(self, dst: int, function: str, *args: str) -> None:
+        self.line(f"{self.state(dst)} = {function}({', '.join(args)});")
+
+    def state(self, number: int) -> str:
+        return f"s{number}"
+
+    def tables(self, x: int, y: int) -> str:
         return f"t.at({self.slot(x, 0)}, {self.slot(y, 1)})"
-
-    def step(self, op: str, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
-        match op:
-            case "loop":
-                turn = f"turn{len(self.steps)}"
-                self.line("#pragma unroll 1")
-                self.line(f"for (int64_t {turn} = 0; {turn} < {n}; ++{turn}) {{")
-                self.steps.append((x, y))
-            case "next":
-                self.steps.pop()
-                self.line("}")
-            case "dense":
-                flags = f"{str(bool(b)).lower()}, {str(bool(n)).lower()}"
-                self.line(f"s{dst} = dense_step<{flags}>(s{a}, {self.slots(x, y)});")
-            case "sum":
-                self.line(f"s{dst} = sum_step(s{a}, s{b}, {self.slots(x, y)});")
-            case "product":
-                self.line(f"s{dst} = product_pair(s{a}, s{b});")
-            case "dropout":
-                self.line(f"s{dst} = dropout_pair(s{a}, consts[{c}]);")
-            case "series":
-                args = f"s{a}, {self.slots(x, y)}, consts[{c}], {n}"
-                self.line(f"s{dst} = series_step({args});")
-            case "angles":
-                args = f"s{a}, {self.slots(x, y)}, consts + {c}, {n}, {b}"
-                self.line(f"s{dst} = angles_step({args});")
-            case "profile":
-                self.line(f"s{dst} = profile_step(s{a}, consts + {c}, {n});")
-            case "copy":
-                self.line(f"{_register(dst)} = {_register(a)};")
-            case _:
-                raise TypeError(f"unexpected instruction {op!r}")
-
-    def dual(self, k: int, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
-        title, _ = self.duals[k]
-        nonnegative = str(b == 2 and bool(n & NONNEGATIVE)).lower()
-        positive = str(bool(n & POSITIVE)).lower()
-        self.line(f"// {title}" + (", Dense" if b else ""))
-        self.line(
-            f"s{dst} = dual_step<Dual{k}<double>, {b}, {nonnegative}, {positive}>"
-            f"(s{a}, {self.slots(x, y)}, consts + {c});"
-        )
 
 
 def _written(instruction: list[int]) -> int:
     """The state that an instruction writes."""
     op, dst = instruction[:2]
-    return dst // 3 if op == OPS["copy"] else dst
+    return dst // 3 if op == CODES["copy"] else dst
 
 
 def _register(number: int) -> str:

@@ -120,7 +120,7 @@ def product(rho, gap, tau, rho2, gap2, tau2):
 
 @triton.jit
 def dropout(rho, gap, tau, keep):
-    """Dropout between different rows."""
+    """A dropout between different rows."""
     return keep * rho, (1.0 - keep) + keep * gap, keep * tau
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernreg.backends.generated import ProgramWriter, used_duals
-from kernreg.backends.tiles import NONNEGATIVE, TileProgram
+from kernreg.backends.statements import TRITON, Writer, used_duals
+from kernreg.backends.tiles import TileProgram
 from kernreg.codegen.triton import dual_function, prelude
 from kernreg.ir.trace import DualCode
 
-__all__ = ["module_text"]
+__all__ = ["TritonWriter", "module_text"]
 
 
 _HEAD = '''\
@@ -63,21 +63,31 @@ def module_text(tiles: TileProgram, duals: Mapping[int, tuple[str, DualCode]], d
     """
     functions = [prelude(dtype)]
     functions += [dual_function(f"dual{k}", *duals[k]) for k in used_duals(tiles)]
-    return _HEAD + "\n\n".join([*functions, _SIGNATURE + _Writer(duals).body(tiles)])
+    return _HEAD + "\n\n".join([*functions, _SIGNATURE + TritonWriter(duals).body(tiles)])
 
 
-class _Writer(ProgramWriter):
+class TritonWriter(Writer):
+    """Statements of a Triton function."""
+
     indent = "    "
+    statements = TRITON
 
     def body(self, tiles: TileProgram) -> str:
+        """The lines of the function."""
         self.write(tiles)
         self.line("return rho0, tau0")
         return "\n".join(self.lines) + "\n"
 
+    def comment(self, text: str) -> None:
+        """Say what the next statement is."""
+        self.line(f"# {text}")
+
     def rows(self, x: int, count: int) -> list[str]:
+        """Slots of the rows."""
         return [f"row(px, {self.slot(x + k, 0)}, ldx, i)" for k in range(count)]
 
     def columns(self, y: int, count: int) -> list[str]:
+        """Slots of the columns."""
         return [f"column(py, {self.slot(y + k, 1)}, ldy, j)" for k in range(count)]
 
     def pairs(self, x: int, y: int, count: int) -> list[str]:
@@ -85,79 +95,18 @@ class _Writer(ProgramWriter):
         both = zip(self.rows(x, count), self.columns(y, count), strict=True)
         return [name for pair in both for name in pair]
 
-    def call(self, dst: int, function: str, args: list[str]) -> None:
-        self.line(f"{_state(dst)} = {function}({', '.join(args)})")
+    def copy(self, dst: int, source: int) -> None:
+        self.line(f"{_register(dst)} = {_register(source)}")
 
-    def step(self, op: str, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
-        match op:
-            case "loop":
-                self.line(f"for turn{len(self.steps)} in range({n}):")
-                self.steps.append((x, y))
-            case "next":
-                self.steps.pop()
-            case "dense":
-                self.dense(dst, a, b, x, y, n)
-            case "sum":
-                self.line("# Sum of branches")
-                self.call(dst, "weighted_sum", [_state(a), _state(b), *self.pairs(x, y, 2)])
-            case "product":
-                self.line("# Product of branches")
-                self.call(dst, "product", [_state(a), _state(b)])
-            case "dropout":
-                self.line("# Dropout")
-                self.call(dst, "dropout", [_state(a), f"tl.load(consts + {c})"])
-            case "series":
-                self.line("# Nonlinearity by its Hermite coefficients")
-                args = [_state(a), f"consts + {c}", *self.tables(x, y)]
-                self.call(dst, "series", [*args, str(n)])
-            case "angles":
-                self.line("# Nonlinearity by a series in the angle")
-                args = [_state(a), f"arc(gap{a})", f"consts + {c}", *self.tables(x, y)]
-                width = max(16, 1 << (b - 1).bit_length())
-                self.call(dst, op, [*args, f"{n}", f"{b}", f"{width}"])
-            case "profile":
-                self.line("# Many layers as a series in the angle")
-                angle = [f"rho{a}", f"gap{a}", f"arc(gap{a})"]
-                self.call(dst, "profile", [*angle, f"consts + {c}", f"{n}"])
-            case "copy":
-                self.line(f"{_register(dst)} = {_register(a)}")
-            case _:
-                raise TypeError(f"unexpected instruction {op!r}")
+    def call(self, dst: int, function: str, *args: str) -> None:
+        self.line(f"{self.state(dst)} = {function}({', '.join(args)})")
 
-    def dense(self, dst: int, a: int, b: int, x: int, y: int, n: int) -> None:
-        """A dense layer on its own; ``n`` says that it is in the "standard" parameterization."""
-        self.line("# Dense")
-        if n:
-            self.line(f"trained, before = tau{a}, rho{a}")
-        self.call(dst, "dense_bias" if b else "dense", [_state(a), *self.pairs(x, y, 1 + b)])
-        if n:
-            scale = self.pairs(x, y, 1) + self.pairs(x + 1 + b, y + 1 + b, 2)
-            self.line(f"tau{dst} = standard(before, trained, {', '.join(scale)})")
+    def state(self, number: int) -> str:
+        return f"rho{number}, gap{number}, tau{number}"
 
-    def dual(self, k: int, dst: int, a: int, b: int, c: int, x: int, y: int, n: int) -> None:
-        title, code = self.duals[k]
-        self.line(f"# {title}" + (", Dense" if b else ""))
-        rows1, rows2 = len(code.rows1), len(code.rows2)
-        slots = self.rows(x, rows1) + self.columns(y, rows2)
-        self.line(
-            f"rho{dst}, gap{dst}, dot = dual{k}"
-            f"({', '.join([f'rho{a}', f'gap{a}', f'consts + {c}', *slots])})"
-        )
-        self.line(f"tau{dst} = dot * tau{a}")
-        if b:
-            name = ("dense", "dense_bias", "dense_bias_positive")[
-                b - 1 + (b == 2 and n & NONNEGATIVE)
-            ]
-            self.call(dst, name, [_state(dst), *self.pairs(x + rows1, y + rows2, b)])
-
-    def tables(self, x: int, y: int) -> list[str]:
-        """Arguments of functions that read as many slots as they need."""
-        first = [f"slots(px, {self.slot(x, 0)}, ldx)", f"slots(py, {self.slot(y, 1)}, ldy)"]
-        return [*first, "ldx", "ldy", "i", "j"]
-
-
-def _state(number: int) -> str:
-    return f"rho{number}, gap{number}, tau{number}"
+    def tables(self, x: int, y: int) -> str:
+        first = f"slots(px, {self.slot(x, 0)}, ldx), slots(py, {self.slot(y, 1)}, ldy)"
+        return f"{first}, ldx, ldy, i, j"
 
 
 def _register(number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.special
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from kernreg import nn
 from kernreg.backends import rows as R
 from kernreg.exceptions import InvalidInputError
-from kernreg.ir import program as ir
+from kernreg.ir import operations as ir
+from kernreg.ir.fold import Fold, Rules
 from kernreg.ir.pair import Dual
 from kernreg.numerics.hermite import hermite_coefficients
 from kernreg.numerics.torchmath import TorchMath
@@ -60,8 +62,10 @@ def kernel_coefficients(net: nn.Layer, kernel: str = "ntk", degree: int = 40) ->
     Raises
     ------
     InvalidInputError
-        If an argument is unusable, the network contains dropout, the tangent kernel goes through
-        a jump, or a nonlinearity needs more than 1,024 Hermite terms.
+        If an argument is unusable, the tangent kernel goes through a jump, or a nonlinearity needs
+        more than 1,024 Hermite terms.
+    UnknownOperationError
+        If there is no rule for a layer: the kernel behind dropout is not a function of the angle.
 
     Notes
     -----
@@ -86,7 +90,7 @@ def kernel_coefficients(net: nn.Layer, kernel: str = "ntk", degree: int = 40) ->
     (kernel,) = kernel_names(kernel, single=True)
     program = net.program()
     row = R.Row(torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
-    end = _run(program.ops, program.params, _State(circle.points, 0.0 * circle.points, row))
+    end = _Walk(program.params).run(program.ops, _State(circle.points, 0.0 * circle.points, row))
     values = end.nngp if kernel == "nngp" else end.ntk
     # The first point is c = r, where the positive terms that were left out add up.
     expected = _exact(net, kernel, circle.radius)
@@ -154,8 +158,7 @@ def sine_coefficients(sine: nn.Sin, kernel: str = "ntk", degree: int = 40) -> Po
     return with_errors(a, one, at_inside, INSIDE, ROUNDING * one)
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """Both kernels at complex points, and the row that they belong to."""
 
     nngp: Complex
@@ -167,56 +170,56 @@ class _State:
         return float(self.row.s) ** 2
 
 
-def _run(ops: tuple[ir.Op, ...], params: tuple[float, ...], start: _State) -> _State:
-    """A program, or a loop body, at complex points."""
-    values = [start]
-    for op in ops[1:]:
-        values.append(_step(op, params, values))
-    return values[-1]
+SERIES = Rules("the power series of a kernel")
+"""Rules ``(params, operation, *states) -> (nngp, ntk)`` at complex points."""
 
 
-def _step(op: ir.Op, params: tuple[float, ...], values: list[_State]) -> _State:
-    match op:
-        case ir.Dense():
-            x, square = values[op.x], params[op.W] ** 2
-            bias = 0.0 if op.b is None else params[op.b] ** 2
-            nngp = square * x.nngp + bias
-            new = nngp if op.fan_in is None else op.fan_in * x.nngp + float(op.b is not None)
-            new = new if op.trained else 0.0 * nngp
-            return _State(nngp, new + square * x.ntk, R.dense_row(x.row, op, params)[0])
-        case ir.Apply():
-            x, fn = values[op.x], R.bound(op, params)
-            kappa, kappa_dot = _dual(fn, x.nngp, x.variance)
-            return _State(kappa, kappa_dot * x.ntk, R.apply_row(x.row, fn)[0])
-        case ir.Sum():
-            xs, weights = [values[x] for x in op.xs], R.sum_weights(op, params)
-            row, _ = R.sum_row([x.row for x in xs], weights)
-            nngp, ntk = (
-                np.tensordot(weights, [getattr(x, name) for x in xs], axes=1)
-                for name in ("nngp", "ntk")
-            )
-            return _State(nngp, ntk, row)
-        case ir.Product():
-            xs = [values[x] for x in op.xs]
-            nngp, ntk = xs[0].nngp, xs[0].ntk
-            for x in xs[1:]:
-                nngp, ntk = nngp * x.nngp, ntk * x.nngp + nngp * x.ntk
-            return _State(nngp, ntk, R.product_row([x.row for x in xs]))
-        case ir.Normalize():
-            x = values[op.x]
-            scale = params[op.eps] + x.variance
-            row = R.normalize_row(x.row, params[op.eps])
-            return _State(x.nngp / scale, x.ntk / scale, row)
-        case ir.Repeat():
-            x = values[op.x]
-            for _ in range(op.count):
-                x = _run(op.body, params, x)
-            return x
-        case _:
-            raise InvalidInputError(
-                "a network with dropout has no power series: its kernel is not a function of the "
-                "angle alone. Leave the Dropout layers out."
-            )
+@dataclass(frozen=True)
+class _Walk(Fold[_State]):
+    params: tuple[float, ...]
+
+    def step(self, op: ir.Op, xs: list[_State], done: list[_State]) -> _State:
+        if isinstance(op, ir.Repeat):
+            return self.repeat(op, xs[0])
+        nngp, ntk = SERIES.find(op)(self.params, op, *xs)
+        return _State(nngp, ntk, R.row_behind(op, self.params, *(x.row for x in xs)))
+
+
+@SERIES.of(ir.Dense)
+def _dense(params: tuple[float, ...], op: ir.Dense, x: _State) -> tuple[Complex, Complex]:
+    square = params[op.W] ** 2
+    bias = 0.0 if op.b is None else params[op.b] ** 2
+    nngp = square * x.nngp + bias
+    new = nngp if op.fan_in is None else op.fan_in * x.nngp + float(op.b is not None)
+    new = new if op.trained else 0.0 * nngp
+    return nngp, new + square * x.ntk
+
+
+@SERIES.of(ir.Apply)
+def _apply(params: tuple[float, ...], op: ir.Apply, x: _State) -> tuple[Complex, Complex]:
+    kappa, kappa_dot = _dual(op.bound(params), x.nngp, x.variance)
+    return kappa, kappa_dot * x.ntk
+
+
+@SERIES.of(ir.Sum)
+def _sum(params: tuple[float, ...], op: ir.Sum, *xs: _State) -> tuple[Complex, Complex]:
+    weights = op.weights(params)
+    nngp = np.tensordot(weights, [x.nngp for x in xs], axes=1)
+    return nngp, np.tensordot(weights, [x.ntk for x in xs], axes=1)
+
+
+@SERIES.of(ir.Product)
+def _product(params: tuple[float, ...], op: ir.Product, *xs: _State) -> tuple[Complex, Complex]:
+    nngp, ntk = xs[0].nngp, xs[0].ntk
+    for x in xs[1:]:
+        nngp, ntk = nngp * x.nngp, ntk * x.nngp + nngp * x.ntk
+    return nngp, ntk
+
+
+@SERIES.of(ir.Normalize)
+def _normalize(params: tuple[float, ...], op: ir.Normalize, x: _State) -> tuple[Complex, Complex]:
+    scale = params[op.eps] + x.variance
+    return x.nngp / scale, x.ntk / scale
 
 
 def _dual(fn: Dual, k: Complex, q: float) -> tuple[Complex, Complex]:

@@ -1,0 +1,222 @@
+"""A nonlinearity: kernels become its dual."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.ops.expansion import inverse, write_expansion
+from kernreg.backends.ops.primitives import write_primitives
+from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.rounding import (
+    CLOSE,
+    ROUNDING,
+    SUBTRACTION,
+    UNIT,
+    Tracked,
+    Walker,
+    of_tables,
+)
+from kernreg.backends.rows import ROWS, SMALLER, Row, ratio
+from kernreg.backends.series import SeriesDual
+from kernreg.backends.signs import SIGNS
+from kernreg.backends.statements import CUDA, TRITON, Instruction
+from kernreg.backends.tiles import INSTRUCTIONS, STATES, State, Translator
+from kernreg.backends.triton.source import TritonWriter
+from kernreg.codegen.instructions import NONNEGATIVE, POSITIVE
+from kernreg.exceptions import InvalidInputError
+from kernreg.ir.operations import Apply
+from kernreg.ir.pair import Dual, Pair, normalised
+from kernreg.ir.trace import DualCode, evaluate, trace_dual
+from kernreg.numerics.quadrature import pair_moments, row_moments
+from kernreg.numerics.torchmath import TorchMath
+
+__all__ = ["apply_row", "unit_moments"]
+
+# Of standard deviations whose variance is asked for: with room for factors in float64.
+_LARGEST = 1e148
+
+# Standard deviations whose inverse squares leave too little room in float32.
+_LARGE = 1e9
+
+
+@SIGNS.of(Apply)
+def _signs(walk: object, op: Apply, known: bool) -> bool:
+    return op.fn.nonnegative
+
+
+@functools.lru_cache(maxsize=1024)
+def unit_moments(fn: Dual) -> tuple[float, float]:
+    """``E[phi^2]`` and ``E[phi'^2]`` at unit variance, of a homogeneous nonlinearity."""
+    one = torch.ones(1, dtype=torch.float64)
+    m = fn.dual(TorchMath, Pair(one, 0.0 * one, 1.0, 1.0))
+    return float(m.kappa), float(m.kappa_dot)
+
+
+def apply_row(row: Row, fn: Dual) -> tuple[Row, Tensor]:
+    """A nonlinearity on rows; also the factor that it puts on ``tau``."""
+    s = row.s
+    if not bool(torch.isfinite(s).all()):
+        raise InvalidInputError(
+            f"The kernel overflows before {fn!r}: a standard deviation there is beyond float64. "
+            f"{SMALLER}"
+        )
+    if fn.homogeneous is None and bool((s > _LARGEST).any()):
+        raise InvalidInputError(
+            f"The rows are too large for {fn!r}: a standard deviation before it is "
+            f"{float(s.max()):.3g}, expected at most {_LARGEST:g}. Scale the rows down. {SMALLER}"
+        )
+    if fn.closed_form and fn.homogeneous is not None:
+        kappa, kappa_dot = unit_moments(fn)
+        power = s**fn.homogeneous if fn.homogeneous else (s > 0).to(s.dtype)
+        dot = torch.full_like(s, kappa_dot / kappa)
+        return Row(kappa**0.5 * power, dot * row.tau), dot
+    if fn.closed_form:
+        m = fn.dual(TorchMath, Pair(torch.ones_like(s), torch.zeros_like(s), s, s))
+        square = torch.as_tensor(m.kappa, dtype=s.dtype).expand_as(s)
+        slope = torch.as_tensor(m.kappa_dot, dtype=s.dtype).expand_as(s)
+    else:
+        square, slope = row_moments(fn, s)
+    out = torch.sqrt(square)
+    share = ratio(s, out, 0.0)
+    dot = slope * share * share
+    return Row(out, dot * row.tau), dot
+
+
+@ROWS.of(Apply)
+def _rows(params: tuple[float, ...], op: Apply, x: Row) -> tuple[Row, tuple[Tensor, ...]]:
+    fn = op.bound(params)
+    row, _ = apply_row(x, fn)
+    return row, ((x.s,) if fn.homogeneous is None else ())
+
+
+@PAIRS.of(Apply)
+def _pairs(run: Evaluation, op: Apply, x: Value) -> Value:
+    fn = op.bound(run.params)
+    row, _ = apply_row(x.row, fn)
+    rho, gap = x.pair.rho, x.pair.gap
+    if fn.closed_form and fn.homogeneous is not None:
+        pair = Pair(rho, gap, 1.0, 1.0)
+        m = fn.dual(TorchMath, pair)
+        size = unit_moments(fn)[0]
+        kappa, dot = m.kappa / size, m.kappa_dot / size
+    else:
+        s1, s2 = run.sides(x.row.s)
+        pair = Pair(rho, gap, s1, s2)
+        m = fn.dual(TorchMath, pair) if fn.closed_form else pair_moments(fn, rho, gap, s1, s2)
+        out1, out2 = run.sides(row.s)
+        zero = (out1 == 0) | (out2 == 0)
+        out1, out2 = torch.where(out1 == 0, 1.0, out1), torch.where(out2 == 0, 1.0, out2)
+        kappa = torch.where(zero, 0.0, m.kappa / out1 / out2)
+        dot = torch.where(zero, 0.0, m.kappa_dot * (s1 / out1) * (s2 / out2))
+    kappa, new_gap = normalised(TorchMath, pair, m, kappa)
+    return Value(PairState(*torch.broadcast_tensors(kappa, new_gap, dot * x.pair.tau)), row)
+
+
+@ROUNDING.of(Apply)
+def _rounding(walk: Walker, op: Apply, x: Tracked) -> Tracked:
+    fn: Any = op.bound(walk.params)
+    series, pairs = not fn.closed_form, walk.pairs
+    if series:
+        expansion = walk.expansions[id(op)]
+        assert expansion is not None
+        fn = SeriesDual(fn, expansion)
+    row, p = x.moved()
+    after, _ = apply_row(row, fn)
+    if fn.homogeneous is None:
+        (s1, s2), size = pairs.sides(row.s), pairs.cross(after.s)
+    else:
+        s1 = s2 = torch.ones_like(p.rho)
+        size = unit_moments(fn)[0] * s1
+    pair = Pair(p.rho, p.gap, s1, s2)
+    m = fn.dual(TorchMath, pair)
+    scale = torch.where(size > 0, 1.0 / size, 0.0)
+    rho, gap = normalised(TorchMath, pair, m, scale * m.kappa)
+    tau = scale * s1 * s2 * m.kappa_dot * p.tau
+    after = Row(after.s[: pairs.count], after.tau[: pairs.count])
+    out = Tracked.behind(after, PairState(*torch.broadcast_tensors(rho, gap, tau)))
+    relative = out.pair.gap
+    whole = torch.full_like(relative, SUBTRACTION)
+    rounding = whole if m.gap is None else relative
+    if m.gap is not None and fn.homogeneous is None:
+        rounding = torch.where(relative < CLOSE, relative, whole)
+        rounding = rounding + of_tables(torch.where(walk.first == walk.second, 0.0, relative))
+    if series:  # gives the gap of nearly equal rows only, and ends at a tail of 1e-8
+        both = (x.pair.rho > 0) & (out.pair.rho > 0)
+        rounding = torch.where(both, rounding, whole) + 1e-8 / UNIT
+    return walk.rounded(out, rounding)
+
+
+@INSTRUCTIONS.of(Apply)
+def _instructions(t: Translator, op: Apply, x: State) -> State:
+    fn = op.bound(t.params)
+    if fn.homogeneous is None:
+        t.outside = t.outside or float(x.row.s.max()) > _LARGE
+    after, dot = apply_row(x.row, fn)
+    dst = t.place()
+    if not fn.closed_form:
+        write_expansion(t, t.analysis.expansions[id(op)], fn, x, after, dot, dst)
+        return t.behind(op, dst, x, row=after)
+    code = _code(op.fn)
+    leaves = _leaves(op, fn, t.params, x.row, after)
+    scalars = evaluate(code.scalars, leaves, TorchMath)
+    number = t.machine.number(op.fn, code)
+    if number is None:
+        spare = range(3 * STATES, t.machine.registers)
+        write_primitives(t, code, scalars, leaves, x.slot, dst, spare)
+        return t.behind(op, dst, x, row=after)
+    signs = NONNEGATIVE * fn.nonnegative + POSITIVE * x.positive
+    dual = t.emit("dual", dst, x.slot, c=t.constants(scalars), n=signs, plus=number)
+    for side, slots in enumerate((code.rows1, code.rows2)):
+        for values in evaluate(slots, leaves, TorchMath):
+            t.table(side, values)
+    return t.behind(op, dst, x, row=after, dual=dual)
+
+
+def _leaves(
+    op: Apply, fn: Dual, params: tuple[float, ...], row: Row, after: Row
+) -> dict[str, Tensor]:
+    """Values of the leaves of a traced dual."""
+    shared = {f"p{i}": torch.tensor(params[s], dtype=torch.float64) for i, s in enumerate(op.slots)}
+    if fn.homogeneous is not None:
+        shared["norm"] = torch.tensor(1.0 / unit_moments(fn)[0], dtype=torch.float64)
+    return shared | {"s": row.s, "u": inverse(after.s)}
+
+
+_CODES: dict[tuple, DualCode] = {}
+
+
+def _code(fn: Dual) -> DualCode:
+    key = fn.structure()
+    if key not in _CODES:
+        _CODES[key] = trace_dual(fn)
+    return _CODES[key]
+
+
+@TRITON.of("dual")
+def _triton(w: TritonWriter, k: int, i: Instruction) -> None:
+    title, code = w.duals[k]
+    w.comment(title + (", Dense" if i.b else ""))
+    rows1, rows2 = len(code.rows1), len(code.rows2)
+    slots = w.rows(i.x, rows1) + w.columns(i.y, rows2)
+    arguments = ", ".join([f"rho{i.a}", f"gap{i.a}", f"consts + {i.c}", *slots])
+    w.line(f"rho{i.dst}, gap{i.dst}, dot = dual{k}({arguments})")
+    w.line(f"tau{i.dst} = dot * tau{i.a}")
+    if i.b:
+        positive = i.b == 2 and i.n & NONNEGATIVE
+        name = "dense" if i.b == 1 else "dense_bias_positive" if positive else "dense_bias"
+        w.call(i.dst, name, w.state(i.dst), *w.pairs(i.x + rows1, i.y + rows2, i.b))
+
+
+@CUDA.of("dual")
+def _cuda(w: CudaWriter, k: int, i: Instruction) -> None:
+    title, _ = w.duals[k]
+    nonnegative = str(i.b == 2 and bool(i.n & NONNEGATIVE)).lower()
+    positive = str(bool(i.n & POSITIVE)).lower()
+    w.line(f"// {title}" + (", Dense" if i.b else ""))
+    step = f"dual_step<Dual{k}<double>, {i.b}, {nonnegative}, {positive}>"
+    w.call(i.dst, step, w.state(i.a), w.tables(i.x, i.y), f"consts + {i.c}")

@@ -1,0 +1,38 @@
+"""Layer normalisation: rows get another size, correlations and ``tau`` do not change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from kernreg.backends.reference import PAIRS, Evaluation, Value
+from kernreg.backends.rounding import ROUNDING, Tracked, Walker
+from kernreg.backends.rows import ROWS, Row, ratio, row_behind
+from kernreg.backends.signs import SIGNS, all_nonnegative
+from kernreg.backends.tiles import INSTRUCTIONS, State, Translator
+from kernreg.ir.operations import Normalize
+
+SIGNS.of(Normalize)(all_nonnegative)
+
+
+@ROWS.of(Normalize)
+def _rows(params: tuple[float, ...], op: Normalize, x: Row) -> tuple[Row, tuple[Tensor, ...]]:
+    norm = torch.hypot(x.s, x.s.new_tensor(params[op.eps] ** 0.5))
+    return Row(ratio(x.s, norm, 0.0), x.tau), ()
+
+
+@PAIRS.of(Normalize)
+def _pairs(run: Evaluation, op: Normalize, x: Value) -> Value:
+    return run.behind(op, x.pair, x)
+
+
+@ROUNDING.of(Normalize)
+def _rounding(walk: Walker, op: Normalize, x: Tracked) -> Tracked:
+    return replace(x, row=row_behind(op, walk.params, x.row))
+
+
+@INSTRUCTIONS.of(Normalize)
+def _instructions(t: Translator, op: Normalize, x: State) -> State:
+    return t.behind(op, t.same_pairs(x), x)

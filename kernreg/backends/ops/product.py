@@ -1,0 +1,68 @@
+"""A product of branches: kernels are multiplied, entry by entry."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.rounding import ROUNDING, Tracked, Walker
+from kernreg.backends.rows import ROWS, Row, row_behind
+from kernreg.backends.signs import SIGNS, all_nonnegative
+from kernreg.backends.statements import CUDA, TRITON, Instruction
+from kernreg.backends.tiles import INSTRUCTIONS, State, Translator
+from kernreg.backends.triton.source import TritonWriter
+from kernreg.ir.operations import Product
+
+SIGNS.of(Product)(all_nonnegative)
+
+
+@ROWS.of(Product)
+def _rows(params: tuple[float, ...], op: Product, *xs: Row) -> tuple[Row, tuple[Tensor, ...]]:
+    s = xs[0].s
+    for x in xs[1:]:
+        s = s * x.s
+    return Row(s, sum((x.tau for x in xs[1:]), xs[0].tau)), ()
+
+
+def _between(p: PairState, q: PairState) -> PairState:
+    return PairState(p.rho * q.rho, p.gap + q.gap - p.gap * q.gap, p.tau * q.rho + p.rho * q.tau)
+
+
+@PAIRS.of(Product)
+def _pairs(run: Evaluation, op: Product, *xs: Value) -> Value:
+    p = xs[0].pair
+    for x in xs[1:]:
+        p = _between(p, x.pair)
+    return run.behind(op, p, *xs)
+
+
+@ROUNDING.of(Product)
+def _rounding(walk: Walker, op: Product, *xs: Tracked) -> Tracked:
+    """An error of one factor is multiplied by at most 1, for each of its terms."""
+    p = xs[0].pair
+    error = xs[0].gap + xs[0].split
+    gap, split, moved = xs[0].gap, xs[0].split, xs[0].tau
+    for x in xs[1:]:
+        q, other = x.pair, x.gap + x.split
+        moved = moved + x.tau + p.tau.abs() * other + q.tau.abs() * error
+        p = _between(p, q)
+        error, gap, split = error + other, gap + x.gap, split + x.split
+    row = row_behind(op, walk.params, *(x.row for x in xs))
+    return walk.rounded(Tracked(row, p, gap, split, moved), p.gap)
+
+
+@INSTRUCTIONS.of(Product)
+def _instructions(t: Translator, op: Product, *xs: State) -> State:
+    return t.behind(op, t.in_pairs("product", xs), *xs)
+
+
+@TRITON.of("product")
+def _triton(w: TritonWriter, i: Instruction) -> None:
+    w.comment("Product of branches")
+    w.call(i.dst, "product", f"{w.state(i.a)}, {w.state(i.b)}")
+
+
+@CUDA.of("product")
+def _cuda(w: CudaWriter, i: Instruction) -> None:
+    w.call(i.dst, "product_pair", f"{w.state(i.a)}, {w.state(i.b)}")

@@ -1,0 +1,82 @@
+"""A weighted sum of independent branches: kernels are added."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.rounding import ROUNDING, Tracked, Walker, of_tables
+from kernreg.backends.rows import ROWS, Row, ratio
+from kernreg.backends.signs import SIGNS, all_nonnegative
+from kernreg.backends.statements import CUDA, TRITON, Instruction
+from kernreg.backends.tiles import INSTRUCTIONS, State, Translator
+from kernreg.backends.triton.source import TritonWriter
+from kernreg.ir.operations import Sum
+
+__all__ = ["sum_row"]
+
+SIGNS.of(Sum)(all_nonnegative)
+
+
+def sum_row(rows: list[Row], weights: list[float]) -> tuple[Row, list[Tensor]]:
+    """A weighted sum of branches; also each branch's share ``u`` of the standard deviation."""
+    parts = [w**0.5 * r.s for w, r in zip(weights, rows, strict=True)]
+    both = torch.stack(parts)
+    top = both.amax(dim=0)  # whose square may be beyond float64
+    s = top * torch.linalg.vector_norm(both / torch.where(top == 0, 1.0, top), dim=0)
+    shares = [ratio(p, s, 1.0 if i == 0 else 0.0) for i, p in enumerate(parts)]
+    tau = sum((u * u * r.tau for u, r in zip(shares, rows, strict=True)), torch.zeros_like(s))
+    return Row(s, tau), shares
+
+
+@ROWS.of(Sum)
+def _rows(params: tuple[float, ...], op: Sum, *xs: Row) -> tuple[Row, tuple[Tensor, ...]]:
+    row, shares = sum_row(list(xs), op.weights(params))
+    return row, tuple(shares)
+
+
+@PAIRS.of(Sum)
+def _pairs(run: Evaluation, op: Sum, *xs: Value) -> Value:
+    row, shares = sum_row([x.row for x in xs], op.weights(run.params))
+    zero = xs[0].pair.tau.new_zeros(())
+    below, above, tau = zero, zero, zero
+    for x, u in zip(xs, shares, strict=True):
+        uu, apart = run.cross(u), run.half_square(u)
+        low, high = x.pair.opposite_gaps()
+        below, above = below + uu * low + apart, above + uu * high + apart
+        tau = tau + uu * x.pair.tau
+    return Value(PairState.from_gaps(*torch.broadcast_tensors(below, above, tau)), row)
+
+
+@ROUNDING.of(Sum)
+def _rounding(walk: Walker, op: Sum, *xs: Tracked) -> Tracked:
+    out = walk.moved(op, *xs)
+    _, shares = sum_row([x.row for x in xs], op.weights(walk.params))
+    total = sum((walk.pairs.half_square(u) for u in shares), torch.zeros(()))
+    return walk.rounded(out, out.pair.gap + of_tables(total))
+
+
+@INSTRUCTIONS.of(Sum)
+def _instructions(t: Translator, op: Sum, *xs: State) -> State:
+    weights = op.weights(t.params)
+
+    def merged(row: Row, k: int) -> tuple[Row, list[Tensor]]:
+        """What is merged so far has its weight already, but for the first branch."""
+        before = weights[0] if k == 1 else 1.0
+        return sum_row([row, xs[k].row], [before, weights[k]])
+
+    # The rows of all branches at once, so that the diagonal is `diag` to the last bit.
+    return t.behind(op, t.in_pairs("sum", xs, merged), *xs)
+
+
+@TRITON.of("sum")
+def _triton(w: TritonWriter, i: Instruction) -> None:
+    w.comment("Sum of branches")
+    w.call(i.dst, "weighted_sum", w.state(i.a), w.state(i.b), *w.pairs(i.x, i.y, 2))
+
+
+@CUDA.of("sum")
+def _cuda(w: CudaWriter, i: Instruction) -> None:
+    w.call(i.dst, "sum_step", w.state(i.a), w.state(i.b), w.tables(i.x, i.y))

@@ -1,0 +1,38 @@
+"""The instructions of the tile engine: one list for Python, C++ and the writers of GPU text."""
+
+from __future__ import annotations
+
+__all__ = ["CODES", "DUAL", "NONNEGATIVE", "POSITIVE", "instructions"]
+
+_OF_STATES = (
+    "loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "profile",
+)  # fmt: skip
+_PRIMITIVES = (
+    "rowx", "rowy", "scalar", "add", "sub", "mul", "div", "min", "max", "gt", "ge", "where",
+    "sqrt", "exp", "expm1", "abs", "arc", "lune", "asin", "copy",
+)  # fmt: skip
+
+DUAL = 1000
+"""The number of a compiled dual is added to this."""
+
+CODES = {name: k for k, name in enumerate((*_OF_STATES, *_PRIMITIVES))} | {"dual": DUAL}
+"""Number of every instruction by its name."""
+
+
+NONNEGATIVE, POSITIVE = 1, 2
+"""Flags of a dual's instruction: no correlation behind it, or before it, is negative."""
+
+
+def instructions() -> str:
+    """The list as enumerations of C++, whose names begin with ``op_`` and ``flag_``.
+
+    Examples
+    --------
+    >>> print(instructions()[:51])
+    enum Op : int32_t {
+      op_loop = 0,
+      op_next = 1,
+    """
+    numbers = "".join(f"  op_{name} = {number},\n" for name, number in CODES.items())
+    flags = f"flag_nonnegative = {NONNEGATIVE}, flag_positive = {POSITIVE}"
+    return f"enum Op : int32_t {{\n{numbers}}};\n\nenum Sign : int32_t {{ {flags} }};\n"
