@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
-from kernreg.exceptions import NetworkError
+from kernreg.ir import operations as ir
+from kernreg.ir.builder import Builder, Kind
+from kernreg.ir.fold import Fold, Rules
 from kernreg.nn.base import Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Residual, Serial
-from kernreg.nn.layers import Dense, Dropout, Identity, LayerNorm
 from kernreg.nn.presets import Mlp
 from kernreg.theory.criticality.single_input import averages
 
-__all__ = ["Group", "Signal", "Tally", "propagate"]
+__all__ = ["Group", "Passed", "Signal", "Tally", "passed", "propagate"]
 
 # A variance that changes less from turn to turn has settled.
 _SETTLED = 1e-13
 
 
 @dataclass(frozen=True)
+class Passed:
+    """What the layers since the last ``Dense`` did.
+
+    Parameters
+    ----------
+    of_input : bool
+        Whether there is no ``Dense`` layer before.
+    sigma : Nonlinearity or None
+        What the values have passed.
+    normalized : bool
+        Whether a ``LayerNorm`` came before it.
+    keep : float
+        Share that dropout keeps.
+    """
+
+    of_input: bool = False
+    sigma: Nonlinearity | None = None
+    normalized: bool = False
+    keep: float = 1.0
+
+
+@dataclass(frozen=True)
 class Signal:
-    """One input on its way: its variance, and what the layers since the last ``Dense`` did.
+    """One input on its way.
 
     Parameters
     ----------
@@ -33,23 +57,18 @@ class Signal:
         the latter.
     first : float or None
         Variance of the first preactivations; None before them.
-    sigma : Nonlinearity or None
-        What the values have passed, and with it ``K_before``, the variance before it, and
-        ``log_slope``, the logarithm of ``<sigma'^2>``.
-    normalized : bool
-        Whether a ``LayerNorm`` came before it.
-    keep : float
-        Share that dropout keeps.
+    passed : Passed
+        What the layers since the last ``Dense`` did.
+    K_before, log_slope : float
+        The variance before their nonlinearity, and the logarithm of ``<sigma'^2>`` there.
     """
 
     K: float
     log_J: float = 0.0
     first: float | None = None
-    sigma: Nonlinearity | None = None
+    passed: Passed = Passed()
     K_before: float = 0.0
     log_slope: float = 0.0
-    normalized: bool = False
-    keep: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class Group:
     C_b, W_square : float
         Variances of biases and weights of the ``Dense`` layer behind it.
     normalized, keep : bool, float
-        As in :class:`Signal`; of a residual block, the product over its layers.
+        As in :class:`Passed`; of a residual block, the product over its layers.
     """
 
     label: str
@@ -129,8 +148,8 @@ def propagate(layer: Layer, x: Signal, tallies: dict[Group, Tally]) -> Signal:
 
     Raises
     ------
-    NetworkError
-        If a layer is of another kind than those of :func:`kernreg.theory.criticality.report`.
+    UnknownOperationError
+        If there is no rule for a layer.
 
     Notes
     -----
@@ -145,20 +164,6 @@ def propagate(layer: Layer, x: Signal, tallies: dict[Group, Tally]) -> Signal:
     (32.0, 8.0)
     """
     match layer:
-        case Dense():
-            return _dense(layer, x, tallies)
-        case Nonlinearity():
-            at = averages(layer, x.K)
-            slope = _log(float(at.slope_square[0]))
-            passed = replace(x, sigma=layer, K_before=x.K, log_slope=slope)
-            return replace(passed, K=float(at.square[0]), log_J=x.log_J + slope)
-        case LayerNorm(eps):
-            norm = x.K + eps
-            return replace(x, K=x.K / norm, log_J=x.log_J - _log(norm), normalized=True)
-        case Dropout(keep):
-            return replace(x, K=x.K / keep, log_J=x.log_J - _log(keep), keep=x.keep * keep)
-        case Identity():
-            return x
         case Serial(layers):
             for part in layers:
                 x = propagate(part, x, tallies)
@@ -169,28 +174,104 @@ def propagate(layer: Layer, x: Signal, tallies: dict[Group, Tally]) -> Signal:
             return _repeat(block, int(n), x, tallies)
         case Residual():
             return _residual(layer, x, tallies)
-    raise NetworkError(
-        f"report does not know what {layer!r} does to a signal: it takes networks of Dense, "
-        "nonlinearities, LayerNorm, Dropout, Identity, serial, repeat, residual and mlp."
-    )
+    return _lowered(_Walk(tallies), layer, x)
+
+
+def passed(layer: Layer, x: Passed) -> Passed:
+    """What a layer that is no combination of others adds to what came before it."""
+    return _lowered(_Passing(), layer, x)
+
+
+def _lowered(walk: Any, layer: Layer, x: Any) -> Any:
+    """A walk over the operations of a layer."""
+    builder = Builder()
+    layer.lower(builder, builder.input(Kind.GAUSSIAN))
+    walk.params = tuple(builder.params)
+    return walk.run(tuple(builder.ops), x)
+
+
+_PASSED = Rules("the scale of a signal")
+
+
+@dataclass
+class _Passing(Fold[Passed]):
+    params: tuple[float, ...] = ()
+    rules = _PASSED
+
+
+@_PASSED.of(ir.Dense)
+def _passed_dense(walk: _Passing, op: ir.Dense, x: Passed) -> Passed:
+    return Passed()
+
+
+@_PASSED.of(ir.Apply)
+def _passed_apply(walk: _Passing, op: ir.Apply, x: Passed) -> Passed:
+    return replace(x, sigma=cast(Nonlinearity, op.fn))
+
+
+@_PASSED.of(ir.Normalize)
+def _passed_normalize(walk: _Passing, op: ir.Normalize, x: Passed) -> Passed:
+    return replace(x, normalized=True)
+
+
+@_PASSED.of(ir.Dropout)
+def _passed_dropout(walk: _Passing, op: ir.Dropout, x: Passed) -> Passed:
+    return replace(x, keep=x.keep * walk.params[op.keep])
+
+
+_SIGNALS = Rules("the size of a signal and of its gradient")
+
+
+@dataclass
+class _Walk(Fold[Signal]):
+    tallies: dict[Group, Tally]
+    params: tuple[float, ...] = ()
+    rules = _SIGNALS
+
+    def step(self, op: ir.Op, xs: list[Signal], done: list[Signal]) -> Signal:
+        after = super().step(op, xs, done)
+        return replace(after, passed=_Passing(self.params).step(op, [xs[0].passed], []))
+
+
+@_SIGNALS.of(ir.Apply)
+def _apply(walk: _Walk, op: ir.Apply, x: Signal) -> Signal:
+    at = averages(op.fn, x.K)
+    slope = _log(float(at.slope_square[0]))
+    K = float(at.square[0])
+    return replace(x, K=K, log_J=x.log_J + slope, K_before=x.K, log_slope=slope)
+
+
+@_SIGNALS.of(ir.Normalize)
+def _normalize(walk: _Walk, op: ir.Normalize, x: Signal) -> Signal:
+    norm = x.K + walk.params[op.eps]
+    return replace(x, K=x.K / norm, log_J=x.log_J - _log(norm))
+
+
+@_SIGNALS.of(ir.Dropout)
+def _dropout(walk: _Walk, op: ir.Dropout, x: Signal) -> Signal:
+    keep = walk.params[op.keep]
+    return replace(x, K=x.K / keep, log_J=x.log_J - _log(keep))
+
+
+@_SIGNALS.of(ir.Dense)
+def _dense(walk: _Walk, op: ir.Dense, x: Signal) -> Signal:
+    b_std = 0.0 if op.b is None else walk.params[op.b]
+    C_b, C_W, before = b_std**2, walk.params[op.W] ** 2, x.passed
+    K = C_b + C_W * x.K
+    if before.sigma is not None:
+        label = repr(before.sigma)
+        key = Group(label, before.sigma, C_b, C_W, before.normalized, before.keep)
+        growth = _log(K / x.K_before)
+        # The next normalisation divides by the variance, and so the gradient.
+        gain = x.log_slope + _log(C_W / before.keep) - (growth if before.normalized else 0.0)
+        _count(walk.tallies, key, Tally(x.K_before, K, 1, gain, growth))
+    if x.first is None:
+        return Signal(K, 0.0, K)
+    return Signal(K, x.log_J + _log(C_W), x.first)
 
 
 def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
-
-
-def _dense(layer: Dense, x: Signal, tallies: dict[Group, Tally]) -> Signal:
-    C_b, C_W = (layer.b_std or 0.0) ** 2, layer.W_std**2
-    K = C_b + C_W * x.K
-    if x.sigma is not None:
-        key = Group(repr(x.sigma), x.sigma, C_b, C_W, x.normalized, x.keep)
-        growth = _log(K / x.K_before)
-        # The next normalisation divides by the variance, and so the gradient.
-        gain = x.log_slope + _log(C_W / x.keep) - (growth if x.normalized else 0.0)
-        _count(tallies, key, Tally(x.K_before, K, 1, gain, growth))
-    if x.first is None:
-        return Signal(K, 0.0, K)
-    return Signal(K, x.log_J + _log(C_W), x.first)
 
 
 def _repeat(block: Layer, n: int, x: Signal, tallies: dict[Group, Tally]) -> Signal:

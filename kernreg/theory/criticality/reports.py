@@ -127,8 +127,7 @@ def report(net: Layer, *, input_norm: float = 1.0) -> Report:
     Parameters
     ----------
     net : Layer
-        Made of ``Dense``, nonlinearities, ``LayerNorm``, ``Dropout``, ``Identity``, ``serial``,
-        ``repeat``, ``residual`` and ``mlp``, in any parameterization.
+        Of layers in series, ``repeat`` and ``residual``, without ``parallel``.
     input_norm : float
         ``<x, x> / d`` of the inputs, > 0.
 
@@ -148,7 +147,7 @@ def report(net: Layer, *, input_norm: float = 1.0) -> Report:
     -----
     A network trains if neither correlations nor gradients change by more than ``e^6`` on the way:
     Schoenholz et al. found that networks train up to about six ``xi_c``; the same bound is put on
-    gradients. Dropout counts with the scale ``-1 / ln c(1)``, where ``c(1) < 1`` is the
+    gradients. A dropout counts with the scale ``-1 / ln c(1)``, where ``c(1) < 1`` is the
     correlation of two passes of one input after a layer; within residual blocks and where the
     variance is unbounded it is not counted, and the verdict says so. About 3 milliseconds per
     layer until the variance has settled, and up to a second per nonlinearity.

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.nn.base import Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Residual, Serial
-from kernreg.nn.layers import Dense, Dropout, Identity, LayerNorm
+from kernreg.nn.layers import Dense
 from kernreg.nn.presets import Mlp
 from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.critical_point import critical
 from kernreg.theory.criticality.phases import edge_of_chaos
+from kernreg.theory.criticality.propagation import Passed, passed
 from kernreg.theory.criticality.single_input import averages
 
 __all__ = ["tune"]
@@ -47,8 +48,7 @@ def tune(net: Layer, *, input_norm: float = 1.0, C_b: float | None = None) -> La
     Parameters
     ----------
     net : Layer
-        Made of ``Dense``, nonlinearities, ``LayerNorm``, ``Dropout``, ``Identity``, ``serial``,
-        ``repeat``, ``residual`` and ``mlp``.
+        Of layers in series, ``repeat`` and ``residual``, without ``parallel``.
     input_norm : float
         ``<x, x> / d`` of the inputs, > 0: their mean square, 1 for standardised ones.
     C_b : float, optional
@@ -92,18 +92,8 @@ def tune(net: Layer, *, input_norm: float = 1.0, C_b: float | None = None) -> La
     net.program()  # raises if the network does not fit together
     norm = check_number("input_norm", input_norm, strict=True)
     tuner = _Tuner(norm, None if C_b is None else check_number("C_b", C_b))
-    tuner.survey(net, _Signal(of_input=True), 1)
-    return tuner.rewrite(net, _Signal(of_input=True), 1.0)[0]
-
-
-@dataclass(frozen=True)
-class _Signal:
-    """What the layers since the last ``Dense`` have made of its output."""
-
-    of_input: bool = False
-    sigma: Nonlinearity | None = None
-    normalized: bool = False
-    keep: float = 1.0
+    tuner.survey(net, Passed(of_input=True), 1)
+    return tuner.rewrite(net, Passed(of_input=True), 1.0)[0]
 
 
 @dataclass(frozen=True)
@@ -125,7 +115,7 @@ class _Tuner:
         self.points: dict[tuple[Nonlinearity, bool], _Point] = {}
         self.residuals = 0
 
-    def survey(self, layer: Layer, signal: _Signal, times: int) -> _Signal:
+    def survey(self, layer: Layer, signal: Passed, times: int) -> Passed:
         """Count the residual blocks and collect the points of all nonlinearities."""
         match layer:
             case Serial(layers):
@@ -143,10 +133,10 @@ class _Tuner:
                 self.residuals += times
                 self.survey(block, signal, times)
                 self.survey(shortcut, signal, times)
-                return _Signal()
+                return Passed()
             case Nonlinearity():
                 self._add(layer, signal.normalized)
-        return _after(layer, signal)
+        return passed(layer, signal)
 
     def _add(self, sigma: Nonlinearity, normalized: bool) -> None:
         if (sigma, normalized) in self.points:
@@ -161,11 +151,11 @@ class _Tuner:
                 )
         self.points[sigma, normalized] = new
 
-    def rewrite(self, layer: Layer, signal: _Signal, share: float) -> tuple[Layer, _Signal]:
+    def rewrite(self, layer: Layer, signal: Passed, share: float) -> tuple[Layer, Passed]:
         """The tuned layer, whose last ``Dense`` has its variances multiplied by ``share``."""
         match layer:
             case Dense():
-                return self._dense(layer, signal, share), _Signal()
+                return self._dense(layer, signal, share), Passed()
             case Serial(layers):
                 parts = list(layers)
                 last = max((i for i, part in enumerate(parts) if not part.passes()), default=-1)
@@ -180,10 +170,10 @@ class _Tuner:
             case Residual(block, shortcut):
                 inner, _ = self.rewrite(block, signal, share / self.residuals)
                 outer, _ = self.rewrite(shortcut, signal, share)
-                return Residual(inner, outer), _Signal()
-        return layer, _after(layer, signal)
+                return Residual(inner, outer), Passed()
+        return layer, passed(layer, signal)
 
-    def _repeat(self, block: Layer, n: int, signal: _Signal, share: float) -> tuple[Layer, _Signal]:
+    def _repeat(self, block: Layer, n: int, signal: Passed, share: float) -> tuple[Layer, Passed]:
         """Turns that differ from the rest, the first one or a scaled last one, are written out."""
         turns: list[Layer] = []
         while len(turns) < n:
@@ -200,7 +190,7 @@ class _Tuner:
             return Serial(tuple(parts)), signal
         return (parts[0] if parts else Repeat(block, n)), signal
 
-    def _dense(self, layer: Dense, signal: _Signal, share: float) -> Dense:
+    def _dense(self, layer: Dense, signal: Passed, share: float) -> Dense:
         C_b, C_W = 0.0, 1.0
         if signal.sigma is not None:
             point = self.points[signal.sigma, signal.normalized]
@@ -212,26 +202,6 @@ class _Tuner:
         C_b, C_W = C_b * share, C_W * share * signal.keep
         b_std = None if layer.b_std is None and C_b == 0 else math.sqrt(C_b)
         return replace(layer, W_std=math.sqrt(C_W), b_std=b_std)
-
-
-def _after(layer: Layer, signal: _Signal) -> _Signal:
-    """The signal behind a single layer."""
-    match layer:
-        case Dense():
-            return _Signal()
-        case Nonlinearity():
-            return replace(signal, sigma=layer)
-        case LayerNorm():
-            return replace(signal, normalized=True)
-        case Dropout(keep_prob):
-            return replace(signal, keep=signal.keep * keep_prob)
-        case Identity():
-            return signal
-    raise NetworkError(
-        f"tune does not know how to scale {layer!r}: it takes networks of Dense, nonlinearities, "
-        "LayerNorm, Dropout, Identity, serial, repeat, residual and mlp. Set the variances of this "
-        "one by hand, with kernreg.theory.criticality.critical_point.critical."
-    )
 
 
 def _point(sigma: Nonlinearity, C_b: float | None) -> _Point:

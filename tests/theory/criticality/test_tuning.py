@@ -282,7 +282,7 @@ def test_edge_of_chaos_by_request() -> None:
 @pytest.mark.parametrize(
     ("net", "words"),
     [
-        (nn.serial(D, nn.parallel(D, D), nn.Relu(), D), "does not know how to scale parallel"),
+        (nn.serial(D, nn.parallel(D, D), nn.Relu(), D), "what sum does to the scale of a signal"),
         (nn.serial(nn.Relu(), D), "directly on the input"),
     ],
     ids=["parallel", "input"],
