@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-PAGES = ["../README", "theory", "large_data", "with_scikit_learn"]
+PAGES = ["../README", "extending", "large_data", "theory", "with_scikit_learn"]
 
 
 @pytest.mark.parametrize("page", PAGES)
