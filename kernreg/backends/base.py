@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernreg.exceptions import InvalidInputError
 from kernreg.ir.program import Program
 
 __all__ = ["CPU", "KERNELS", "Backend", "Bound", "Fused", "Part", "Request"]
@@ -29,6 +30,19 @@ class Part:
     i1: int
     j0: int
     j1: int
+
+    def check(self, n1: int, n2: int, out: Mapping[str, Tensor]) -> None:
+        """Raise InvalidInputError unless it lies in an n1 x n2 matrix and fits every ``out``."""
+        if not (0 <= self.i0 <= self.i1 <= n1 and 0 <= self.j0 <= self.j1 <= n2):
+            raise InvalidInputError(f"expected a part of a {n1} x {n2} matrix, found {self}")
+        shape = (self.i1 - self.i0, self.j1 - self.j0)
+        for kernel, target in out.items():
+            contiguous = min(shape) == 0 or shape[1] == 1 or target.stride(1) == 1
+            if tuple(target.shape) != shape or not contiguous:
+                raise InvalidInputError(
+                    f"expected room of shape {shape} with contiguous rows for {kernel}, found "
+                    f"shape {tuple(target.shape)} with strides {target.stride()}"
+                )
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,9 @@ class _CpuBound:
         return self._diagonals[kernel]
 
     def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
+        part.check(len(self._units[0]), len(self._units[1]), out)
+        if part.i0 == part.i1 or part.j0 == part.j1:
+            return
         # Half the work where every entry above the diagonal has its mirror image in the part.
         mirrored = self._symmetric and part.j0 <= part.i0 and part.j1 <= part.i1
         t = self._tiles

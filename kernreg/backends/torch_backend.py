@@ -44,6 +44,7 @@ class _ReferenceBound:
         return R.diagonal(self._out, kernel).cpu().numpy()
 
     def fill(self, part: Part, out: Mapping[str, torch.Tensor]) -> None:
+        part.check(len(self._unit1), len(self._unit2), out)
         for i0, i1 in _cuts(part.i0, part.i1):
             for j0, j1 in _cuts(part.j0, part.j1):
                 for kernel, values in self._tile(i0, i1, j0, j1).items():

@@ -41,6 +41,7 @@ class _TritonBound(GeneratedBound):
         self.text = module_text(self.tiles, self.duals.found, self.arithmetic.name)
 
     def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
+        part.check(len(self.rows.units), len(self.columns.units), out)
         from kernreg.backends.triton.templates import gram
 
         rows, columns = self.rows.part(part.i0, part.i1), self.columns.part(part.j0, part.j1)
@@ -158,7 +159,7 @@ class TritonBackend:
         """Triton must be there, and a GPU; what else may fail depends on the data."""
         if importlib.util.find_spec("triton") is None:
             return "the package triton is not installed"
-        if device == CPU and not config.triton_interpreter():
+        if device.type != "cuda" and not (device == CPU and config.triton_interpreter()):
             return "it computes on a GPU only: use device='cuda'"
         return None
 
