@@ -20,9 +20,8 @@ import numpy as np
 import psutil
 
 from benchmarks.fit_memory import high_water_mark
-from benchmarks.problems import KERNEL, network, rows
+from benchmarks.problems import KERNEL, data_dir, network, rows
 from kernreg import KernelRegressor
-from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.solvers import (
     PCG,

@@ -6,7 +6,7 @@ Methods: ``restricted M`` (M centres, ridge by generalised cross-validation), ``
 (goes on from the checkpoint of the last call, in ``--folder``), ``cholesky ROWS`` (a random
 subset), ``exact ROWS`` (the first ones, by the solver that fits 4 GB), ``nystroem M``
 (scikit-learn: Gaussian kernel and ridge regression, both parameters by a holdout).
-Data: see :func:`kernreg.config.data_dir`; its random tenth is the test set.
+Data: see :func:`benchmarks.problems.data_dir`; its random tenth is the test set.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fit_memory import high_water_mark
-from benchmarks.problems import network
+from benchmarks.problems import data_dir, network
 from kernreg import KernelOperator, KernelRegressor
-from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.operators import StreamedOperator
 from kernreg.solvers import Cholesky, Eigh, Restricted, SketchAndProject

@@ -21,9 +21,9 @@ import psutil
 import torch
 
 from benchmarks.fit_memory import high_water_mark
-from benchmarks.problems import KERNEL, network
+from benchmarks.problems import KERNEL, data_dir, network
 from kernreg import KernelOperator
-from kernreg.config import data_dir, num_threads
+from kernreg.config import num_threads
 from kernreg.solvers import Cholesky, OutOfCoreCholesky
 
 ALPHA = 1e-3

@@ -3,7 +3,7 @@
 ``python -m benchmarks.preconditioners kin40k`` solves for four alphas at once (columns of one
 :meth:`kernreg.solvers.PCG.path`) to a true relative residual of 1e-8, and adds its table to
 ``results/preconditioners.json``. Tiles of the kernel are kept in float64, so an iteration is one
-read of half a matrix. Data: see :func:`kernreg.config.data_dir`.
+read of half a matrix. Data: see :func:`benchmarks.problems.data_dir`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.problems import network
+from benchmarks.problems import data_dir, network
 from kernreg import KernelOperator
-from kernreg.config import data_dir
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.operators import PackedOperator
 from kernreg.solvers import PCG, LowPrecisionCholesky, Nystrom, RPCholesky

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,11 @@ from kernreg import nn
 W_STD, B_STD = 2**0.5, 0.1
 KERNEL = "ntk"
 ACTIVATIONS = {"relu": nn.Relu(), "erf": nn.Erf()}
+
+
+def data_dir() -> Path:
+    """Folder of the data sets: ``KERNREG_DATA``, default ``../shared/data``."""
+    return Path(os.environ.get("KERNREG_DATA", "../shared/data"))
 
 
 def network(activation: str, depth: int) -> nn.Layer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["backend", "cache_dir", "data_dir", "isa", "num_threads", "triton_interpreter"]
+__all__ = ["backend", "cache_dir", "isa", "num_threads", "triton_interpreter"]
 
 
 def num_threads() -> int:
@@ -26,11 +26,6 @@ def num_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def data_dir() -> Path:
-    """Folder of the benchmark data sets: ``KERNREG_DATA``, default ``../shared/data``."""
-    return Path(os.environ.get("KERNREG_DATA", "../shared/data"))
 
 
 def isa() -> str | None:

@@ -3,14 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernreg import config, gram, nn
+from benchmarks.problems import data_dir
+from kernreg import gram, nn
 from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
 from kernreg.theory.eigenlearning.curves import measure_learning_curve, predict_learning_curve
 from kernreg.theory.eigenlearning.errors import eigenlearning
 from kernreg.theory.eigenlearning.spectra import sample_spectrum
 
 NET = nn.mlp(depth=3)
-UCI = config.data_dir() / "uci_regression"
+UCI = data_dir() / "uci_regression"
 
 
 def digits(size=None):
