@@ -16,7 +16,7 @@ from typing import Any
 
 from kernreg.lazy import attach
 
-_attribute, __dir__, _names = attach(
+_attribute, _, _names = attach(
     __name__,
     {
         "KernelClassifier": "estimators",
@@ -30,6 +30,10 @@ _attribute, __dir__, _names = attach(
 )
 
 __all__ = ["__version__", *_names]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:
