@@ -6,13 +6,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from kernreg.baseline.grid import ALPHAS, Candidate
 from kernreg.baseline.scaling import Kind, Scaler
 from kernreg.exceptions import JitterWarning
+from kernreg.operators.matrix import MatrixOperator
 from kernreg.solvers.eigh import Eigh, EighState
 
 __all__ = ["Stage", "Trial", "plan_stages", "score_kernel", "search", "targets"]
@@ -123,25 +123,6 @@ def targets(y: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
     return np.where(y[:, None] == classes[None, :], 1.0, -1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class _Matrix:
-    """A kernel matrix in memory, as far as :class:`Eigh` needs an operator."""
-
-    values: np.ndarray
-    symmetric = True
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.values.shape
-
-    def astype(self, dtype: Any) -> _Matrix:
-        return _Matrix(self.values.astype(dtype, copy=False))
-
-    def to_dense(self, out: np.ndarray) -> np.ndarray:
-        out[:] = self.values
-        return out
-
-
 def score_kernel(
     K: np.ndarray, Y: np.ndarray, alphas: np.ndarray = ALPHAS
 ) -> tuple[np.ndarray, EighState]:
@@ -174,7 +155,7 @@ def score_kernel(
     """
     n = len(K)
     solver = Eigh()
-    state = solver.init(_Matrix(K))
+    state = solver.init(MatrixOperator(K))
     centred = Y - Y.mean(axis=0)
     scale = float(np.mean(np.diagonal(K))) or 1.0
     with warnings.catch_warnings():

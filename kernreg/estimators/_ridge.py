@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg.operators.base import Operator
+
 __all__ = ["ridge_unit", "smallest_ridge"]
 
 
-def ridge_unit(scale: str, operator: Any, weights: NDArray[np.float64]) -> float:
+def ridge_unit(scale: str, operator: Operator, weights: NDArray[np.float64]) -> float:
     """Ridge of ``alpha=1`` for a row of weight 1."""
     return 1.0 if scale == "absolute" else _mean_diagonal(operator, weights)
 
 
 def smallest_ridge(
-    scale: str, alpha: float, weights: NDArray[np.float64], operator: Callable[[], Any]
+    scale: str, alpha: float, weights: NDArray[np.float64], operator: Callable[[], Operator]
 ) -> float:
     """Smallest ridge of a row over the mean diagonal of the kernel; O(n), with a kernel if needed.
 
@@ -40,7 +41,7 @@ def smallest_ridge(
     return alpha * unit / most / _mean_diagonal(kernel, np.ones(len(weights)))
 
 
-def _mean_diagonal(operator: Any, weights: NDArray[np.float64]) -> float:
+def _mean_diagonal(operator: Operator, weights: NDArray[np.float64]) -> float:
     """Weighted mean of the kernel of each row with itself."""
     mean = float(np.average(np.asarray(operator.diagonal(), dtype=np.float64), weights=weights))
     # A kernel that is zero everywhere has no scale; any positive ridge gives the mean.

@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = attach(
         "DistributedOperator": "distributed",
         "KernelOperator": "kernel",
         "Kernels": "dense",
+        "MatrixOperator": "matrix",
+        "Operator": "base",
         "PackedOperator": "packed",
         "ParquetRows": "sources",
         "RowSource": "sources",

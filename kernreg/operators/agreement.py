@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernreg import distributed as job
-from kernreg.exceptions import DistributedError, NetworkError
-from kernreg.operators.base import as_array, symmetric_order
-from kernreg.operators.parts import Parts
+from kernreg.exceptions import DistributedError
+from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.operators.store.check import TOLERANCE
 
 __all__ = ["require_same"]
@@ -20,18 +18,7 @@ __all__ = ["require_same"]
 _PROBES = 4
 
 
-def _identity(operator: Any) -> str:
-    """What must be equal to the last letter in all processes."""
-    if not isinstance(operator, Parts):
-        return str(operator.fingerprint())
-    try:
-        return operator.settings()
-    except NetworkError:
-        # A function without an importable name: its entries alone are compared.
-        return operator.kernel
-
-
-def require_same(operator: Any) -> None:
+def require_same(operator: Operator) -> None:
     """Raise DistributedError, in every process, unless all have the same matrix.
 
     Network and options must be equal, entries to rounding: processors prepare data differently.
@@ -40,7 +27,7 @@ def require_same(operator: Any) -> None:
     error, what = None, ""
     try:
         n = symmetric_order(operator)
-        digest = hashlib.sha256(_identity(operator).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(operator.identity().encode()).hexdigest()[:16]
         what = f"has a kernel matrix of {n} rows in {operator.dtype} by network {digest}"
         index = np.unique(np.linspace(0, n - 1, _PROBES).astype(np.int64))
         own = as_array(operator.diagonal()), as_array(operator.rows(index))

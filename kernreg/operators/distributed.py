@@ -16,10 +16,8 @@ from torch import Tensor
 from kernreg import distributed as job
 from kernreg.exceptions import DistributedError, StoreError
 from kernreg.operators.agreement import require_same
-from kernreg.operators.budget import PANEL_BYTES
-from kernreg.operators.inputs import KINDS, as_output
-from kernreg.operators.packed import PackedPanels, share_bytes, shares
-from kernreg.operators.panels import add_panel, full_precision
+from kernreg.operators.base import Operator
+from kernreg.operators.packed import PackedPanels, shares
 from kernreg.operators.store.store import TileStore
 
 __all__ = ["DistributedOperator", "led", "write_store"]
@@ -33,15 +31,15 @@ class _Member:
     It sees to rows ``[start, stop)`` of the lower triangle, whose areas are equal in all processes.
     """
 
-    def __init__(self, operator: Any) -> None:
+    def __init__(self, operator: Operator) -> None:
         self.operators = {np.dtype(operator.dtype): operator}
         # Whether all processes have left, each with an error.
         self.over = self.warned = False
         self.kept: PackedPanels | None = None
         self.count = operator.shape[0]
-        self.rows_of = shares(self.count)[job.rank()]
+        self.rows_of = shares(self.count, job.processes())[job.rank()]
 
-    def operator(self, dtype: np.dtype[Any]) -> Any:
+    def operator(self, dtype: np.dtype[Any]) -> Operator:
         """The operator in another type."""
         if dtype not in self.operators:
             self.operators[dtype] = next(iter(self.operators.values())).astype(dtype)
@@ -71,31 +69,18 @@ class _Member:
             result = _collected(result, self.count, joined=operand[2])
         return result
 
-    def times(self, operator: Any, lines: NDArray[Any]) -> Tensor:
+    def times(self, operator: Operator, lines: NDArray[Any]) -> Tensor:
         """What the own rows, and by symmetry the columns of theirs, give to ``lines @ K``."""
         if self.kept is not None and self.kept.dtype == operator.dtype:
-            return self.kept.times(lines)
-        if hasattr(operator, "lower_times"):
-            return torch.from_numpy(operator.lower_times(lines, self.rows_of))
-        kind = torch.promote_types(KINDS[operator.dtype.name], torch.from_numpy(lines).dtype)
-        source = torch.from_numpy(lines).to(operator.device, kind)
-        result = torch.zeros_like(source)
-        start, stop = self.rows_of
-        step = max(1, PANEL_BYTES // (operator.dtype.itemsize * max(1, stop)))
-        with full_precision():
-            for i0 in range(start, stop, step):
-                i1 = min(i0 + step, stop)
-                panel = as_output(None, (i1 - i0, i1), operator.dtype, operator.device)
-                operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
-                add_panel(panel.to(kind), i0, source, result)
-        return result
+            return self.kept.times(torch.from_numpy(lines))
+        return operator.lower_times(torch.from_numpy(lines), self.rows_of)
 
-    def keep(self, operator: Any, _: None) -> None:
+    def keep(self, operator: Operator, _: None) -> None:
         """Keep the own part of the entries, in the place of what was kept before."""
         self.kept = None
         self.kept = PackedPanels(operator, self.rows_of)
 
-    def rows(self, operator: Any, index: NDArray[Any]) -> Tensor:
+    def rows(self, operator: Operator, index: NDArray[Any]) -> Tensor:
         """Whole rows by number; the own share of them is filled."""
         start, stop = job.share(len(index))
         block = np.empty((len(index), operator.shape[1]), dtype=operator.dtype)
@@ -104,7 +89,7 @@ class _Member:
             block[start:stop] = found.cpu() if isinstance(found, Tensor) else found
         return torch.from_numpy(block)
 
-    def over_rows(self, operator: Any, operand: tuple[Any, ...]) -> Tensor:
+    def over_rows(self, operator: Operator, operand: tuple[Any, ...]) -> Tensor:
         """A function on the own share of the rows."""
         work, arguments, _, *callback = operand
         return torch.from_numpy(work(operator, *job.share(self.count), *arguments, *callback))
@@ -134,7 +119,7 @@ def _collected(part: Tensor, count: int, joined: bool) -> Tensor:
     return result
 
 
-class DistributedOperator:
+class DistributedOperator(Operator):
     """A symmetric operator whose products and rows are evaluated by all processes of a job.
 
     Given to the function that :func:`led` runs on rank 0; the other processes serve it.
@@ -161,19 +146,40 @@ class DistributedOperator:
         self._member = member
         self.dtype = np.dtype(dtype)
         self._own = member.operator(self.dtype)
-        self.shape = self._own.shape
-        self.device = torch.device(getattr(self._own, "device", "cpu"))
-        self.fused = bool(getattr(self._own, "fused", False))
+        self.shape, self.device = self._own.shape, self._own.device
 
     def __repr__(self) -> str:
         return f"<DistributedOperator on {job.processes()} processes of {self._own!r}>"
 
-    def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
-        """Product with a vector or matrix; types as for the operator of one process."""
-        lines = np.ascontiguousarray(V.reshape(len(V), -1).T)
-        result = self._ask("times", lines)
-        product = np.ascontiguousarray(result.cpu().numpy().T)
-        return product.reshape(V.shape)
+    @property
+    def fused(self) -> bool:
+        """As the operator of one process."""
+        return self._own.fused
+
+    @property
+    def streamed(self) -> bool:
+        """As the operator of one process."""
+        return self._own.streamed
+
+    @property
+    def exact(self) -> bool:
+        """As the operator of one process."""
+        return self._own.exact
+
+    @property
+    def rounding(self) -> float:
+        """That of the operator of one process."""
+        return self._own.rounding
+
+    @property
+    def processes(self) -> int:
+        """Those of the job."""
+        return job.processes()
+
+    def times(self, columns: Tensor) -> Tensor:
+        """The product with columns of shape (n, t), a part of it by each process."""
+        lines = np.ascontiguousarray(columns.T.cpu().numpy())
+        return self._ask("times", lines).T.contiguous()
 
     def rows(self, index: Any) -> NDArray[Any]:
         """Whole rows by number, of shape (m, n)."""
@@ -184,12 +190,10 @@ class DistributedOperator:
         self._ask("keep", None)
         return self
 
-    def kept_bytes(self) -> int:
-        """Bytes that :meth:`keep` takes in the process that keeps most."""
-        return share_bytes(self.shape[0], self.dtype)
-
-    def over_rows(self, work: Any, arguments: tuple[Any, ...], joined: bool, callback: Any) -> Any:
-        """See :func:`kernreg.operators.parts.over_rows`."""
+    def over_rows(
+        self, work: Any, *arguments: Any, joined: bool = False, callback: Any = None
+    ) -> Any:
+        """``work`` on all rows, a share of them by each process."""
         operand = (work, arguments, joined)
         job.tell(("over_rows", self.dtype, operand))
         return self._member.take_part("over_rows", self.dtype, (*operand, callback)).numpy()
@@ -198,7 +202,7 @@ class DistributedOperator:
         """Entries between rows and columns by number, evaluated on rank 0."""
         return self._own.part(rows, columns, out)
 
-    def take(self, index: Any) -> Any:
+    def take(self, index: Any) -> Operator:
         """The operator of some rows alone, which rank 0 evaluates."""
         return self._own.take(index)
 
@@ -239,10 +243,10 @@ class DistributedOperator:
 
     def fingerprint(self) -> str:
         """That of the operator of one process."""
-        return str(self._own.fingerprint())
+        return self._own.fingerprint()
 
 
-def led(operator: Any, work: Callable[[Any], Result]) -> Result:
+def led(operator: Operator, work: Callable[[Operator], Result]) -> Result:
     """``work(operator)``, which rank 0 runs while all processes evaluate the kernel for it.
 
     Parameters
@@ -298,7 +302,7 @@ def led(operator: Any, work: Callable[[Any], Result]) -> Result:
 
 def write_store(
     path: str | os.PathLike[str],
-    operator: Any,
+    operator: Operator,
     *,
     dtype: str | None = None,
     tile: int | None = None,

@@ -26,7 +26,6 @@ __all__ = [
     "as_rows",
     "check_apart",
     "check_device",
-    "check_fingerprint",
     "check_network",
     "check_precision",
     "check_trained",
@@ -372,15 +371,6 @@ def check_precision(precision: str) -> str:
             f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}."
         )
     return precision
-
-
-def check_fingerprint(operator: Any, what: str) -> None:
-    """Raise InvalidInputError for an operator that ``what`` on disk could not be compared with."""
-    if not callable(getattr(operator, "fingerprint", None)):
-        raise InvalidInputError(
-            f"expected an operator with a fingerprint, found {type(operator).__name__}: {what} "
-            "must know what it is of; use a KernelOperator"
-        )
 
 
 def check_network(net: Any, X: Any = None) -> Layer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from kernreg.backends import bind
 from kernreg.backends.base import CPU, Bound, Fused, Part, Request
-from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer, to_json
-from kernreg.operators.budget import PREPARED_ROWS
+from kernreg.operators.base import Rows
+from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.operators.fingerprint import Side, fingerprint
 from kernreg.operators.inputs import (
     as_output,
@@ -27,9 +28,10 @@ from kernreg.operators.inputs import (
     common_dtype,
     deliver,
     kernel_names,
+    within_memory,
 )
-from kernreg.operators.parts import Parts, Rows, bounds, row_numbers
-from kernreg.operators.products import Products
+from kernreg.operators.mirrored import Tile, add_half
+from kernreg.operators.parts import Parts, bounds, row_numbers
 from kernreg.operators.transfer import fill
 
 __all__ = ["KernelOperator"]
@@ -39,7 +41,7 @@ _HASHED_ROWS = 4096
 _ROWS = 2**16
 
 
-class KernelOperator(Parts, Products):
+class KernelOperator(Parts):
     """Kernel matrix ``K[i, j] = kernel(X1[i], X2[j])`` of an infinitely wide network.
 
     Parameters
@@ -240,8 +242,7 @@ class KernelOperator(Parts, Products):
         -------
         ndarray of shape (i1 - i0, i1)
         """
-        if not self.symmetric:
-            raise InvalidInputError("lower_panel is for symmetric operators; use tile.")
+        self._require_symmetric("lower_panel", "; use tile")
         return self.tile(slice(i0, i1), slice(0, i1), out)
 
     def rows(self, index: ArrayLike) -> Any:
@@ -276,8 +277,7 @@ class KernelOperator(Parts, Products):
         -------
         ndarray of shape (n,)
         """
-        if not self.symmetric:
-            raise InvalidInputError("diagonal is for symmetric operators.")
+        self._require_symmetric("diagonal")
         return self.row_diagonal()
 
     def row_diagonal(self) -> NDArray[Any]:
@@ -296,19 +296,46 @@ class KernelOperator(Parts, Products):
             pieces.append(piece.diagonal(self.kernel))
         return np.concatenate(pieces).astype(self.dtype)
 
-    def to_dense(self, out: Any = None) -> Any:
-        """The whole matrix.
+    def times(self, columns: Tensor) -> Tensor:
+        """The product with real columns of shape (n2, t), in their type.
 
-        Parameters
-        ----------
-        out : ndarray of shape (n1, n2), optional
-            Where to write.
-
-        Returns
-        -------
-        ndarray of shape (n1, n2)
+        On a GPU tiles are multiplied as they are made, in the precision of the entries; on the
+        CPU panels are, in the type of the columns.
         """
-        return self.tile(slice(None), slice(None), out)
+        with within_memory(
+            f"A product with {columns.shape[1]} columns does not fit the free memory of "
+            f"{self.device}: multiply fewer columns at once, or use device='cpu'."
+        ):
+            if isinstance(self._bound, Fused):
+                return self._bound.multiply(self.kernel, columns).to(columns.dtype)
+            lines = columns.T.contiguous()
+            out = torch.zeros((len(lines), self.shape[0]), dtype=lines.dtype, device=self.device)
+            panels = self._panels(lines.dtype)
+            return add_half(panels, lines, out, mirrored=self.symmetric).T.contiguous()
+
+    def _panels(self, kind: torch.dtype) -> Iterator[Tile]:
+        """All rows by panels, of a symmetric matrix up to the diagonal; halved for lack of memory.
+
+        They have one piece of memory: new memory costs as much as its entries.
+        """
+        (n, m), i0, room = self.shape, 0, None
+        step = min(n, max(1, PANEL_BYTES // (self.dtype.itemsize * max(1, m))))
+        while i0 < n:
+            i1 = min(n, i0 + step)
+            width = i1 if self.symmetric else m
+            try:
+                if room is None:
+                    room = as_output(None, (step * m,), self.dtype, self.device)
+                panel = room[: (i1 - i0) * width].view(i1 - i0, width)
+                self._bound.fill(Part(i0, i1, 0, width), {self.kernel: panel})
+                panel = panel.to(kind)
+            except (torch.cuda.OutOfMemoryError, MemoryError):
+                if step == 1:
+                    raise
+                step, room = max(1, step // 2), None
+            else:
+                yield i0, 0, panel
+                i0 = i1
 
     def astype(self, dtype: DTypeLike) -> KernelOperator:
         """The same operator with entries of another floating type.
@@ -341,7 +368,8 @@ class KernelOperator(Parts, Products):
     def _between(self, X1: Any, X2: Any) -> KernelOperator:
         return self._like(X1, X2)
 
-    def _mirrored(self) -> KernelOperator:
+    def transposed(self) -> KernelOperator:
+        """The operator with rows and columns exchanged."""
         return self if self._X2 is None else self._like(self._X2, self._X1)
 
     def _fill(self, part: Part, target: Tensor) -> None:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg.distributed import processes
-from kernreg.operators.base import symmetric_order
-from kernreg.operators.inputs import as_output
-from kernreg.operators.panels import (
-    add_panel,
-    full_precision,
-    panel_bounds,
-    require_finite,
-)
+from kernreg.operators.base import Operator, symmetric_order
+from kernreg.operators.inputs import KINDS, as_output
+from kernreg.operators.mirrored import add_half, tiles_of
+from kernreg.operators.panels import panel_bounds, require_finite
 
 __all__ = ["PackedOperator", "PackedPanels", "keep", "kept_bytes", "share_bytes", "shares"]
 
@@ -42,15 +38,15 @@ class PackedPanels:
         If the operator is not symmetric, or has NaN or infinity among these entries.
     """
 
-    def __init__(self, operator: Any, rows: tuple[int, int]) -> None:
+    def __init__(self, operator: Operator, rows: tuple[int, int]) -> None:
         symmetric_order(operator)
         self.dtype = np.dtype(operator.dtype)
-        self.device = torch.device(getattr(operator, "device", "cpu"))
+        self.device = operator.device
         self._bounds = _blocks(rows)
         self._panels: list[Tensor] = []
         for i0, i1 in self._bounds:
             panel = as_output(None, (i1 - i0, i1), self.dtype, self.device)
-            operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
+            operator.fill_panel(panel, i0)
             require_finite(panel, i0)
             self._panels.append(panel)
 
@@ -64,25 +60,26 @@ class PackedPanels:
         """Bytes held."""
         return sum(panel.nbytes for panel in self._panels)
 
-    def times(self, lines: NDArray[Any]) -> Tensor:
+    def panels(self) -> Iterator[tuple[int, int, Tensor]]:
+        """First row, end, and entries of each panel."""
+        for (i0, i1), panel in zip(self._bounds, self._panels, strict=True):
+            yield i0, i1, panel
+
+    def times(self, lines: Tensor) -> Tensor:
         """What these rows, and by symmetry the columns of theirs, give to ``lines @ K``.
 
         Parameters
         ----------
-        lines : ndarray of shape (t, n)
-            C-contiguous; taken in the dtype of the entries.
+        lines : Tensor of shape (t, n)
+            Taken in the dtype of the entries.
 
         Returns
         -------
         Tensor of shape (t, n)
         """
-        # Few long rows times a tile run several times faster than a tile times few columns.
-        source = torch.from_numpy(lines.astype(self.dtype, copy=False)).to(self.device)
-        result = torch.zeros_like(source)
-        with full_precision():
-            for (i0, _), panel in zip(self._bounds, self._panels, strict=True):
-                add_panel(panel, i0, source, result)
-        return result
+        source = lines.to(self.device, KINDS[self.dtype.name])
+        tiles = (tile for i0, _, panel in self.panels() for tile in tiles_of(panel, i0))
+        return add_half(tiles, source, torch.zeros_like(source))
 
 
 def _blocks(rows: tuple[int, int]) -> list[tuple[int, int]]:
@@ -91,7 +88,7 @@ def _blocks(rows: tuple[int, int]) -> list[tuple[int, int]]:
     return [(start + i0, start + i1) for i0, i1 in panel_bounds(stop - start, height)]
 
 
-class PackedOperator(PackedPanels):
+class PackedOperator(Operator):
     """A symmetric operator whose entries are kept, each pair of rows once.
 
     Parameters
@@ -119,13 +116,19 @@ class PackedOperator(PackedPanels):
     """
 
     symmetric = True
-    fused = False
+    kept = True
 
-    def __init__(self, operator: Any) -> None:
+    def __init__(self, operator: Operator) -> None:
         n = symmetric_order(operator)
-        super().__init__(operator, (0, n))
+        self._half = PackedPanels(operator, (0, n))
         self._source = operator
         self.shape = (n, n)
+        self.dtype, self.device = self._half.dtype, self._half.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._half.nbytes
 
     @staticmethod
     def bytes_for(n: int, dtype: Any) -> int:
@@ -138,16 +141,16 @@ class PackedOperator(PackedPanels):
         """
         return PackedPanels.numbers((0, n)) * np.dtype(dtype).itemsize
 
-    def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
-        """Product with a vector or matrix in the dtype of the entries, returned in that of V."""
-        result = self.times(np.ascontiguousarray(V.reshape(len(V), -1).T))
-        product = np.ascontiguousarray(result.cpu().numpy().T, dtype=V.dtype)
-        return product.reshape(V.shape)
+    def times(self, columns: Tensor) -> Tensor:
+        """The product with columns, worked out in the dtype of the entries."""
+        return self._half.times(columns.T.contiguous()).T.to(columns.dtype).contiguous()
 
-    def lower_panel(self, i0: int, i1: int, out: Any) -> Any:
-        """Rows ``[i0, i1)`` up to and including the block on the diagonal, copied to ``out``."""
+    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
+        """Rows ``[i0, i1)`` up to and including the block on the diagonal."""
+        if out is None:
+            out = np.empty((i1 - i0, i1), dtype=self.dtype)
         target = torch.from_numpy(out) if isinstance(out, np.ndarray) else out
-        for (a, b), panel in zip(self._bounds, self._panels, strict=True):
+        for a, b, panel in self._half.panels():
             top, end = max(a, i0), min(b, i1)
             if top < end:
                 target[top - i0 : end - i0, : min(b, i1)] = panel[top - a : end - a, :i1]
@@ -168,41 +171,41 @@ class PackedOperator(PackedPanels):
         """The diagonal, O(n)."""
         return self._source.diagonal()
 
-    def astype(self, dtype: Any) -> Any:
+    def astype(self, dtype: Any) -> Operator:
         """Itself, or for another type the operator that was stored, in that type."""
         return self if np.dtype(dtype) == self.dtype else self._source.astype(dtype)
 
 
-def keep(operator: Any) -> Any:
+def keep(operator: Operator) -> Operator:
     """The operator with its entries kept, in the way of its own if it has one."""
-    return operator.keep() if hasattr(operator, "keep") else PackedOperator(operator)
+    return operator.keep() or PackedOperator(operator)
 
 
-def kept_bytes(operator: Any) -> int:
-    """Bytes that :func:`keep` takes in this process."""
-    if hasattr(operator, "kept_bytes"):
-        return int(operator.kept_bytes())
-    return PackedOperator.bytes_for(operator.shape[0], operator.dtype)
+def kept_bytes(operator: Operator) -> int:
+    """Bytes that :func:`keep` takes in a process that has a share of the entries."""
+    return share_bytes(operator.shape[0], operator.dtype, operator.processes)
 
 
-def shares(n: int) -> list[tuple[int, int]]:
-    """Rows of the lower half that each process of the job sees to: as many entries for each.
+def shares(n: int, size: int) -> list[tuple[int, int]]:
+    """Rows of the lower half that each of some processes sees to: as many entries for each.
 
     Examples
     --------
-    >>> shares(100)
-    [(0, 100)]
+    >>> shares(100, 4)
+    [(0, 50), (50, 71), (71, 87), (87, 100)]
     """
-    size = processes()
     return list(itertools.pairwise(round(n * math.sqrt(k / size)) for k in range(size + 1)))
 
 
-def share_bytes(n: int, dtype: Any) -> int:
+def share_bytes(n: int, dtype: Any, size: int | None = None) -> int:
     """Bytes of a kept matrix of order n in the process that keeps most of it.
+
+    ``size`` are the processes, those of the job if left out.
 
     Examples
     --------
     >>> share_bytes(1024, "float32") == PackedOperator.bytes_for(1024, "float32")
     True
     """
-    return np.dtype(dtype).itemsize * max(map(PackedPanels.numbers, shares(n)))
+    parts = shares(n, processes() if size is None else size)
+    return np.dtype(dtype).itemsize * max(map(PackedPanels.numbers, parts))

@@ -22,7 +22,6 @@ from kernreg.operators.inputs import KINDS
 __all__ = [
     "Breakdown",
     "Staircase",
-    "add_panel",
     "eliminate",
     "factor_corner",
     "full_precision",
@@ -37,8 +36,6 @@ _STRIP = 128
 # what remains of a sum of squares as large as the entry. As a preconditioner such a factor is
 # worse than one with ten times the jitter.
 _NOISE = 16.0
-# Columns of a tile: it stays in the cache while both its products are taken.
-_COLUMNS = 1024
 
 
 class Breakdown(Exception):
@@ -108,27 +105,6 @@ def _solve_lower(lower: torch.Tensor, rhs: torch.Tensor, transpose: bool = False
     """Overwrite ``rhs`` with ``lower^-1 rhs`` or ``lower^-T rhs``."""
     matrix = lower.T if transpose else lower
     rhs.copy_(torch.linalg.solve_triangular(matrix, rhs, upper=transpose))
-
-
-def add_panel(panel: torch.Tensor, i0: int, source: torch.Tensor, result: torch.Tensor) -> None:
-    """Add to ``result`` what a panel and its mirror image give to ``source @ K``.
-
-    Parameters
-    ----------
-    panel : Tensor of shape (i1 - i0, i1)
-        Rows of a symmetric matrix, up to and including the block on the diagonal.
-    i0 : int
-        The first of them.
-    source, result : Tensor of shape (t, n)
-        Of the type of the panel.
-    """
-    i1 = panel.shape[1]
-    for j0 in range(0, i0, _COLUMNS):
-        j1 = min(j0 + _COLUMNS, i0)
-        tile = panel[:, j0:j1]
-        result[:, i0:i1].addmm_(source[:, j0:j1], tile.T)
-        result[:, j0:j1].addmm_(source[:, i0:i1], tile)
-    result[:, i0:i1].addmm_(source[:, i0:i1], panel[:, i0:].T)
 
 
 def require_finite(panel: torch.Tensor, i0: int, j0: int = 0) -> None:

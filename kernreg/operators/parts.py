@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, NetworkError
+from kernreg.operators.base import Operator, Rows
 
 if TYPE_CHECKING:
     from kernreg.operators.kernel import KernelOperator
 
-__all__ = ["Parts", "bounds", "over_rows", "read_part", "require_parts", "row_numbers"]
-
-Rows = slice | ArrayLike
+__all__ = ["Parts", "bounds", "read_part", "row_numbers"]
 
 
 def bounds(part: slice, n: int) -> tuple[int, int]:
@@ -73,7 +71,7 @@ def row_numbers(index: Rows, n: int) -> NDArray[np.int64]:
     return numbers.astype(np.int64) % max(1, n)
 
 
-class Parts(ABC):
+class Parts(Operator):
     """Rectangular and principal parts of a symmetric kernel matrix, by row numbers.
 
     Notes
@@ -83,8 +81,7 @@ class Parts(ABC):
     """
 
     kernel: str
-    symmetric: bool
-    shape: tuple[int, int]
+    streamed = True
 
     @abstractmethod
     def settings(self) -> str:
@@ -167,55 +164,21 @@ class Parts(ABC):
             raise InvalidInputError("expected at least one row number, found none.")
         return index if isinstance(index, slice) else numbers
 
-    def _require_symmetric(self, name: str) -> None:
-        if not self.symmetric:
-            raise InvalidInputError(f"{name} is for symmetric operators.")
+    def identity(self) -> str:
+        """The settings; the kernel's name alone for a function without an importable name."""
+        try:
+            return self.settings()
+        except NetworkError:
+            return self.kernel
 
 
-def require_parts(operator: Any) -> None:
-    """Raise InvalidInputError for an operator that gives no parts by row numbers."""
-    if not all(hasattr(operator, name) for name in ("part", "take", "astype")):
-        raise InvalidInputError(
-            f"{type(operator).__name__} has no parts by row numbers: solve with the KernelOperator "
-            "that it was made from, or with Cholesky or PCG"
-        )
-
-
-def read_part(operator: Any, rows: Rows, columns: Rows, out: NDArray[Any]) -> NDArray[Any]:
+def read_part(operator: Operator, rows: Rows, columns: Rows, out: NDArray[Any]) -> NDArray[Any]:
     """A part of an operator in a NumPy array, wherever the operator computes; returns ``out``."""
-    if str(getattr(operator, "device", "cpu")) == "cpu":
+    if operator.device.type == "cpu":
         operator.part(rows, columns, out)
     else:
         out[...] = torch.as_tensor(operator.part(rows, columns)).cpu().numpy()
     return out
-
-
-def over_rows(
-    operator: Any,
-    work: Callable[..., NDArray[Any]],
-    *arguments: Any,
-    joined: bool = False,
-    callback: Callable[[int, int], None] | None = None,
-) -> NDArray[Any]:
-    """``work`` on all rows, by all processes if the operator has several.
-
-    Parameters
-    ----------
-    operator : operator
-        Passed on.
-    work : callable
-        A function of a module, ``work(operator, start, stop, *arguments, callback)``, for rows
-        ``[start, stop)``.
-    *arguments : object
-        Sent to every process.
-    joined : bool
-        Whether results are rows that are put below each other; they are added if not.
-    callback : callable, optional
-        Given to ``work`` in the first process only.
-    """
-    if hasattr(operator, "over_rows"):
-        return np.asarray(operator.over_rows(work, arguments, joined, callback))
-    return work(operator, 0, operator.shape[0], *arguments, callback)
 
 
 def _meetings(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.operators.base import Operator
 from kernreg.operators.budget import memory_budget
 from kernreg.operators.packed import keep, kept_bytes, share_bytes
 
@@ -48,12 +49,12 @@ class Storage:
         size = share_bytes(n, dtype)
         return 0 if self.kind == "auto" and size > self._limit() else size
 
-    def keep(self, operator: Any, demanded: bool = False) -> tuple[Any, int]:
+    def keep(self, operator: Operator, demanded: bool = False) -> tuple[Operator, int]:
         """The operator with its tiles kept, if that is wanted and they fit; and their bytes.
 
         Parameters
         ----------
-        operator : operator
+        operator : Operator
             Symmetric.
         demanded : bool
             Whether it is an error if they do not fit although they were asked for.
@@ -68,12 +69,11 @@ class Storage:
         MemoryBudgetError
             If demanded tiles do not fit ``max_bytes``.
         """
-        fused = bool(getattr(operator, "fused", False))
-        if self.kind == "recomputed" or (self.kind == "auto" and fused):
+        if self.kind == "recomputed" or operator.kept or (self.kind == "auto" and operator.fused):
             return operator, 0
         needed = kept_bytes(operator)
         limitless = self.kind == "packed" and self.max_bytes is None
-        if limitless or needed <= self._limit(getattr(operator, "device", None)):
+        if limitless or needed <= self._limit(operator.device):
             return keep(operator), needed
         if self.kind == "packed" and demanded:
             raise MemoryBudgetError(

@@ -7,15 +7,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
 
-from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
+from kernreg.operators.base import Rows
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.fingerprint import fingerprint
-from kernreg.operators.inputs import KINDS, check_network, common_dtype, kernel_names
+from kernreg.operators.inputs import (
+    KINDS,
+    as_output,
+    check_network,
+    common_dtype,
+    kernel_names,
+)
 from kernreg.operators.kernel import KernelOperator
-from kernreg.operators.parts import Parts, Rows, row_numbers
+from kernreg.operators.mirrored import Tile, add_half
+from kernreg.operators.parts import Parts, bounds, row_numbers
 from kernreg.operators.sources import as_source, chosen_rows
 
 __all__ = ["StreamedOperator"]
@@ -72,7 +81,6 @@ class StreamedOperator(Parts):
     """
 
     symmetric = True
-    fused = False
 
     def __init__(
         self,
@@ -117,13 +125,17 @@ class StreamedOperator(Parts):
         """Whole rows by number, of shape (m, n), by one pass over the data."""
         numbers, n = row_numbers(index, self.shape[0]), self.shape[0]
         out = np.empty((len(numbers), n), dtype=self.dtype)
-        for columns in self._slices(0):
+        for columns in self._slices(0) if len(numbers) else ():
             out[:, columns] = self.part(numbers, columns)
         return out
 
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix; slices have no step."""
-        return self.part(rows, cols, out)
+        (i0, i1), (j0, j1) = (bounds(part, self.shape[0]) for part in (rows, cols))
+        if i0 < i1 and j0 < j1:
+            return self.part(rows, cols, out)
+        empty = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
+        return empty.numpy() if out is None else out
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal."""
@@ -134,46 +146,36 @@ class StreamedOperator(Parts):
         self._between(own, None).to_dense(out[:, i0:])
         return out
 
-    def to_dense(self, out: Any = None) -> Any:
-        """The whole matrix."""
-        return self.tile(slice(None), slice(None), out)
-
-    def __matmul__(self, V: NDArray[Any]) -> NDArray[Any]:
-        """Product with a vector or matrix of shape (n, t), in the wider of both types.
+    def times(self, columns: Tensor) -> Tensor:
+        """The product with columns of shape (n, t).
 
         Each pair of rows is evaluated once; half the data are read for each 1,024 to 65,536 rows,
         as many as take 16 MiB.
         """
-        n = self.shape[0]
-        if V.ndim not in (1, 2) or len(V) != n:
-            raise InvalidInputError(
-                f"operands do not fit: {n} x {n} operator and an array of shape {V.shape}."
-            )
-        product = self.lower_times(np.ascontiguousarray(V.reshape(n, -1).T), (0, n))
-        return np.ascontiguousarray(product.T).reshape(V.shape)
+        return self.lower_times(columns.T.contiguous(), (0, self.shape[0])).T.contiguous()
 
-    def lower_times(self, lines: NDArray[Any], rows: tuple[int, int]) -> NDArray[Any]:
+    def lower_times(self, lines: Tensor, rows: tuple[int, int]) -> Tensor:
         """What some rows of the lower half, and by symmetry their columns, give to ``lines @ K``.
 
-        Parameters
-        ----------
-        lines : ndarray of shape (t, n)
-            The operand.
-        rows : tuple of int
-            ``(start, stop)``.
-
-        Returns
-        -------
-        ndarray of shape (t, n)
+        Blocks are made in host memory, and multiplied by NumPy.
         """
-        source = lines.astype(np.result_type(self.dtype, lines.dtype), copy=False)
-        result = np.zeros_like(source)
+        given = lines.cpu().numpy()
+        source = given.astype(np.result_type(self.dtype, given.dtype), copy=False)
+        tiles = (
+            tile
+            for own, other, block in self._blocks(rows)
+            for tile in _tiles(block, own, other, source.dtype)
+        )
+        result = add_half(tiles, source, np.zeros_like(source), add=_add)
+        return torch.from_numpy(result).to(lines.device)
+
+    def _blocks(self, rows: tuple[int, int]) -> Iterator[tuple[slice, slice, KernelOperator]]:
+        """Rows and columns as they are read, and the kernel between them."""
         for own in self._slices(*rows):
             points = self._points(own)
             for other in self._slices(0, own.start):
-                _add(self._between(points, self._points(other)), own, other, source, result)
-            _add(self._between(points, None), own, own, source, result)
-        return result
+                yield own, other, self._between(points, self._points(other))
+            yield own, own, self._between(points, None)
 
     def astype(self, dtype: DTypeLike) -> StreamedOperator:
         """The same operator with entries of another type; both share the rows that are held."""
@@ -206,28 +208,21 @@ class StreamedOperator(Parts):
         return KernelOperator(self.net, X1, X2, self.kernel, dtype=self.dtype, **self._options)
 
 
-def _add(
-    block: KernelOperator,
-    rows: slice,
-    columns: slice,
-    source: NDArray[Any],
-    result: NDArray[Any],
-) -> None:
-    """Add to ``result`` what a block and its mirror image give to ``source @ K``, tile by tile.
+def _add(result: NDArray[Any], lines: NDArray[Any], tile: NDArray[Any]) -> None:
+    result += lines @ tile
 
-    Of a symmetric block, which is its own mirror image, the lower half is evaluated.
-    """
+
+def _tiles(
+    block: KernelOperator, rows: slice, columns: slice, dtype: np.dtype[Any]
+) -> Iterator[Tile]:
+    """The entries of a block, of a symmetric one those below the top of each tile's columns."""
     height, width = block.shape
-    copied = 0 if block.dtype == source.dtype else source.dtype.itemsize
+    copied = 0 if block.dtype == dtype else dtype.itemsize
     step = max(1, PANEL_BYTES // (height * (block.dtype.itemsize + copied)))
     buffer = np.empty(height * min(step, width), dtype=block.dtype)
     for a in range(0, width, step):
         b = min(a + step, width)
-        # A tile of a symmetric block begins with a square that is on the diagonal.
-        top, square = (a, b - a) if block.symmetric else (0, 0)
+        top = a if block.symmetric else 0
         tile = buffer[: (height - top) * (b - a)].reshape(height - top, b - a)
         block.tile(slice(top, height), slice(a, b), tile)
-        tile = tile.astype(source.dtype, copy=False)
-        i, j = slice(rows.start + top, rows.stop), slice(columns.start + a, columns.start + b)
-        result[:, i] += source[:, j] @ tile.T
-        result[:, j] += source[:, i][:, square:] @ tile[square:]
+        yield rows.start + top, columns.start + a, tile.astype(dtype, copy=False)

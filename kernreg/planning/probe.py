@@ -18,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, KernregError, StoreError
-from kernreg.operators.panels import add_panel, full_precision
+from kernreg.operators.matrix import MatrixOperator
+from kernreg.operators.mirrored import add_half, tiles_of
+from kernreg.operators.panels import full_precision
 from kernreg.operators.parts import read_part
 from kernreg.planning.work import DISK, EIGH, READ, entry, flop, part, product, square
 from kernreg.solvers.cholesky.in_memory import Cholesky
@@ -151,41 +153,17 @@ class Probe:
         return _best(functools.partial(read_part, operator, slice(0, n), chosen, buffer)) / (n * m)
 
 
-class _Dense:
-    """A well-conditioned matrix as an operator."""
-
-    symmetric = True
-
-    def __init__(self, dtype: str, device: str) -> None:
-        rng = np.random.default_rng(0)
-        matrix = rng.standard_normal((_ORDER, _ORDER)).astype(dtype)
-        matrix += matrix.T.copy()
-        matrix[np.diag_indices(_ORDER)] += _ORDER
-        self.dense = matrix
-        self.dtype = matrix.dtype
-        self.shape = matrix.shape
-        self.device = device
-
-    def lower_panel(self, i0: int, i1: int, out: Any) -> Any:
-        panel = self.dense[i0:i1, :i1]
-        if isinstance(out, np.ndarray):
-            out[...] = panel
-        else:
-            out.copy_(out.new_tensor(panel))
-        return out
-
-    def diagonal(self) -> Any:
-        return self.dense.diagonal()
-
-
 @functools.cache
 def _machine(device: str) -> dict[str, float]:
     """Rates that no kernel has a part in."""
     rates = {}
     for dtype in ("float32", "float64"):
-        operator = _Dense(dtype, device)
-        solver = Cholesky(refine=False)
-        matrix = torch.from_numpy(operator.dense).to(device)
+        rng = np.random.default_rng(0)
+        dense = rng.standard_normal((_ORDER, _ORDER)).astype(dtype)
+        dense += dense.T.copy()
+        dense[np.diag_indices(_ORDER)] += _ORDER  # well-conditioned
+        matrix = torch.from_numpy(dense).to(device)
+        operator, solver = MatrixOperator(matrix), Cholesky(refine=False)
         rates[flop(dtype)] = _best(functools.partial(_multiplied, matrix)) / (2 * _ORDER**3)
         taken = _best(functools.partial(solver.init, operator, 0.0))
         narrow = max(0.0, taken - rates[flop(dtype)] * _ORDER**3 / 3)
@@ -197,11 +175,11 @@ def _machine(device: str) -> dict[str, float]:
 
     def read() -> float:
         result = torch.zeros_like(line)
-        add_panel(panel, width - height, line, result)
+        add_half(tiles_of(panel, width - height), line, result)
         return float(result[0, 0])
 
     rates[READ] = _best(read) / panel.nbytes
-    corner = operator.lower_panel(0, _SPECTRAL_ORDER, np.empty((_SPECTRAL_ORDER, _SPECTRAL_ORDER)))
+    corner = dense[:_SPECTRAL_ORDER, :_SPECTRAL_ORDER].copy()
     rates[EIGH] = _best(lambda: scipy.linalg.eigh(corner, driver="evr")) / _SPECTRAL_ORDER**3
     return rates
 

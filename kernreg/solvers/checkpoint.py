@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from kernreg.exceptions import CheckpointError
-from kernreg.operators.base import as_array
+from kernreg.operators.base import Operator, as_array
 from kernreg.operators.store.disk import atomic, remove_drafts
 from kernreg.operators.store.records import parse, read_record, write_record
 from kernreg.solvers.pcg.conjugate import Iterates
@@ -39,7 +39,7 @@ class Checkpoint:
     ----------
     path : path-like
         The file; its folder must exist.
-    operator : operator of dtype float64
+    operator : Operator of dtype float64
         The kernel; its diagonal and four rows are compared with those in the file.
     profile, levels, rhs : ndarray
         Ridge and right-hand sides; they must be equal to the last bit.
@@ -64,7 +64,7 @@ class Checkpoint:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        operator: Any,
+        operator: Operator,
         profile: NDArray[np.float64],
         levels: NDArray[np.float64],
         rhs: NDArray[np.float64],

@@ -14,7 +14,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
-from kernreg.operators.base import symmetric_order
+from kernreg.operators.base import Operator, symmetric_order
 from kernreg.solvers.base import checked_ridge, checked_ridges
 from kernreg.solvers.precision import entries_share, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.scaling import scaled, unscaled
@@ -163,7 +163,7 @@ class Eigh:
 
     def init(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any] = 0.0,
         sample_weight: NDArray[Any] | None = None,
         callback: Callable[[int, int], None] | None = None,
@@ -172,7 +172,7 @@ class Eigh:
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric; evaluated in float64.
         ridge : float or ndarray of shape (n,)
             What ``solve`` adds to the diagonal. An array v is taken as weights ``mean(v) / v``

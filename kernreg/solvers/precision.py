@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import RoundingWarning
 from kernreg.numerics.columns import norms
-from kernreg.operators.base import rounding_of
+from kernreg.operators.base import Operator, rounding_of
 
 __all__ = [
     "BEARABLE",
@@ -50,23 +50,20 @@ def product_dtype(dtype: Any, n: int, ridge: float | None) -> np.dtype[Any]:
     return np.dtype(dtype if low else "float64")
 
 
-def smallest_ridge(operator: Any) -> float:
-    """Ridge from which products with float32 entries serve; 0 for a float64 operator.
-
-    An operator whose entries err by more than those of its type has an attribute ``rounding``.
-    """
+def smallest_ridge(operator: Operator) -> float:
+    """Ridge from which products with float32 entries serve; 0 for a float64 operator."""
     if np.dtype(operator.dtype) != np.float32:
         return 0.0
-    return _resolved(operator, getattr(operator, "rounding", rounding_of(operator.dtype)))
+    return _resolved(operator)
 
 
-def warn_of_rounding(operator: Any, ridge: NDArray[np.float64]) -> None:
+def warn_of_rounding(operator: Operator, ridge: NDArray[np.float64]) -> None:
     """Warn of a rounded copy of a matrix whose rounding is not small beside the ridge.
 
     Parameters
     ----------
-    operator : operator
-        What a solver was given; only one with a ``rounding`` and without ``exact`` is a copy.
+    operator : Operator
+        What a solver was given; one that is not ``exact`` is a copy.
     ridge : ndarray of shape (n,)
         Of the system.
 
@@ -75,10 +72,9 @@ def warn_of_rounding(operator: Any, ridge: NDArray[np.float64]) -> None:
     UserWarning
         The solution will be that of the copy, and not of the matrix that was meant.
     """
-    rounding = getattr(operator, "rounding", None)
-    if rounding is None or operator.exact is not None:
+    if operator.exact:
         return
-    least, found = _resolved(operator, rounding), float(ridge.min())
+    least, found = _resolved(operator), float(ridge.min())
     if found < least:
         warnings.warn(
             f"{operator!r} holds rounded entries, which serve a ridge of at least {least:.2g}, "
@@ -168,13 +164,13 @@ def warn_of_ridge(
     )
 
 
-def mean_diagonal(operator: Any) -> float:
+def mean_diagonal(operator: Operator) -> float:
     """Mean of the kernel of each row with itself, O(n)."""
     return float(np.mean(np.asarray(operator.diagonal(), dtype=np.float64)))
 
 
-def _resolved(operator: Any, rounding: float) -> float:
-    return _trusted(rounding, operator.shape[0]) * mean_diagonal(operator)
+def _resolved(operator: Operator) -> float:
+    return _trusted(operator.rounding, operator.shape[0]) * mean_diagonal(operator)
 
 
 def _trusted(rounding: float, n: int) -> float:

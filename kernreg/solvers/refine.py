@@ -9,15 +9,18 @@ is not, conjugate gradients still converge although the fixed-point iteration wo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kernreg.numerics.columns import norms
+from kernreg.operators.base import Operator
+from kernreg.operators.mirrored import Tile, add_half
+from kernreg.operators.panels import panel_bounds
 
 __all__ = ["MEANINGFUL", "Product", "Refined", "SymmetricProduct", "backward_target", "refine"]
 
@@ -51,8 +54,8 @@ class SymmetricProduct:
 
     Parameters
     ----------
-    operator : KernelOperator of dtype float64
-        Symmetric operator; its tiles are evaluated anew in every product.
+    operator : Operator of dtype float64
+        Symmetric; its tiles are evaluated anew in every product.
     shift : float or ndarray of shape (n,)
         Added to the diagonal.
     tile : (int, int), optional
@@ -68,7 +71,7 @@ class SymmetricProduct:
 
     def __init__(
         self,
-        operator: Any,
+        operator: Operator,
         shift: float | NDArray[np.float64],
         tile: tuple[int, int] | None = None,
     ) -> None:
@@ -82,31 +85,33 @@ class SymmetricProduct:
         self._buffer = np.empty(self._rows * self._columns)
 
     def __call__(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
-        if getattr(self.operator, "fused", False):
+        if self.operator.fused:
             return self._fused(V)
-        # Few long rows times a tile run several times faster than a tile times few columns.
         source = torch.from_numpy(V).T.contiguous()
         target = source * torch.from_numpy(self.shift.copy())
-        squares = trace = 0.0
-        for i0 in range(0, self.n, self._rows):
-            i1 = min(i0 + self._rows, self.n)
+        add_half(self._tiles() if self.count else self._measured(), source, target)
+        self.count += 1
+        return target.T.numpy().copy()
+
+    def _tiles(self) -> Iterator[Tile]:
+        for i0, i1 in panel_bounds(self.n, self._rows):
             for j0 in range(0, i0, self._columns):
-                j1 = min(j0 + self._columns, i0)
-                tile = self._tile(i0, i1, j0, j1)
-                target[:, i0:i1].addmm_(source[:, j0:j1], tile.T)
-                target[:, j0:j1].addmm_(source[:, i0:i1], tile)
-                if not self.count:
-                    squares += 2.0 * float(torch.linalg.vector_norm(tile)) ** 2
-            corner = self._tile(i0, i1, i0, i1)
-            target[:, i0:i1].addmm_(source[:, i0:i1], corner.T)
-            if not self.count:
-                corner = corner + torch.diag(torch.from_numpy(self.shift[i0:i1].copy()))
+                yield i0, j0, self._tile(i0, i1, j0, min(j0 + self._columns, i0))
+            yield i0, i0, self._tile(i0, i1, i0, i1)
+
+    def _measured(self) -> Iterator[Tile]:
+        """The tiles, which tell the norm of the matrix on their way."""
+        squares = trace = 0.0
+        for i0, j0, tile in self._tiles():
+            yield i0, j0, tile
+            if j0 < i0:
+                squares += 2.0 * float(torch.linalg.vector_norm(tile)) ** 2
+            else:
+                corner = tile + torch.diag(torch.from_numpy(self.shift[i0 : i0 + len(tile)].copy()))
                 squares += float(torch.linalg.vector_norm(corner)) ** 2
                 trace += float(corner.trace())
         if trace > 0:
             self.norm = squares / trace
-        self.count += 1
-        return target.T.numpy().copy()
 
     def _fused(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """The product by an operator that stores no tiles."""

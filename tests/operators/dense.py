@@ -1,16 +1,21 @@
-"""A symmetric operator over an explicit matrix: the protocol that solvers see, nothing more."""
+"""Operators over an explicit matrix that define what the base class asks for, and count."""
 
 from __future__ import annotations
 
 import hashlib
 
 import numpy as np
+import torch
+
+from kernreg.operators import Operator
 
 
-class DenseOperator:
+class DenseOperator(Operator):
     """Serves tiles of a float64 matrix, rounded to ``dtype``; counts the panels it serves."""
 
     symmetric = True
+    streamed = True
+    device = torch.device("cpu")
 
     def __init__(self, matrix, dtype="float64"):
         self.matrix = np.asarray(matrix, dtype=np.float64)
@@ -24,16 +29,21 @@ class DenseOperator:
     def fingerprint(self):
         return hashlib.sha256(np.ascontiguousarray(self.matrix).data).hexdigest()
 
-    def lower_panel(self, i0, i1, out):
+    def lower_panel(self, i0, i1, out=None):
+        out = np.empty((i1 - i0, i1), dtype=self.dtype) if out is None else out
         assert out.shape == (i1 - i0, i1)
         assert out.flags.c_contiguous
         assert out.dtype == self.dtype
         self.panels += 1
         out[...] = self.matrix[i0:i1, :i1]
+        return out
 
-    def tile(self, rows, cols, out):
+    def tile(self, rows, cols, out=None):
+        if out is None:
+            return self.matrix[rows, cols].astype(self.dtype)
         assert out.dtype == self.dtype
         out[...] = self.matrix[rows, cols]
+        return out
 
     def rows(self, index):
         out = np.empty((len(index), self.shape[1]), dtype=self.dtype)
@@ -50,10 +60,8 @@ class DenseOperator:
     def take(self, index):
         return DenseOperator(self.matrix[index][:, index], self.dtype)
 
-    def __matmul__(self, V):
-        dense = np.empty(self.shape, dtype=self.dtype)
-        self.to_dense(dense)
-        return dense @ V
+    def times(self, columns):
+        return torch.from_numpy(self.to_dense()).to(columns.dtype) @ columns
 
     def diagonal(self):
         return self.matrix.diagonal().astype(self.dtype)
@@ -77,16 +85,17 @@ class PointOperator(DenseOperator):
         self.dtype = np.dtype(dtype)
         self.panels = 0
 
-    def lower_panel(self, i0, i1, out):
+    def lower_panel(self, i0, i1, out=None):
         self.panels += 1
-        self.tile(slice(i0, i1), slice(0, i1), out)
+        return self.tile(slice(i0, i1), slice(0, i1), out)
 
-    def tile(self, rows, cols, out):
+    def tile(self, rows, cols, out=None):
         X = self.X.astype(self.dtype, copy=False)
+        out = np.empty((len(X[rows]), len(X[cols])), dtype=self.dtype) if out is None else out
         np.matmul(X[rows], X[cols].T, out=out)
         out /= X.shape[1]
         out += 1
-        np.multiply(out, out, out=out)
+        return np.multiply(out, out, out=out)
 
     def to_dense(self, out=None):
         out = np.empty(self.shape, dtype=self.dtype) if out is None else out
@@ -119,9 +128,9 @@ class WatchedOperator(DenseOperator):
         super().__init__(matrix, dtype)
         self.widths = [] if widths is None else widths
 
-    def __matmul__(self, V):
-        self.widths.append(V.shape[1])
-        return super().__matmul__(V)
+    def times(self, columns):
+        self.widths.append(columns.shape[1])
+        return super().times(columns)
 
     def astype(self, dtype):
         return WatchedOperator(self.matrix, dtype, self.widths)

@@ -10,7 +10,7 @@ import scipy.sparse.linalg
 import torch
 
 from kernreg import KernelOperator, gram, nn
-from kernreg.operators import products as module
+from kernreg.operators import kernel as module
 
 NET = nn.mlp(depth=2, W_std=1.3, b_std=0.2)
 N, M, D = 83, 51, 6

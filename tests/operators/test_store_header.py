@@ -189,6 +189,7 @@ def test_tiles_of_a_rectangle_are_as_wide_as_its_longer_side(shape, tmp_path):
 
         def tile(self, rows, cols, out=None):
             out[...] = K[rows, cols]
+            return out
 
     for tile, side in ((None, 30), (100, 30), (8, 8)):
         store = written(tmp_path / str(tile), Oblong(), tile=tile)

@@ -32,7 +32,7 @@ RIDGE = 0.01
 def counted(monkeypatch):
     """Entries that are evaluated, by the name of their type."""
     found = Counter()
-    fill, times = KernelOperator._fill, KernelOperator._times
+    fill, times = KernelOperator._fill, KernelOperator.times
 
     def noted(self, part, target):
         rows, columns = part.i1 - part.i0, part.j1 - part.j0
@@ -47,7 +47,7 @@ def counted(monkeypatch):
         return times(self, V)
 
     monkeypatch.setattr(KernelOperator, "_fill", noted)
-    monkeypatch.setattr(KernelOperator, "_times", multiplied)
+    monkeypatch.setattr(KernelOperator, "times", multiplied)
     return found
 
 

@@ -22,9 +22,9 @@ class CountingOperator(DenseOperator):
         self.factor = factor
         self.counts = {"float32": 0, "float64": 0} if counts is None else counts
 
-    def __matmul__(self, V):
+    def times(self, columns):
         self.counts[self.dtype.name] += 1
-        product = super().__matmul__(V)
+        product = super().times(columns)
         return product * self.factor if self.dtype == np.float32 else product
 
     def astype(self, dtype):

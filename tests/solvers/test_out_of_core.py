@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from kernreg import KernelOperator, nn
 from kernreg.exceptions import (
@@ -19,6 +20,7 @@ from kernreg.exceptions import (
     NotPositiveDefiniteError,
     StoreError,
 )
+from kernreg.operators import MatrixOperator
 from kernreg.operators.store.disk import locked
 from kernreg.solvers import Cholesky, OutOfCoreCholesky, Status
 from tests.contracts.solver import SLACK, SolverContract, gaussian_points, kernel_matrix
@@ -332,16 +334,16 @@ def test_indefinite_matrix_names_the_remedy(tmp_path):
 
 def test_operator_on_a_gpu(tmp_path):
     operator = DenseOperator(np.eye(3))
-    operator.device = "cuda:0"
+    operator.device = torch.device("cuda:0")
     with pytest.raises(InvalidInputError, match=r"found an operator on cuda:0: .*device='cpu'"):
         OutOfCoreCholesky(tmp_path).init(operator, 0.0)
 
 
 def test_operator_that_cannot_be_identified(tmp_path):
-    operator = DenseOperator(np.eye(3))
-    operator.fingerprint = None
+    operator = MatrixOperator(np.eye(3))
     with pytest.raises(InvalidInputError, match="with a fingerprint"):
         OutOfCoreCholesky(tmp_path).init(operator, 0.0)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [{"block": 0}, {"refine": "often"}, {"max_jitter": -1.0}])

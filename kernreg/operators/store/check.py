@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import StoreError
+from kernreg.operators.base import Operator
 from kernreg.operators.store.tiles import TileArray
 
 __all__ = ["TOLERANCE", "compare"]
@@ -20,7 +21,7 @@ _SIDE = 16
 
 def compare(
     store: TileArray,
-    operator: Any,
+    operator: Operator,
     diagonal: NDArray[Any],
     samples: int,
     rng: np.random.Generator,

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
 
-from kernreg.exceptions import InvalidInputError, StoreError
-from kernreg.operators.base import rounding_of
-from kernreg.operators.inputs import KINDS, as_output, common_dtype, deliver
+from kernreg.backends.base import CPU
+from kernreg.exceptions import StoreError
+from kernreg.operators.base import Operator, rounding_of
+from kernreg.operators.inputs import as_output, common_dtype, deliver
+from kernreg.operators.mirrored import Tile, add_half
 from kernreg.operators.parts import bounds, row_numbers
-from kernreg.operators.products import operand
-from kernreg.operators.store.store import TileStore
+
+if TYPE_CHECKING:
+    from kernreg.operators.store.store import TileStore
 
 __all__ = ["StoredOperator"]
 
 
-class StoredOperator:
+class StoredOperator(Operator):
     """A complete :class:`~kernreg.operators.TileStore`, read tile by tile.
 
     Parameters
@@ -30,11 +35,6 @@ class StoredOperator:
     exact : KernelOperator, optional
         The operator that was stored; see :meth:`TileStore.operator`.
 
-    Attributes
-    ----------
-    rounding : float
-        How far entries err from those that were stored, as a share of themselves.
-
     Notes
     -----
     ``astype("float64")`` gives ``exact`` in float64 where there is one, otherwise the stored
@@ -42,9 +42,11 @@ class StoredOperator:
     ridge is too small for that. Memory: two tiles and what is asked for.
     """
 
-    fused = False
+    device = CPU
 
-    def __init__(self, store: TileStore, dtype: DTypeLike | None = None, exact: Any = None) -> None:
+    def __init__(
+        self, store: TileStore, dtype: DTypeLike | None = None, exact: Operator | None = None
+    ) -> None:
         if exact is not None:
             store.require(exact)
         pending = store.pending()
@@ -54,28 +56,36 @@ class StoredOperator:
                 "do. Write the store again, which does those tiles only."
             )
         self.store = store
-        self.exact = exact
+        self._original = exact
         self.shape = store.shape
         self.symmetric = store.symmetric
         self.dtype = common_dtype(store.entries if dtype is None else dtype)
-        self.device = torch.device("cpu")
-        self.rounding = rounding_of(store.dtype)
 
     def __repr__(self) -> str:
         return f"<StoredOperator {self.shape[0]} x {self.shape[1]} {self.dtype} {self.store.path}>"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the operator that was stored is known."""
+        return self._original is not None
+
+    @property
+    def rounding(self) -> float:
+        """How far entries err from those that were stored, as a share of themselves."""
+        return rounding_of(self.store.dtype)
 
     def fingerprint(self) -> str:
         """That of the operator that was stored, and how its entries are kept."""
         return f"{self.store.fingerprint} {self.store.dtype}"
 
-    def astype(self, dtype: DTypeLike) -> Any:
+    def astype(self, dtype: DTypeLike) -> Operator:
         """The same matrix with entries of another floating type."""
         wanted = common_dtype(dtype)
         if wanted == self.dtype:
             return self
-        if self.exact is not None and wanted == np.float64:
-            return self.exact.astype(wanted)
-        return StoredOperator(self.store, wanted, self.exact)
+        if self._original is not None and wanted == np.float64:
+            return self._original.astype(wanted)
+        return StoredOperator(self.store, wanted, self._original)
 
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix, of shape (rows, columns); slices without a step."""
@@ -98,7 +108,7 @@ class StoredOperator:
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal."""
-        self._require_symmetric("lower_panel")
+        self._require_symmetric("lower_panel", "; use tile")
         return self.tile(slice(i0, i1), slice(0, i1), out)
 
     def rows(self, index: ArrayLike) -> NDArray[Any]:
@@ -120,28 +130,18 @@ class StoredOperator:
         parts = [self.store.read(k, k).diagonal() for k in range(-(-self.shape[0] // size))]
         return np.concatenate(parts).astype(self.dtype)
 
-    def to_dense(self, out: Any = None) -> Any:
-        """The whole matrix."""
-        return self.tile(slice(None), slice(None), out)
+    def times(self, columns: Tensor) -> Tensor:
+        """The product with columns of shape (n2, t); reads each tile once."""
+        product = torch.zeros((self.shape[0], columns.shape[1]), dtype=columns.dtype)
+        add_half(self._read(columns.dtype), columns.T, product.T, mirrored=self.symmetric, add=_add)
+        return product
 
-    def __matmul__(self, V: Any) -> Any:
-        """Product with an array of shape (n2,) or (n2, t), in the wider type; reads each tile once.
-
-        NumPy in, NumPy out; torch in, torch out.
-        """
-        right = operand(V, self.shape)
-        kind = torch.promote_types(KINDS[self.dtype.name], right.dtype)
-        columns = right.to(self.device, kind).reshape(len(right), -1)
-        product = torch.zeros((self.shape[0], columns.shape[1]), dtype=kind)
+    def _read(self, kind: torch.dtype) -> Iterator[Tile]:
         for row, column in self.store.tiles():
-            i0, i1, j0, j1 = self.store.bounds(row, column)
-            block = torch.from_numpy(self.store.read(row, column)).to(kind)
-            product[i0:i1] += block @ columns[j0:j1]
-            if self.symmetric and row != column:
-                product[j0:j1] += block.T @ columns[i0:i1]
-        product = product.reshape(self.shape[0], *right.shape[1:])
-        return product if isinstance(V, torch.Tensor) else product.numpy()
+            i0, _, j0, _ = self.store.bounds(row, column)
+            yield i0, j0, torch.from_numpy(self.store.read(row, column)).to(kind)
 
-    def _require_symmetric(self, name: str) -> None:
-        if not self.symmetric:
-            raise InvalidInputError(f"{name} is for symmetric operators; use tile.")
+
+def _add(result: Tensor, lines: Tensor, tile: Tensor) -> None:
+    """Add ``lines @ tile`` by its transpose, which is what columns in memory are."""
+    result += (tile.T @ lines.T).T

@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, StoreError
-from kernreg.operators.inputs import check_fingerprint
+from kernreg.operators.base import Operator
 from kernreg.operators.panels import require_finite
 from kernreg.operators.store.check import compare
 from kernreg.operators.store.disk import checked_space, full_disk, pages, shared, writable_folder
@@ -26,10 +26,8 @@ from kernreg.operators.store.header import (
     publish,
     read_header,
 )
+from kernreg.operators.store.operator import StoredOperator
 from kernreg.operators.store.tiles import KINDS_ON_DISK, TileArray
-
-if TYPE_CHECKING:
-    from kernreg.operators.store.operator import StoredOperator
 
 __all__ = ["TileStore"]
 
@@ -86,7 +84,7 @@ class TileStore(TileArray):
     def create(
         cls,
         path: str | os.PathLike[str],
-        operator: Any,
+        operator: Operator,
         *,
         dtype: str | None = None,
         tile: int | None = None,
@@ -127,7 +125,6 @@ class TileStore(TileArray):
             )
         if tile is not None and tile < 1:
             raise InvalidInputError(f"tile must be at least 1, found {tile}.")
-        check_fingerprint(operator, "a store")
         _zarr()
         folder = Path(path)
         header = {
@@ -141,7 +138,7 @@ class TileStore(TileArray):
         }
         if not has_header(folder):
             side = min(tile or _TILE, max(operator.shape))
-            check_tiles(tuple(operator.shape), side)
+            check_tiles(operator.shape, side)
             writable_folder(folder)
             names = sorted(entry.name for entry in folder.iterdir())
             foreign = [n for n in names if not n.startswith(".") and not n.endswith(".partial")]
@@ -152,7 +149,7 @@ class TileStore(TileArray):
                     "another folder."
                 )
             with full_disk(folder):
-                publish(folder, tuple(operator.shape), side, header)
+                publish(folder, operator.shape, side, header)
         store = cls.open(folder)
         store.require(operator, kind, tile)
         return store
@@ -183,7 +180,9 @@ class TileStore(TileArray):
             raise StoreError(f"{folder} has a damaged header: {error!r}.") from error
         return cls(folder, array, header)
 
-    def require(self, operator: Any, dtype: str | None = None, tile: int | None = None) -> None:
+    def require(
+        self, operator: Operator, dtype: str | None = None, tile: int | None = None
+    ) -> None:
         """Raise StoreError unless the store is of this operator, and of this type and tile."""
         if tile is not None:
             tile = min(tile, max(self.shape))
@@ -193,7 +192,6 @@ class TileStore(TileArray):
                     f"{self.path} has {name} {getattr(self, name)}, not {wanted}: ask for that, "
                     "or take another folder."
                 )
-        check_fingerprint(operator, "a store")
         same = self.shape == tuple(operator.shape) and self.symmetric == operator.symmetric
         if not same or self.fingerprint != operator.fingerprint():
             raise StoreError(
@@ -203,7 +201,7 @@ class TileStore(TileArray):
 
     def write(
         self,
-        operator: Any,
+        operator: Operator,
         callback: Callable[[int, int], None] | None = None,
         tiles: Iterable[tuple[int, int]] | None = None,
     ) -> int:
@@ -270,11 +268,11 @@ class TileStore(TileArray):
                 "there. Write the store again, or take another folder."
             )
 
-    def _write_tile(self, operator: Any, row: int, column: int, buffer: NDArray[Any]) -> None:
+    def _write_tile(self, operator: Operator, row: int, column: int, buffer: NDArray[Any]) -> None:
         i0, i1, j0, j1 = self.bounds(row, column)
         values = buffer[: (i1 - i0) * (j1 - j0)].reshape(i1 - i0, j1 - j0)
         made = torch.from_numpy(values)
-        if str(getattr(operator, "device", "cpu")) == "cpu":
+        if operator.device.type == "cpu":
             operator.tile(slice(i0, i1), slice(j0, j1), values)
         else:
             made.copy_(torch.as_tensor(operator.tile(slice(i0, i1), slice(j0, j1))))
@@ -283,7 +281,7 @@ class TileStore(TileArray):
         require_finite(made, i0, j0)
         self.put(row, column, made)
 
-    def verify(self, operator: Any = None, *, samples: int = 32, seed: int = 0) -> int:
+    def verify(self, operator: Operator | None = None, *, samples: int = 32, seed: int = 0) -> int:
         """Read every tile and check it; with the operator, compare entries.
 
         Parameters
@@ -328,7 +326,7 @@ class TileStore(TileArray):
             compare(self, operator, diagonal, samples, np.random.default_rng(seed))
         return len(self.tiles())
 
-    def operator(self, exact: Any = None) -> StoredOperator:
+    def operator(self, exact: Operator | None = None) -> StoredOperator:
         """The matrix as an operator that solvers take.
 
         Parameters
@@ -343,8 +341,6 @@ class TileStore(TileArray):
         StoreError
             If the store is incomplete, or ``exact`` is another operator.
         """
-        from kernreg.operators.store.operator import StoredOperator
-
         return StoredOperator(self, exact=exact)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError
-from kernreg.operators.base import symmetric_order
+from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.inputs import within_memory
 from kernreg.operators.panels import Staircase, full_precision
 from kernreg.solvers.base import checked_ridge
@@ -35,7 +35,7 @@ class CholeskyState:
 
     Parameters
     ----------
-    operator : KernelOperator
+    operator : Operator
         What was factored; refinement evaluates its tiles again in float64.
     factor : Staircase
         The factor, by row panels.
@@ -47,7 +47,7 @@ class CholeskyState:
         Time of the factorisation, kernel evaluation included.
     """
 
-    operator: Any
+    operator: Operator
     factor: Staircase
     ridge: NDArray[np.float64]
     jitter: float
@@ -156,7 +156,7 @@ class Factoring:
 
     def _factored(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         attempt: Callable[[NDArray[np.float64], float], Staircase],
         eps: float,

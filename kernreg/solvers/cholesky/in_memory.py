@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.operators.base import Operator
 from kernreg.operators.inputs import as_output, within_memory
 from kernreg.operators.panels import Staircase, full_precision, panel_bounds, require_finite
 from kernreg.solvers.cholesky.factored import CholeskyState, Factoring
@@ -83,7 +84,7 @@ class Cholesky(Factoring):
 
     def init(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> CholeskyState:
@@ -91,7 +92,7 @@ class Cholesky(Factoring):
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric, of dtype float32 or float64.
         ridge : float or ndarray of shape (n,)
             Added to the diagonal, not negative.
@@ -122,42 +123,46 @@ class Cholesky(Factoring):
 
         return self._factored(operator, ridge, attempt, self._eps(operator))
 
-    def _eps(self, operator: Any) -> float:
+    def _eps(self, operator: Operator) -> float:
         """Rounding of the factorisation."""
         dtype = np.dtype(operator.dtype)
-        on_gpu = str(getattr(operator, "device", "cpu")) != "cpu"
+        on_gpu = operator.device.type != "cpu"
         rough = self.precision == "mixed" and dtype == np.float32 and on_gpu
         return 2.0**-11 if rough else float(np.finfo(dtype).eps)
 
     def _attempt(
         self,
-        operator: Any,
+        operator: Operator,
         shift: NDArray[np.float64],
         callback: Callable[[int, int], None] | None,
     ) -> Staircase:
         n = len(shift)
         block = min(self.block, n)
         factor = Staircase(n, block, operator.dtype)
-        device = torch.device(getattr(operator, "device", "cpu"))
         bounds = panel_bounds(n, block)
         # One piece for all panels: it goes back as a whole, before a factor for the next ridge.
-        room, used = as_output(None, (Staircase.numbers(n, block),), factor.dtype, device), 0
+        room, used = (
+            as_output(None, (Staircase.numbers(n, block),), factor.dtype, operator.device),
+            0,
+        )
         for step, (i0, i1) in enumerate(bounds, start=1):
             panel = room[used : used + (i1 - i0) * i1].view(i1 - i0, i1)
             used += panel.numel()
-            operator.lower_panel(i0, i1, panel.numpy() if panel.is_cpu else panel)
+            operator.fill_panel(panel, i0)
             require_finite(panel, i0)
             diagonal = panel[:, i0:].diagonal()
-            diagonal.copy_(diagonal.double() + torch.from_numpy(shift[i0:i1]).to(device))
+            diagonal.copy_(diagonal.double() + torch.from_numpy(shift[i0:i1]).to(operator.device))
             factor.append(panel)
             if callback is not None:
                 callback(step, len(bounds))
         return factor
 
 
-def _room_for_factor(n: int, operator: Any) -> contextlib.AbstractContextManager[None]:
-    device = str(getattr(operator, "device", "cpu"))
-    other = "OutOfCoreCholesky or PCG" if device == "cpu" else "a smaller block or device='cpu'"
+def _room_for_factor(n: int, operator: Operator) -> contextlib.AbstractContextManager[None]:
+    device = operator.device
+    other = (
+        "OutOfCoreCholesky or PCG" if device.type == "cpu" else "a smaller block or device='cpu'"
+    )
     return within_memory(
         f"The factor for n={n} in {np.dtype(operator.dtype)} does not fit the free memory of "
         f"{device}: use fewer rows, dtype float32, {other}."

@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, StoreError
-from kernreg.operators.base import symmetric_order
+from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import readable
-from kernreg.operators.inputs import check_fingerprint
 from kernreg.operators.panels import Breakdown, full_precision, require_finite
 from kernreg.operators.store.disk import (
     atomic,
@@ -169,7 +168,7 @@ class OutOfCoreCholesky(Factoring):
 
     def init(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> CholeskyState:
@@ -177,7 +176,7 @@ class OutOfCoreCholesky(Factoring):
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric, of dtype float32 or float64.
         ridge : float or ndarray of shape (n,)
             Added to the diagonal, not negative.
@@ -209,12 +208,11 @@ class OutOfCoreCholesky(Factoring):
             If a jitter was needed.
         """
         n = symmetric_order(operator)
-        check_fingerprint(operator, "a factor on disk")
-        device = str(getattr(operator, "device", "cpu"))
-        if device != "cpu":
+        operator.fingerprint()  # there must be one
+        if operator.device.type != "cpu":
             raise InvalidInputError(
-                f"OutOfCoreCholesky runs on the CPU, found an operator on {device}: make it with "
-                "device='cpu', or use Cholesky or PCG on the GPU"
+                f"OutOfCoreCholesky runs on the CPU, found an operator on {operator.device}: make "
+                "it with device='cpu', or use Cholesky or PCG on the GPU"
             )
         group = self.group(n, operator.dtype)
         folder = Path(self.folder)
@@ -240,7 +238,7 @@ class _Run:
     """One rung of the ladder: what the folder holds, and the rest of the work."""
 
     def __init__(
-        self, factor: FactorOnDisk, operator: Any, shift: NDArray[np.float64], jitter: float
+        self, factor: FactorOnDisk, operator: Operator, shift: NDArray[np.float64], jitter: float
     ) -> None:
         self.factor = factor
         self.operator = operator

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.operators.base import as_array
+from kernreg.operators.base import Operator, as_array
 from kernreg.operators.storage import Storage
 
 __all__ = ["Columns", "PCGState"]
@@ -20,9 +20,9 @@ class PCGState:
 
     Parameters
     ----------
-    fast : operator or None
+    fast : Operator or None
         Products of the recurrences in float32; None where they are in float64.
-    exact : operator
+    exact : Operator
         Products in float64.
     level : float
         Mean ridge.
@@ -42,8 +42,8 @@ class PCGState:
         Time of :meth:`PCG.init`.
     """
 
-    fast: Any
-    exact: Any
+    fast: Operator | None
+    exact: Operator
     level: float
     profile: NDArray[np.float64]
     preconditioner: Any

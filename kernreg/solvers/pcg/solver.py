@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError
-from kernreg.operators.base import symmetric_order
+from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.storage import Storage
 from kernreg.solvers.base import checked_ridge, checked_ridges
 from kernreg.solvers.checkpoint import Checkpoint
@@ -168,7 +168,7 @@ class PCG:
 
     def init(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> PCGState:
@@ -176,7 +176,7 @@ class PCG:
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric, of dtype float32 or float64.
         ridge : float or ndarray of shape (n,)
             Added to the diagonal, not negative.
@@ -203,7 +203,8 @@ class PCG:
         exact = operator.astype("float64")
         noise, size = smallest_ridge(operator), mean_diagonal(operator)
         low = np.dtype(operator.dtype) == np.float32 and float(shift.min()) >= noise
-        fast, storage = None, self._storage
+        fast: Operator | None = None
+        storage = self._storage
         if low:
             fast, kept = storage.keep(operator, demanded=True)
         else:

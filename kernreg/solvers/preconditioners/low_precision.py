@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import JitterWarning
+from kernreg.operators.base import Operator
 from kernreg.solvers.cholesky.in_memory import Cholesky, CholeskyState
 
 __all__ = ["Factored", "LowPrecisionCholesky"]
@@ -99,7 +100,7 @@ class LowPrecisionCholesky:
 
     def build(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> Factored:
@@ -107,7 +108,7 @@ class LowPrecisionCholesky:
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric; evaluated in float32.
         ridge : float or ndarray of shape (n,)
             Of the system.

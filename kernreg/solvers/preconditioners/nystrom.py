@@ -12,7 +12,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import NotPositiveDefiniteError
-from kernreg.operators.base import as_array, symmetric_order
+from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.solvers.base import checked_ridge
 from kernreg.solvers.preconditioners.lowrank import LowRank
 from kernreg.solvers.preconditioners.rank import Ranked, rank_limit
@@ -85,7 +85,7 @@ class Nystrom(Ranked):
 
     def build(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> LowRank:
@@ -93,7 +93,7 @@ class Nystrom(Ranked):
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric; only products and ``diagonal`` of it are used, in float64.
         ridge : float or ndarray of shape (n,)
             Of the system.
@@ -138,7 +138,7 @@ class Nystrom(Ranked):
             step = min(rank, limit - rank)
         logger.info("Nystrom: n=%d, rank %d of at most %d", n, rank, limit)
         del basis, images
-        return LowRank(factor, remainder, shift, getattr(operator, "device", "cpu"))
+        return LowRank(factor, remainder, shift, operator.device)
 
 
 def _beside(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

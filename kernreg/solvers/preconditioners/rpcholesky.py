@@ -12,7 +12,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import NotPositiveDefiniteError
-from kernreg.operators.base import as_array, symmetric_order
+from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.solvers.base import checked_ridge
 from kernreg.solvers.preconditioners.lowrank import LowRank
 from kernreg.solvers.preconditioners.rank import Ranked, rank_limit
@@ -90,7 +90,7 @@ class RPCholesky(Ranked):
 
     def build(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> LowRank:
@@ -98,7 +98,7 @@ class RPCholesky(Ranked):
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric; only ``diagonal`` and ``rows`` of it are used, in float64.
         ridge : float or ndarray of shape (n,)
             Of the system.
@@ -123,16 +123,16 @@ class RPCholesky(Ranked):
         enough = float(shift.sum()) if self.rank == "auto" else 0.0
         factor, remainder, _ = self._factor(operator.astype("float64"), limit, enough, callback)
         logger.info("RPCholesky: n=%d, rank %d of at most %d", n, len(factor), limit)
-        return LowRank(factor, remainder, shift, getattr(operator, "device", "cpu"))
+        return LowRank(factor, remainder, shift, operator.device)
 
     def pivots(
-        self, operator: Any, callback: Callable[[int, int], None] | None = None
+        self, operator: Operator, callback: Callable[[int, int], None] | None = None
     ) -> NDArray[np.intp]:
         """Numbers of the rows that it draws, all different, in the order of the draw.
 
         Parameters
         ----------
-        operator : KernelOperator
+        operator : Operator
             Symmetric; only ``diagonal`` and ``rows`` of it are used, in float64.
         callback : callable, optional
             Called as ``callback(rank, limit)`` after each block.
@@ -148,7 +148,7 @@ class RPCholesky(Ranked):
 
     def _factor(
         self,
-        operator: Any,
+        operator: Operator,
         limit: int,
         enough: float,
         callback: Callable[[int, int], None] | None,

@@ -16,9 +16,8 @@ from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpstrf
 
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError
-from kernreg.operators.base import as_array, symmetric_order
+from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
-from kernreg.operators.parts import over_rows, require_parts
 from kernreg.solvers.base import checked_ridge, checked_ridges
 from kernreg.solvers.precision import entries_share, warn_of_ridge
 from kernreg.solvers.preconditioners import RPCholesky
@@ -175,7 +174,7 @@ class Restricted:
 
     def init(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> RestrictedState:
@@ -183,8 +182,8 @@ class Restricted:
 
         Parameters
         ----------
-        operator : KernelOperator or StreamedOperator
-            Symmetric; only ``part`` and ``take`` are used, in float64.
+        operator : Operator
+            Symmetric, ``streamed``; only ``part`` and ``take`` are used, in float64.
         ridge : float or ndarray of shape (n,)
             One number, not negative; or one for each row, all positive.
         callback : callable, optional
@@ -201,7 +200,7 @@ class Restricted:
             Operator not symmetric, bad ridge or centres, or NaN or infinity among the entries.
         """
         started = time.perf_counter()
-        require_parts(operator)
+        operator.require_parts()
         n = symmetric_order(operator)
         shift = checked_ridge(ridge, n)
         if shift.min() == 0 < shift.max():
@@ -212,9 +211,7 @@ class Restricted:
         centres, chunk = self._draw(operator, n), self._rows(n)
         kept, factor, size = _pivoted(operator, centres)
         roots = np.sqrt(weights)
-        normal = over_rows(
-            operator, _normal, centres, chunk, kept, factor, roots, callback=callback
-        )
+        normal = operator.over_rows(_normal, centres, chunk, kept, factor, roots, callback=callback)
         values, vectors = scipy.linalg.eigh(
             normal, driver="evr", overwrite_a=True, check_finite=False
         )
@@ -228,7 +225,7 @@ class Restricted:
             operator, centres, basis, np.maximum(values, 0.0), level, weights, chunk, size, seconds
         )
 
-    def _draw(self, operator: Any, n: int) -> NDArray[np.int64]:
+    def _draw(self, operator: Operator, n: int) -> NDArray[np.int64]:
         if np.ndim(self.centres):
             chosen = np.asarray(self.centres).astype(np.int64)
             if chosen.min() < 0 or chosen.max() >= n:
@@ -348,7 +345,7 @@ def _nobody(rows: slice, residuals: NDArray[np.float64]) -> None:
 
 
 def _pivoted(
-    operator: Any, centres: NDArray[np.int64]
+    operator: Operator, centres: NDArray[np.int64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
     """Which centres are no combinations of others up to rounding, and their Cholesky factor.
 
@@ -368,11 +365,11 @@ def _pivoted(
 def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """``K_mn W Y`` in float64."""
     weighted = state.weights[:, None] * columns
-    return over_rows(state.operator, _moment, state.centres, state.chunk, weighted)
+    return state.operator.over_rows(_moment, state.centres, state.chunk, weighted)
 
 
 def _moment(
-    operator: Any,
+    operator: Operator,
     start: int,
     stop: int,
     centres: NDArray[np.int64],
@@ -388,7 +385,7 @@ def _moment(
 
 
 def _normal(
-    operator: Any,
+    operator: Operator,
     start: int,
     stop: int,
     centres: NDArray[np.int64],

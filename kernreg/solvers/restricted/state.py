@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.operators.base import Operator
 from kernreg.operators.parts import read_part
 
 __all__ = ["RestrictedState", "chunks"]
@@ -21,7 +21,7 @@ class RestrictedState:
 
     Parameters
     ----------
-    operator : KernelOperator or StreamedOperator
+    operator : Operator
         The kernel of all n rows, in float64.
     centres : ndarray of int, shape (m,)
         Row numbers; a solution has one coefficient for each.
@@ -41,7 +41,7 @@ class RestrictedState:
         Time of :meth:`Restricted.init`.
     """
 
-    operator: Any
+    operator: Operator
     centres: NDArray[np.int64]
     basis: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -73,7 +73,7 @@ class RestrictedState:
 
 
 def chunks(
-    operator: Any, centres: NDArray[np.int64], chunk: int, first: int, end: int
+    operator: Operator, centres: NDArray[np.int64], chunk: int, first: int, end: int
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Ranges of rows ``[first, end)`` and their kernel with the centres, checked to be finite.
 

@@ -20,10 +20,10 @@ from kernreg.exceptions import (
     NotPositiveDefiniteError,
 )
 from kernreg.numerics.columns import norms, worst
-from kernreg.operators.base import as_array, symmetric_order
+from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.panels import full_precision
-from kernreg.operators.parts import over_rows, read_part, require_parts
+from kernreg.operators.parts import read_part
 from kernreg.solvers.base import checked_ridge
 from kernreg.solvers.checkpoint import Checkpoint
 from kernreg.solvers.pcg.solver import Progress
@@ -50,7 +50,7 @@ class SketchState:
 
     Parameters
     ----------
-    operator, exact : operator
+    operator, exact : Operator
         Entries of the steps, and those of blocks and true residuals in float64.
     ridge : ndarray of shape (n,)
         Added to the diagonal.
@@ -60,8 +60,8 @@ class SketchState:
         Time of :meth:`SketchAndProject.init`.
     """
 
-    operator: Any
-    exact: Any
+    operator: Operator
+    exact: Operator
     ridge: NDArray[np.float64]
     size: float
     seconds: float
@@ -108,14 +108,14 @@ class SketchState:
         scale = np.max(np.abs(D), axis=0)
         scale = np.where(scale > 0, scale, 1.0)
         narrow = np.ascontiguousarray(D / scale, dtype=dtype)
-        image = over_rows(self.operator, _columns_times, rows, narrow, joined=True)
+        image = self.operator.over_rows(_columns_times, rows, narrow, joined=True)
         image *= scale
         image[rows] += self.ridge[rows, None] * D
         return as_array(image)
 
 
 def _columns_times(
-    operator: Any, start: int, stop: int, rows: NDArray[np.int64], narrow: NDArray[Any], _: Any
+    operator: Operator, start: int, stop: int, rows: NDArray[np.int64], narrow: NDArray[Any], _: Any
 ) -> NDArray[np.float64]:
     """``K[start:stop, rows] narrow``, by chunks."""
     chunk = min(stop - start, max(256, _CHUNK // (operator.dtype.itemsize * len(rows))))
@@ -233,7 +233,7 @@ class SketchAndProject:
 
     def init(
         self,
-        operator: Any,
+        operator: Operator,
         ridge: float | NDArray[Any],
         callback: Callable[[int, int], None] | None = None,
     ) -> SketchState:
@@ -241,8 +241,8 @@ class SketchAndProject:
 
         Parameters
         ----------
-        operator : KernelOperator or StreamedOperator
-            Symmetric, of dtype float32 or float64.
+        operator : Operator
+            Symmetric, ``streamed``, of dtype float32 or float64.
         ridge : float or ndarray of shape (n,)
             Added to the diagonal, not negative.
         callback : callable, optional
@@ -259,7 +259,7 @@ class SketchAndProject:
             Operator not symmetric, or bad ridge.
         """
         started = time.perf_counter()
-        require_parts(operator)
+        operator.require_parts()
         shift = checked_ridge(ridge, symmetric_order(operator))
         exact = operator.astype("float64")
         low = float(shift.min()) >= smallest_ridge(operator)

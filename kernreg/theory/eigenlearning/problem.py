@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
-from kernreg.operators import gram
+from kernreg.operators import MatrixOperator, gram
 from kernreg.solvers import Eigh, EighState
 from kernreg.solvers.solution import finite_right_hand_side
 from kernreg.theory.checks import check_number
@@ -109,7 +109,7 @@ def decompose(K: NDArray[Any]) -> EighState:
     >>> decompose(np.ones((2, 2))).values
     array([0., 2.])
     """
-    state = Eigh().init(_Matrix(K))
+    state = Eigh().init(MatrixOperator(K))
     largest = float(state.values[-1])
     rounding = float(np.finfo(K.dtype).eps) * max(largest, 0.0)
     lowest = float(state.values[0])
@@ -183,27 +183,6 @@ def absolute_ridge(alpha: Any, alpha_scale: str, K: NDArray[Any]) -> float:
             f"alpha_scale must be 'mean_diag' or 'absolute', found {alpha_scale!r}."
         )
     return number * float(np.mean(K.diagonal())) if alpha_scale == "mean_diag" else number
-
-
-@dataclass(frozen=True, eq=False)
-class _Matrix:
-    """An explicit matrix as an operator for :class:`kernreg.solvers.Eigh`."""
-
-    matrix: NDArray[Any]
-    symmetric: bool = True
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.matrix), len(self.matrix)
-
-    def astype(self, _dtype: str) -> _Matrix:
-        """The same: the decomposition writes into a float64 matrix of its own."""
-        return self
-
-    def to_dense(self, out: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Copy the matrix."""
-        out[...] = self.matrix
-        return out
 
 
 def _numpy(values: Any) -> NDArray[Any]:
