@@ -29,7 +29,7 @@ from benchmarks.problems import data_dir, network
 from kernreg import KernelOperator, KernelRegressor
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.operators import StreamedOperator
-from kernreg.solvers import Cholesky, Eigh, Restricted, SketchAndProject
+from kernreg.solvers import Cholesky, Eigh, Problem, Restricted, SketchAndProject
 
 RESULTS = Path(__file__).parent / "results" / "large.json"
 NET = network("relu", 1)
@@ -85,7 +85,7 @@ def restricted(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndar
         "r2": r2(y_test, found),
         "alpha": float(ALPHAS[path.best]),
         "gcv": float(path.gcv[path.best]),
-        "predicted_bytes": solver.peak_bytes(len(X), 1, "float32"),
+        "predicted_bytes": solver.peak_bytes(Problem(len(X), dtype="float32")),
     }
 
 
@@ -114,7 +114,7 @@ def sketch(
         "status": solution.status.name,
         "ridge": ridge,
         "r2": r2(y_test[:TESTED_ON], found),
-        "predicted_bytes": solver.peak_bytes(len(X), 1, "float32"),
+        "predicted_bytes": solver.peak_bytes(Problem(len(X), dtype="float32")),
     }
 
 
@@ -130,7 +130,7 @@ def cholesky(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarra
         "seconds": seconds,
         "ridge": ridge,
         "r2": r2(y_test, predict(X_test, X[chosen], dual)),
-        "predicted_bytes": solver.peak_bytes(n, 1, "float32"),
+        "predicted_bytes": solver.peak_bytes(Problem(n, dtype="float32")),
     }
 
 

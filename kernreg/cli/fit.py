@@ -14,7 +14,15 @@ import typer
 from rich.markup import escape
 
 from kernreg._wording import counted, lasting
-from kernreg.cli.console import join_job, keeping, progress, say_notes, stderr, stdout
+from kernreg.cli.console import (
+    as_option,
+    join_job,
+    keeping,
+    progress,
+    say_notes,
+    stderr,
+    stdout,
+)
 from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
     Centres,
@@ -120,7 +128,7 @@ def fit(
     options = SolverOptions(solver, dtype, device, tol, centres, checkpoint, folder)
     if store is not None:
         tiles = TileStore.open(store)
-        _check_with_store(context, tiles, solver, ridges)
+        _check_with_store(context, tiles, options, ridges)
         options = replace(options, dtype=tiles.entries.name)
     options.check(ridges)
     writes = join_job(device)
@@ -196,11 +204,9 @@ def _unsolved(model: TableModel, options: SolverOptions) -> str:
     remedies = ["raise --alpha"]
     if options.dtype == "float32":
         remedies.append("use --dtype float64")
-    if options.solver == "sketch":
-        remedies.append("use --solver pcg")
-    if options.solver == "pcg":
-        remedies.append("raise --max-memory, which allows a better preconditioner")
-    if options.solver in ("pcg", "sketch"):
+    if options.kind is not None:
+        remedies += map(as_option, options.kind.remedies)
+    if options.kind is not None and options.kind.tol is not None:
         remedies.append("raise --tol if less is enough")
     residuals = solution.stats.residuals
     left = f"the relative residual is still {residuals[-1]:.1e}; " if residuals else ""
@@ -231,7 +237,10 @@ def _account(model: TableModel, variance: float) -> Iterator[str]:
 
 
 def _check_with_store(
-    context: typer.Context, store: TileStore, solver: str, alpha: str | float | np.ndarray
+    context: typer.Context,
+    store: TileStore,
+    options: SolverOptions,
+    alpha: str | float | np.ndarray,
 ) -> None:
     """Raise InvalidInputError for what a store settles, or cannot serve."""
     settled = ("network", "kernel", "scaling", "dtype", "device")
@@ -243,12 +252,14 @@ def _check_with_store(
             f"--{given[0]} and --store do not go together, as a store is of one network, kernel "
             f"and scaling, with entries in host memory: leave --{given[0]} out."
         )
-    if solver in ("restricted", "sketch"):
+    from kernreg.solvers.registry import gives_errors
+
+    if options.kind is not None and options.kind.needs_parts:
         raise InvalidInputError(
-            f"--solver {solver} reads rows by number, which a store does not give: use cholesky, "
-            "pcg or out-of-core, or leave --store out."
+            f"--solver {options.solver} reads rows by number, which a store does not give: use "
+            "cholesky, pcg or out-of-core, or leave --store out."
         )
-    if store.dtype != "float64" and (np.ndim(alpha) or solver == "eigh"):
+    if store.dtype != "float64" and (np.ndim(alpha) or gives_errors(options.kind, free=True)):
         raise InvalidInputError(
             f"{store.path} holds {store.dtype} entries, too coarse for leave-one-out at small "
             "ridges and for --solver eigh: give --alpha a number and another solver, or write a "

@@ -135,9 +135,9 @@ def table_options(
 
 def check_solver(solver: str, dtype: str) -> None:
     """Raise InvalidInputError for an unknown solver or type of entries."""
-    from kernreg.planning.candidates import NAMES
+    from kernreg.cli.solvers import choices
 
-    check_choice("--solver", solver, ("auto", *NAMES, "out-of-core"))
+    check_choice("--solver", solver, ("auto", *choices()))
     check_choice("--dtype", dtype, ("float64", "float32"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,19 @@ from kernreg.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from kernreg.datasets import Dataset
-    from kernreg.planning.candidates import Solver
+    from kernreg.solvers.base import Solver
 
-__all__ = ["SolverOptions", "parse_alpha"]
+__all__ = ["SolverOptions", "choices", "parse_alpha"]
 
-_ITERATIVE = ("pcg", "sketch")
-_ONE_RIDGE = (*_ITERATIVE, "out-of-core")
-_TAKEN_BY = {
-    "tol": _ITERATIVE,
-    "checkpoint": _ITERATIVE,
-    "centres": ("restricted",),
-    "folder": ("out-of-core",),
-}
+_SETTINGS = ("tol", "checkpoint", "centres", "folder")
+
+
+def choices() -> dict[str, type[Solver]]:
+    """Solvers that options suffice for, by their names on the command line."""
+    from kernreg.solvers.registry import SOLVERS, required
+
+    usable = {name: cls for name, cls in SOLVERS.items() if required(cls) <= set(_SETTINGS)}
+    return {name.replace("_", "-"): cls for name, cls in usable.items()}
 
 
 @dataclass(frozen=True)
@@ -38,59 +39,62 @@ class SolverOptions:
     checkpoint: Path | None = None
     folder: Path | None = None
 
+    @property
+    def kind(self) -> type[Solver] | None:
+        """The class that was asked for; None for auto."""
+        return choices().get(self.solver)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Settings that were not left out."""
+        values = {name: getattr(self, name) for name in _SETTINGS}
+        return {name: value for name, value in values.items() if value is not None}
+
     def check(self, alpha: str | float | np.ndarray) -> None:
         """Raise InvalidInputError for what does not belong together, before any work."""
         from kernreg.operators.inputs import check_device
+        from kernreg.solvers.registry import gives_errors, required, settings
 
-        for name, solvers in _TAKEN_BY.items():
-            if getattr(self, name) is not None and self.solver not in solvers:
+        kind = self.kind
+        for name in self.given:
+            solvers = [known for known, cls in choices().items() if name in settings(cls)]
+            if self.solver not in solvers:
                 raise InvalidInputError(
                     f"--{name} is for --solver {' or '.join(solvers)}, and --solver is "
                     f"{self.solver!r}: leave --{name} out, or change --solver."
                 )
-        if self.solver == "out-of-core" and self.folder is None:
+        if kind is not None and "folder" in required(kind) and self.folder is None:
             raise InvalidInputError(
-                "--solver out-of-core keeps its factor on disk: say where by --folder DIR."
+                f"--solver {self.solver} keeps its factor on disk: say where by --folder DIR."
             )
         if self.tol is not None and not 0 < self.tol < 1:
             raise InvalidInputError(f"--tol is {self.tol:g}; expected a number between 0 and 1.")
-        if self.solver in _ONE_RIDGE and np.ndim(alpha):
+        if np.ndim(alpha) and not gives_errors(kind):
+            able = [name for name, cls in choices().items() if gives_errors(cls)]
             raise InvalidInputError(
                 f"--solver {self.solver} gives no leave-one-out errors to choose by: give alpha as "
                 "one number, --alpha 1e-3 say, or --alpha auto, which chooses on a sample of the "
-                "rows, or use --solver eigh, cholesky or restricted."
+                f"rows, or use --solver {' or '.join(able)}."
             )
         where = check_device(self.device)
-        if self.solver == "out-of-core" and where.type != "cpu":
+        if kind is not None and where.type not in kind.runs_on:
             raise InvalidInputError(
-                f"--device is {self.device!r}, but --solver out-of-core computes on the CPU: leave "
-                "--device out."
+                f"--device is {self.device!r}, but --solver {self.solver} computes on the CPU: "
+                "leave --device out."
             )
 
-    def made(self, data: Dataset, budget: int) -> Solver:
+    def made(self, data: Dataset, budget: int) -> str | Solver:
         """The name of the solver, or one with its settings within a budget of bytes."""
-        from kernreg.planning.candidates import bounded_on_disk, bounded_pcg
-        from kernreg.solvers import Restricted, SketchAndProject
+        from kernreg.solvers.base import Problem
 
+        if self.kind is None or not self.given:
+            return self.solver
         n, d = data.X.shape
         classes = 0 if data.classes is None else len(data.classes)
-        outputs, dtype = (classes if classes > 2 else 1), np.dtype(self.dtype)
-        if self.folder is not None:
-            return bounded_on_disk(n, d, dtype, budget, self.folder)
-        if self.centres is not None:
-            return Restricted(centres=self.centres)
-        settings: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("tol", "checkpoint")
-            if getattr(self, name) is not None
-        }
-        if not settings:
-            return self.solver
-        if self.solver == "sketch":
-            return SketchAndProject(**settings)
+        problem = Problem(n, d, classes if classes > 2 else 1, self.dtype)
         # As for the name alone, where the plan counts a copy of the data on a GPU.
-        copied = 0 if self.device == "cpu" else n * d * dtype.itemsize
-        return replace(bounded_pcg(n, d, outputs, dtype, budget - copied), **settings)
+        copied = 0 if self.device == "cpu" else n * d * problem.dtype.itemsize
+        return self.kind.within(problem, budget - copied, **self.given)
 
 
 def parse_alpha(text: str) -> str | float | np.ndarray:

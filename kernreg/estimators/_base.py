@@ -11,7 +11,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
@@ -27,7 +31,6 @@ from kernreg.estimators._inputs import check_data, check_weights
 from kernreg.estimators._loo import LeaveOneOut
 from kernreg.estimators._planned import Planned
 from kernreg.estimators._predict import times_dual
-from kernreg.estimators._problem import Problem
 from kernreg.estimators._progress import progress
 from kernreg.estimators._ridge import ridge_unit, smallest_ridge
 from kernreg.estimators._solve import (
@@ -37,16 +40,12 @@ from kernreg.estimators._solve import (
     require_rows,
     solve_alphas,
 )
+from kernreg.estimators._targets import Targets
 from kernreg.estimators._text import naming_text
 from kernreg.operators.distributed import led
 from kernreg.operators.inputs import check_device
-from kernreg.planning.candidates import NAMES
-from kernreg.solvers.cholesky.in_memory import Cholesky
-from kernreg.solvers.cholesky.out_of_core import OutOfCoreCholesky
-from kernreg.solvers.eigh import Eigh
-from kernreg.solvers.pcg.solver import PCG
-from kernreg.solvers.restricted.solver import Restricted
-from kernreg.solvers.sketch.solver import SketchAndProject
+from kernreg.solvers.base import Solver
+from kernreg.solvers.registry import by_name
 
 __all__ = ["KernelModel"]
 
@@ -63,15 +62,7 @@ class KernelModel(Planned, BaseEstimator):
         "alpha": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})],
         "alpha_scale": [StrOptions({"mean_diag", "absolute"})],
         "fit_intercept": ["boolean"],
-        "solver": [
-            StrOptions({"auto", *NAMES}),
-            Cholesky,
-            Eigh,
-            PCG,
-            OutOfCoreCholesky,
-            Restricted,
-            SketchAndProject,
-        ],
+        "solver": [str, Solver],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
         "device": [str],
         "backend": [str],
@@ -135,6 +126,15 @@ class KernelModel(Planned, BaseEstimator):
             self.network = self._network().with_params(**inner)
         return self
 
+    def _validate_params(self) -> None:
+        """Check parameters; solvers that were registered since have names, too."""
+        solver = [StrOptions({"auto", *by_name()}), Solver]
+        validate_parameter_constraints(
+            self._parameter_constraints | {"solver": solver},
+            self.get_params(deep=False),
+            caller_name=type(self).__name__,
+        )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one file; see :func:`kernreg.estimators.persistence.save`.
 
@@ -194,20 +194,20 @@ class KernelModel(Planned, BaseEstimator):
         """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
         check_device(self.device)
         network = self._network()
-        problem = Problem(targets.reshape(len(X), -1), weights, self.fit_intercept, self._correct)
+        wanted = Targets(targets.reshape(len(X), -1), weights, self.fit_intercept, self._correct)
         if self._merges(len(X)) or self._inseparable(X, weights):
             given = len(X)
-            rows, problem = problem.merged(X)
+            rows, wanted = wanted.merged(X)
             X = X if len(rows) == given else X[rows]
             require_rows(self.solver, len(X), given)
-        t, weights = problem.targets.shape[1], problem.weights
+        t, weights = wanted.values.shape[1], wanted.weights
         how = from_first(lambda: self._approach(X, t, weights))
         planned = from_first(lambda: self._plan(X, t, weights, how))
         shown = bool(self.verbose) and rank() == 0
         chosen: LeaveOneOut | None = None
         if how.rows:
             with progress(f"{type(self).__name__}: alpha", shown) as bar:
-                chosen = from_first(lambda: self._choose(how, X, problem, bar))
+                chosen = from_first(lambda: self._choose(how, X, wanted, bar))
             how = replace(how, alphas=how.alphas[[chosen.best]], rows=0)
             planned = from_first(lambda: self._plan(X, t, weights, how))
         elif how.fixed:
@@ -226,7 +226,7 @@ class KernelModel(Planned, BaseEstimator):
                 lambda operator: solve_alphas(
                     solver,
                     operator,
-                    problem,
+                    wanted,
                     alphas=how.alphas,
                     ridges=how.alphas * unit,
                     leave_one_out=how.leave_one_out,
@@ -237,7 +237,7 @@ class KernelModel(Planned, BaseEstimator):
         # Few centres have large coefficients that cancel: these need entries in float64. Those of
         # all rows have the type of the data where that serves; the solution, with residuals of
         # float64, stays.
-        kept = dual_dtype(X.dtype, operator, choice.solution.value, problem.centered)
+        kept = dual_dtype(X.dtype, operator, choice.solution.value, wanted.centered)
         if choice.centres is not None:
             X, kept = X[choice.centres], np.dtype(np.float64)
         value = np.ascontiguousarray(choice.solution.value, dtype=np.float64)
@@ -246,7 +246,7 @@ class KernelModel(Planned, BaseEstimator):
         self.X_fit_ = X
         self.alpha_ = float(how.alphas[choice.best])
         self.dual_coef_ = value.astype(kept, copy=False)
-        self.y_mean_ = problem.mean.reshape(shape[1:])[()]
+        self.y_mean_ = wanted.mean.reshape(shape[1:])[()]
         self.solution_ = replace(choice.solution, value=value)
         loo = chosen or choice.loo
         self.loo_ = loo and replace(
@@ -255,7 +255,7 @@ class KernelModel(Planned, BaseEstimator):
 
     def _inseparable(self, X: NDArray[Any], weights: NDArray[np.float64]) -> bool:
         """Whether one ridge is so near rounding that equal rows must be one, and none is named."""
-        named = isinstance(self.solver, Restricted) and np.ndim(self.solver.centres) > 0
+        named = isinstance(self.solver, Solver) and self.solver.names_rows
         if isinstance(self.alpha, str) or np.ndim(self.alpha) or named or self.store is not None:
             return False
         alpha = float(self.alpha)

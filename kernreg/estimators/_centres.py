@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.estimators._loo import LeaveOneOut, Scores, mean_shifts, with_ones
-from kernreg.estimators._problem import Problem
-from kernreg.solvers.restricted.path import leave_one_out
-from kernreg.solvers.restricted.solver import Restricted, RestrictedState
+from kernreg.estimators._targets import Targets
+from kernreg.solvers.base import Problem, Solver
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status
 
@@ -21,9 +21,9 @@ Floats = NDArray[np.float64]
 
 
 def best_on_centres(
-    solver: Restricted,
-    state: RestrictedState,
-    problem: Problem,
+    solver: Solver,
+    state: Any,
+    targets: Targets,
     *,
     alphas: Floats,
     ridges: Floats,
@@ -33,11 +33,11 @@ def best_on_centres(
 
     Parameters
     ----------
-    solver : Restricted
-        The solver.
-    state : RestrictedState
-        Its normal equations, rows weighted by the weights of the problem.
-    problem, alphas, ridges
+    solver : Solver
+        One that is ``approximate`` and gives leave-one-out errors.
+    state : object
+        What its ``init_weighted`` gave for the weights of the targets.
+    targets, alphas, ridges
         As for :func:`kernreg.estimators._solve.solve_alphas`.
     callback : callable, optional
         Called as ``callback(rows, n)`` in the passes over the rows that make residuals.
@@ -54,12 +54,12 @@ def best_on_centres(
     many times the memory. Rows are left out of the sums, not of the centres.
     """
     started = time.perf_counter()
-    targets, weights = problem.targets, problem.weights
-    n, t = targets.shape
-    centered, exponents = scaled(problem.centered)
+    weights = targets.weights
+    n, t = targets.values.shape
+    centered, exponents = scaled(targets.centered)
     columns = with_ones(centered)
-    shifts = mean_shifts(centered, weights) * problem.fit_intercept
-    scores = Scores(len(ridges), problem)
+    shifts = mean_shifts(centered, weights) * targets.fit_intercept
+    scores = Scores(len(ridges), targets)
     predictions = np.empty((n, t))
 
     def moved(rows: slice) -> None:
@@ -77,18 +77,19 @@ def best_on_centres(
 
     def predict(rows: slice, residuals: Floats) -> None:
         moved(rows)
-        predictions[rows] = targets[rows] - held_out(rows, residuals)[0]
+        predictions[rows] = targets.values[rows] - held_out(rows, residuals)[0]
 
     # The path takes mean ridges, and weights are those of ridge / weights.
     levels = ridges * float(np.mean(1.0 / weights))
-    path = solver.path(state, columns, levels, held_out=judge)
+    path = solver.held_out(state, columns, levels, judge)
     best = scores.best()
-    leave_one_out(
-        state, columns, path.dual[best : best + 1], levels[best : best + 1], held_out=predict
-    )
+    one = slice(best, best + 1)
+    state.leave_one_out(columns, path.dual[one], levels[one], predict)
     stats = Stats(
         seconds=state.seconds + time.perf_counter() - started,
-        peak_bytes=solver.peak_bytes(n, t + 1, state.operator.dtype, len(ridges), True),
+        peak_bytes=solver.peak_bytes(
+            Problem(n, n_outputs=t + 1, n_ridges=len(ridges), leave_one_out=True)
+        ),
     )
     loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, predictions)
     dual = unscaled(path.dual[best][:, :t].copy(), exponents)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernreg.estimators._problem import Problem
+from kernreg.estimators._targets import Targets
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["LeaveOneOut", "Scores", "held_out_residuals", "mean_shifts", "with_ones"]
@@ -50,19 +50,19 @@ class Scores:
     ----------
     count : int
         Number of ridges.
-    problem : Problem
-        The targets; errors are compared in units of the largest one, off the mean.
+    targets : Targets
+        What is to be predicted; errors are compared in units of the largest one, off the mean.
     """
 
-    def __init__(self, count: int, problem: Problem) -> None:
-        self._problem = problem
-        self._unit = float(np.max(np.abs(problem.centered))) or 1.0
-        self._total = problem.weights.sum()
+    def __init__(self, count: int, targets: Targets) -> None:
+        self._targets = targets
+        self._unit = float(np.max(np.abs(targets.centered))) or 1.0
+        self._total = targets.weights.sum()
         self._errors, self._shares = np.zeros(count), np.zeros(count)
         self._labels = False
         # It is the same for every ridge, and has no part in the choice.
-        spread = problem.spread
-        self._spread = 0.0 if spread is None else np.average(spread, weights=problem.weights)
+        spread = targets.spread
+        self._spread = 0.0 if spread is None else np.average(spread, weights=targets.weights)
 
     @property
     def squared_error(self) -> np.ndarray:
@@ -77,10 +77,10 @@ class Scores:
 
     def add(self, index: int, residuals: np.ndarray, rows: slice = slice(None)) -> None:
         """Count the residuals of some rows for the ridge of this index."""
-        weights, targets = self._problem.weights[rows], self._problem.targets[rows]
+        weights, targets = self._targets.weights[rows], self._targets.values[rows]
         # Summed as the weights are, so that all rows right are a share of exactly 1.
         self._errors[index] += np.sum(weights * np.mean((residuals / self._unit) ** 2, axis=1))
-        right = self._problem.correct(targets, targets - residuals)
+        right = self._targets.correct(targets, targets - residuals)
         if right is not None:
             self._labels = True
             self._shares[index] += np.sum(weights * right)

@@ -14,9 +14,9 @@ from kernreg import nn
 from kernreg.estimators._explain import Explanation
 from kernreg.estimators._inputs import check_data
 from kernreg.estimators._loo import LeaveOneOut
-from kernreg.estimators._problem import Problem
 from kernreg.estimators._ridge import ridge_unit, smallest_ridge
 from kernreg.estimators._solve import read_dtype, solve_alphas
+from kernreg.estimators._targets import Targets
 from kernreg.estimators._text import naming_text
 from kernreg.estimators.alphas import ROWS, Approach, approach, is_auto, sample
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
@@ -24,8 +24,8 @@ from kernreg.operators.inputs import check_device, check_network
 from kernreg.operators.kernel import KernelOperator
 from kernreg.planning.plan import Plan, plan
 from kernreg.planning.probe import Probe
+from kernreg.solvers.base import Solver
 from kernreg.solvers.eigh import Eigh
-from kernreg.solvers.restricted.solver import Restricted
 
 __all__ = ["Planned"]
 
@@ -201,15 +201,15 @@ class Planned:
         """Whether equal rows become one before the fit."""
         if not is_auto(self.alpha):
             return not np.asarray(self.alpha).all()
-        numbered = isinstance(self.solver, Restricted) and np.ndim(self.solver.centres) > 0
+        numbered = isinstance(self.solver, Solver) and self.solver.names_rows
         return n <= ROWS and self.store is None and not numbered
 
     def _choose(
-        self, how: Approach, X: NDArray[Any], problem: Problem, callback: Any
+        self, how: Approach, X: NDArray[Any], targets: Targets, callback: Any
     ) -> LeaveOneOut:
         """Leave-one-out of a fit to some rows, for all ridges at once."""
         rows = sample(len(X), how.rows)
-        kept, part = problem.taken(rows).merged(X[rows])
+        kept, part = targets.taken(rows).merged(X[rows])
         rows = rows[kept]
         operator = self._operator(X[rows])
         unit = ridge_unit(self.alpha_scale, operator, part.weights)

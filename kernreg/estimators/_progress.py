@@ -52,15 +52,15 @@ def progress(text: str, shown: bool) -> Iterator[Callback]:
         yield callback
 
 
-def iterations(callback: Callback, tol: float) -> Callable[[Any], None] | None:
+def iterations(callback: Callback, tol: float | None) -> Callable[[Any], None] | None:
     """A callback of iterations that moves a bar by the digits of the residual that are gained.
 
     Parameters
     ----------
     callback : callable or None
         Of :func:`progress`.
-    tol : float
-        Relative residual at which the bar is full.
+    tol : float or None
+        Relative residual at which the bar is full; None for a solver that does not iterate.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def iterations(callback: Callback, tol: float) -> Callable[[Any], None] | None:
     >>> iterations(print, 1e-8)(Progress(iteration=12, residual=1e-6))
     75 100 iteration 12, residual 1.0e-06
     """
-    if callback is None:
+    if callback is None or tol is None:
         return None
 
     def after(now: Any) -> None:

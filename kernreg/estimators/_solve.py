@@ -19,17 +19,16 @@ from kernreg.estimators._loo import (
     mean_shifts,
     with_ones,
 )
-from kernreg.estimators._problem import Problem
 from kernreg.estimators._progress import Callback, iterations
+from kernreg.estimators._targets import Targets
 from kernreg.exceptions import InvalidInputError
+from kernreg.operators.base import Operator
+from kernreg.operators.kernel import KernelOperator
 from kernreg.operators.store.store import TileStore
-from kernreg.planning.candidates import Solver, bounded_pcg, named_solver
 from kernreg.planning.plan import Plan
-from kernreg.solvers.eigh import Eigh
-from kernreg.solvers.pcg.solver import PCG
+from kernreg.solvers.base import Problem, Solver
 from kernreg.solvers.precision import BEARABLE, entries_share, mean_diagonal
-from kernreg.solvers.restricted.solver import Restricted
-from kernreg.solvers.sketch.solver import SketchAndProject
+from kernreg.solvers.registry import SOLVERS
 from kernreg.solvers.solution import Solution
 
 __all__ = [
@@ -63,7 +62,9 @@ def read_dtype(dtype: Any, store: str | os.PathLike[str] | None) -> Any:
     return dtype if store is None else TileStore.open(store).entries
 
 
-def as_read(operator: Any, store: str | os.PathLike[str] | None) -> tuple[Any, Any]:
+def as_read(
+    operator: KernelOperator, store: str | os.PathLike[str] | None
+) -> tuple[KernelOperator, Operator]:
     """An operator, and the matrix that solvers read in its place: tiles of a store, if given.
 
     Both have the type of the entries that are read.
@@ -81,18 +82,21 @@ def as_read(operator: Any, store: str | os.PathLike[str] | None) -> tuple[Any, A
     return operator.astype(stored.dtype), stored
 
 
-def chosen_solver(solver: Solver, plan: Plan, operator: Any, n_outputs: int) -> Any:
+def chosen_solver(
+    solver: str | Solver, plan: Plan, operator: KernelOperator, n_outputs: int
+) -> Solver:
     """The solver object that a plan stands for."""
-    if plan.solver != "pcg":
-        return named_solver(plan.solver) if isinstance(solver, str) else solver
     n, d = operator.shape[0], operator.n_features
+    problem = Problem(n, d, n_outputs, operator.dtype)
     # The plan counts a copy of the data on a GPU.
     copied = 0 if operator.device.type == "cpu" else n * d * operator.dtype.itemsize
-    given = solver if isinstance(solver, PCG) else None
-    return bounded_pcg(n, d, n_outputs, operator.dtype, plan.budget_bytes - copied, given)
+    budget = plan.budget_bytes - copied
+    if isinstance(solver, Solver):
+        return solver.bounded(problem, budget)
+    return SOLVERS[plan.solver].within(problem, budget)
 
 
-def dual_dtype(dtype: Any, operator: Any, value: Floats, targets: Floats) -> np.dtype[Any]:
+def dual_dtype(dtype: Any, operator: Operator, value: Floats, targets: Floats) -> np.dtype[Any]:
     """Type of coefficients and of the entries that predictions multiply them by.
 
     That of the data, but float64 where float32 entries would show in the fit, or where float32
@@ -111,9 +115,9 @@ def dual_dtype(dtype: Any, operator: Any, value: Floats, targets: Floats) -> np.
     return kind if fits.all() and share <= BEARABLE[kind] else np.dtype(np.float64)
 
 
-def require_rows(solver: Solver, n: int, given: int) -> None:
+def require_rows(solver: str | Solver, n: int, given: int) -> None:
     """Raise InvalidInputError if rows that a solver names by number were dropped or merged."""
-    if n < given and isinstance(solver, Restricted) and np.ndim(solver.centres):
+    if n < given and isinstance(solver, Solver) and solver.names_rows:
         raise InvalidInputError(
             f"{given - n} of {given} rows have weight 0 or equal another row, so numbers of rows "
             "no longer name the centres: drop those rows before fit, or give how many centres."
@@ -121,9 +125,9 @@ def require_rows(solver: Solver, n: int, given: int) -> None:
 
 
 def solve_alphas(
-    solver: Any,
-    operator: Any,
-    problem: Problem,
+    solver: Solver,
+    operator: Operator,
+    targets: Targets,
     *,
     alphas: Floats,
     ridges: Floats,
@@ -134,12 +138,12 @@ def solve_alphas(
 
     Parameters
     ----------
-    solver : object
-        Of :mod:`kernreg.solvers`; a direct one or Restricted for leave-one-out.
-    operator : KernelOperator
+    solver : Solver
+        For leave-one-out one that gives its errors.
+    operator : Operator
         Symmetric, of shape (n, n).
-    problem : Problem
-        The targets.
+    targets : Targets
+        What to reproduce.
     alphas, ridges : ndarray of shape (r,)
         The ridges, and what the user calls them.
     leave_one_out : bool
@@ -164,33 +168,31 @@ def solve_alphas(
     ridge, and as much again for leave-one-out. Restricted: see :func:`best_on_centres`. Warnings
     of a solver are given for the chosen ridge only.
     """
-    weights = problem.weights
+    weights = targets.weights
     if not leave_one_out:
-        state = _state(solver, operator, float(ridges[0]), weights, callback)
-        options: dict[str, Any] = {}
-        if isinstance(solver, PCG | SketchAndProject):
-            options["callback"] = iterations(callback, solver.tol)
-        solution = solver.solve(state, problem.centered, **options)
-        return Choice(0, solution, None, getattr(state, "centres", None))
-    if isinstance(solver, Restricted):
-        state = _state(solver, operator, float(ridges.max()), weights, callback)
+        state = solver.init_weighted(operator, float(ridges[0]), weights, callback)
+        moved = iterations(callback, solver.tol)
+        solution = solver.solve(state, targets.centered, callback=moved)
+        return Choice(0, solution, None, solver.rows_of(state))
+    if solver.approximate:
+        state = solver.init_weighted(operator, float(ridges.max()), weights, callback)
         solution, chosen = best_on_centres(
-            solver, state, problem, alphas=alphas, ridges=ridges, callback=callback
+            solver, state, targets, alphas=alphas, ridges=ridges, callback=callback
         )
-        return Choice(chosen.best, solution, chosen, state.centres)
-    t = problem.targets.shape[1]
-    shifts = mean_shifts(problem.centered, weights)
-    scores, best = Scores(len(ridges), problem), -1
-    columns = with_ones(problem.centered)
+        return Choice(chosen.best, solution, chosen, solver.rows_of(state))
+    t = targets.values.shape[1]
+    shifts = mean_shifts(targets.centered, weights)
+    scores, best = Scores(len(ridges), targets), -1
+    columns = with_ones(targets.centered)
     solutions = _solutions(solver, operator, ridges, weights, columns, callback)
     for i, (solution, diagonal, said) in enumerate(solutions):
         dual = np.asarray(solution.value, dtype=np.float64)
-        drift = dual[:, t] * problem.fit_intercept
+        drift = dual[:, t] * targets.fit_intercept
         with np.errstate(all="ignore"):  # an error that is not finite is not chosen
             residuals = held_out_residuals(dual[:, :t], drift, diagonal, shifts)
             scores.add(i, residuals)
         if best < 0 or scores.merit(i) > scores.merit(best):
-            best, kept, held_out, warned = i, solution, problem.targets - residuals, said
+            best, kept, held_out, warned = i, solution, targets.values - residuals, said
     if len(ridges) > 1:
         best = scores.best()
     for message in warned:
@@ -200,34 +202,25 @@ def solve_alphas(
 
 
 def _solutions(
-    solver: Any,
-    operator: Any,
+    solver: Solver,
+    operator: Operator,
     ridges: Floats,
     weights: Floats,
     rhs: Floats,
     callback: Callback,
 ) -> Iterator[tuple[Solution, Floats, list[Any]]]:
     """For each ridge the solution, the diagonal of the inverse, and warnings about it alone."""
-    shared: Any = None
-    if isinstance(solver, Eigh):
-        shared = _state(solver, operator, 0.0, weights, callback)
+    shared = None
+    if not solver.one_ridge:
+        shared = solver.init_weighted(operator, 0.0, weights, callback)
     for ridge in ridges:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             if shared is None:
-                state = _state(solver, operator, float(ridge), weights, callback)
-                solution = solver.solve(state, rhs)
-                diagonal = state.inverse_diagonal()
-                del state  # the next one takes its place in memory
+                state = solver.init_weighted(operator, float(ridge), weights, callback)
             else:
                 state = replace(shared, ridge=float(ridge))
-                solution = solver.solve(state, rhs)
-                diagonal = state.inverse_diagonals(np.array([state.ridge]))[0]
+            solution = solver.solve(state, rhs)
+            diagonal = state.inverse_diagonal()
+            del state  # the next one takes its place in memory
         yield solution, diagonal, [found.message for found in said]
-
-
-def _state(solver: Any, operator: Any, ridge: float, weights: Floats, callback: Callback) -> Any:
-    """What a solver prepares for one ridge."""
-    if isinstance(solver, Eigh):
-        return solver.init(operator, ridge, sample_weight=weights, callback=callback)
-    return solver.init(operator, ridge / weights, callback=callback)

@@ -17,25 +17,14 @@ from kernreg.estimators._checks import check_arrays, check_header, labels_of
 from kernreg.estimators._loo import LeaveOneOut
 from kernreg.exceptions import InvalidInputError
 from kernreg.planning.plan import Candidate, Plan
-from kernreg.solvers.cholesky.in_memory import Cholesky
-from kernreg.solvers.cholesky.out_of_core import OutOfCoreCholesky
-from kernreg.solvers.eigh import Eigh
-from kernreg.solvers.pcg.solver import PCG
 from kernreg.solvers.preconditioners import LowPrecisionCholesky, Nystrom, RPCholesky
-from kernreg.solvers.restricted.solver import Restricted
-from kernreg.solvers.sketch.solver import SketchAndProject
+from kernreg.solvers.registry import SOLVERS
 from kernreg.solvers.solution import Solution, Stats, Status
 
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel
 
 __all__ = ["from_state", "to_state"]
-
-_SOLVERS = (
-    *(Cholesky, Eigh, PCG, OutOfCoreCholesky, Restricted, SketchAndProject),
-    *(LowPrecisionCholesky, Nystrom, RPCholesky),
-)
-_KNOWN: dict[str, Any] = {cls.__name__: cls for cls in (Candidate, Plan, Stats, *_SOLVERS)}
 
 
 def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -144,9 +133,13 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any) -> Any:
-    """Inverse of :func:`_encode` for the classes of ``_KNOWN``; lists become tuples."""
+    """Inverse of :func:`_encode` for plans, stats and solvers; lists become tuples."""
     if isinstance(value, dict) and set(value) == {"class", "fields"}:
-        return _KNOWN[value["class"]](**{k: _decode(v) for k, v in value["fields"].items()})
+        built = (LowPrecisionCholesky, Nystrom, RPCholesky)
+        known: Any = (Candidate, Plan, Stats, *SOLVERS.values(), *built)
+        return {cls.__name__: cls for cls in known}[value["class"]](
+            **{k: _decode(v) for k, v in value["fields"].items()}
+        )
     if isinstance(value, dict):
         return {k: _decode(v) for k, v in value.items()}
     if isinstance(value, list):

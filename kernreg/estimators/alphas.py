@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.planning.candidates import Solver
 from kernreg.planning.plan import plan
-from kernreg.solvers.cholesky.in_memory import Cholesky
-from kernreg.solvers.eigh import Eigh
-from kernreg.solvers.restricted.solver import Restricted
+from kernreg.solvers.base import Solver
+from kernreg.solvers.registry import SOLVERS, by_name, gives_errors, solver_of
 
 __all__ = ["ALPHAS", "FIXED", "ROWS", "Approach", "approach", "is_auto", "sample"]
 
@@ -75,7 +73,7 @@ def approach(
     *,
     dtype: Any,
     read: Any,
-    solver: Solver,
+    solver: str | Solver,
     max_memory: str | float | None,
     device: Any,
     unit: Callable[[], float],
@@ -103,7 +101,7 @@ def approach(
         If alpha cannot be used, or is to be chosen where nothing can be left out.
     """
     n = shape[0]
-    one = n > 1 and (solver == "eigh" or isinstance(solver, Eigh))
+    one = n > 1 and gives_errors(solver_of(solver), free=True)
     if not is_auto(alpha):
         return Approach(_numbers(alpha), _must_choose(alpha, n, solver) or one)
     scale = unit()
@@ -112,7 +110,7 @@ def approach(
     least = _LEAST_SINGLE if np.dtype(dtype) == np.float32 else 0.0
     grid = ALPHAS[least * (1 - 1e-9) <= ALPHAS] * scale
 
-    def fits(rows: int, solver: Solver) -> bool:
+    def fits(rows: int, solver: str | Solver) -> bool:
         outputs, count = n_targets + 1, len(grid)
         try:
             plan(rows, shape[1], outputs, dtype, solver, max_memory, count, device, True)
@@ -121,7 +119,7 @@ def approach(
         return True
 
     exact = np.dtype(read) == np.dtype(dtype) or np.dtype(read) == np.float64
-    if n <= ROWS and exact and _gives_errors(solver) and fits(n, solver):
+    if n <= ROWS and exact and gives_errors(solver_of(solver)) and fits(n, solver):
         return Approach(grid, True)
     rows = min(n, ROWS)
     least_rows = min(rows, _SMALLEST)
@@ -150,7 +148,7 @@ def _numbers(alpha: Any) -> NDArray[np.float64]:
     return alphas
 
 
-def _must_choose(alpha: Any, n: int, solver: Solver) -> bool:
+def _must_choose(alpha: Any, n: int, solver: str | Solver) -> bool:
     """Whether there are several numbers, which only leave-one-out can choose from."""
     if not np.ndim(alpha):
         return False
@@ -159,16 +157,14 @@ def _must_choose(alpha: Any, n: int, solver: Solver) -> bool:
             "A choice of alpha by leave-one-out needs at least two rows, found n_samples=1: give "
             "alpha as one number."
         )
-    if not _gives_errors(solver):
+    if not gives_errors(solver_of(solver)):
         raise InvalidInputError(
             f"solver={solver!r} gives no leave-one-out errors to choose alpha by: give alpha as "
             "one number, leave it 'auto', which chooses on a sample of the rows, or use "
-            "solver='eigh', 'cholesky' or 'restricted'."
+            f"solver={' or '.join(map(repr, filter(_gives_errors, by_name())))}."
         )
     return True
 
 
-def _gives_errors(solver: Solver) -> bool:
-    """Whether a solver gives leave-one-out errors."""
-    named = solver in ("auto", "cholesky", "eigh", "restricted")
-    return named or isinstance(solver, Cholesky | Eigh | Restricted)
+def _gives_errors(name: str) -> bool:
+    return gives_errors(SOLVERS[name])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from kernreg.backends.base import CPU
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators.budget import enough, memory_budget, readable
 from kernreg.operators.inputs import check_device
-from kernreg.planning.candidates import ALL, AUTO, NAMES, Needs, Solver, name_of
+from kernreg.planning.candidates import Needs
 from kernreg.planning.probe import Probe
-from kernreg.solvers.pcg.solver import PCG
+from kernreg.solvers.base import Problem, Solver
+from kernreg.solvers.registry import SOLVERS, gives_errors, solver_of
 
 __all__ = ["Candidate", "Plan", "plan"]
 
@@ -43,10 +43,11 @@ class Plan:
     Parameters
     ----------
     solver : str
-        ``"cholesky"``, ``"eigh"``, ``"pcg"``, ``"out_of_core"``, ``"restricted"`` or ``"sketch"``.
+        Its name.
     storage : str
         ``"packed"`` (half the matrix), ``"dense"``, ``"recomputed"`` (none of it), ``"disk"``
-        ``"centres"`` (columns of some rows) or ``"factor"`` (a float32 one that preconditions).
+        ``"centres"`` (columns of some rows), ``"factor"`` (a float32 one that preconditions), or
+        what another solver declares.
     block : int
         Rows of a panel.
     peak_bytes : int
@@ -94,7 +95,8 @@ class Plan:
 def _time(candidate: Candidate) -> str:
     if candidate.seconds is None:
         return ""
-    return "up to about " * (candidate.solver == "sketch") + lasting(candidate.seconds)
+    known = SOLVERS.get(candidate.solver)
+    return "up to about " * (known is not None and known.at_most) + lasting(candidate.seconds)
 
 
 def plan(
@@ -102,7 +104,7 @@ def plan(
     d: int,
     n_outputs: int = 1,
     dtype: Any = "float32",
-    solver: Solver = "auto",
+    solver: str | Solver = "auto",
     max_memory: str | float | None = None,
     n_alphas: int = 1,
     device: Any = None,
@@ -120,7 +122,7 @@ def plan(
         Right-hand sides.
     dtype : float32 or float64
         Precision of the kernel matrix.
-    solver : "auto", "cholesky", "eigh", "pcg", "restricted", "sketch", or a solver
+    solver : "auto", a name or a solver
         A solver object is planned with its own settings. "auto" takes conjugate gradients where
         no matrix fits and there is one ridge.
     max_memory : str, number or None
@@ -166,134 +168,127 @@ def plan(
         if value < 1:
             raise InvalidInputError(f"Expected {name} >= 1, found {value}.")
     where = check_device(device)
-    asked = name_of(solver)
-    if asked not in ("auto", *NAMES) and isinstance(solver, str):
-        raise InvalidInputError(
-            f"Expected solver {', '.join(map(repr, ('auto', *NAMES[:-1])))} or {NAMES[-1]!r}, "
-            f"found {solver!r}."
-        )
-    # Decompositions and factors on disk are made by the CPU, wherever the kernel is.
-    homes = {name: CPU if name in _ON_CPU else where for name in ALL}
+    named, given = solver_of(solver), None if isinstance(solver, str) else solver
+    asked = "auto" if named is None else named.name
+    problem = Problem(n, d, n_outputs, size, n_alphas, leave_one_out, ridge)
+    classes = SOLVERS | ({} if given is None else {given.name: type(given)})
+    on_host = tuple(k for k, c in classes.items() if c.on_host or where.type not in c.runs_on)
+    homes = {name: CPU if name in on_host else where for name in classes}
     budgets = {name: memory_budget(max_memory, home) for name, home in homes.items()}
-    needs = Needs(solver, d, n_outputs, n_alphas, leave_one_out, ridge, where != CPU, budgets)
-    names = [name for name in AUTO if needs.one_ridge or name not in _ONE_RIDGE]
+    needs = Needs(given, where != CPU, budgets, on_host)
+    names = _automatic(problem)
     names += [asked] * (asked not in ("auto", *names))
-    peaks = {name: needs.bytes(name, n, size) for name in ALL}
-    chosen, reason = _choose(asked, {name: peaks[name] for name in names}, needs, where.type)
+    peaks = {name: needs.bytes(name, problem) for name in classes}
+    chosen, reason = _choose(asked, {name: peaks[name] for name in names}, problem, needs, where)
     if peaks[chosen] > budgets[chosen]:
         tried = {name: peaks[name] for name in (names if asked == "auto" else [chosen])}
-        raise _too_little(tried, homes, n, size, needs)
+        raise _too_little(tried, homes, problem, needs)
 
     def candidate(name: str, why: str) -> Candidate:
-        able = name in names or needs.one_ridge or name not in _ONE_RIDGE
-        took = needs.seconds(name, n, size, probe) if able else None
-        return Candidate(name, needs.storage(name, n, size), peaks[name], why, took)
+        able = name in names or problem.one_ridge or gives_errors(classes[name])
+        took = needs.seconds(name, problem, probe) if able else None
+        stored = needs.made(name, problem).stored(problem)
+        return Candidate(name, stored, peaks[name], why, took)
 
     taken = candidate(chosen, reason)
+    others = (name for name in classes if name != chosen)
     return Plan(
         chosen,
         taken.storage,
-        needs.block(chosen, n),
+        needs.made(chosen, problem).panel_rows(n),
         taken.peak_bytes,
         budgets[chosen],
         reason,
         tuple(
-            candidate(name, _why_not(name, asked, peaks[name], needs))
-            for name in ALL
-            if name != chosen
+            candidate(name, _why_not(name, asked, peaks[name], problem, needs, where))
+            for name in others
         ),
         taken.seconds,
     )
 
 
-_ON_CPU = ("eigh", "out_of_core")
-_ONE_RIDGE = ("pcg", "sketch", "out_of_core")
-_WHY_NOT = {
-    "cholesky": "a factorisation for each ridge",
-    "eigh": "pays from 8 ridges on",
-    "pcg": "iterates, where a matrix fits",
-    "restricted": "approximate: ask for it",
-    "sketch": "needs more entries than pcg, and less memory: ask for it",
-    "out_of_core": "needs a folder: ask for it",
-}
+def _automatic(problem: Problem) -> list[str]:
+    """What "auto" may take."""
+    return [
+        name
+        for name, cls in SOLVERS.items()
+        if cls.reason and (problem.one_ridge or gives_errors(cls))
+    ]
 
 
-def _why_not(name: str, asked: str, peak: int, needs: Needs) -> str:
-    if not needs.one_ridge and name in _ONE_RIDGE:
+def _why_not(name: str, asked: str, peak: int, problem: Problem, needs: Needs, where: Any) -> str:
+    cls = needs.classes()[name]
+    if not (problem.one_ridge or gives_errors(cls)):
         return "gives no leave-one-out errors"
-    if needs.copies and name == "out_of_core":
-        return "for kernels on the CPU"
+    if where.type not in cls.runs_on:
+        return f"for kernels on the {' or '.join(kind.upper() for kind in cls.runs_on)}"
     if peak > needs.budgets[name]:
         return "does not fit"
-    return _WHY_NOT[name] if asked == "auto" else f"{asked} is asked for"
+    return cls.drawback if asked == "auto" else f"{asked} is asked for"
 
 
-def _choose(asked: str, peaks: dict[str, int], needs: Needs, where: str) -> tuple[str, str]:
-    n_alphas, budgets = needs.n_alphas, needs.budgets
+def _choose(
+    asked: str, peaks: dict[str, int], problem: Problem, needs: Needs, where: Any
+) -> tuple[str, str]:
     if asked != "auto":
         return asked, "asked for"
-    reasons = {
-        "cholesky": f"one factorisation for each ridge ({n_alphas})",
-        "eigh": f"one decomposition serves all ridges ({n_alphas})",
-        "pcg": "products with tiles of the matrix",
-    }
-    pays = n_alphas >= _EIGH_PAYS and where == "cpu"
-    order = ("eigh", "cholesky") if pays else ("cholesky", "eigh")
-    best = order[0]
-    for name in (*order, "pcg"):
-        if name in peaks and peaks[name] <= budgets[name]:
-            return name, reasons[name] + ("" if name == best else f"; {best} does not fit")
+    # One state for all ridges pays, where there are many.
+    pays = problem.n_ridges >= _EIGH_PAYS and where.type == "cpu"
+    order = sorted(peaks, key=lambda k: (SOLVERS[k].tol is not None, SOLVERS[k].one_ridge == pays))
+    for name in order:
+        if peaks[name] <= needs.budgets[name]:
+            reason = SOLVERS[name].reason.format(n=problem.n_ridges)
+            return name, reason + f"; {order[0]} does not fit" * (name != order[0])
     return min(peaks, key=lambda name: peaks[name]), "least memory"
 
 
 def _too_little(
-    tried: Mapping[str, int],
-    homes: Mapping[str, Any],
-    n: int,
-    dtype: np.dtype[Any],
-    needs: Needs,
+    tried: Mapping[str, int], homes: Mapping[str, Any], problem: Problem, needs: Needs
 ) -> MemoryBudgetError:
     """The error of solvers that do not fit, by their peaks."""
     said = " and ".join(f"{name} needs {readable(peak)}" for name, peak in tried.items())
     allowed = {readable(needs.budgets[name]): homes[name] for name in tried}
     places = " and ".join(b + f" on {home}" * needs.copies for b, home in allowed.items())
     return MemoryBudgetError(
-        f"{said} for n={n} in {dtype}, allowed are {places}. {_remedies(tried, n, dtype, needs)}"
+        f"{said} for n={problem.n} in {problem.dtype}, allowed are {places}. "
+        f"{_remedies(tried, problem, needs)}"
     )
 
 
-def _remedies(tried: Mapping[str, int], n: int, dtype: np.dtype[Any], needs: Needs) -> str:
-    budgets = needs.budgets
+def _remedies(tried: Mapping[str, int], problem: Problem, needs: Needs) -> str:
     remedies = [f"allow {enough(min(tried.values()))} by max_memory"]
-    given = needs.solver
-    if isinstance(given, PCG) and given.storage == "packed":
-        bare = dataclasses.replace(needs, solver=dataclasses.replace(given, storage="recomputed"))
-        peak = bare.bytes("pcg", n, dtype)
-        if peak <= budgets["pcg"]:
-            remedies.append(f"use storage='recomputed' ({readable(peak)})")
-    free = dataclasses.replace(needs, solver="auto")
-    able = [name for name in AUTO if needs.one_ridge or name not in _ONE_RIDGE]
-    others = {name: free.bytes(name, n, dtype) for name in able if name not in tried}
-    remedies += [
-        f"use solver={name!r} ({readable(peak)})"
-        for name, peak in others.items()
-        if peak <= budgets[name]
-    ]
-    if not needs.one_ridge and "pcg" not in tried:
-        peak = free.bytes("pcg", n, dtype)
-        if peak <= budgets["pcg"]:
-            remedies.append(f"give one alpha, for which solver='pcg' needs {readable(peak)}")
-    single = needs.bytes("cholesky", n, np.dtype(np.float32))
-    if len(remedies) == 1 and dtype == np.float64 and single <= budgets["cholesky"]:
-        remedies.append(f"use solver='cholesky', dtype='float32' ({readable(single)})")
-    peak = free.bytes("restricted", n, dtype)
-    if "restricted" not in tried and peak <= budgets["restricted"]:
-        remedies.append(f"use solver='restricted', which is approximate ({readable(peak)})")
-    fitting = bisect.bisect_left(
-        range(1, n),
-        True,
-        key=lambda rows: all(needs.bytes(name, rows, dtype) > budgets[name] for name in tried),
-    )
-    if fitting:
-        remedies.append(f"use at most {fitting} row{'s' * (fitting > 1)}")
+    free = replace(needs, solver=None)
+
+    def fitting(name: str, by: Needs = free, of: Problem = problem) -> str:
+        """What a solver needs; empty if it does not fit."""
+        peak = by.bytes(name, of)
+        return readable(peak) if peak <= needs.budgets[name] else ""
+
+    leaner = needs.solver and needs.solver.leaner()
+    if leaner:
+        needed = fitting(leaner[1].name, replace(needs, solver=leaner[1]))
+        remedies += [f"use {leaner[0]} ({needed})"] * bool(needed)
+    able = _automatic(problem)
+    for name in able:
+        if name not in tried and (needed := fitting(name)):
+            remedies.append(f"use solver={name!r} ({needed})")
+    first, *rest = (name for name, cls in SOLVERS.items() if cls.reason)
+    for name in rest:
+        if name not in (*able, *tried) and (needed := fitting(name)):
+            remedies.append(f"give one alpha, for which solver={name!r} needs {needed}")
+    narrow = replace(problem, dtype="float32")
+    if len(remedies) == 1 and problem.dtype == np.float64:
+        needed = fitting(first, needs, narrow)
+        remedies += [f"use solver={first!r}, dtype='float32' ({needed})"] * bool(needed)
+    for name, cls in SOLVERS.items():
+        if cls.approximate and name not in tried and (needed := fitting(name)):
+            remedies.append(f"use solver={name!r}, which is approximate ({needed})")
+
+    def too_many(rows: int) -> bool:
+        part = replace(problem, n=rows)
+        return all(needs.bytes(name, part) > needs.budgets[name] for name in tried)
+
+    most = bisect.bisect_left(range(1, problem.n), True, key=too_many)
+    if most:
+        remedies.append(f"use at most {most} row{'s' * (most > 1)}")
     return f"Remedies: {', or '.join(remedies)}."

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, KernregError, StoreError
+from kernreg.operators.base import Operator
 from kernreg.operators.matrix import MatrixOperator
 from kernreg.operators.mirrored import add_half, tiles_of
 from kernreg.operators.panels import full_precision
 from kernreg.operators.parts import read_part
-from kernreg.planning.work import DISK, EIGH, READ, entry, flop, part, product, square
+from kernreg.solvers.base import Solver
 from kernreg.solvers.cholesky.in_memory import Cholesky
-from kernreg.solvers.pcg.solver import PCG
-from kernreg.solvers.preconditioners.rank import Ranked, rank_limit
+from kernreg.solvers.work import DISK, EIGH, READ, entry, flop, part, product, square
 
-__all__ = ["Probe"]
+__all__ = ["Probe", "seconds"]
 
 _ORDER = 2048
 _SPECTRAL_ORDER = 768
@@ -38,8 +37,6 @@ _LONG_ENOUGH = 0.03
 _FEWEST, _MOST = 64, 4096
 # Rows and columns of a part.
 _MANY, _FEW = 8192, 512
-# Rows of the problem on which iterations are counted.
-_SMALL, _LARGE = 2000, 5000
 
 
 class Probe:
@@ -59,16 +56,17 @@ class Probe:
     Examples
     --------
     >>> from kernreg import KernelOperator, nn
+    >>> from kernreg.solvers import PCG
     >>> probe = Probe(KernelOperator(nn.mlp(depth=1), np.eye(100)), 0.1)
     >>> probe.rates[entry("float32")] > 0, probe.iterations(PCG()) > 0
     (True, True)
     """
 
-    def __init__(self, operator: Any, ridge: float) -> None:
+    def __init__(self, operator: Operator, ridge: float) -> None:
         self._operator = operator
         self._ridge = ridge
 
-    def rates_for(self, solver: Any) -> dict[str, float]:
+    def rates_for(self, solver: Solver) -> dict[str, float]:
         """:attr:`rates`, and for a solver on disk that of the disk of its folder.
 
         Raises
@@ -76,20 +74,20 @@ class Probe:
         StoreError
             If the folder cannot be written.
         """
-        folder = getattr(solver, "folder", None)
+        folder = solver.files
         return self.rates if folder is None else self.rates | {DISK: _disk(Path(folder))}
 
     @functools.cached_property
     def rates(self) -> dict[str, float]:
-        """Seconds for each unit of :mod:`kernreg.planning.work`, the disk apart."""
+        """Seconds for each unit of :mod:`kernreg.solvers.work`, the disk apart."""
         own = {}
         for dtype in ("float32", "float64"):
             own[entry(dtype)], own[product(dtype)] = self._entry(dtype)
             own[part(dtype)] = self._part(dtype)
         return _machine(str(self._operator.device)) | own
 
-    def iterations(self, solver: PCG) -> int | None:
-        """Iterations that conjugate gradients will take; None if that cannot be found out.
+    def iterations(self, solver: Solver) -> int | None:
+        """Iterations that a solver will take; None if that cannot be found out.
 
         Counted on samples of the rows. Eigenvalues of the kernel matrix grow with the number of
         rows, so a sample gets its share of the ridge: then the large ones have the same ratio to
@@ -97,17 +95,10 @@ class Probe:
         iterations grow nevertheless: as a power, taken from a sample and half of it.
         """
         n = self._operator.shape[0]
-        built, rank = solver.built, 0
-        if isinstance(built, Ranked):
-            rank = rank_limit(n, built.rank, built.max_bytes)
-        m = min(n, _LARGE, max(_SMALL, 10 * rank))
-        if isinstance(built, Ranked):
-            # A rank near the size of the sample would solve it exactly, and take long.
-            rank = min(rank, max(1, m // 4)) if m < n else rank
-            built = dataclasses.replace(built, rank=rank, max_bytes=2**31)
-        counted = dataclasses.replace(
-            solver, preconditioner=built, storage="packed", max_bytes=None, checkpoint=None
-        )
+        sampled = solver.sampled(n)
+        if sampled is None:
+            return 0
+        m, counted = sampled
         try:
             found = self._counted(counted, m)
             if m == n:
@@ -116,9 +107,9 @@ class Probe:
         except KernregError:
             return None
         # Two counts make a rough power; fits of up to 64,000 rows grew by 0.7 at most.
-        return min(solver.max_iter, round(found * (n / m) ** min(max(growth, 0.0), 0.7)))
+        return round(found * (n / m) ** min(max(growth, 0.0), 0.7))
 
-    def _counted(self, solver: PCG, m: int) -> int:
+    def _counted(self, solver: Solver, m: int) -> int:
         """Iterations for m of the rows."""
         n = self._operator.shape[0]
         targets = np.random.default_rng(0).standard_normal(m)
@@ -151,6 +142,18 @@ class Probe:
         operator = self._operator.astype(dtype)
         buffer = np.empty((n, m), dtype=dtype)
         return _best(functools.partial(read_part, operator, slice(0, n), chosen, buffer)) / (n * m)
+
+
+def seconds(counted: Mapping[str, float], rates: Mapping[str, float]) -> float:
+    """Time of some work; the disk is read and written meanwhile.
+
+    Examples
+    --------
+    >>> seconds({READ: 100, DISK: 10}, {READ: 0.1, DISK: 0.2})
+    10.0
+    """
+    computing = sum(count * rates[unit] for unit, count in counted.items() if unit != DISK)
+    return max(computing, counted[DISK] * rates[DISK]) if DISK in counted else computing
 
 
 @functools.cache

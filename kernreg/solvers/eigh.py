@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.operators.base import Operator, symmetric_order
-from kernreg.solvers.base import checked_ridge, checked_ridges
+from kernreg.solvers.base import Problem, Solver, checked_ridge, checked_ridges
 from kernreg.solvers.precision import entries_share, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.work import EIGH, entry, flop
 
 __all__ = ["Eigh", "EighState", "RidgePath"]
 
@@ -29,6 +30,8 @@ _EPS = float(np.finfo(np.float64).eps)
 # has no correct digit.
 _FLOOR = 10.0
 _ROWS = 512
+# Rows of kernel entries that an operator may hold besides its output.
+_TILE_ROWS = 256
 
 
 @dataclass(eq=False)
@@ -89,6 +92,10 @@ class EighState:
             result *= self.root_weights**2
         return result
 
+    def inverse_diagonal(self) -> NDArray[np.float64]:
+        """Diagonal of ``(K + ridge / weights)^-1`` for the ridge of ``init``, shape (n,)."""
+        return self.inverse_diagonals(np.array([self.ridge]))[0]
+
     def weighted(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """Root weights times the rows of V."""
         return V if self.root_weights is None else self.root_weights[:, None] * V
@@ -126,7 +133,7 @@ class RidgePath:
 
 
 @dataclass(frozen=True)
-class Eigh:
+class Eigh(Solver):
     """Symmetric eigendecomposition, for a whole ridge path and closed-form leave-one-out.
 
     Notes
@@ -149,24 +156,46 @@ class Eigh:
     Eigh()
     """
 
-    @staticmethod
-    def peak_bytes(n: int, n_outputs: int, n_alphas: int = 1) -> int:
+    name = "eigh"
+    one_ridge = False
+    leave_one_out = True
+    on_host = True
+    reason = "one decomposition serves all ridges ({n})"
+    drawback = "pays from 8 ridges on"
+
+    def peak_bytes(self, problem: Problem) -> int:
         """Bytes held at once, from exact counts.
 
         Examples
         --------
-        >>> Eigh.peak_bytes(1000, 1) >= 2 * 8 * 1000**2
+        >>> Eigh().peak_bytes(Problem(1000)) >= 2 * 8 * 1000**2
         True
         """
+        n, n_outputs, n_alphas = problem.n, problem.n_outputs, problem.n_ridges
         path = 3 * n_alphas * n * n_outputs + 3 * n * n_outputs + (n_alphas + _ROWS) * n
         return 8 * (n * n + max(n * n + 40 * n, path))
+
+    def operator_bytes(self, problem: Problem) -> int:
+        """Rows and entries in float64."""
+        return 8 * problem.n * (problem.d + _TILE_ROWS)
+
+    def stored(self, problem: Problem) -> str:
+        """All of the matrix."""
+        return "dense"
+
+    def work(self, problem: Problem) -> dict[str, float]:
+        """The decomposition, and products for each ridge."""
+        n = problem.n
+        products = 2 * problem.n_ridges * n * n * (problem.n_outputs + 1)
+        return {entry("float64"): n * n / 2, EIGH: float(n) ** 3, flop("float64"): float(products)}
 
     def init(
         self,
         operator: Operator,
         ridge: float | NDArray[Any] = 0.0,
-        sample_weight: NDArray[Any] | None = None,
         callback: Callable[[int, int], None] | None = None,
+        *,
+        sample_weight: NDArray[Any] | None = None,
     ) -> EighState:
         """Evaluate and decompose the kernel matrix.
 
@@ -177,10 +206,10 @@ class Eigh:
         ridge : float or ndarray of shape (n,)
             What ``solve`` adds to the diagonal. An array v is taken as weights ``mean(v) / v``
             with ridge ``mean(v)``; then the ridges of a path multiply ``v / mean(v)``.
-        sample_weight : ndarray of shape (n,), optional
-            Positive weights; drop rows of weight zero before.
         callback : callable, optional
             Called as ``callback(step, 2)`` after the kernel and after the decomposition.
+        sample_weight : ndarray of shape (n,), optional
+            Positive weights; drop rows of weight zero before.
 
         Returns
         -------
@@ -234,7 +263,13 @@ class Eigh:
         logger.info("decomposed n=%d in %.2f s", n, seconds)
         return EighState(values, vectors, mean, root, seconds)
 
-    def solve(self, state: EighState, Y: NDArray[Any]) -> Solution:
+    def init_weighted(
+        self, operator: Operator, ridge: float, weights: NDArray[np.float64], callback: Any = None
+    ) -> EighState:
+        """:meth:`init` with weights, which all ridges of the state then have."""
+        return self.init(operator, ridge, callback, sample_weight=weights)
+
+    def solve(self, state: EighState, Y: NDArray[Any], *, callback: Any = None) -> Solution:
         """Solve ``(K + ridge / weights) x = y`` for each column of Y, with the ridge of ``init``.
 
         Parameters
@@ -243,6 +278,8 @@ class Eigh:
             From :meth:`init`.
         Y : ndarray of shape (n,) or (n, t)
             Right-hand sides.
+        callback : object, optional
+            Not called: nothing iterates.
 
         Warns
         -----
@@ -264,7 +301,7 @@ class Eigh:
             warn_of_ridge(share, state.ridge, size, n, np.float64)
         stats = Stats(
             seconds=state.seconds + time.perf_counter() - started,
-            peak_bytes=self.peak_bytes(n, values.size // n),
+            peak_bytes=self.peak_bytes(Problem(n, n_outputs=values.size // n)),
             jitter=jitter,
             log_determinant=state._log_determinant(shifted),
             rounding=share,
@@ -272,7 +309,7 @@ class Eigh:
         status = Status.JITTERED if jitter else Status.OK
         return Solution(dual.reshape(values.shape), status, stats)
 
-    def path(self, state: EighState, Y: NDArray[Any], ridges: NDArray[Any]) -> RidgePath:
+    def path(self, state: EighState, Y: NDArray[Any], ridges: Any) -> RidgePath:
         """Solve for a sequence of ridges, with leave-one-out, log-determinants and dof.
 
         Parameters

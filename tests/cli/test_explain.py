@@ -11,7 +11,7 @@ from kernreg.baseline import Settings, splits
 from kernreg.baseline.grid import networks
 from kernreg.baseline.scaling import Scaler
 from kernreg.datasets import load
-from kernreg.planning.work import DISK, EIGH, READ, flop, square
+from kernreg.solvers.work import DISK, EIGH, READ, flop, square
 from tests.baseline.problems import regression_table
 
 

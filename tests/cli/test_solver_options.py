@@ -9,8 +9,7 @@ import torch
 
 from kernreg.baseline import TableModel
 from kernreg.datasets import load
-from kernreg.planning.candidates import bounded_pcg
-from kernreg.solvers import SketchAndProject
+from kernreg.solvers import PCG, Problem, SketchAndProject
 
 ONE = ["--alpha", "0.01"]
 
@@ -47,7 +46,7 @@ def test_checkpoint(solver, rtol, fitted, refused, exact, tables, tmp_path):
 @pytest.mark.parametrize("solver", ["pcg", "sketch"])
 def test_tolerance(solver, fitted):
     """Other settings are those of the name alone."""
-    named = {"pcg": bounded_pcg(40, 4, 1, "float64", 4 * 10**9), "sketch": SketchAndProject()}
+    named = {"pcg": PCG.within(Problem(40, 4), 4 * 10**9), "sketch": SketchAndProject()}
     found = fitted(*ONE, "--solver", solver, "--tol", "0.1").estimator.solver
     assert found == replace(named[solver], tol=0.1)
 

@@ -7,13 +7,19 @@ n of worst-case analysis; ``SLACK * sqrt(n)`` is far above what rounding errors 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.solvers import Status
+from kernreg.operators import MatrixOperator
+from kernreg.solvers import Problem, Progress, Solver, Status
+from kernreg.solvers.registry import SOLVERS
+from kernreg.solvers.work import DISK, EIGH, READ, entry, flop, part, product, square
 from tests.operators.dense import DenseOperator
 
 SLACK = 4.0
@@ -42,6 +48,7 @@ class SolverContract:
     dtypes = ("float64",)
     smallest_ridge = 0.0
     largest_exponent = 1000
+    kinds = ("float32", "float64")
 
     def eps(self, dtype):
         """Unit roundoff of the returned solution for an operator of this dtype."""
@@ -161,6 +168,114 @@ class SolverContract:
     def test_bad_ridge(self, ridge):
         with pytest.raises(InvalidInputError, match="ridge"):
             self.solve(kernel_matrix(3), ridge, np.ones(3))
+
+    def test_what_it_declares(self):
+        solver = self.solver
+        assert isinstance(solver, Solver)
+        assert SOLVERS[solver.name] is type(solver)
+        assert solver == replace(solver)
+        assert set(solver.runs_on) <= {"cpu", "cuda"}
+        flags = (solver.one_ridge, solver.leave_one_out, solver.approximate, solver.needs_parts)
+        assert all(isinstance(flag, bool) for flag in flags)
+        assert solver.drawback
+        assert not solver.names_rows
+        assert (solver.tol is None) == (solver.sampled(100) is None and not solver.at_most)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_memory_and_work_that_it_predicts(self, dtype):
+        """Whole bytes and amounts of known units, no fewer for more rows and outputs."""
+        solver, least = self.solver, Problem(1000, 5, dtype=dtype, iterations=3)
+        more = (replace(least, n=2000), replace(least, n_outputs=7), replace(least, d=50))
+        for problem in (least, *more):
+            assert isinstance(solver.peak_bytes(problem), int)
+            assert solver.peak_bytes(problem) >= solver.peak_bytes(least) > 0
+            assert solver.operator_bytes(problem) >= solver.operator_bytes(least) > 0
+            work = solver.work(problem)
+            assert all(np.isfinite(amount) and amount >= 0 for amount in work.values())
+            units = {f(t) for f in (entry, product, part, flop, square) for t in self.kinds}
+            assert work.keys() <= units | {READ, DISK, EIGH}
+            assert sum(work.values()) >= sum(solver.work(least).values()) > 0
+        assert 1 <= solver.panel_rows(least.n) <= least.n
+        assert solver.stored(least)
+        assert type(solver.bounded(least, 10**9)) is type(solver)
+        smaller = solver.leaner()
+        if smaller is not None:
+            assert smaller[1].peak_bytes(least) < solver.peak_bytes(least)
+
+    def test_several_ridges(self):
+        """A path for all, or an error that says what to do."""
+        solver, Y = self.solver, gaussian_points(30, 2)
+        state = solver.init(DenseOperator(kernel_matrix(30)), 0.5)
+        if solver.one_ridge:
+            with pytest.raises(InvalidInputError, match="one ridge at a time"):
+                solver.path(state, Y, [0.5, 1.0])
+            return
+        found = solver.path(state, Y, [0.5, 1.0])
+        assert len(getattr(found, "dual", found)) == 2
+        with pytest.raises(InvalidInputError, match="ridges"):
+            solver.path(state, Y, [])
+
+    def test_weights_divide_the_ridge(self):
+        solver, K = self.solver, kernel_matrix(40)
+        weights = np.linspace(0.5, 2.0, 40)
+        state = solver.init_weighted(DenseOperator(K), 0.3, weights)
+        found = K @ solver.solve(state, np.ones(40)).value
+        expected = K @ np.linalg.solve(K + np.diag(0.3 / weights), np.ones(40))
+        tolerance = 1e-9 if solver.tol is None else 10 * solver.tol
+        np.testing.assert_allclose(found, expected, atol=tolerance * 40)
+
+    def test_leave_one_out(self):
+        """By the diagonal of the inverse, if it gives errors."""
+        solver, K = self.solver, kernel_matrix(30)
+        if not solver.leave_one_out or solver.approximate:
+            pytest.skip("gives no errors, or those of its centres")
+        state = solver.init_weighted(DenseOperator(K), 0.4, np.ones(30))
+        expected = np.diagonal(np.linalg.inv(K + 0.4 * np.eye(30)))
+        np.testing.assert_allclose(state.inverse_diagonal(), expected, rtol=1e-8)
+
+    def test_callback(self):
+        """Of iterations, if there are any."""
+        seen = []
+        solver = self.solver
+        state = solver.init(DenseOperator(kernel_matrix(50)), 0.1, lambda *step: seen.append(step))
+        assert all(0 <= step <= total for step, total in seen)
+        seen.clear()
+        solver.solve(state, gaussian_points(50, 1), callback=seen.append)
+        assert all(isinstance(step, Progress) for step in seen)
+        assert bool(seen) == (solver.tol is not None)
+
+    def test_one_row(self):
+        for Y in (np.array([3.0]), np.array([[3.0, -1.5]])):
+            np.testing.assert_allclose(self.solve(np.array([[2.0]]), 1.0, Y).value, Y / 3.0)
+
+    def test_operator_without_rows(self):
+        with pytest.raises(InvalidInputError, match="at least one row"):
+            self.solver.init(DenseOperator(np.empty((0, 0))), 0.1)
+
+    def test_operator_on_a_device_that_it_does_not_run_on(self):
+        solver, operator = self.solver, DenseOperator(np.eye(3))
+        operator.device = torch.device("cuda:0")
+        if "cuda" not in solver.runs_on:
+            with pytest.raises(InvalidInputError, match="found an operator on cuda:0"):
+                solver.init(operator, 0.1)
+
+    def test_operator_without_parts(self):
+        if self.solver.needs_parts:
+            with pytest.raises(InvalidInputError, match="no parts by row numbers"):
+                self.solver.init(MatrixOperator(np.eye(3)), 0.1)
+
+    def test_targets_in_other_places_and_types(self):
+        """Views and whole numbers are what their values are."""
+        K, Y = kernel_matrix(40), np.round(4 * gaussian_points(40, 3))
+        expected = self.solve(K, 0.5, Y).value
+        strided = np.stack([Y, Y], axis=-1)[..., 1]
+        for same in (np.asfortranarray(Y), strided, Y.astype(np.int32), Y.astype(np.float32)):
+            np.testing.assert_array_equal(self.solve(K, 0.5, same).value, expected)
+
+    @pytest.mark.parametrize("kind", [complex, "U3", object])
+    def test_targets_that_are_no_numbers(self, kind):
+        with pytest.raises(InvalidInputError, match="expected real targets"):
+            self.solve(kernel_matrix(3), 0.1, np.ones(3).astype(kind))
 
     def test_rectangular_operator(self):
         operator = DenseOperator(np.ones((3, 2)))

@@ -7,7 +7,7 @@ import pytest
 
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators._loo import Scores, mean_shifts
-from kernreg.estimators._problem import Problem
+from kernreg.estimators._targets import Targets
 from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.solvers import Restricted
 
@@ -98,7 +98,7 @@ def test_ties_of_errors_go_to_the_better_labels():
     """Residuals of the same size on both sides of the threshold."""
     targets = np.array([[1.0], [1.0], [-1.0]])
     right = KernelClassifier()._correct
-    scores = Scores(2, Problem(targets, np.ones(3), False, right))
+    scores = Scores(2, Targets(targets, np.ones(3), False, right))
     for index, sign in enumerate([-1.0, 1.0]):
         scores.add(index, sign * -1.5 * targets)
     assert scores.squared_error.tolist() == [2.25, 2.25]
@@ -177,12 +177,12 @@ def test_shifts_of_the_mean(t):
 
 def test_an_error_that_is_no_number_is_never_chosen():
     targets = np.ones((4, 1))
-    scores = Scores(3, Problem(targets, np.ones(4), False, lambda *_: None))
+    scores = Scores(3, Targets(targets, np.ones(4), False, lambda *_: None))
     for index, residual in enumerate([np.nan, 0.5, np.inf]):
         scores.add(index, np.full((4, 1), residual))
     assert scores.best() == 1
     assert scores.accuracy is None
-    broken = Scores(2, Problem(targets, np.ones(4), False, lambda *_: None))
+    broken = Scores(2, Targets(targets, np.ones(4), False, lambda *_: None))
     broken.add(0, np.full((4, 1), np.nan))
     broken.add(1, np.full((4, 1), np.inf))
     with pytest.raises(InvalidInputError, match="No alpha has a finite leave-one-out error"):
@@ -193,20 +193,20 @@ def test_errors_of_parts_in_units_of_the_targets():
     """Sums over blocks by their own weights, with the variance inside merged rows on top."""
     targets = np.array([[1e180, 3e180], [-2e180, 0.0], [0.0, -1e180]])
     weights, spread = np.array([1.0, 2.0, 5.0]), np.array([0.0, 4.0, 0.0])
-    scores = Scores(2, Problem(targets, weights, False, lambda *_: None))
+    scores = Scores(2, Targets(targets, weights, False, lambda *_: None))
     residuals = 1e170 * np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 2.0]])
     for rows in (slice(0, 1), slice(1, 3)):
         scores.add(1, residuals[rows], rows)
         scores.add(0, 2 * residuals[rows], rows)
     assert scores.best() == 1
-    small = Scores(1, Problem(1e-180 * targets, weights, False, lambda *_: None, spread))
+    small = Scores(1, Targets(1e-180 * targets, weights, False, lambda *_: None, spread))
     small.add(0, 1e-170 * residuals)
     expected = np.average([2.5, 5.0, 2.0], weights=weights) + np.average(spread, weights=weights)
     assert small.squared_error[0] == pytest.approx(expected, rel=1e-13)
 
 
 def test_equal_errors_keep_the_first():
-    scores = Scores(3, Problem(np.ones((2, 1)), np.ones(2), False, lambda *_: None))
+    scores = Scores(3, Targets(np.ones((2, 1)), np.ones(2), False, lambda *_: None))
     for index in range(3):
         scores.add(index, np.full((2, 1), 0.25))
     assert scores.best() == 0

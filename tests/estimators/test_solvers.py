@@ -19,7 +19,7 @@ from kernreg.solvers import (
 from tests.backends.compare import chosen_freely
 
 kernel = importlib.import_module("kernreg.operators.kernel")
-candidates = importlib.import_module("kernreg.planning.candidates")
+cost = importlib.import_module("kernreg.solvers.pcg.cost")
 
 NET = nn.mlp(depth=2, b_std=0.1)
 # An interpreter of GPU kernels takes a fraction of a second for each product.
@@ -81,7 +81,7 @@ def test_on_disk(tmp_path):
 
 @chosen_freely
 def test_auto_iterates_within_a_budget_that_holds_no_matrix(monkeypatch):
-    for module in (kernel, candidates):
+    for module in (kernel, cost):
         monkeypatch.setattr(module, "PANEL_BYTES", 2**20)
     X, Y = data(1500)
     small = KernelRegressor(NET, alpha=1e-2, max_memory="7MB", dtype="float32").fit(X, Y)

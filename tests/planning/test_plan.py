@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators import PackedOperator, memory_budget
 from kernreg.operators.budget import enough
-from kernreg.planning.candidates import ALL, bounded_on_disk, bounded_pcg
 from kernreg.planning.plan import plan
-from kernreg.solvers import PCG, Cholesky, Eigh, LowPrecisionCholesky, OutOfCoreCholesky, RPCholesky
-from kernreg.solvers.preconditioners.rank import rank_limit
+from kernreg.solvers import (
+    PCG,
+    Cholesky,
+    Eigh,
+    LowPrecisionCholesky,
+    OutOfCoreCholesky,
+    Problem,
+    RPCholesky,
+)
+from kernreg.solvers.registry import SOLVERS
 
 
 @pytest.mark.parametrize(
@@ -118,7 +125,7 @@ def test_table():
 
 def test_every_solver_is_in_the_table_with_what_speaks_against_it():
     reasons = {o.solver: o.reason for o in plan(3000, 10, n_alphas=2).alternatives}
-    assert reasons.keys() == set(ALL) - {"cholesky"}
+    assert reasons.keys() == set(SOLVERS) - {"cholesky"}
     assert reasons["restricted"].startswith("approximate")
     for name in ("pcg", "sketch", "out_of_core"):
         assert reasons[name] == "gives no leave-one-out errors"
@@ -128,7 +135,8 @@ def test_every_solver_is_in_the_table_with_what_speaks_against_it():
 
 @given(n=st.integers(100, 10**6), budget=st.integers(10**6, 10**11))
 def test_a_factor_on_disk_takes_no_more_than_it_may(n, budget):
-    solver = bounded_on_disk(n, 10, "float32", budget, "unused")
+    problem = Problem(n, 10, dtype="float32")
+    solver = OutOfCoreCholesky.within(problem, budget, folder="unused")
     least = solver.least_bytes(n, "float32")
     assert least <= solver.max_bytes <= max(least, budget)
     assert solver.group(n, "float32") >= min(n, solver.block)
@@ -170,14 +178,15 @@ def test_conjugate_gradients_use_what_they_may(n, d, outputs, budget, dtype):
     except MemoryBudgetError:
         return
     assert chosen.peak_bytes <= budget
-    solver = bounded_pcg(n, d, outputs, dtype, budget)
-    assert solver.keeps(n, dtype) == (chosen.storage == "packed")
+    problem = Problem(n, d, outputs, dtype)
+    assert PCG.within(problem, budget).keeps(problem) == (chosen.storage == "packed")
 
 
 def test_a_small_budget_gives_a_preconditioner_of_small_rank():
+    problem = Problem(10**5, 9, dtype="float32")
     ranks = [
-        rank_limit(10**5, "auto", bounded_pcg(10**5, 9, 1, "float32", b).preconditioner.max_bytes)
-        for b in (10**9, 2 * 10**9, 4 * 10**9, 10**11)
+        PCG.within(problem, budget).preconditioner.limit(10**5)
+        for budget in (10**9, 2 * 10**9, 4 * 10**9, 10**11)
     ]
     assert ranks == sorted(ranks)
     # 1 GB holds at most 330 columns three times, with blocks of 128 rows.
@@ -188,13 +197,13 @@ def test_float64_that_does_not_fit_is_preconditioned_in_float32():
     """The factor takes half the memory of a float64 one, and leaves three iterations."""
     budget = 0.4 * 8 * 20_000**2
     assert plan(20_000, 10, dtype="float64", max_memory=budget).solver == "pcg"
-    solver = bounded_pcg(20_000, 10, 1, "float64", int(budget))
+    solver = PCG.within(Problem(20_000, 10), int(budget))
     assert isinstance(solver.preconditioner, LowPrecisionCholesky)
 
 
 def test_a_factor_of_one_process_preconditions_no_job(monkeypatch):
-    monkeypatch.setattr("kernreg.planning.candidates.processes", lambda: 2)
-    solver = bounded_pcg(20_000, 10, 1, "float64", 10**10)
+    monkeypatch.setattr("kernreg.solvers.pcg.cost.processes", lambda: 2)
+    solver = PCG.within(Problem(20_000, 10), 10**10)
     assert not isinstance(solver.preconditioner, LowPrecisionCholesky)
 
 
@@ -202,7 +211,7 @@ def test_solvers_on_disk_are_planned_as_they_are(tmp_path):
     solver = OutOfCoreCholesky(tmp_path, block=128, max_bytes=10**9)
     chosen = plan(40_000, 8, solver=solver, max_memory="2GB")
     assert (chosen.solver, chosen.storage, chosen.block) == ("out_of_core", "disk", 128)
-    assert chosen.peak_bytes >= solver.peak_bytes(40_000, 1, "float32")
+    assert chosen.peak_bytes >= solver.peak_bytes(Problem(40_000, dtype="float32"))
     with pytest.raises(MemoryBudgetError, match="out_of_core needs"):
         plan(40_000, 8, solver=solver, max_memory="200MB")
 
@@ -290,13 +299,13 @@ class TestGpu:
 
 
 def test_a_job_keeps_shares_of_a_matrix_that_one_process_cannot_keep(monkeypatch):
-    problem, budget = (20_000, 9, 1, "float32"), 10**9
-    assert not bounded_pcg(*problem, budget).keeps(20_000, "float32")
-    for module in ("operators.packed", "planning.candidates"):
+    problem, budget = Problem(20_000, 9, dtype="float32"), 10**9
+    assert not PCG.within(problem, budget).keeps(problem)
+    for module in ("operators.packed", "solvers.pcg.cost"):
         monkeypatch.setattr(f"kernreg.{module}.processes", lambda: 4)
-    solver = bounded_pcg(*problem, budget)
-    assert solver.keeps(20_000, "float32")
+    solver = PCG.within(problem, budget)
+    assert solver.keeps(problem)
     # More than a quarter of the triangle, less than half of it.
-    kept = solver.peak_bytes(20_000, 1, "float32") - solver.preconditioner.peak_bytes(20_000)
+    kept = solver.peak_bytes(problem) - solver.preconditioner.peak_bytes(20_000)
     assert 4 * 20_000**2 / 8 <= kept <= 4 * 20_000**2 / 4
-    assert solver.peak_bytes(20_000, 1, "float32") <= budget
+    assert solver.peak_bytes(problem) <= budget

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kernreg import KernelOperator, KernelRegressor, nn
-from kernreg.planning.candidates import ALL
 from kernreg.planning.plan import plan
-from kernreg.planning.probe import Probe
-from kernreg.planning.work import DISK, READ, entry, flop, part, product, seconds, work
+from kernreg.planning.probe import Probe, seconds
 from kernreg.solvers import (
     PCG,
     Cholesky,
     Eigh,
     LowPrecisionCholesky,
     OutOfCoreCholesky,
+    Problem,
     Restricted,
     RPCholesky,
     SketchAndProject,
 )
+from kernreg.solvers.registry import SOLVERS
+from kernreg.solvers.work import DISK, entry, flop, part, product
 
 NET = nn.mlp(depth=2)
 RIDGE = 0.01
@@ -55,7 +57,7 @@ def points(n, seed=0):
     return np.random.default_rng(seed).standard_normal((n, 3))
 
 
-SOLVERS = [
+COUNTED = [
     (Cholesky(block=64), "float32"),
     (Cholesky(block=64), "float64"),
     (Eigh(), "float32"),
@@ -65,14 +67,14 @@ SOLVERS = [
 ]
 
 
-@pytest.mark.parametrize(("solver", "dtype"), SOLVERS, ids=repr)
+@pytest.mark.parametrize(("solver", "dtype"), COUNTED, ids=repr)
 @pytest.mark.filterwarnings("ignore::kernreg.exceptions.ConvergenceWarning")
 def test_entries_that_are_evaluated(solver, dtype, counted):
     """Corners of panels are evaluated whole: a share of block / n beyond the half that counts."""
     n = 1200
     K = KernelOperator(NET, points(n), dtype=dtype)
     solution = solver.solve(solver.init(K, RIDGE), np.ones(n))
-    predicted = work(solver, n, 1, dtype)
+    predicted = solver.work(Problem(n, dtype=dtype))
     if isinstance(solver, Cholesky) and dtype == "float32":
         # The last bits of a factor, which threads share out by load, decide on one product more.
         assert 2 <= solution.stats.iterations <= 4
@@ -98,7 +100,7 @@ def test_entries_of_a_choice_among_ridges_on_centres(counted, monkeypatch):
     monkeypatch.setattr(Restricted, "init", noted)
     model = KernelRegressor(NET, alpha=[1e-3, 1e-2, 0.1], solver=solver)
     solved = model.fit(points(n), points(n)[:, 0]).solution_
-    predicted = work(solver, n, 2, "float64", n_alphas=3, leave_one_out=True)
+    predicted = solver.work(Problem(n, n_outputs=2, n_ridges=3, leave_one_out=True))
     assert predicted[part("float64")] == 4 * 60 * n
     # Beside them the corner of the centres, once: a square is evaluated by pairs, or whole.
     extra = counted[entry("float64")] - predicted[part("float64")]
@@ -114,7 +116,7 @@ def test_work_of_leave_one_out_on_centres():
     n, m = 10**6, 1000
     solver = Restricted(centres=m, method="uniform")
     plain, scored = (
-        work(solver, n, 2, "float32", n_alphas=r, leave_one_out=r > 1) for r in (1, 10)
+        solver.work(Problem(n, n_outputs=2, n_ridges=r, leave_one_out=r > 1)) for r in (1, 10)
     )
     assert plain[flop("float64")] == 2 * n * m**2 + 2 * n * m * 2
     extra = scored[flop("float64")] - plain[flop("float64")]
@@ -124,33 +126,29 @@ def test_work_of_leave_one_out_on_centres():
 
 def test_more_work_for_more():
     """In rows, right-hand sides, ridges, leave-one-out and iterations."""
-    rates = Counter(dict.fromkeys(work(PCG(), 100, 1, "float32"), 1.0))
+    small = Problem(1000, dtype="float32", iterations=10)
+    rates = Counter()
     for solver in (Cholesky(), Eigh(), PCG(), Restricted(100), SketchAndProject()):
-        rates |= Counter(dict.fromkeys(work(solver, 1000, 1, "float32"), 1.0))
-    rates[DISK] = rates[READ] = 1.0
-    for solver in (Cholesky(), Eigh(), PCG(), Restricted(100), SketchAndProject()):
-        base = seconds(work(solver, 1000, 1, "float32", iterations=10), rates)
-        assert seconds(work(solver, 3000, 1, "float32", iterations=10), rates) > 2 * base
-        assert seconds(work(solver, 1000, 5, "float32", iterations=10), rates) > base
-    direct = work(Cholesky(), 1000, 1, "float32")
-    assert sum(work(Cholesky(), 1000, 1, "float32", leave_one_out=True).values()) > sum(
-        direct.values()
-    )
-    assert work(Cholesky(), 1000, 1, "float32", n_alphas=3) == {
+        rates |= Counter(dict.fromkeys(solver.work(small), 1.0))
+        base = seconds(solver.work(small), rates)
+        assert seconds(solver.work(replace(small, n=3000)), rates) > 2 * base
+        assert seconds(solver.work(replace(small, n_outputs=5)), rates) > base
+    direct = Cholesky().work(small)
+    scored = Cholesky().work(replace(small, leave_one_out=True))
+    assert sum(scored.values()) > sum(direct.values())
+    assert Cholesky().work(replace(small, n_ridges=3)) == {
         unit: 3 * count for unit, count in direct.items()
     }
 
 
 @pytest.mark.parametrize("built", [None, RPCholesky(30), LowPrecisionCholesky()], ids=repr)
 def test_work_of_iterations(built):
-    few, many = (
-        work(PCG(built, storage="recomputed"), 500, 1, "float64", iterations=i) for i in (1, 11)
-    )
+    few, many = (PCG(built, storage="recomputed").work(Problem(500, iterations=i)) for i in (1, 11))
     assert many[product("float64")] - few[product("float64")] == 10 * 500**2 / 2
 
 
 def test_a_factor_on_disk_is_read_and_written_meanwhile(tmp_path):
-    counts = work(OutOfCoreCholesky(tmp_path, block=64), 4096, 1, "float64")
+    counts = OutOfCoreCholesky(tmp_path, block=64).work(Problem(4096))
     # Written once, read 16 n^2 / 6 times while it is made, and twice for the solution.
     assert counts[DISK] == pytest.approx(8 * 4096**2 * (0.5 + 16 / 6 + 1), rel=0.01)
     free = dict.fromkeys(counts, 0.0)
@@ -220,7 +218,7 @@ def test_times_are_in_the_table():
     head, *rows = text.splitlines()
     assert head.split() == ["solver", "storage", "memory", "time"]
     *rows, limits = rows
-    assert {row.split()[0] for row in rows} == set(ALL)
+    assert {row.split()[0] for row in rows} == set(SOLVERS)
     assert limits.startswith("1 GB allowed")
     for row in rows:  # that of a disk is known when its folder is
         assert (" s  " in row) == ("out_of_core" not in row)

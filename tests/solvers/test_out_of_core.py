@@ -22,7 +22,7 @@ from kernreg.exceptions import (
 )
 from kernreg.operators import MatrixOperator
 from kernreg.operators.store.disk import locked
-from kernreg.solvers import Cholesky, OutOfCoreCholesky, Status
+from kernreg.solvers import Cholesky, OutOfCoreCholesky, Problem, Status
 from tests.contracts.solver import SLACK, SolverContract, gaussian_points, kernel_matrix
 from tests.operators.dense import DenseOperator
 from tests.permissions import public_folder, unprivileged
@@ -121,7 +121,7 @@ def test_groups_fit_the_limit_and_make_no_difference(tmp_path):
     bound = SLACK * np.sqrt(n) * EPS64 * np.linalg.cond(A)
     np.testing.assert_allclose(*values, atol=bound * np.abs(values[0]).max())
     for solver in solvers:
-        assert solver.peak_bytes(n, 0, "float64") <= solver.max_bytes
+        assert solver.peak_bytes(Problem(n, n_outputs=0)) <= solver.max_bytes
 
 
 def test_too_little_memory_is_told_before_any_work(tmp_path):

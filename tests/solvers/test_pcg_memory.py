@@ -9,7 +9,7 @@ from kernreg.exceptions import (
     MemoryBudgetError,
 )
 from kernreg.operators import PackedOperator
-from kernreg.solvers import PCG, RPCholesky
+from kernreg.solvers import PCG, Problem, RPCholesky
 from tests.contracts.solver import gaussian_points, kernel_matrix
 from tests.operators.dense import DenseOperator
 from tests.solvers.iterative import CountingOperator, run
@@ -20,18 +20,19 @@ def test_bytes_are_those_of_the_run():
     K, y = kernel_matrix(150), gaussian_points(150, 1)
     for dtype, ridge, kept in (("float32", 10.0, "float32"), ("float32", 1e-6, "float64")):
         found, _ = run(DenseOperator(K, dtype), ridge, y)
-        assert found.stats.peak_bytes == PCG(storage="packed").peak_bytes(150, 1, kept)
+        assert found.stats.peak_bytes == PCG(storage="packed").peak_bytes(Problem(150, dtype=kept))
     found, _ = run(DenseOperator(K), 10.0, y, max_bytes=1000)
-    assert found.stats.peak_bytes == PCG(storage="recomputed").peak_bytes(150, 1, "float64")
+    assert found.stats.peak_bytes == PCG(storage="recomputed").peak_bytes(Problem(150))
 
 
 def test_predicted_bytes():
-    bare = PCG(None, storage="recomputed").peak_bytes(1000, 3, "float32")
+    problem = Problem(1000, n_outputs=3, dtype="float32")
+    bare = PCG(None, storage="recomputed").peak_bytes(problem)
     # Ten vectors for each output and four more.
     assert bare == 8 * 1000 * (10 * 3 + 4)
-    kept = PCG(None, storage="packed").peak_bytes(1000, 3, "float32")
+    kept = PCG(None, storage="packed").peak_bytes(problem)
     assert kept - bare == PackedOperator.bytes_for(1000, "float32")
-    ranked = PCG(RPCholesky(rank=50), storage="recomputed").peak_bytes(1000, 3, "float32")
+    ranked = PCG(RPCholesky(rank=50), storage="recomputed").peak_bytes(problem)
     assert ranked - bare == RPCholesky(rank=50).peak_bytes(1000)
 
 

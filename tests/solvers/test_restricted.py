@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from kernreg import KernelOperator, nn
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators import PackedOperator, ParquetRows, StreamedOperator
-from kernreg.solvers import Cholesky, Restricted, SketchAndProject, Status
+from kernreg.operators.budget import PANEL_BYTES
+from kernreg.solvers import Cholesky, Problem, Restricted, SketchAndProject, Status
 from tests.contracts.solver import SolverContract, backward_error, gaussian_points, kernel_matrix
 from tests.operators.dense import DenseOperator, PointOperator
 
@@ -300,32 +302,36 @@ class TestStreams:
     def test_bytes_are_counted(self):
         """The largest of what is held at once while centres are drawn, rows added, and solved."""
         # 100 of 2,500 rows are drawn: the factor and four blocks of 100; 32 bytes for each row.
-        assert Restricted(100, chunk=50).peak_bytes(10_000, 1, "f4") == 320_000 + 8 * 2500 * 500
+        assert Restricted(100, chunk=50).peak_bytes(Problem(10_000)) == 320_000 + 8 * 2500 * 500
         uniform = Restricted(300, method="uniform", chunk=50)
         # Five matrices of the size of the centres, as eigh has.
-        assert uniform.peak_bytes(10_000, 1, "f4") == 320_000 + 40 * 300**2
+        assert uniform.peak_bytes(Problem(10_000)) == 320_000 + 40 * 300**2
         # A solution of 1,000 outputs for 4 ridges, beside the normal equations and 50 rows.
         vectors = (3 * 300 * 4 + 2 * 10_000) * 1000
-        many = uniform.peak_bytes(10_000, 1000, "f4", 4)
+        many = uniform.peak_bytes(Problem(10_000, n_outputs=1000, n_ridges=4))
         assert many == 320_000 + 8 * (300 * 350 + vectors)
         # Residuals, of which a listener makes two more, and targets.
         left = 50 * 4 * 3001 + 2 * 10_000 * 1000
-        assert uniform.peak_bytes(10_000, 1000, "f4", 4, True) == many + 8 * left
+        assert (
+            uniform.peak_bytes(Problem(10_000, n_outputs=1000, n_ridges=4, leave_one_out=True))
+            == many + 8 * left
+        )
         # Chunks of many rows: two of them beside the normal equations.
         wide = Restricted(300, method="uniform", chunk=5000)
-        assert wide.peak_bytes(10_000, 1, "f4") == 320_000 + 16 * 300 * 5300
+        assert wide.peak_bytes(Problem(10_000)) == 320_000 + 16 * 300 * 5300
         # Few outputs and many ridges: features and shares of the hat matrix.
-        assert wide.peak_bytes(10_000, 1, "f4", 400, True) - wide.peak_bytes(
-            10_000, 1, "f4", 400
-        ) == 8 * (5000 * 400 * 4 + 20_000) + 8 * (300 * 5300 + 3 * 300 * 400 + 20_000) - (
-            16 * 300 * 5300
-        )
+        many = Problem(10_000, n_ridges=400)
+        scored = replace(many, leave_one_out=True)
+        assert wide.peak_bytes(scored) - wide.peak_bytes(many) == 8 * (
+            5000 * 400 * 4 + 20_000
+        ) + 8 * (300 * 5300 + 3 * 300 * 400 + 20_000) - (16 * 300 * 5300)
 
     def test_bytes_of_rows(self):
         """Rows in their own type; in float64 the pool three times, and few rows altogether."""
         solver = Restricted(100, chunk=50)
-        assert solver.rows_bytes(10_000, 20, "f4") == 20 * (40_000 + 8 * 3 * 2500)
-        assert solver.rows_bytes(1000, 20, "f4") == 20 * (4000 + 8 * (3 * 1000 + 1000))
+        many, few = (Problem(n, 20, dtype="float32") for n in (10_000, 1000))
+        assert solver.operator_bytes(many) - PANEL_BYTES == 20 * (40_000 + 8 * 3 * 2500)
+        assert solver.operator_bytes(few) - PANEL_BYTES == 20 * (4000 + 8 * (3 * 1000 + 1000))
         # Of 20,000 centres the factor of the pool has a gigabyte at most, or twice the centres.
         assert Restricted(20_000).sizes(10**7) == (20_000, 40_000)
         assert Restricted(5000).sizes(10**7) == (5000, 2**30 // 40_000)
@@ -340,7 +346,7 @@ class TestStreams:
             solver.solve(state, np.ones(n))
             used.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-            assert used[-1] <= solver.peak_bytes(n, 1, "float64")
+            assert used[-1] <= solver.peak_bytes(Problem(n))
         # A few vectors of n numbers.
         assert used[1] - used[0] < 12_000 * 8 * 12
 
@@ -355,7 +361,9 @@ class TestStreams:
         solver.path(state, Y, np.geomspace(1e-3, 1.0, ridges), leave_one_out=True)
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        predicted = solver.peak_bytes(n, outputs, "float64", ridges, True)
+        predicted = solver.peak_bytes(
+            Problem(n, n_outputs=outputs, n_ridges=ridges, leave_one_out=True)
+        )
         # An estimator that listens makes two more of the residuals and up to three of the targets.
         assert used <= predicted < 4 * used
 

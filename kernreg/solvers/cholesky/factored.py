@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,16 +18,21 @@ from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.inputs import within_memory
 from kernreg.operators.panels import Staircase, full_precision
-from kernreg.solvers.base import checked_ridge
+from kernreg.solvers.base import Problem, Solver, checked_ridge
 from kernreg.solvers.cholesky.ladder import Ladder
 from kernreg.solvers.precision import entries_share, mean_diagonal, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.work import READ, entry, flop, product, square
 
-__all__ = ["CholeskyState", "Factoring"]
+__all__ = ["TILE_ROWS", "CholeskyState", "Factoring"]
 
 _DEFAULT_PRODUCTS = 40
+# Products with float64 tiles that refine a float32 solution, usually.
+_REFINING = 3
+# Rows of kernel entries that an operator may hold besides its output.
+TILE_ROWS = 256
 
 
 @dataclass(eq=False)
@@ -114,8 +120,10 @@ class CholeskyState:
         return self.inverse_times(residual / scale).astype(np.float64) * scale
 
 
-class Factoring:
+class Factoring(Solver):
     """What Cholesky solvers share: settings, the ladder of jitters, refined solutions."""
+
+    one_ridge = True
 
     block: int
     max_jitter: float | None
@@ -137,15 +145,37 @@ class Factoring:
             return _DEFAULT_PRODUCTS if np.dtype(dtype) == np.float32 else 0
         return _DEFAULT_PRODUCTS if self.refine is True else int(self.refine)
 
-    def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
-        """Bytes held at once."""
-        raise NotImplementedError
+    def panel_rows(self, n: int) -> int:
+        """Rows of a panel."""
+        return min(self.block, n)
+
+    def operator_bytes(self, problem: Problem) -> int:
+        """Rows, in float64 too where products refine, and entries that an operator holds."""
+        n, size = problem.n, problem.dtype.itemsize
+        return n * problem.d * (size + 8 * self._refines(problem.dtype)) + n * TILE_ROWS * size
+
+    def _refines(self, dtype: Any) -> bool:
+        return bool(self.products(dtype))
+
+    def work(self, problem: Problem) -> dict[str, float]:
+        """A factorisation for each ridge, and as much again for leave-one-out."""
+        n, t, dtype = problem.n, problem.n_outputs, problem.dtype
+        half, products = n * n / 2, _REFINING * self._refines(dtype)
+        total: dict[str, float] = defaultdict(float)
+        total[entry(dtype)] = half
+        total[flop(dtype)] = (1 + problem.leave_one_out) * n**3 / 3 + 4 * half * t * (products + 1)
+        total[square(dtype)] = (1.0 + problem.leave_one_out) * n * n
+        total[product("float64")] = products * half
+        total[flop("float64")] += products * 4 * half * t
+        # A solve reads the factor twice.
+        total[READ] += 2 * (products + 1) * dtype.itemsize * half
+        return {unit: problem.n_ridges * count for unit, count in total.items()}
 
     def _solving_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
         """Bytes of vectors and of the tile of the refinement."""
         size = int(np.dtype(dtype).itemsize)
         count = n * n_outputs * (size + 2 * 8)
-        if self.products(dtype):
+        if self._refines(dtype):
             rows, columns = self._product_tile(n, n_outputs)
             count += rows * columns * 8 + 8 * n * n_outputs * 8
         return count
@@ -172,7 +202,7 @@ class Factoring:
         factor, jitter = ladder.climb(lambda extra: attempt(shift, extra))
         return CholeskyState(operator, factor, shift, jitter, time.perf_counter() - started)
 
-    def solve(self, state: CholeskyState, Y: NDArray[Any]) -> Solution:
+    def solve(self, state: CholeskyState, Y: NDArray[Any], *, callback: Any = None) -> Solution:
         """Solve ``(K + diag(ridge)) x = y`` for each column of Y.
 
         Parameters
@@ -181,6 +211,8 @@ class Factoring:
             From :meth:`init`.
         Y : ndarray of shape (n,) or (n, t)
             Right-hand sides.
+        callback : object, optional
+            Not called: nothing iterates.
 
         Returns
         -------
@@ -224,7 +256,7 @@ class Factoring:
         n_outputs = values.size // n
         stats = Stats(
             seconds=state.seconds + time.perf_counter() - started,
-            peak_bytes=self.peak_bytes(n, n_outputs, state.factor.dtype),
+            peak_bytes=self.peak_bytes(Problem(n, n_outputs=n_outputs, dtype=state.factor.dtype)),
             residuals=residuals,
             iterations=count,
             jitter=state.jitter,

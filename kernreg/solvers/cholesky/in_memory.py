@@ -15,6 +15,7 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
 from kernreg.operators.inputs import as_output, within_memory
 from kernreg.operators.panels import Staircase, full_precision, panel_bounds, require_finite
+from kernreg.solvers.base import Problem
 from kernreg.solvers.cholesky.factored import CholeskyState, Factoring
 
 __all__ = ["Cholesky", "CholeskyState"]
@@ -54,6 +55,11 @@ class Cholesky(Factoring):
     'auto'
     """
 
+    name = "cholesky"
+    leave_one_out = True
+    reason = "one factorisation for each ridge ({n})"
+    drawback = "a factorisation for each ridge"
+
     block: int = 512
     max_jitter: float | None = None
     refine: Literal["auto"] | bool | int = "auto"
@@ -66,20 +72,26 @@ class Cholesky(Factoring):
                 f"expected precision 'full' or 'mixed', found {self.precision!r}"
             )
 
-    def peak_bytes(self, n: int, n_outputs: int, dtype: Any, leave_one_out: bool = False) -> int:
+    def stored(self, problem: Problem) -> str:
+        """Half of the matrix."""
+        return "packed"
+
+    def peak_bytes(self, problem: Problem) -> int:
         """Bytes held at once by factor, workspace and vectors, from exact counts.
 
         Examples
         --------
-        >>> Cholesky(block=1, refine=False).peak_bytes(4, 1, "float64") > 8 * 10
+        >>> Cholesky(block=1, refine=False).peak_bytes(Problem(4)) > 8 * 10
         True
         """
-        size = int(np.dtype(dtype).itemsize)
+        n, size = problem.n, int(problem.dtype.itemsize)
         block = min(self.block, n)
         held = Staircase.numbers(n, block) * size + 3 * 8 * n
         factoring = 3 * block * block * size + block * n
-        solving = 2 * block * block * size + self._solving_bytes(n, n_outputs, dtype)
-        inverting = n * block * size if leave_one_out else 0
+        solving = 2 * block * block * size + self._solving_bytes(
+            n, problem.n_outputs, problem.dtype
+        )
+        inverting = n * block * size if problem.leave_one_out else 0
         return held + max(factoring, solving, inverting)
 
     def init(

@@ -7,9 +7,9 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -30,9 +30,11 @@ from kernreg.operators.store.disk import (
     writable_folder,
 )
 from kernreg.operators.store.records import header_digest, parse
+from kernreg.solvers.base import Problem
 from kernreg.solvers.cholesky.factor_on_disk import FactorOnDisk
-from kernreg.solvers.cholesky.factored import CholeskyState, Factoring
+from kernreg.solvers.cholesky.factored import TILE_ROWS, CholeskyState, Factoring
 from kernreg.solvers.refine import product_tile
+from kernreg.solvers.work import DISK, READ
 
 __all__ = ["OutOfCoreCholesky"]
 
@@ -99,11 +101,55 @@ class OutOfCoreCholesky(Factoring):
     True
     """
 
+    name = "out_of_core"
+    runs_on = ("cpu",)
+    leave_one_out = False
+    drawback = "needs a folder: ask for it"
+
     folder: str | os.PathLike[str]
     block: int = 256
     max_bytes: int = 2**30
     refine: Literal["auto"] | bool | int = "auto"
     max_jitter: float | None = None
+
+    @classmethod
+    def within(cls, problem: Problem, budget: int, **settings: Any) -> Self:
+        """One that takes the memory of a budget, or the least that it can work with.
+
+        Without a folder it is one for plans only.
+
+        Examples
+        --------
+        >>> problem = Problem(100_000, 9, dtype="float32")
+        >>> OutOfCoreCholesky.within(problem, 4 * 10**9).group(100_000, "float32")
+        6400
+        """
+        made = cls(**{"folder": ""} | settings)
+        room = budget - made.operator_bytes(problem)
+        return replace(made, max_bytes=max(made.least_bytes(problem.n, problem.dtype), room))
+
+    @property
+    def files(self) -> str | os.PathLike[str]:
+        """The folder."""
+        return self.folder
+
+    def stored(self, problem: Problem) -> str:
+        """All of the factor, in files."""
+        return "disk"
+
+    def operator_bytes(self, problem: Problem) -> int:
+        """Rows, in both precisions, and entries that an operator holds."""
+        size = problem.dtype.itemsize
+        return problem.n * (problem.d * (size + 8) + TILE_ROWS * size)
+
+    def work(self, problem: Problem) -> dict[str, float]:
+        """As in memory; the factor is written, read for each group, and twice in each solve."""
+        total = super().work(problem)
+        n, size = problem.n, problem.dtype.itemsize
+        groups = -(-n // self.group(n, problem.dtype))
+        reads = (1 + problem.leave_one_out) * groups * n * n / 6 * size
+        total[DISK] = problem.n_ridges * (n * n / 2 * size + reads) + total[READ]
+        return total
 
     def group(self, n: int, dtype: Any) -> int:
         """Rows that are factored at once.
@@ -153,17 +199,18 @@ class OutOfCoreCholesky(Factoring):
         room = self.max_bytes - self._panels_bytes(n, 8) - 88 * n * n_outputs
         return rows, max(1, min(columns, room // (8 * rows)))
 
-    def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
+    def peak_bytes(self, problem: Problem) -> int:
         """Bytes of memory held at once by rows, panels and vectors.
 
         Examples
         --------
-        >>> OutOfCoreCholesky("unused").peak_bytes(40_000, 1, "float32") < 2**30
+        >>> OutOfCoreCholesky("unused").peak_bytes(Problem(40_000, dtype="float32")) < 2**30
         True
         """
-        size = int(np.dtype(dtype).itemsize)
+        n, dtype = problem.n, problem.dtype
+        size = int(dtype.itemsize)
         factoring = self.group(n, dtype) * size * (n + 2 * min(self.block, n))
-        solving = self._solving_bytes(n, n_outputs, dtype)
+        solving = self._solving_bytes(n, problem.n_outputs, dtype)
         return self._panels_bytes(n, size) + max(factoring, solving)
 
     def init(

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import JitterWarning
 from kernreg.operators.base import Operator
+from kernreg.solvers.base import Problem
 from kernreg.solvers.cholesky.in_memory import Cholesky, CholeskyState
+from kernreg.solvers.preconditioners.base import Preconditioner
+from kernreg.solvers.work import READ
 
 __all__ = ["Factored", "LowPrecisionCholesky"]
 
@@ -48,7 +51,7 @@ class Factored:
 
 
 @dataclass(frozen=True)
-class LowPrecisionCholesky:
+class LowPrecisionCholesky(Preconditioner):
     """Cholesky factor of ``K + ridge`` in float32.
 
     Parameters
@@ -82,17 +85,18 @@ class LowPrecisionCholesky:
         >>> LowPrecisionCholesky().peak_bytes(1000) > 4 * 1000 * 1000 / 2
         True
         """
-        return self._solver.peak_bytes(n, 1, "float32")
+        return self._solver.peak_bytes(Problem(n, dtype="float32"))
 
-    def held_bytes(self, n: int) -> int:
-        """Bytes held while the kernel is multiplied: the factor.
+    @property
+    def factors(self) -> bool:
+        """It does."""
+        return True
 
-        Examples
-        --------
-        >>> LowPrecisionCholesky().held_bytes(1000) > 4 * 1000 * 1000 / 2
-        True
-        """
-        return self.peak_bytes(n)
+    def work(self, problem: Problem) -> dict[str, float]:
+        """The factorisation, which each iteration reads twice."""
+        total = self._solver.work(Problem(problem.n, dtype="float32"))
+        total[READ] += problem.iterations * 4 * problem.n**2
+        return total
 
     @property
     def _solver(self) -> Cholesky:

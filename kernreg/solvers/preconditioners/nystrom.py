@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.solvers.base import checked_ridge
+from kernreg.solvers.preconditioners.base import Ranked
 from kernreg.solvers.preconditioners.lowrank import LowRank
-from kernreg.solvers.preconditioners.rank import Ranked, rank_limit
 
 __all__ = ["Nystrom"]
 
@@ -68,7 +68,7 @@ class Nystrom(Ranked):
         >>> Nystrom(rank=100).peak_bytes(10_000) >= 8 * 5 * 100 * 10_000
         True
         """
-        limit = rank_limit(n, self.rank, self.max_bytes)
+        limit = self.limit(n)
         return 8 * (n * (5 * limit + 4) + 4 * limit * limit)
 
     def held_bytes(self, n: int) -> int:
@@ -81,7 +81,7 @@ class Nystrom(Ranked):
         >>> Nystrom(rank=100).held_bytes(10_000) == 8 * 5 * 100 * 10_000
         True
         """
-        return 8 * n * 5 * rank_limit(n, self.rank, self.max_bytes)
+        return 8 * n * 5 * self.limit(n)
 
     def build(
         self,
@@ -114,7 +114,7 @@ class Nystrom(Ranked):
         """
         n = symmetric_order(operator)
         shift = checked_ridge(ridge, n)
-        limit = rank_limit(n, self.rank, self.max_bytes)
+        limit = self.limit(n)
         exact = operator.astype("float64")
         diagonal = as_array(exact.diagonal())
         rng = np.random.default_rng(self.seed)

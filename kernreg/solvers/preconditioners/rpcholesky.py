@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.solvers.base import checked_ridge
+from kernreg.solvers.preconditioners.base import Ranked
 from kernreg.solvers.preconditioners.lowrank import LowRank
-from kernreg.solvers.preconditioners.rank import Ranked, rank_limit
 
 __all__ = ["RPCholesky"]
 
@@ -72,7 +72,7 @@ class RPCholesky(Ranked):
         >>> RPCholesky(rank=100).peak_bytes(10_000) >= 8 * 3 * 100 * 10_000
         True
         """
-        limit = rank_limit(n, self.rank, self.max_bytes)
+        limit = self.limit(n)
         return 8 * n * (3 * limit + 2 * min(_BLOCK, limit) + 4) + 3 * 8 * limit * limit
 
     def held_bytes(self, n: int) -> int:
@@ -85,7 +85,7 @@ class RPCholesky(Ranked):
         >>> RPCholesky(rank=100).held_bytes(10_000) >= 8 * 100 * 10_000
         True
         """
-        limit = rank_limit(n, self.rank, self.max_bytes)
+        limit = self.limit(n)
         return 8 * (n + 1) * (limit + min(_BLOCK, limit))
 
     def build(
@@ -119,7 +119,7 @@ class RPCholesky(Ranked):
         """
         n = symmetric_order(operator)
         shift = checked_ridge(ridge, n)
-        limit = rank_limit(n, self.rank, self.max_bytes)
+        limit = self.limit(n)
         enough = float(shift.sum()) if self.rank == "auto" else 0.0
         factor, remainder, _ = self._factor(operator.astype("float64"), limit, enough, callback)
         logger.info("RPCholesky: n=%d, rank %d of at most %d", n, len(factor), limit)
@@ -143,7 +143,7 @@ class RPCholesky(Ranked):
             Fewer than ``rank`` where the others are combinations of these.
         """
         n = symmetric_order(operator)
-        limit = rank_limit(n, self.rank, self.max_bytes)
+        limit = self.limit(n)
         return self._factor(operator.astype("float64"), limit, 0.0, callback)[2]
 
     def _factor(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg.solvers.base import HeldOut
 from kernreg.solvers.restricted.all_rows import covers_all_rows, exact_coefficients
+from kernreg.solvers.restricted.state import RestrictedState
 
-__all__ = ["HeldOut", "RestrictedPath", "leave_one_out", "score"]
-
-HeldOut = Callable[[slice, NDArray[np.float64]], None]
-"""Told a range of rows and their leave-one-out residuals, of shape (r, rows, t)."""
+__all__ = ["RestrictedPath", "score"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +50,7 @@ class RestrictedPath:
 
 
 def score(
-    state: Any,
+    state: RestrictedState,
     columns: NDArray[np.float64],
     inner: NDArray[np.float64],
     ridges: NDArray[np.float64],
@@ -101,51 +98,6 @@ def score(
         coefficients = found.reshape(len(found), len(ridges), -1).transpose(1, 0, 2)
     loo = None
     if held_out is not None:
-        loo = leave_one_out(state, columns, coefficients, ridges, held_out) / total
+        loo = state.leave_one_out(columns, coefficients, ridges, held_out) / total
     shape = (len(ridges), len(state.centres), *tail)
     return RestrictedPath(ridges, coefficients.reshape(shape), np.array(gcv), loo, np.array(dof))
-
-
-def leave_one_out(
-    state: Any,
-    columns: NDArray[np.float64],
-    coefficients: NDArray[np.float64],
-    ridges: NDArray[np.float64],
-    held_out: HeldOut,
-) -> NDArray[np.float64]:
-    """Weighted sums of squared leave-one-out residuals, one for each ridge.
-
-    Parameters
-    ----------
-    state : RestrictedState
-        The problem.
-    columns : ndarray of shape (n, t)
-        Targets.
-    coefficients : ndarray of shape (r, m, t)
-        Solutions for the ridges.
-    ridges : ndarray of shape (r,)
-        The ridges.
-    held_out : callable
-        Told the residuals of each range of rows.
-
-    Notes
-    -----
-    One pass over n m entries, ``2 n m k + 2 n m r (t + 1)`` operations.
-    """
-    scales = np.stack([1.0 / state.shifted(float(ridge)) for ridge in ridges])
-    # One product for all ridges: the chunk is read once.
-    joined = np.concatenate(list(coefficients), axis=1)
-    sums = np.zeros(len(ridges))
-    for rows, tile in state.chunks():
-        weights = state.weights[rows]
-        squares = tile @ state.basis
-        squares *= squares
-        kept = 1.0 - weights * (scales @ squares.T)
-        del squares  # before the residuals of all ridges
-        fitted = (tile @ joined).reshape(len(tile), len(ridges), -1)
-        residuals = fitted.transpose(1, 0, 2)
-        np.subtract(columns[rows], residuals, out=residuals)
-        residuals /= kept[:, :, None]
-        sums += np.einsum("n,rnt,rnt->r", weights, residuals, residuals)
-        held_out(rows, residuals)
-    return sums

@@ -18,15 +18,16 @@ from scipy.linalg.lapack import dpstrf
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
-from kernreg.solvers.base import checked_ridge, checked_ridges
+from kernreg.solvers.base import HeldOut, Problem, Solver, checked_ridge, checked_ridges
 from kernreg.solvers.precision import entries_share, warn_of_ridge
 from kernreg.solvers.preconditioners import RPCholesky
 from kernreg.solvers.preconditioners.lowrank import ridge_profile
 from kernreg.solvers.restricted.all_rows import covers_all_rows, exact_coefficients
-from kernreg.solvers.restricted.path import HeldOut, RestrictedPath, score
+from kernreg.solvers.restricted.path import RestrictedPath, score
 from kernreg.solvers.restricted.state import RestrictedState, chunks
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.work import EIGH, entry, flop, part
 
 __all__ = ["Restricted", "RestrictedState"]
 
@@ -40,7 +41,7 @@ _DRAWN = 128
 
 
 @dataclass(frozen=True)
-class Restricted:
+class Restricted(Solver):
     """Kernel ridge regression whose solution lives on m centres.
 
     Parameters
@@ -94,6 +95,13 @@ class Restricted:
     ((50,), (50,))
     """
 
+    name = "restricted"
+    one_ridge = False
+    leave_one_out = True
+    approximate = True
+    needs_parts = True
+    drawback = "approximate: ask for it"
+
     centres: Any = 2000
     method: Literal["rpcholesky", "uniform"] = "rpcholesky"
     seed: int = 0
@@ -116,17 +124,16 @@ class Restricted:
         if self.chunk is not None and self.chunk < 1:
             raise InvalidInputError(f"expected chunk >= 1, found {self.chunk}")
 
-    def peak_bytes(
-        self, n: int, n_outputs: int, dtype: Any, n_ridges: int = 1, leave_one_out: bool = False
-    ) -> int:
-        """Bytes held at once, from exact counts; numbers are float64 whatever ``dtype`` is.
+    def peak_bytes(self, problem: Problem) -> int:
+        """Bytes held at once, from exact counts; numbers are float64 whatever the operator has.
 
         Examples
         --------
-        >>> few, many = (Restricted().peak_bytes(n, 1, "float32") for n in (10**6, 10**7))
+        >>> few, many = (Restricted().peak_bytes(Problem(n)) for n in (10**6, 10**7))
         >>> (many - few) / 9e6 <= 32
         True
         """
+        n, n_outputs, n_ridges = problem.n, problem.n_outputs, problem.n_ridges
         (m, pool), rows = self.sizes(n), self._rows(n)
         accumulating = 16 * m * (m + rows)
         vectors = (3 * m * n_ridges + 2 * n) * n_outputs
@@ -135,24 +142,58 @@ class Restricted:
         solving = 8 * (m * (m + rows) + vectors)
         if m == n:
             solving += 8 * 10 * n * n_outputs * n_ridges
-        if leave_one_out:
+        if problem.leave_one_out:
             solving += 8 * (scoring + 2 * n * n_outputs)
         # What RPCholesky holds while it draws: the factor and blocks of rows.
         drawing = 8 * pool * (m + 4 * min(m, _DRAWN))
         return 32 * n + max(drawing, 8 * 5 * m * m, accumulating, solving)
 
-    def rows_bytes(self, n: int, d: int, dtype: Any) -> int:
-        """Bytes of rows of d numbers, and of copies in float64 that parts are made from.
+    def operator_bytes(self, problem: Problem) -> int:
+        """Bytes of rows, of copies in float64 that parts are made from, and of a panel.
 
         Examples
         --------
-        >>> Restricted(centres=100).rows_bytes(1000, 20, "float32") >= 1000 * 20 * (4 + 8)
+        >>> problem = Problem(1000, 20, dtype="float32")
+        >>> Restricted(centres=100).operator_bytes(problem) >= 1000 * 20 * (4 + 8)
         True
         """
+        n, d = problem.n, problem.d
         m, pool = self.sizes(n)
         parts = max(3 * pool, 2 * (m + self._rows(n)))
         prepared = n if n <= PREPARED_ROWS else 0
-        return n * d * np.dtype(dtype).itemsize + 8 * d * (parts + prepared)
+        return PANEL_BYTES + n * d * problem.dtype.itemsize + 8 * d * (parts + prepared)
+
+    def stored(self, problem: Problem) -> str:
+        """Columns of some rows."""
+        return "centres"
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether centres are given by number."""
+        return np.ndim(self.centres) > 0
+
+    def rows_of(self, state: RestrictedState) -> NDArray[np.int64]:
+        """The centres."""
+        return state.centres
+
+    def work(self, problem: Problem) -> dict[str, float]:
+        """Passes over the entries: one for the normal equations, one for the targets.
+
+        Leave-one-out takes one for all ridges, and one for the best, each with the features of all
+        rows.
+        """
+        n, t = problem.n, problem.n_outputs
+        m, pool = self.sizes(n)
+        scored = 2 * problem.leave_one_out
+        operations = 2 * (1 + scored) * n * m * m + 2 * n * m * t + 2 * pool * m * m
+        if problem.leave_one_out:
+            operations += (problem.n_ridges + 1) * 2 * n * m * (t + 1)
+        return {
+            part("float64"): (2.0 + scored) * n * m,
+            EIGH: float(m) ** 3,
+            flop("float64"): float(operations),
+            entry("float64"): float(pool * m),
+        }
 
     def sizes(self, n: int) -> tuple[int, int]:
         """How many centres there are for n rows, and how many rows they are drawn from.
@@ -244,7 +285,7 @@ class Restricted:
         )
         return np.sort(pool[drawn]).astype(np.int64)
 
-    def solve(self, state: RestrictedState, Y: NDArray[Any]) -> Solution:
+    def solve(self, state: RestrictedState, Y: NDArray[Any], *, callback: Any = None) -> Solution:
         """Coefficients of the centres for each column of Y.
 
         Parameters
@@ -253,6 +294,8 @@ class Restricted:
             From :meth:`init`.
         Y : ndarray of shape (n,) or (n, t)
             Targets.
+        callback : object, optional
+            Not called: nothing iterates.
 
         Returns
         -------
@@ -283,7 +326,7 @@ class Restricted:
         value = unscaled(found, exponents)
         stats = Stats(
             seconds=state.seconds + time.perf_counter() - started,
-            peak_bytes=self.peak_bytes(state.n, columns.shape[1], state.operator.dtype),
+            peak_bytes=self.peak_bytes(Problem(state.n, n_outputs=columns.shape[1])),
             residuals=residuals,
             rounding=share,
         )
@@ -296,7 +339,7 @@ class Restricted:
         self,
         state: RestrictedState,
         Y: NDArray[Any],
-        ridges: NDArray[Any],
+        ridges: Any,
         *,
         leave_one_out: bool = False,
         held_out: HeldOut | None = None,
@@ -330,6 +373,12 @@ class Restricted:
         if leave_one_out and held_out is None:
             held_out = _nobody
         return score(state, columns, inner, sequence, targets.shape[1:], held_out)
+
+    def held_out(
+        self, state: RestrictedState, Y: NDArray[Any], ridges: Any, listener: HeldOut
+    ) -> RestrictedPath:
+        """:meth:`path` with a listener to the leave-one-out residuals."""
+        return self.path(state, Y, ridges, held_out=listener)
 
 
 def _warn_unsolved(residual: float) -> None:

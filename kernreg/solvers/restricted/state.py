@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
 from kernreg.operators.parts import read_part
+from kernreg.solvers.base import HeldOut
 
 __all__ = ["RestrictedState", "chunks"]
 
@@ -70,6 +71,48 @@ class RestrictedState:
     def chunks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """Rows and their kernel with the centres."""
         yield from chunks(self.operator, self.centres, self.chunk, 0, self.n)
+
+    def leave_one_out(
+        self,
+        columns: NDArray[np.float64],
+        coefficients: NDArray[np.float64],
+        ridges: NDArray[np.float64],
+        held_out: HeldOut,
+    ) -> NDArray[np.float64]:
+        """Weighted sums of squared leave-one-out residuals, one for each ridge.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n, t)
+            Targets.
+        coefficients : ndarray of shape (r, m, t)
+            Solutions for the ridges.
+        ridges : ndarray of shape (r,)
+            The ridges.
+        held_out : callable
+            Told the residuals of each range of rows.
+
+        Notes
+        -----
+        One pass over n m entries, ``2 n m k + 2 n m r (t + 1)`` operations.
+        """
+        scales = np.stack([1.0 / self.shifted(float(ridge)) for ridge in ridges])
+        # One product for all ridges: the chunk is read once.
+        joined = np.concatenate(list(coefficients), axis=1)
+        sums = np.zeros(len(ridges))
+        for rows, tile in self.chunks():
+            weights = self.weights[rows]
+            squares = tile @ self.basis
+            squares *= squares
+            kept = 1.0 - weights * (scales @ squares.T)
+            del squares  # before the residuals of all ridges
+            fitted = (tile @ joined).reshape(len(tile), len(ridges), -1)
+            residuals = fitted.transpose(1, 0, 2)
+            np.subtract(columns[rows], residuals, out=residuals)
+            residuals /= kept[:, :, None]
+            sums += np.einsum("n,rnt,rnt->r", weights, residuals, residuals)
+            held_out(rows, residuals)
+        return sums
 
 
 def chunks(

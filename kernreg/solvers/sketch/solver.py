@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,13 +25,13 @@ from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.panels import full_precision
 from kernreg.operators.parts import read_part
-from kernreg.solvers.base import checked_ridge
+from kernreg.solvers.base import Problem, Progress, Solver, checked_ridge
 from kernreg.solvers.checkpoint import Checkpoint
-from kernreg.solvers.pcg.solver import Progress
 from kernreg.solvers.precision import entries_share, mean_diagonal, smallest_ridge, warn_of_ridge
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.sketch.projections import Projected, replace_residual, run_pass, start
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.work import entry, flop, part, product
 
 __all__ = ["SketchAndProject", "SketchState"]
 
@@ -131,7 +132,7 @@ def _columns_times(
 
 
 @dataclass(frozen=True)
-class SketchAndProject:
+class SketchAndProject(Solver):
     """Full kernel ridge regression by accelerated projections on random blocks of rows.
 
     Parameters
@@ -187,6 +188,14 @@ class SketchAndProject:
     (True, True)
     """
 
+    name = "sketch"
+    one_ridge = True
+    leave_one_out = False
+    needs_parts = True
+    at_most = True
+    drawback = "needs more entries than pcg, and less memory: ask for it"
+    remedies = ("use solver='pcg'",)
+
     block: int | Literal["auto"] = "auto"
     tol: float = 1e-6
     max_passes: int = 100
@@ -217,19 +226,33 @@ class SketchAndProject:
         auto = max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, n // 100))
         return min(n, auto if self.block == "auto" else int(self.block))
 
-    def peak_bytes(self, n: int, n_outputs: int, dtype: Any) -> int:
+    def peak_bytes(self, problem: Problem) -> int:
         """Most bytes held at once: vectors, a block and its factor, a tile.
 
         Examples
         --------
-        >>> SketchAndProject().peak_bytes(10**6, 1, "float32") < 600 * 2**20
+        >>> SketchAndProject().peak_bytes(Problem(10**6, dtype="float32")) < 600 * 2**20
         True
         """
-        b, size = self.size(n), int(np.dtype(dtype).itemsize)
+        n, b, size = problem.n, self.size(problem.n), problem.products.itemsize
         # Columns of a block, and a panel of the product that makes the true residual: the heap may
         # keep the first for the next block.
         tile = min(n * b * size, max(256 * b * size, _CHUNK)) + min(8 * n * n, PANEL_BYTES)
-        return 8 * n * ((2 * self.directions + 10) * n_outputs + 2) + 8 * 2 * b * b + tile
+        vectors = (2 * self.directions + 10) * problem.n_outputs + 2
+        return 8 * n * vectors + 8 * 2 * b * b + tile
+
+    def work(self, problem: Problem) -> dict[str, float]:
+        """``max_passes`` passes, which may not be needed, and the true residual."""
+        n, t, dtype = problem.n, problem.n_outputs, problem.products
+        block, passes = self.size(n), self.max_passes
+        total: dict[str, float] = defaultdict(float)
+        total[part(dtype)] = passes * float(n) * n
+        total[entry("float64")] = passes * n * block
+        total[flop(dtype)] += passes * 2 * n * n * t
+        total[flop("float64")] += passes * n * block**2 / 3
+        total[product("float64")] += n * n / 2
+        total[flop("float64")] += 2 * n * n * t
+        return total
 
     def init(
         self,
@@ -359,7 +382,9 @@ class SketchAndProject:
             )
         stats = Stats(
             seconds=state.seconds + time.perf_counter() - started,
-            peak_bytes=self.peak_bytes(state.n, rhs.shape[1], state.operator.dtype),
+            peak_bytes=self.peak_bytes(
+                Problem(state.n, n_outputs=rhs.shape[1], dtype=state.operator.dtype)
+            ),
             residuals=tuple(at.history),
             iterations=at.passes,
             rounding=entries_share(state.size, at.x, rhs, _EPS),

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from kernreg.estimators._duplicates import merge_equal_rows
 
-__all__ = ["Problem"]
+__all__ = ["Targets"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Targets:
     """Targets of n rows.
 
     Parameters
     ----------
-    targets : ndarray of shape (n, t)
+    values : ndarray of shape (n, t)
         What to predict.
     weights : ndarray of shape (n,)
         Positive.
@@ -35,7 +35,7 @@ class Problem:
         Variance of the targets that each row is the mean of.
     """
 
-    targets: Floats
+    values: Floats
     weights: Floats
     fit_intercept: bool
     correct: Callable[[Floats, Floats], Floats | None]
@@ -45,19 +45,19 @@ class Problem:
     def mean(self) -> Floats:
         """Weighted mean of the targets, shape (t,), or zeros."""
         return np.asarray(
-            np.average(self.targets, axis=0, weights=self.weights) * self.fit_intercept
+            np.average(self.values, axis=0, weights=self.weights) * self.fit_intercept
         )
 
     @cached_property
     def centered(self) -> Floats:
         """Targets minus their mean."""
-        return np.asarray(self.targets - self.mean)
+        return np.asarray(self.values - self.mean)
 
-    def merged(self, X: NDArray[np.floating]) -> tuple[NDArray[np.intp], Problem]:
-        """The rows of ``X`` that stand for all equal ones, and the same problem on them."""
-        rows, targets, weights, spread = merge_equal_rows(X, self.targets, self.weights)
-        return rows, Problem(targets, weights, self.fit_intercept, self.correct, spread)
+    def merged(self, X: NDArray[np.floating]) -> tuple[NDArray[np.intp], Targets]:
+        """The rows of ``X`` that stand for all equal ones, and their targets."""
+        rows, targets, weights, spread = merge_equal_rows(X, self.values, self.weights)
+        return rows, Targets(targets, weights, self.fit_intercept, self.correct, spread)
 
-    def taken(self, rows: NDArray[np.intp]) -> Problem:
-        """The problem of some rows, not merged before."""
-        return Problem(self.targets[rows], self.weights[rows], self.fit_intercept, self.correct)
+    def taken(self, rows: NDArray[np.intp]) -> Targets:
+        """Those of some rows, not merged before."""
+        return Targets(self.values[rows], self.weights[rows], self.fit_intercept, self.correct)
