@@ -10,6 +10,7 @@ __all__ = [
     "aligned",
     "counted",
     "did_you_mean",
+    "either",
     "is_number",
     "lasting",
     "listed",
@@ -68,6 +69,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     spelled = {known_name.lower(): known_name for known_name in known}
     near = difflib.get_close_matches(name.lower(), spelled, n=1)
     return f" Did you mean {spelled[near[0]]!r}?" if near and spelled[near[0]] != name else ""
+
+
+def either(names: Iterable[Any]) -> str:
+    """Names to choose from.
+
+    Examples
+    --------
+    >>> either("abc"), either(["one"])
+    ('a, b or c', 'one')
+    """
+    *first, last = map(str, names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def is_number(text: str) -> bool:

@@ -20,7 +20,6 @@ __all__ = [
     "MemoryBudgetError",
     "ModelFileError",
     "NetworkError",
-    "NotConvergedError",
     "NotPositiveDefiniteError",
     "RoundingWarning",
     "StoreError",
@@ -54,10 +53,6 @@ class UnknownOperationError(NetworkError, NotImplementedError):
 
 class MemoryBudgetError(KernregError, MemoryError):
     """The work does not fit the memory budget; raised before it starts."""
-
-
-class NotConvergedError(KernregError, ArithmeticError):
-    """An iteration ended before it had what was asked for, and has nothing to return instead."""
 
 
 class NotPositiveDefiniteError(KernregError, ArithmeticError):

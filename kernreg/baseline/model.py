@@ -19,6 +19,7 @@ from kernreg.exceptions import InvalidInputError, ModelFileError
 from kernreg.operators.budget import memory_budget
 from kernreg.operators.store.disk import atomic
 from kernreg.operators.store.records import Damaged, parse, read_record, write_record
+from kernreg.solvers.base import Solver
 
 __all__ = ["TableModel", "fit_model"]
 
@@ -253,7 +254,7 @@ def fit_model(
     alpha: str | float | np.ndarray,
     scaling: Kind | Scaler,
     max_memory: int | None = None,
-    solver: Any = "auto",
+    solver: str | Solver = "auto",
     dtype: str = "float64",
     *,
     verbose: bool = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kernreg._wording import either
 from kernreg.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class SolverOptions:
             solvers = [known for known, cls in choices().items() if name in settings(cls)]
             if self.solver not in solvers:
                 raise InvalidInputError(
-                    f"--{name} is for --solver {' or '.join(solvers)}, and --solver is "
+                    f"--{name} is for --solver {either(solvers)}, and --solver is "
                     f"{self.solver!r}: leave --{name} out, or change --solver."
                 )
         if kind is not None and "folder" in required(kind) and self.folder is None:
@@ -74,7 +75,7 @@ class SolverOptions:
             raise InvalidInputError(
                 f"--solver {self.solver} gives no leave-one-out errors to choose by: give alpha as "
                 "one number, --alpha 1e-3 say, or --alpha auto, which chooses on a sample of the "
-                f"rows, or use --solver {' or '.join(able)}."
+                f"rows, or use --solver {either(able)}."
             )
         where = check_device(self.device)
         if kind is not None and where.type not in kind.runs_on:

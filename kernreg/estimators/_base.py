@@ -79,7 +79,7 @@ class KernelModel(Planned, BaseEstimator):
         alpha: Any = "auto",
         alpha_scale: str = "mean_diag",
         fit_intercept: bool = True,
-        solver: Any = "auto",
+        solver: str | Solver = "auto",
         dtype: Any = None,
         device: str = "cpu",
         backend: str = "auto",
@@ -101,6 +101,10 @@ class KernelModel(Planned, BaseEstimator):
         self.max_memory = max_memory
         self.verbose = verbose
         self.store = store
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        persistence.MODELS.setdefault(cls.__name__, cls)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``network__name=value`` replaces the network by a changed copy.

@@ -38,7 +38,7 @@ class Planned:
     alpha: Any
     alpha_scale: str
     fit_intercept: bool
-    solver: Any
+    solver: str | Solver
     dtype: Any
     device: str
     backend: str

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg._wording import either
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.planning.plan import plan
 from kernreg.solvers.base import Solver
@@ -161,10 +162,6 @@ def _must_choose(alpha: Any, n: int, solver: str | Solver) -> bool:
         raise InvalidInputError(
             f"solver={solver!r} gives no leave-one-out errors to choose alpha by: give alpha as "
             "one number, leave it 'auto', which chooses on a sample of the rows, or use "
-            f"solver={' or '.join(map(repr, filter(_gives_errors, by_name())))}."
+            f"solver={either(repr(name) for name in by_name() if gives_errors(SOLVERS[name]))}."
         )
     return True
-
-
-def _gives_errors(name: str) -> bool:
-    return gives_errors(SOLVERS[name])

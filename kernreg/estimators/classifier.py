@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from kernreg import nn
 from kernreg.estimators._base import KernelModel
 from kernreg.exceptions import InvalidInputError
+from kernreg.solvers.base import Solver
 
 __all__ = ["KernelClassifier"]
 
@@ -138,7 +139,7 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         alpha: Any = "auto",
         alpha_scale: str = "mean_diag",
         fit_intercept: bool = True,
-        solver: Any = "auto",
+        solver: str | Solver = "auto",
         dtype: Any = None,
         device: str = "cpu",
         backend: str = "auto",

@@ -25,7 +25,10 @@ from kernreg.operators.store.records import Changed, Damaged, parse, read_record
 if TYPE_CHECKING:
     from kernreg.estimators._base import KernelModel
 
-__all__ = ["load", "save"]
+__all__ = ["MODELS", "load", "save"]
+
+MODELS: dict[str, type[KernelModel]] = {}
+"""Classes that files may hold, by name; the base of the estimators fills it."""
 
 FORMAT = "kernreg-model"
 VERSION = 2
@@ -142,12 +145,11 @@ def load(
     True
     """
     header, arrays = _read(Path(path))
-    classes = _classes()
-    cls = classes.get(str(header.get("class")))
+    cls = MODELS.get(str(header.get("class")))
     if cls is None:
         raise ModelFileError(
             f"{path} holds a model of class {header.get('class')!r}; this version of kernreg "
-            f"knows {', '.join(sorted(classes))}."
+            f"knows {', '.join(sorted(MODELS))}."
         )
     if expected is not None and cls is not expected:
         raise ModelFileError(
@@ -233,13 +235,6 @@ def _check_header(path: Path, header: Any) -> None:
             f"{header.get('kernreg')}); this version of kernreg, {_version()}, reads version "
             f"{VERSION}. Load it with the kernreg that wrote it."
         )
-
-
-def _classes() -> dict[Any, type[KernelModel]]:
-    from kernreg.estimators.classifier import KernelClassifier
-    from kernreg.estimators.regressor import KernelRegressor
-
-    return {cls.__name__: cls for cls in (KernelRegressor, KernelClassifier)}
 
 
 def _version() -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.budget import PANEL_BYTES
-from kernreg.operators.inputs import KINDS, as_output
+from kernreg.operators.inputs import KINDS, as_output, deliver
 from kernreg.operators.mirrored import Tile, add_half, tiles_of
 from kernreg.operators.panels import panel_bounds
 
@@ -54,6 +54,8 @@ class Operator(ABC):
         go through a matrix that it never sees as a whole.
     exact : bool
         Whether :meth:`astype` evaluates entries anew; False for a rounded copy of a matrix.
+    processes : int
+        How many have the operator, and keep a share of its entries each.
     rounding : float
         Share of themselves by which entries err.
 
@@ -70,25 +72,11 @@ class Operator(ABC):
     symmetric: bool
     device: torch.device
 
-    @property
-    def fused(self) -> bool:
-        """Whether products multiply tiles as they are made and store none."""
-        return False
-
-    @property
-    def kept(self) -> bool:
-        """Whether entries are in memory."""
-        return False
-
-    @property
-    def streamed(self) -> bool:
-        """Whether parts by row numbers evaluate their own rows only."""
-        return False
-
-    @property
-    def exact(self) -> bool:
-        """Whether entries of another type are evaluated anew."""
-        return True
+    fused: bool = False
+    kept: bool = False
+    streamed: bool = False
+    exact: bool = True
+    processes: int = 1
 
     @property
     def rounding(self) -> float:
@@ -140,6 +128,22 @@ class Operator(ABC):
         """The whole matrix."""
         return self.tile(slice(None), slice(None), out)
 
+    def _written(
+        self, out: Any, shape: tuple[int, int], fill: Callable[[Tensor], None], where: Any = None
+    ) -> Any:
+        """``out``, or a new array (on ``where`` if given), with what ``fill`` writes to it."""
+        target = as_output(out, shape, self.dtype, where or self.device)
+        if target.numel():
+            fill(target)
+        if out is None:
+            return self._outward(target)
+        deliver(target, out)
+        return out
+
+    def _outward(self, values: Tensor) -> Any:
+        """A result in the kind that is wanted."""
+        return values.cpu().numpy()
+
     def fill_panel(self, panel: Tensor, i0: int) -> None:
         """:meth:`lower_panel` for the rows from ``i0`` on, into a tensor on ``device``."""
         self.lower_panel(i0, i0 + len(panel), panel.numpy() if panel.is_cpu else panel)
@@ -173,11 +177,6 @@ class Operator(ABC):
     def identity(self) -> str:
         """What is equal to the last letter in all processes that have the same matrix."""
         return self.fingerprint()
-
-    @property
-    def processes(self) -> int:
-        """How many keep a share of the entries each."""
-        return 1
 
     def keep(self) -> Self | None:
         """Itself with its entries kept, in a way of its own; None leaves that to PackedOperator."""

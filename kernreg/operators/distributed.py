@@ -146,35 +146,17 @@ class DistributedOperator(Operator):
         self._member = member
         self.dtype = np.dtype(dtype)
         self._own = member.operator(self.dtype)
-        self.shape, self.device = self._own.shape, self._own.device
+        own, self.processes = self._own, job.processes()
+        self.shape, self.device = own.shape, own.device
+        self.fused, self.streamed, self.exact = own.fused, own.streamed, own.exact
 
     def __repr__(self) -> str:
         return f"<DistributedOperator on {job.processes()} processes of {self._own!r}>"
 
     @property
-    def fused(self) -> bool:
-        """As the operator of one process."""
-        return self._own.fused
-
-    @property
-    def streamed(self) -> bool:
-        """As the operator of one process."""
-        return self._own.streamed
-
-    @property
-    def exact(self) -> bool:
-        """As the operator of one process."""
-        return self._own.exact
-
-    @property
     def rounding(self) -> float:
         """That of the operator of one process."""
         return self._own.rounding
-
-    @property
-    def processes(self) -> int:
-        """Those of the job."""
-        return job.processes()
 
     def times(self, columns: Tensor) -> Tensor:
         """The product with columns of shape (n, t), a part of it by each process."""

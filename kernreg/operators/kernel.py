@@ -26,7 +26,6 @@ from kernreg.operators.inputs import (
     check_precision,
     check_trained,
     common_dtype,
-    deliver,
     kernel_names,
     within_memory,
 )
@@ -192,7 +191,7 @@ class KernelOperator(Parts):
         return self._binding[0]
 
     @property
-    def fused(self) -> bool:
+    def fused(self) -> bool:  # type: ignore[override]
         """Whether products multiply tiles as they are made and store none."""
         return isinstance(self._bound, Fused)
 
@@ -218,15 +217,13 @@ class KernelOperator(Parts):
         (i0, i1), (j0, j1) = bounds(rows, self.shape[0]), bounds(cols, self.shape[1])
         # Results that become NumPy arrays are brought to host memory panel by panel.
         where = self.device if self._tensors else CPU
-        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, where)
-        if out is not None:
-            check_apart(out, self._X1, self._X2)
-        if target.numel():
+
+        def fill(target: Tensor) -> None:
+            if out is not None:
+                check_apart(out, self._X1, self._X2)
             self._fill(Part(i0, i1, j0, j1), target)
-        if out is None:
-            return self._outward(target)
-        deliver(target, out)
-        return out
+
+        return self._written(out, (i1 - i0, j1 - j0), fill, where)
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
-from kernreg.operators.inputs import KINDS, as_output, common_dtype
+from kernreg.operators.inputs import KINDS, common_dtype
 from kernreg.operators.parts import bounds, row_numbers
 
 __all__ = ["MatrixOperator"]
@@ -60,9 +60,11 @@ class MatrixOperator(Operator):
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix."""
         (i0, i1), (j0, j1) = bounds(rows, len(self._matrix)), bounds(cols, len(self._matrix))
-        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
-        target.copy_(self._matrix[i0:i1, j0:j1])
-        return self._outward(target) if out is None else out
+
+        def fill(target: Tensor) -> None:
+            target.copy_(self._matrix[i0:i1, j0:j1])
+
+        return self._written(out, (i1 - i0, j1 - j0), fill)
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal."""

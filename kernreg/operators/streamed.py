@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.fingerprint import fingerprint
 from kernreg.operators.inputs import (
     KINDS,
-    as_output,
     check_network,
     common_dtype,
     kernel_names,
@@ -132,10 +132,8 @@ class StreamedOperator(Parts):
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix; slices have no step."""
         (i0, i1), (j0, j1) = (bounds(part, self.shape[0]) for part in (rows, cols))
-        if i0 < i1 and j0 < j1:
-            return self.part(rows, cols, out)
-        empty = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
-        return empty.numpy() if out is None else out
+        fill = partial(self.part, slice(i0, i1), slice(j0, j1))
+        return self._written(out, (i1 - i0, j1 - j0), fill)
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal."""

@@ -14,7 +14,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
-from kernreg.operators.base import Operator, symmetric_order
+from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.solvers.base import Problem, Solver, checked_ridge, checked_ridges
 from kernreg.solvers.precision import entries_share, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.scaling import scaled, unscaled
@@ -243,11 +243,7 @@ class Eigh(Solver):
         root = None if np.ndim(ridge) == 0 and sample_weight is None else np.sqrt(weights)
         matrix = np.empty((n, n))
         operator.astype("float64").to_dense(out=matrix)
-        if not np.isfinite(matrix.sum()) and not np.isfinite(matrix).all():
-            raise InvalidInputError(
-                "the kernel matrix contains NaN or infinity: check the input for NaN and huge "
-                "values"
-            )
+        as_array(matrix)  # finite
         if callback is not None:
             callback(1, 2)
         if root is not None:

@@ -22,7 +22,15 @@ from kernreg.operators.base import Operator
 from kernreg.operators.mirrored import Tile, add_half
 from kernreg.operators.panels import panel_bounds
 
-__all__ = ["MEANINGFUL", "Product", "Refined", "SymmetricProduct", "backward_target", "refine"]
+__all__ = [
+    "MEANINGFUL",
+    "Product",
+    "Refined",
+    "SymmetricProduct",
+    "backward_target",
+    "refine",
+    "step_length",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -235,6 +243,14 @@ def backward_target(
     return np.minimum(target, MEANINGFUL * norm_b) if strict else target
 
 
+def step_length(
+    curvature: NDArray[np.float64], energy: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How far each column goes along its direction, and whether that is a way down."""
+    usable = (curvature > 0) & (energy > 0)
+    return np.where(usable, energy / np.where(usable, curvature, 1.0), 0.0), usable
+
+
 def _cycle(
     product: Product,
     precondition: Callable[[NDArray[np.float64]], NDArray[np.float64]],
@@ -255,8 +271,7 @@ def _cycle(
     while product.count < limit:
         image = product(direction)
         curvature = np.sum(direction * image, axis=0)
-        usable = (curvature > 0) & (energy > 0)
-        rate = np.where(usable, energy / np.where(usable, curvature, 1.0), 0.0)
+        rate, usable = step_length(curvature, energy)
         step += rate * direction
         travel += rate * norms(direction)
         image *= rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
+from kernreg._wording import either
 from kernreg.exceptions import InvalidInputError
 from kernreg.solvers.base import Solver
 from kernreg.solvers.cholesky.in_memory import Cholesky
@@ -82,8 +83,7 @@ def solver_of(solver: str | Solver) -> Solver | None:
     names = by_name()
     if solver not in names:
         raise InvalidInputError(
-            f"Expected solver {', '.join(map(repr, ('auto', *names[:-1])))} or {names[-1]!r}, "
-            f"found {solver!r}."
+            f"Expected solver {either(map(repr, ('auto', *names)))}, found {solver!r}."
         )
     return SOLVERS[solver]()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernreg.backends.base import CPU
 from kernreg.exceptions import StoreError
 from kernreg.operators.base import Operator, rounding_of
-from kernreg.operators.inputs import as_output, common_dtype, deliver
+from kernreg.operators.inputs import common_dtype
 from kernreg.operators.mirrored import Tile, add_half
 from kernreg.operators.parts import bounds, row_numbers
 
@@ -56,18 +56,13 @@ class StoredOperator(Operator):
                 "do. Write the store again, which does those tiles only."
             )
         self.store = store
-        self._original = exact
+        self._original, self.exact = exact, exact is not None
         self.shape = store.shape
         self.symmetric = store.symmetric
         self.dtype = common_dtype(store.entries if dtype is None else dtype)
 
     def __repr__(self) -> str:
         return f"<StoredOperator {self.shape[0]} x {self.shape[1]} {self.dtype} {self.store.path}>"
-
-    @property
-    def exact(self) -> bool:
-        """Whether the operator that was stored is known."""
-        return self._original is not None
 
     @property
     def rounding(self) -> float:
@@ -90,21 +85,20 @@ class StoredOperator(Operator):
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix, of shape (rows, columns); slices without a step."""
         (i0, i1), (j0, j1) = bounds(rows, self.shape[0]), bounds(cols, self.shape[1])
-        target = as_output(out, (i1 - i0, j1 - j0), self.dtype, self.device)
-        values = target.numpy()
         size = self.store.tile
-        for row in range(i0 // size, -(-i1 // size) if i1 > i0 else 0):
-            for column in range(j0 // size, -(-j1 // size) if j1 > j0 else 0):
-                top, left = row * size, column * size
-                block = self.store.read(row, column)
-                a0, a1 = max(i0, top), min(i1, top + size)
-                b0, b1 = max(j0, left), min(j1, left + size)
-                part = block[a0 - top : a1 - top, b0 - left : b1 - left]
-                values[a0 - i0 : a1 - i0, b0 - j0 : b1 - j0] = part
-        if out is None:
-            return values
-        deliver(target, out)
-        return out
+
+        def fill(target: Tensor) -> None:
+            values = target.numpy()
+            for row in range(i0 // size, -(-i1 // size)):
+                for column in range(j0 // size, -(-j1 // size)):
+                    top, left = row * size, column * size
+                    block = self.store.read(row, column)
+                    a0, a1 = max(i0, top), min(i1, top + size)
+                    b0, b1 = max(j0, left), min(j1, left + size)
+                    part = block[a0 - top : a1 - top, b0 - left : b1 - left]
+                    values[a0 - i0 : a1 - i0, b0 - j0 : b1 - j0] = part
+
+        return self._written(out, (i1 - i0, j1 - j0), fill)
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.numerics.columns import dots, norms, relative
-from kernreg.solvers.refine import MEANINGFUL
+from kernreg.solvers.refine import MEANINGFUL, step_length
 
 __all__ = ["Iterates", "System", "iterate", "reopen", "start"]
 
@@ -222,10 +222,9 @@ def iterate(
         curvature, length = dots(direction, image), norms(direction)
         stretch = norms(image) / np.where(length > 0, length, 1.0)
         at.norm = max(at.norm, float(np.max(_SHARP * stretch - system.ridges[c])))
-        usable = (curvature > 0) & (energy > 0)
         if not system.low:
             _require_positive(curvature, length, at.norm + system.ridges[c], len(rhs))
-        rate = np.where(usable, energy / np.where(usable, curvature, 1.0), 0.0)
+        rate, usable = step_length(curvature, energy)
         at.x[:, c] += rate * direction
         image *= rate
         at.residual[:, c] -= image

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.exceptions import ConvergenceWarning, InvalidInputError
+from kernreg.exceptions import ConvergenceWarning
 from kernreg.operators.base import Operator, symmetric_order
-from kernreg.operators.storage import Storage
-from kernreg.solvers.base import Problem, Progress, Solver, checked_ridge, checked_ridges
+from kernreg.solvers.base import Progress, checked_ridge, checked_ridges
 from kernreg.solvers.checkpoint import Checkpoint
 from kernreg.solvers.pcg.conjugate import Iterates, iterate, reopen, start
-from kernreg.solvers.pcg.cost import preconditioned_bytes, settings_within
+from kernreg.solvers.pcg.cost import PCGSettings
 from kernreg.solvers.pcg.shifted import Columns, PCGState
 from kernreg.solvers.precision import (
     entries_share,
@@ -29,26 +26,19 @@ from kernreg.solvers.precision import (
     warn_of_ridge,
     warn_of_rounding,
 )
-from kernreg.solvers.preconditioners import RPCholesky
-from kernreg.solvers.preconditioners.base import Preconditioner
 from kernreg.solvers.preconditioners.lowrank import ridge_profile
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
-from kernreg.solvers.work import READ, entry, flop, product
 
 __all__ = ["PCG"]
 
 logger = logging.getLogger(__name__)
 
 _EPS = float(np.finfo(np.float64).eps)
-# Residuals in float64 on the way to 1e-8, one whenever the residual fell by 1000, and the last.
-_RESIDUALS = 4
-# Rows of the problem on which iterations are counted.
-_SMALL, _LARGE = 2000, 5000
 
 
 @dataclass(frozen=True)
-class PCG(Solver):
+class PCG(PCGSettings):
     """Preconditioned conjugate gradients for ``(K + diag(ridge)) x = y``, many columns at once.
 
     Parameters
@@ -101,138 +91,6 @@ class PCG(Solver):
     >>> solution.ok, solution.stats.residuals[-1] <= 1e-10
     (True, True)
     """
-
-    name = "pcg"
-    one_ridge = False
-    leave_one_out = False
-    reason = "products with tiles of the matrix"
-    drawback = "iterates, where a matrix fits"
-    remedies = ("raise max_memory, which allows a better preconditioner",)
-
-    preconditioner: Preconditioner | Literal["auto"] | None = "auto"
-    tol: float = 1e-8
-    max_iter: int = 1000
-    recompute_every: int = 50
-    storage: Literal["auto", "recomputed", "packed"] = "auto"
-    max_bytes: int | None = None
-    checkpoint: str | os.PathLike[str] | None = None
-    checkpoint_every: int = 20
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tol < 1:
-            raise InvalidInputError(f"expected 0 < tol < 1, found {self.tol}")
-        for name in ("max_iter", "recompute_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"expected {name} >= 1, found {getattr(self, name)}")
-        Storage(self.storage, self.max_bytes)  # checks them
-        if not (self.preconditioner in ("auto", None) or self.built is self.preconditioner):
-            raise InvalidInputError(
-                f"expected preconditioner 'auto', None or one of kernreg.solvers.preconditioners, "
-                f"found {self.preconditioner!r}"
-            )
-
-    @property
-    def _storage(self) -> Storage:
-        return Storage(self.storage, self.max_bytes)
-
-    @property
-    def built(self) -> Preconditioner | None:
-        """The preconditioner that will be built, or None."""
-        if isinstance(self.preconditioner, Preconditioner):
-            return self.preconditioner
-        return RPCholesky() if self.preconditioner == "auto" else None
-
-    def peak_bytes(self, problem: Problem) -> int:
-        """Most bytes held at once: tiles if they are kept, preconditioner, and vectors.
-
-        Examples
-        --------
-        >>> PCG(None, storage="recomputed").peak_bytes(Problem(1000, n_outputs=2)) < 10**6
-        True
-        """
-        kept = self._storage.bytes_for(problem.n, problem.products)
-        return kept + self._bytes_beside(problem.n, problem.n_outputs)
-
-    def _bytes_beside(self, n: int, n_outputs: int) -> int:
-        """Bytes of preconditioner and vectors."""
-        return self._built_bytes(n) + 8 * n * (10 * n_outputs + 4)
-
-    def _built_bytes(self, n: int) -> int:
-        return 0 if self.built is None else self.built.peak_bytes(n)
-
-    def operator_bytes(self, problem: Problem) -> int:
-        """Rows, and what products and rows by number take beside the preconditioner."""
-        around = preconditioned_bytes(self.built, problem.n) - self._built_bytes(problem.n)
-        return super().operator_bytes(problem) + around
-
-    def keeps(self, problem: Problem) -> bool:
-        """Whether tiles of the matrix will be kept."""
-        return self._storage.bytes_for(problem.n, problem.products) > 0
-
-    def stored(self, problem: Problem) -> str:
-        """Tiles, a factor that preconditions, or nothing."""
-        factor = self.built is not None and self.built.factors
-        return "factor" if factor else "packed" if self.keeps(problem) else "recomputed"
-
-    def work(self, problem: Problem) -> dict[str, float]:
-        """The preconditioner, and products for each of ``problem.iterations``."""
-        n, t, dtype = problem.n, problem.n_outputs, problem.products
-        iterations, half = min(problem.iterations, self.max_iter), n * n / 2
-        total: dict[str, float] = defaultdict(float)
-        if self.built is not None:
-            total.update(self.built.work(replace(problem, iterations=iterations)))
-        if self.keeps(problem):
-            total[READ] += iterations * dtype.itemsize * half
-            total[entry(dtype)] += half
-        else:
-            total[product(dtype)] += iterations * half
-        total[flop(dtype)] += iterations * 4 * half * t
-        if dtype == np.float32:
-            total[product("float64")] += _RESIDUALS * half
-            total[flop("float64")] += _RESIDUALS * 4 * half * t
-        return total
-
-    @classmethod
-    def within(cls, problem: Problem, budget: int, **settings: Any) -> Self:
-        """One whose preconditioner and tiles fit a budget, if anything does.
-
-        Examples
-        --------
-        >>> problem = Problem(100_000, 9, dtype="float32")
-        >>> PCG.within(problem, 4 * 10**9).keeps(problem)
-        False
-        """
-        bare = cls(None, storage="recomputed")
-        room = budget - Solver.operator_bytes(bare, problem) - bare.peak_bytes(problem)
-        return cls(**settings_within(problem.n, problem.dtype, room) | settings)
-
-    def bounded(self, problem: Problem, budget: int) -> Self:
-        """Itself, with a limit on kept tiles where it has none of its own."""
-        if self.storage != "auto" or self.max_bytes is not None:
-            return self
-        room = (
-            budget - self.operator_bytes(problem) - self._bytes_beside(problem.n, problem.n_outputs)
-        )
-        return replace(self, max_bytes=max(0, room))
-
-    def leaner(self) -> tuple[str, Self] | None:
-        """Tiles that are evaluated again."""
-        if self.storage != "packed":
-            return None
-        return "storage='recomputed'", replace(self, storage="recomputed")
-
-    def sampled(self, n: int) -> tuple[int, Self]:
-        """A sample of ten times as many rows as the rank, and the solver with that rank."""
-        built = self.built
-        m = min(n, _LARGE, max(_SMALL, 10 * (0 if built is None else built.limit(n))))
-        counted = replace(
-            self,
-            preconditioner=built and built.sampled(n, m),
-            storage="packed",
-            max_bytes=None,
-            checkpoint=None,
-        )
-        return m, counted
 
     def init(
         self,

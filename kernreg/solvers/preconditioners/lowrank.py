@@ -114,31 +114,6 @@ class LowRank:
         result = self._spread(scaled, self.values[:, None] / (self.values[:, None] + shift)) / shift
         return result if self._root is None else result / self._root
 
-    def apply_root(self, V: NDArray[np.float64], mirrored: bool = False) -> NDArray[np.float64]:
-        """``C V`` for a C with ``C C^T = P^-1``, or ``C^T V`` if ``mirrored``."""
-        shift = self._shift(self.level)
-        root = np.sqrt(shift)
-        weights = 1.0 - root / np.sqrt(self.values[:, None] + shift)
-        if self._root is None:
-            return self._spread(V, weights) / root
-        if mirrored:
-            return self._spread(V / self._root, weights) / root
-        return self._spread(V, weights) / root / self._root
-
-    def log_determinant(self) -> float:
-        """``log det P``, O(n)."""
-        shift = float(self._shift(self.level))
-        rest = self._vectors.shape[0] - self.rank
-        result = float(np.sum(np.log(self.values + shift))) + rest * float(np.log(shift))
-        return result if self._root is None else result + 2 * float(np.sum(np.log(self._root)))
-
-    def inverse_diagonal(self) -> NDArray[np.float64]:
-        """Diagonal of ``P^-1``, shape (n,): n k operations."""
-        shift = float(self._shift(self.level))
-        weights = torch.from_numpy(self.values / (self.values + shift)).to(self._vectors.device)
-        result = (1.0 - ((self._vectors**2) @ weights).cpu().numpy()) / shift
-        return result if self._root is None else result / self._root[:, 0] ** 2
-
     def _shift(self, levels: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """What is added to the factor, for each mean ridge."""
         floor = _SMALLEST_SHIFT * float(self.values.max(initial=0.0))

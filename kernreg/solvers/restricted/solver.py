@@ -12,19 +12,19 @@ from typing import Any, Literal
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk, dtrsm
-from scipy.linalg.lapack import dpstrf
+from scipy.linalg.blas import dtrsm
 
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError
-from kernreg.operators.base import Operator, as_array, symmetric_order
+from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.solvers.base import HeldOut, Problem, Solver, checked_ridge, checked_ridges
 from kernreg.solvers.precision import entries_share, warn_of_ridge
 from kernreg.solvers.preconditioners import RPCholesky
 from kernreg.solvers.preconditioners.lowrank import ridge_profile
 from kernreg.solvers.restricted.all_rows import covers_all_rows, exact_coefficients
+from kernreg.solvers.restricted.normal import moments, normal_part, pivoted
 from kernreg.solvers.restricted.path import RestrictedPath, score
-from kernreg.solvers.restricted.state import RestrictedState, chunks
+from kernreg.solvers.restricted.state import RestrictedState
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.solvers.work import EIGH, entry, flop, part
@@ -250,9 +250,11 @@ class Restricted(Solver):
         weights = 1.0 / profile
         operator = operator.astype("float64")
         centres, chunk = self._draw(operator, n), self._rows(n)
-        kept, factor, size = _pivoted(operator, centres)
+        kept, factor, size = pivoted(operator, centres)
         roots = np.sqrt(weights)
-        normal = operator.over_rows(_normal, centres, chunk, kept, factor, roots, callback=callback)
+        normal = operator.over_rows(
+            normal_part, centres, chunk, kept, factor, roots, callback=callback
+        )
         values, vectors = scipy.linalg.eigh(
             normal, driver="evr", overwrite_a=True, check_finite=False
         )
@@ -320,7 +322,7 @@ class Restricted(Solver):
                 status = Status.NOT_CONVERGED
                 _warn_unsolved(residuals[-1])
         else:
-            inner = state.basis.T @ _moments(state, columns)
+            inner = state.basis.T @ moments(state, columns)
             found = state.basis @ (inner / state.shifted(state.level)[:, None])
         share = entries_share(state.size, found, columns, float(np.finfo(np.float64).eps))
         value = unscaled(found, exponents)
@@ -369,7 +371,7 @@ class Restricted(Solver):
         targets = finite_right_hand_side(Y, state.n)
         columns = targets.reshape(state.n, -1)
         sequence = checked_ridges(ridges)
-        inner = state.basis.T @ _moments(state, columns)
+        inner = state.basis.T @ moments(state, columns)
         if leave_one_out and held_out is None:
             held_out = _nobody
         return score(state, columns, inner, sequence, targets.shape[1:], held_out)
@@ -391,68 +393,3 @@ def _warn_unsolved(residual: float) -> None:
 
 def _nobody(rows: slice, residuals: NDArray[np.float64]) -> None:
     """Listens to residuals that only the sums are wanted of."""
-
-
-def _pivoted(
-    operator: Operator, centres: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
-    """Which centres are no combinations of others up to rounding, and their Cholesky factor.
-
-    Also the mean diagonal.
-    """
-    corner = as_array(operator.take(centres).to_dense())
-    size = float(np.mean(np.diagonal(corner)))
-    # What elimination leaves of a diagonal entry has lost up to m eps of the largest one.
-    floor = max(len(centres), 10.0 * len(centres) ** 0.5) * float(np.finfo(np.float64).eps)
-    tol = floor * float(np.max(np.diagonal(corner), initial=0.0))
-    factor, pivots, rank, _ = dpstrf(corner.T, tol=tol, lower=1, overwrite_a=1)
-    if not rank or tol == 0:
-        raise InvalidInputError("the kernel matrix of the centres is zero: check data and network")
-    return pivots[:rank].astype(np.intp) - 1, np.asfortranarray(factor[:rank, :rank]), size
-
-
-def _moments(state: RestrictedState, columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``K_mn W Y`` in float64."""
-    weighted = state.weights[:, None] * columns
-    return state.operator.over_rows(_moment, state.centres, state.chunk, weighted)
-
-
-def _moment(
-    operator: Operator,
-    start: int,
-    stop: int,
-    centres: NDArray[np.int64],
-    chunk: int,
-    weighted: NDArray[np.float64],
-    _: Any,
-) -> NDArray[np.float64]:
-    """What rows ``[start, stop)`` give to ``K_mn W Y``."""
-    moments = np.zeros((len(centres), weighted.shape[1]))
-    for rows, tile in chunks(operator, centres, chunk, start, stop):
-        moments += tile.T @ weighted[rows]
-    return moments
-
-
-def _normal(
-    operator: Operator,
-    start: int,
-    stop: int,
-    centres: NDArray[np.int64],
-    chunk: int,
-    kept: NDArray[np.intp],
-    factor: NDArray[np.float64],
-    roots: NDArray[np.float64],
-    callback: Callable[[int, int], None] | None,
-) -> NDArray[np.float64]:
-    """What rows ``[start, stop)`` give to the lower triangle of the normal equations."""
-    normal = np.zeros((len(kept), len(kept)), order="F")
-    room = np.empty((min(chunk, stop - start), len(kept)))
-    for rows, tile in chunks(operator, centres, chunk, start, stop):
-        columns = np.take(tile, kept, axis=1, out=room[: len(tile)], mode="clip")
-        # In place: a transposed array of rows is one of columns.
-        features = dtrsm(1.0, factor, columns.T, lower=1, overwrite_b=1)
-        features *= roots[rows]
-        normal = dsyrk(1.0, features, beta=1.0, c=normal, overwrite_c=1, lower=1)
-        if callback is not None:
-            callback(rows.stop - start, stop - start)
-    return normal

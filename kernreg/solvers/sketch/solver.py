@@ -12,123 +12,32 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import (
     ConvergenceWarning,
     InvalidInputError,
-    NotPositiveDefiniteError,
 )
 from kernreg.numerics.columns import norms, worst
-from kernreg.operators.base import Operator, as_array, symmetric_order
+from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES
-from kernreg.operators.panels import full_precision
-from kernreg.operators.parts import read_part
 from kernreg.solvers.base import Problem, Progress, Solver, checked_ridge
 from kernreg.solvers.checkpoint import Checkpoint
 from kernreg.solvers.precision import entries_share, mean_diagonal, smallest_ridge, warn_of_ridge
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.sketch.projections import Projected, replace_residual, run_pass, start
+from kernreg.solvers.sketch.state import CHUNK, SketchState
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.solvers.work import entry, flop, part, product
 
-__all__ = ["SketchAndProject", "SketchState"]
+__all__ = ["SketchAndProject"]
 
 logger = logging.getLogger(__name__)
 
 _EPS = float(np.finfo(np.float64).eps)
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 512, 4096
-# Bytes of a tile of columns: it stays near the cache until it is multiplied.
-_CHUNK = 16 * 2**20
 # With float32 entries the residual is computed anew whenever it fell to this share.
 _STRIDE = 1e-3
-
-
-@dataclass(eq=False)
-class SketchState:
-    """A system ``K + diag(ridge)`` ready to be solved.
-
-    Parameters
-    ----------
-    operator, exact : Operator
-        Entries of the steps, and those of blocks and true residuals in float64.
-    ridge : ndarray of shape (n,)
-        Added to the diagonal.
-    size : float
-        Mean diagonal of the kernel.
-    seconds : float
-        Time of :meth:`SketchAndProject.init`.
-    """
-
-    operator: Operator
-    exact: Operator
-    ridge: NDArray[np.float64]
-    size: float
-    seconds: float
-
-    @property
-    def n(self) -> int:
-        """Order of the system."""
-        return len(self.ridge)
-
-    @property
-    def low(self) -> bool:
-        """Whether steps have float32 entries."""
-        return np.dtype(self.operator.dtype) == np.float32
-
-    def raise_precision(self) -> None:
-        """Take float64 entries from now on."""
-        self.operator = self.exact
-
-    def residual(self, rhs: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``rhs - (K + diag(ridge)) x`` from its definition, in float64."""
-        return rhs - as_array(self.exact @ x) - self.ridge[:, None] * x
-
-    def solve(self, rows: NDArray[np.int64], R: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``A[rows][:, rows]^-1 R`` by Cholesky; a block that has no factor gets a jitter."""
-        block = torch.from_numpy(as_array(self.exact.part(rows, rows)))
-        diagonal = block.diagonal()
-        diagonal += torch.from_numpy(self.ridge[rows])
-        jitter = len(rows) * _EPS * float(diagonal.mean())
-        for _ in range(8):
-            factor, failed = torch.linalg.cholesky_ex(block)
-            if not failed:
-                return np.asarray(torch.cholesky_solve(torch.from_numpy(R), factor).numpy())
-            diagonal += jitter
-            jitter *= 10.0
-        raise NotPositiveDefiniteError(
-            f"a block of {len(rows)} rows of the kernel matrix has no Cholesky factor even with "
-            f"{jitter / 10:.3g} on its diagonal: raise alpha, or check data and network"
-        )
-
-    def columns_times(self, rows: NDArray[np.int64], D: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``A[:, rows] D``, by chunks of the other rows."""
-        dtype = np.dtype(self.operator.dtype)
-        # Scaled, so that float32 neither overflows nor underflows.
-        scale = np.max(np.abs(D), axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        narrow = np.ascontiguousarray(D / scale, dtype=dtype)
-        image = self.operator.over_rows(_columns_times, rows, narrow, joined=True)
-        image *= scale
-        image[rows] += self.ridge[rows, None] * D
-        return as_array(image)
-
-
-def _columns_times(
-    operator: Operator, start: int, stop: int, rows: NDArray[np.int64], narrow: NDArray[Any], _: Any
-) -> NDArray[np.float64]:
-    """``K[start:stop, rows] narrow``, by chunks."""
-    chunk = min(stop - start, max(256, _CHUNK // (operator.dtype.itemsize * len(rows))))
-    buffer = np.empty((chunk, len(rows)), dtype=operator.dtype)
-    image = np.empty((stop - start, narrow.shape[1]))
-    factor = torch.from_numpy(narrow)
-    with full_precision():
-        for i0 in range(start, stop, max(1, chunk)):
-            i1 = min(i0 + chunk, stop)
-            tile = torch.from_numpy(read_part(operator, slice(i0, i1), rows, buffer[: i1 - i0]))
-            image[i0 - start : i1 - start] = tile @ factor
-    return image
 
 
 @dataclass(frozen=True)
@@ -237,7 +146,7 @@ class SketchAndProject(Solver):
         n, b, size = problem.n, self.size(problem.n), problem.products.itemsize
         # Columns of a block, and a panel of the product that makes the true residual: the heap may
         # keep the first for the next block.
-        tile = min(n * b * size, max(256 * b * size, _CHUNK)) + min(8 * n * n, PANEL_BYTES)
+        tile = min(n * b * size, max(256 * b * size, CHUNK)) + min(8 * n * n, PANEL_BYTES)
         vectors = (2 * self.directions + 10) * problem.n_outputs + 2
         return 8 * n * vectors + 8 * 2 * b * b + tile
 

@@ -2,7 +2,7 @@
 
 from kernreg.theory.finite_width.comparison import Comparison, compare
 from kernreg.theory.finite_width.corrected import corrected_gram
-from kernreg.theory.finite_width.monte_carlo import Sample, sample
+from kernreg.theory.finite_width.monte_carlo import Estimate, Sample, sample
 from kernreg.theory.finite_width.one_input import Coefficients, coefficients, from_network
 from kernreg.theory.finite_width.two_inputs import TwoInputs, two_inputs
 from kernreg.theory.finite_width.universality import (
@@ -15,6 +15,7 @@ from kernreg.theory.finite_width.universality import (
 __all__ = [
     "Coefficients",
     "Comparison",
+    "Estimate",
     "Growth",
     "Sample",
     "TwoInputs",

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
-from kernreg.solvers import Estimate
-from kernreg.theory.finite_width.monte_carlo import Sample
+from kernreg.theory.finite_width.monte_carlo import Estimate, Sample
 from kernreg.theory.finite_width.one_input import run
 from kernreg.theory.finite_width.two_inputs import run_pair
 
@@ -113,8 +112,8 @@ def compare(measured: Sample) -> Comparison:
         raise InvalidInputError(
             f"predictions are for one input or two, found K1 of shape {measured.K1.shape}."
         )
-    names, predictions, found = zip(*rows, strict=True)
-    values = ([e.value for e in found], [e.standard_error for e in found])
+    names, predictions, measurements = zip(*rows, strict=True)
+    values = ([e.value for e in measurements], [e.standard_error for e in measurements])
     return Comparison(names, np.array(predictions), *map(np.array, values))
 
 

@@ -13,12 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.solvers import Estimate
 from kernreg.theory.checks import check_count
 from kernreg.theory.finite_width.pair_rules import derivatives
 from kernreg.theory.finite_width.plain import Plain, check_widths, uniform
 
-__all__ = ["Sample", "sample"]
+__all__ = ["Estimate", "Sample", "sample"]
 
 Array = NDArray[np.float64]
 
@@ -27,10 +26,24 @@ _WEIGHTS = 1 << 22  # weights of one layer, or entries of NTKs, that are held at
 
 
 @dataclass(frozen=True, eq=False)
+class Estimate:
+    """A stochastic estimate: its value, and the standard error over the samples.
+
+    Examples
+    --------
+    >>> Estimate(2.0, 0.1).value
+    2.0
+    """
+
+    value: Any
+    standard_error: Any
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
     """Estimates from random networks; made by :func:`sample`.
 
-    Each field is an :class:`kernreg.solvers.Estimate` with ``value`` and ``standard_error``:
+    Each field is an :class:`Estimate` with ``value`` and ``standard_error``:
     floats for one input, for p inputs arrays of shape (p, p), or (p, p, p, p) from V on. With n
     the width of the last hidden layer, z outputs of the network and H its NTK, i != j:
 
