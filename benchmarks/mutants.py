@@ -43,7 +43,7 @@ TESTS = {
         "../test_store_operator",
         "../test_store_processes",
     ],
-    "solvers/checkpoint.py": ["test_resumed"],
+    "solvers/pcg/checkpoint.py": ["../test_checkpoint", "../test_resumed"],
     "solvers/cholesky/*.py": ["../test_cholesky", "../test_out_of_core"],
     "solvers/pcg/*.py": [
         "../test_conjugate",

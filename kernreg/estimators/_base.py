@@ -104,7 +104,10 @@ class KernelModel(Planned, BaseEstimator):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        persistence.MODELS.setdefault(cls.__name__, cls)
+        # A class that is defined again replaces itself, and no other one.
+        known = persistence.MODELS.setdefault(cls.__name__, cls)
+        if known.__module__ == cls.__module__:
+            persistence.MODELS[cls.__name__] = cls
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``network__name=value`` replaces the network by a changed copy.

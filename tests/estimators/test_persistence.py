@@ -262,3 +262,19 @@ def test_what_has_no_json_form_is_not_saved(tmp_path):
     with pytest.raises(InvalidInputError, match="use numbers or strings"):
         labels.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_estimator_of_the_user(tmp_path):
+    """Defined once more, as in a notebook, it is the new one; no name of kernreg changes hands."""
+    X, y = np.eye(4), np.arange(4.0)
+    for scale in (1.0, 2.0):
+
+        class Scaled(KernelRegressor):
+            factor = scale
+
+        Scaled(alpha=0.1).fit(X, y).save(tmp_path / "model")
+        assert kernreg.load(tmp_path / "model").factor == scale
+        assert Scaled.load(tmp_path / "model").alpha_ == 0.1
+    type("KernelRegressor", (KernelClassifier,), {})
+    KernelRegressor(alpha=0.1).fit(X, y).save(tmp_path / "model")
+    assert type(kernreg.load(tmp_path / "model")) is KernelRegressor

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from kernreg.exceptions import CheckpointError
 from kernreg.operators.store import records
-from kernreg.solvers.checkpoint import Checkpoint
+from kernreg.solvers.pcg.checkpoint import Checkpoint
 from kernreg.solvers.pcg.conjugate import Iterates
 from tests.operators.dense import DenseOperator
 from tests.solvers.interrupted import (

@@ -62,7 +62,7 @@ class PCGSettings(Solver):
         Storage(self.storage, self.max_bytes)  # checks them
         if not (self.preconditioner in ("auto", None) or self.built is self.preconditioner):
             raise InvalidInputError(
-                f"expected preconditioner 'auto', None or one of kernreg.solvers.preconditioners, "
+                f"expected preconditioner 'auto', None or a kernreg.solvers.Preconditioner, "
                 f"found {self.preconditioner!r}"
             )
 

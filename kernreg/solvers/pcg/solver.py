@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.solvers.base import Progress, checked_ridge, checked_ridges
-from kernreg.solvers.checkpoint import Checkpoint
+from kernreg.solvers.pcg.checkpoint import Checkpoint
 from kernreg.solvers.pcg.conjugate import Iterates, iterate, reopen, start
 from kernreg.solvers.pcg.cost import PCGSettings
 from kernreg.solvers.pcg.shifted import Columns, PCGState

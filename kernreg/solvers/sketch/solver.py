@@ -22,7 +22,7 @@ from kernreg.numerics.columns import norms, worst
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.solvers.base import Problem, Progress, Solver, checked_ridge
-from kernreg.solvers.checkpoint import Checkpoint
+from kernreg.solvers.pcg.checkpoint import Checkpoint
 from kernreg.solvers.precision import entries_share, mean_diagonal, smallest_ridge, warn_of_ridge
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.sketch.projections import Projected, replace_residual, run_pass, start
