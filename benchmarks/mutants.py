@@ -35,7 +35,7 @@ TESTS = {
     "backends/rows.py": ["test_extremes", "../nn/test_combinators", "../nn/test_untrained"],
     "datasets/dataset.py": ["test_arrays", "test_tables", "test_task"],
     "datasets/readers.py": ["test_tables", "test_broken_files"],
-    "estimators/_loo.py": ["test_leave_one_out"],
+    "estimators/loo.py": ["test_leave_one_out"],
     "operators/store/check.py": ["../test_store"],
     "operators/store/store.py": [
         "../test_store",

@@ -19,12 +19,12 @@ import numpy as np
 
 import kernreg
 from kernreg import nn
-from kernreg._json import as_plain
 from kernreg.baseline.compare import Score
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.search import Trial
 from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError
+from kernreg.jsonable import as_plain
 from kernreg.operators.store.disk import draft_folder, remove_drafts
 
 __all__ = [

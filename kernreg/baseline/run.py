@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 
-from kernreg._wording import counted
 from kernreg.baseline.compare import Score, constant, evaluate, gaussian_ridge, ridge
 from kernreg.baseline.grid import gaussians, networks
 from kernreg.baseline.model import TableModel, fit_model
@@ -19,6 +18,7 @@ from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators.budget import memory_budget
 from kernreg.planning.plan import Plan, plan
+from kernreg.wording import counted
 
 __all__ = ["Fold", "Outcome", "Settings", "plan_search", "run", "splits"]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kernreg._wording import lasting
+from kernreg.wording import lasting
 
 __all__ = ["Lines", "as_option", "join_job", "keeping", "progress", "say_notes", "stderr", "stdout"]
 

@@ -75,12 +75,12 @@ def explain(
     ] = True,
 ) -> None:
     """Say what would be computed, by what, and at what cost, without doing it."""
-    from kernreg._wording import did_you_mean
     from kernreg.cli.networks import NAMES, looks_like_network, parse_network
     from kernreg.datasets import load
     from kernreg.datasets.readers import BUILTIN
-    from kernreg.estimators._explain import labelled
+    from kernreg.estimators.explain import labelled
     from kernreg.operators.budget import memory_budget
+    from kernreg.wording import did_you_mean
 
     ridges = parse_alpha(alpha)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
@@ -165,13 +165,13 @@ def _baseline(
     max_memory: str,
     tables: dict[str, Any],
 ) -> list[tuple[str, str]]:
-    from kernreg._wording import counted, listed
     from kernreg.baseline import Settings, splits
     from kernreg.baseline.grid import networks
     from kernreg.baseline.run import plan_search
     from kernreg.baseline.scaling import scalings_for
     from kernreg.datasets import load
     from kernreg.operators.budget import memory_budget
+    from kernreg.wording import counted, listed
 
     loaded = load(data, target, task, **tables, max_memory=memory_budget(max_memory))
     settings = Settings(max_memory=max_memory)

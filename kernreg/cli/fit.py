@@ -13,7 +13,6 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from kernreg._wording import counted, lasting
 from kernreg.cli.console import (
     as_option,
     join_job,
@@ -61,6 +60,7 @@ from kernreg.exceptions import (
     ConvergenceWarning,
     InvalidInputError,
 )
+from kernreg.wording import counted, lasting
 
 if TYPE_CHECKING:
     from kernreg.baseline import TableModel
@@ -115,7 +115,7 @@ def fit(
     from kernreg.cli.networks import parse_network
     from kernreg.cli.stores import read_note
     from kernreg.datasets import load
-    from kernreg.estimators._progress import heard_by
+    from kernreg.estimators.progress import heard_by
     from kernreg.operators import TileStore
     from kernreg.operators.budget import memory_budget
 

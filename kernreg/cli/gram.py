@@ -7,7 +7,6 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from kernreg._wording import counted
 from kernreg.cli.console import join_job, keeping, progress, say_notes, stdout
 from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
@@ -26,6 +25,7 @@ from kernreg.cli.options import (
     table_options,
 )
 from kernreg.cli.outputs import STORE, Output, check_outputs
+from kernreg.wording import counted
 
 __all__ = ["gram"]
 

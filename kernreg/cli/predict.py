@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from kernreg._wording import counted, listed
 from kernreg.cli.console import join_job, progress, say_notes, stderr, stdout
 from kernreg.cli.inputs import check_data
 from kernreg.cli.options import (
@@ -30,6 +29,7 @@ from kernreg.exceptions import (
     KernregError,
     ModelFileError,
 )
+from kernreg.wording import counted, listed
 
 if TYPE_CHECKING:
     from kernreg.baseline import TableModel

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernreg._wording import either
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import either
 
 if TYPE_CHECKING:
     from kernreg.datasets import Dataset

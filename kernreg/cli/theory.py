@@ -10,8 +10,6 @@ import numpy as np
 import typer
 
 from kernreg import nn
-from kernreg._json import as_plain
-from kernreg._wording import is_number
 from kernreg.cli.console import progress, stderr, stdout
 from kernreg.cli.inputs import check_data
 from kernreg.cli.networks import parse_network
@@ -39,6 +37,8 @@ from kernreg.cli.outputs import (
     write_text,
 )
 from kernreg.exceptions import InvalidInputError, NetworkError
+from kernreg.jsonable import as_plain
+from kernreg.wording import is_number
 
 __all__ = ["app"]
 

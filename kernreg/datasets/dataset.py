@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from kernreg._wording import counted, listed
 from kernreg.datasets.columns import Fill
 from kernreg.datasets.encoding import Encoder
 from kernreg.datasets.problems import all_of
 from kernreg.datasets.readers import Source, read
 from kernreg.datasets.target import Task, decide_target
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import counted, listed
 
 __all__ = ["Dataset", "Layout", "load"]
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.csv
 from pandas import ArrowDtype
 
-from kernreg._wording import counted, is_number, listed
 from kernreg.datasets.content import utf8
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import counted, is_number, listed
 
 __all__ = ["UNNAMED", "read_delimited"]
 

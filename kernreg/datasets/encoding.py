@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.api import types
 
-from kernreg._wording import counted, listed
 from kernreg.datasets.columns import (
     MAX_CATEGORIES,
     Column,
@@ -36,6 +35,7 @@ from kernreg.datasets.text import (
     stripped,
 )
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import counted, listed
 
 __all__ = ["MAX_CATEGORIES", "Column", "Encoder"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kernreg._wording import counted, did_you_mean, listed
 from kernreg.datasets.dataset import Layout
 from kernreg.datasets.encoding import Encoder
 from kernreg.datasets.readers import numbers_of, read, read_table
 from kernreg.datasets.text import stripped
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import counted, did_you_mean, listed
 
 __all__ = ["NewRows", "new_rows"]
 

@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kernreg._wording import counted, did_you_mean, listed
 from kernreg.datasets.arrays import guarded, read_npy, read_npz
 from kernreg.datasets.content import COMPRESSIONS
 from kernreg.datasets.delimited import UNNAMED, read_delimited
@@ -30,6 +29,7 @@ from kernreg.datasets.text import (
     stripped,
 )
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import counted, did_you_mean, listed
 
 __all__ = ["BUILTIN", "Source", "numbers_of", "read", "read_table"]
 

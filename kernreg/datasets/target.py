@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from kernreg._wording import counted
 from kernreg.datasets.columns import kind_of, spoiled
 from kernreg.datasets.text import are_dates, as_booleans, as_numbers
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import counted
 
 __all__ = ["MAX_AUTO_CLASSES", "Task", "decide_target"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg._wording import either
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.planning.plan import plan
 from kernreg.solvers.base import Solver
 from kernreg.solvers.registry import SOLVERS, by_name, gives_errors, solver_of
+from kernreg.wording import either
 
 __all__ = ["ALPHAS", "FIXED", "ROWS", "Approach", "approach", "is_auto", "sample"]
 

@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from kernreg import nn
-from kernreg.estimators._base import KernelModel
+from kernreg.estimators.base import KernelModel
 from kernreg.exceptions import InvalidInputError
 from kernreg.solvers.base import Solver
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from kernreg.estimators import _state
-from kernreg.estimators._checks import check_arrays
+from kernreg.estimators import state
+from kernreg.estimators.checks import check_arrays
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
 from kernreg.nn.bounds import check_bounds, functions_named
 from kernreg.operators.inputs import check_device
@@ -23,7 +23,7 @@ from kernreg.operators.store.disk import atomic
 from kernreg.operators.store.records import Changed, Damaged, parse, read_record, write_record
 
 if TYPE_CHECKING:
-    from kernreg.estimators._base import KernelModel
+    from kernreg.estimators.base import KernelModel
 
 __all__ = ["MODELS", "load", "save"]
 
@@ -67,7 +67,7 @@ def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
     a model. A SHA-256 over everything finds damage when the file is read; it does not prove where
     a file comes from.
     """
-    arrays, header = _state.to_state(model)
+    arrays, header = state.to_state(model)
     header = {"format": FORMAT, "version": VERSION, "kernreg": _version()} | header
     try:
         text = json.dumps(header, allow_nan=True)
@@ -163,7 +163,7 @@ def load(
             "import. If you trust the file, load it with trusted=True."
         )
     try:
-        model = _state.from_state(cls, arrays, header)
+        model = state.from_state(cls, arrays, header)
     except NetworkError as error:
         if functions:
             raise ModelFileError(f"Cannot load {path}: {error}") from error

@@ -7,7 +7,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 
-from kernreg.estimators._base import KernelModel
+from kernreg.estimators.base import KernelModel
 
 __all__ = ["KernelRegressor"]
 

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from kernreg._wording import did_you_mean, listed
 from kernreg.exceptions import ArgumentError
+from kernreg.wording import did_you_mean, listed
 
 __all__ = ["InitSignature", "check_arguments", "checked"]
 

@@ -7,8 +7,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernreg._wording import did_you_mean
 from kernreg.exceptions import ArgumentError, NetworkError
+from kernreg.wording import did_you_mean
 
 __all__ = ["evaluate", "named"]
 

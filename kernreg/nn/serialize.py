@@ -7,10 +7,10 @@ import json
 import sys
 from typing import Any
 
-from kernreg._wording import did_you_mean, listed
 from kernreg.exceptions import NetworkError
 from kernreg.nn.base import LAYERS, Layer
 from kernreg.nn.bounds import check_bounds, check_length, functions_named
+from kernreg.wording import did_you_mean, listed
 
 __all__ = ["from_json", "to_json"]
 

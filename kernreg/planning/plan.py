@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from kernreg._wording import aligned, lasting
 from kernreg.backends.base import CPU
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators.budget import enough, memory_budget, readable
@@ -18,6 +17,7 @@ from kernreg.planning.candidates import Needs
 from kernreg.planning.probe import Probe
 from kernreg.solvers.base import Problem, Solver
 from kernreg.solvers.registry import SOLVERS, gives_errors, solver_of
+from kernreg.wording import aligned, lasting
 
 __all__ = ["Candidate", "Plan", "plan"]
 

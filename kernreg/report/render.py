@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from kernreg import plotting
-from kernreg._wording import significant
 from kernreg.baseline.results import code, comparison, environment, metric
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.scaling import IN_WORDS
 from kernreg.baseline.search import Trial
+from kernreg.wording import significant
 
 __all__ = ["render"]
 

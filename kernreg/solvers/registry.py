@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from kernreg._wording import either
 from kernreg.exceptions import InvalidInputError
 from kernreg.solvers.base import Solver
 from kernreg.solvers.cholesky.in_memory import Cholesky
@@ -14,6 +13,7 @@ from kernreg.solvers.eigh import Eigh
 from kernreg.solvers.pcg.solver import PCG
 from kernreg.solvers.restricted.solver import Restricted
 from kernreg.solvers.sketch.solver import SketchAndProject
+from kernreg.wording import either
 
 __all__ = ["SOLVERS", "by_name", "gives_errors", "register", "required", "settings", "solver_of"]
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
 from kernreg.solvers import Eigh
@@ -24,6 +23,7 @@ from kernreg.theory.eigenlearning.problem import (
 )
 from kernreg.theory.eigenlearning.spectra import spectrum_of
 from kernreg.theory.eigenlearning.spectrum import Spectrum
+from kernreg.wording import aligned
 
 __all__ = ["Comparison", "compare", "cumulative_power", "kernel_alignment", "target_alignment"]
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 
 from kernreg import KernelClassifier, KernelRegressor, nn
-from kernreg.estimators import _planned
+from kernreg.estimators import planned
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, NetworkError
 from kernreg.solvers import Cholesky
 
@@ -54,7 +54,7 @@ def test_nothing_is_computed_without_times(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("explain evaluated a kernel")
 
-    monkeypatch.setattr(_planned, "KernelOperator", forbidden)
+    monkeypatch.setattr(planned, "KernelOperator", forbidden)
     model = KernelRegressor(NET)
     told = model.explain(np.ones((100_000, 3)), seconds=False)
     assert told.n_samples == 100_000

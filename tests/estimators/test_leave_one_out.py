@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kernreg import KernelClassifier, KernelRegressor, nn
-from kernreg.estimators._loo import Scores, mean_shifts
-from kernreg.estimators._targets import Targets
+from kernreg.estimators.loo import Scores, mean_shifts
+from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.solvers import Restricted
 

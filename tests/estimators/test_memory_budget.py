@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernreg import KernelClassifier, KernelRegressor, nn
-from kernreg.estimators import _planned
+from kernreg.estimators import planned
 from kernreg.exceptions import KernregError, MemoryBudgetError
 from kernreg.operators import PackedOperator
 from kernreg.solvers import PCG, Cholesky, RPCholesky
@@ -30,7 +30,7 @@ def test_refused_before_work_starts(model, parameters, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a kernel was prepared")
 
-    monkeypatch.setattr(_planned, "KernelOperator", forbidden)
+    monkeypatch.setattr(planned, "KernelOperator", forbidden)
     X, y = data(20_000)
     tracemalloc.start()
     fitted = model(NET, max_memory="200MB", **parameters)

@@ -5,7 +5,7 @@ import pytest
 
 from kernreg import KernelClassifier, KernelOperator, KernelRegressor, diag, load, nn
 from kernreg.backends import cpu
-from kernreg.estimators import _planned
+from kernreg.estimators import planned
 from kernreg.exceptions import BackendError, InvalidInputError, NetworkError
 from tests.backends.compare import chosen_freely
 
@@ -115,7 +115,7 @@ def test_precision_reaches_every_operator(monkeypatch):
             asked.append(options["precision"])
             super().__init__(*args, **options)
 
-    monkeypatch.setattr(_planned, "KernelOperator", Recorder)
+    monkeypatch.setattr(planned, "KernelOperator", Recorder)
     KernelRegressor(nn.mlp(depth=1), precision="ieee").fit(X, Y).predict(X)
     assert asked == ["ieee", "ieee"]
 

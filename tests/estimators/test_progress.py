@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kernreg import KernelClassifier, KernelRegressor, nn
-from kernreg.estimators import _base
-from kernreg.estimators._progress import progress
+from kernreg.estimators import base
+from kernreg.estimators.progress import progress
 from kernreg.exceptions import NotPositiveDefiniteError
 from kernreg.solvers import PCG, Cholesky, Restricted, SketchAndProject
 
@@ -25,7 +25,7 @@ def steps_of(monkeypatch, model):
         seen.append((text, shown))
         yield lambda *move: seen.append(move)
 
-    monkeypatch.setattr(_base, "progress", record)
+    monkeypatch.setattr(base, "progress", record)
     model.fit(X, Y)
     return seen
 

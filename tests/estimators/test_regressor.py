@@ -5,7 +5,7 @@ import pytest
 
 import kernreg
 from kernreg import KernelRegressor, nn
-from kernreg.estimators import _planned, _predict
+from kernreg.estimators import planned, predict
 from kernreg.exceptions import JitterWarning
 from tests.backends.compare import chosen_freely
 
@@ -183,7 +183,7 @@ def test_blocks_do_not_change_predictions(monkeypatch):
     X, y, Xt = data()
     model = KernelRegressor(NET).fit(X, y)
     whole = model.predict(Xt)
-    monkeypatch.setattr(_predict, "PANEL_BYTES", 3 * 40 * 8)
+    monkeypatch.setattr(predict, "PANEL_BYTES", 3 * 40 * 8)
     np.testing.assert_allclose(model.predict(Xt), whole, rtol=bound(40, 1e-3))
 
 
@@ -192,14 +192,14 @@ def test_max_memory_bounds_the_blocks(monkeypatch):
     X, y, Xt = data()
     model = KernelRegressor(NET).fit(X, y)
     sizes = []
-    tile = _planned.KernelOperator.tile
+    tile = planned.KernelOperator.tile
 
     def spy(self, rows, cols, out=None):
         block = tile(self, rows, cols, out)
         sizes.append(block.nbytes)
         return block
 
-    monkeypatch.setattr(_planned.KernelOperator, "tile", spy)
+    monkeypatch.setattr(planned.KernelOperator, "tile", spy)
     model.set_params(max_memory=2000).predict(Xt)
     assert max(sizes) <= 1000
     assert sum(sizes) == 25 * 40 * 8

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from kernreg._wording import significant
 from kernreg.baseline.results import comparison, summary
 from kernreg.cli import app
 from kernreg.datasets import load
 from kernreg.report import render
 from kernreg.report.render import duration, format_score
+from kernreg.wording import significant
 from tests.baseline.problems import quick
 from tests.report.document import parse
 from tests.report.pages_of_tables import HOSTILE, TABLES, outcome_of, page_of

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kernreg._wording import aligned
 from kernreg.nn.base import Layer, Nonlinearity
 from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.fixed_points import ONE, correlation_fixed_point, depth_scale
 from kernreg.theory.criticality.phases import phase_from
 from kernreg.theory.criticality.propagation import Group, Signal, Tally, propagate
 from kernreg.theory.criticality.single_input import Averages, averages
+from kernreg.wording import aligned
 
 __all__ = ["Block", "Report", "report"]
 

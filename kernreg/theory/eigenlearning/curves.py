@@ -9,7 +9,6 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
 from kernreg.theory.checks import check_count, check_number
 from kernreg.theory.eigenlearning.finite_pool import (
@@ -24,6 +23,7 @@ from kernreg.theory.eigenlearning.problem import (
     kernel_matrix,
 )
 from kernreg.theory.eigenlearning.spectra import spectrum_of
+from kernreg.wording import aligned
 
 __all__ = ["LearningCurve", "measure_learning_curve", "predict_learning_curve"]
 

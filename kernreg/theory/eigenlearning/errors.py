@@ -11,10 +11,10 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
-from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
 from kernreg.theory.checks import check_number
 from kernreg.theory.eigenlearning.spectrum import Spectrum, as_spectrum
+from kernreg.wording import aligned
 
 __all__ = [
     "Eigenlearning",

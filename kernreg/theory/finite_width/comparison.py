@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
 from kernreg.theory.finite_width.monte_carlo import Estimate, Sample
 from kernreg.theory.finite_width.one_input import run
 from kernreg.theory.finite_width.two_inputs import run_pair
+from kernreg.wording import aligned
 
 __all__ = ["Comparison", "compare"]
 

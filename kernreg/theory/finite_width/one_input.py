@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kernreg._wording import aligned
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer, Nonlinearity
 from kernreg.theory.averages import line
 from kernreg.theory.finite_width.plain import Affine, Plain, plain_layers, uniform, width_ratios
+from kernreg.wording import aligned
 
 __all__ = ["Coefficients", "coefficients", "from_network", "run"]
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
 from kernreg import nn
-from kernreg.estimators._explain import Explanation
-from kernreg.estimators._inputs import check_data
-from kernreg.estimators._loo import LeaveOneOut
-from kernreg.estimators._ridge import ridge_unit, smallest_ridge
-from kernreg.estimators._solve import read_dtype, solve_alphas
-from kernreg.estimators._targets import Targets
-from kernreg.estimators._text import naming_text
 from kernreg.estimators.alphas import ROWS, Approach, approach, is_auto, sample
+from kernreg.estimators.explain import Explanation
+from kernreg.estimators.inputs import check_data
+from kernreg.estimators.loo import LeaveOneOut
+from kernreg.estimators.ridge import ridge_unit, smallest_ridge
+from kernreg.estimators.solve import read_dtype, solve_alphas
+from kernreg.estimators.targets import Targets
+from kernreg.estimators.text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators.inputs import check_device, check_network
 from kernreg.operators.kernel import KernelOperator
@@ -31,7 +31,7 @@ __all__ = ["Planned"]
 
 
 class Planned:
-    """What :class:`~kernreg.estimators._base.KernelModel` decides before it solves."""
+    """What :class:`~kernreg.estimators.base.KernelModel` decides before it solves."""
 
     network: nn.Layer | str | None
     kernel: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernreg.estimators._targets import Targets
+from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["LeaveOneOut", "Scores", "held_out_residuals", "mean_shifts", "with_ones"]

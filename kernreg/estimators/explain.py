@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kernreg._wording import counted
 from kernreg.exceptions import MemoryBudgetError
 from kernreg.planning.plan import Plan
+from kernreg.wording import counted
 
 __all__ = ["Explanation", "labelled"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.estimators._loo import LeaveOneOut, Scores, mean_shifts, with_ones
-from kernreg.estimators._targets import Targets
+from kernreg.estimators.loo import LeaveOneOut, Scores, mean_shifts, with_ones
+from kernreg.estimators.targets import Targets
 from kernreg.solvers.base import Problem, Solver
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status
@@ -38,7 +38,7 @@ def best_on_centres(
     state : object
         What its ``init_weighted`` gave for the weights of the targets.
     targets, alphas, ridges
-        As for :func:`kernreg.estimators._solve.solve_alphas`.
+        As for :func:`kernreg.estimators.solve.solve_alphas`.
     callback : callable, optional
         Called as ``callback(rows, n)`` in the passes over the rows that make residuals.
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kernreg._wording import is_number
 from kernreg.exceptions import InvalidInputError
+from kernreg.wording import is_number
 
 __all__ = ["naming_text"]
 

@@ -26,22 +26,22 @@ from kernreg import nn
 from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.distributed import by_rows, from_first, rank
 from kernreg.estimators import persistence
-from kernreg.estimators._duplicates import INSEPARABLE
-from kernreg.estimators._inputs import check_data, check_weights
-from kernreg.estimators._loo import LeaveOneOut
-from kernreg.estimators._planned import Planned
-from kernreg.estimators._predict import times_dual
-from kernreg.estimators._progress import progress
-from kernreg.estimators._ridge import ridge_unit, smallest_ridge
-from kernreg.estimators._solve import (
+from kernreg.estimators.duplicates import INSEPARABLE
+from kernreg.estimators.inputs import check_data, check_weights
+from kernreg.estimators.loo import LeaveOneOut
+from kernreg.estimators.planned import Planned
+from kernreg.estimators.predict import times_dual
+from kernreg.estimators.progress import progress
+from kernreg.estimators.ridge import ridge_unit, smallest_ridge
+from kernreg.estimators.solve import (
     as_read,
     chosen_solver,
     dual_dtype,
     require_rows,
     solve_alphas,
 )
-from kernreg.estimators._targets import Targets
-from kernreg.estimators._text import naming_text
+from kernreg.estimators.targets import Targets
+from kernreg.estimators.text import naming_text
 from kernreg.operators.distributed import led
 from kernreg.operators.inputs import check_device
 from kernreg.solvers.base import Solver

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.estimators._centres import best_on_centres
-from kernreg.estimators._loo import (
+from kernreg.estimators.centres import best_on_centres
+from kernreg.estimators.loo import (
     LeaveOneOut,
     Scores,
     held_out_residuals,
     mean_shifts,
     with_ones,
 )
-from kernreg.estimators._progress import Callback, iterations
-from kernreg.estimators._targets import Targets
+from kernreg.estimators.progress import Callback, iterations
+from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
 from kernreg.operators.kernel import KernelOperator
@@ -149,7 +149,7 @@ def solve_alphas(
     leave_one_out : bool
         Needed unless there is only one ridge.
     callback : callable, optional
-        Moves a bar, see :func:`kernreg.estimators._progress.progress`.
+        Moves a bar, see :func:`kernreg.estimators.progress.progress`.
 
     Returns
     -------

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
 from kernreg import nn
-from kernreg.estimators._checks import check_arrays, check_header, labels_of
-from kernreg.estimators._loo import LeaveOneOut
+from kernreg.estimators.checks import check_arrays, check_header, labels_of
+from kernreg.estimators.loo import LeaveOneOut
 from kernreg.exceptions import InvalidInputError
 from kernreg.planning.plan import Candidate, Plan
 from kernreg.solvers.preconditioners import LowPrecisionCholesky, Nystrom, RPCholesky
@@ -22,7 +22,7 @@ from kernreg.solvers.registry import SOLVERS
 from kernreg.solvers.solution import Solution, Stats, Status
 
 if TYPE_CHECKING:
-    from kernreg.estimators._base import KernelModel
+    from kernreg.estimators.base import KernelModel
 
 __all__ = ["from_state", "to_state"]
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.estimators._duplicates import merge_equal_rows
+from kernreg.estimators.duplicates import merge_equal_rows
 
 __all__ = ["Targets"]
 
