@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What the compiled extension is made from: C++, and the Python from which C++ is generated.
-CORE_SOURCES := setup.py $(shell find csrc kernreg/ir kernreg/nn/base.py kernreg/nn/nonlinearities -type f \
+CORE_SOURCES := setup.py $(shell find csrc kernreg/codegen kernreg/ir kernreg/nn/base.py kernreg/nn/nonlinearities -type f \
 	\( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -not -path 'csrc/generated/*' 2>/dev/null)
 
 NETWORKS ?= 5000
