@@ -148,5 +148,6 @@ def _layer(entries: dict[str, Any]) -> Layer:
     known = sorted(set(LAYERS) - {"Nonlinearity"})
     if name not in known:
         hint = did_you_mean(str(name), known)
-        raise NetworkError(f"Unknown layer {name!r}; known are {', '.join(known)}.{hint}")
+        shown = ", ".join(layer for layer in known if ":" not in layer)
+        raise NetworkError(f"Unknown layer {name!r}; known are {shown}.{hint}")
     return LAYERS[name](**{k: _decode(v) for k, v in entries.items() if k != "layer"})
