@@ -98,10 +98,7 @@ class _Walker(Fold[_Value]):
 
     def step(self, op: ir.Op, xs: list[_Value], done: list[_Value]) -> _Value:
         if isinstance(op, ir.Repeat):
-            before = len(self.values)
-            value = self.repeat(op, xs[0])
-            spread = max(self.spreads[before:], default=0.0)
-            del self.values[before:], self.spreads[before:]
+            value, spread = self.loop(op, xs[0])
         else:
             row, numbers = R.ROWS.find(op)(self.params, op, *(x.row for x in xs))
             layers = max((x.layers for x in xs), default=0)
@@ -113,6 +110,16 @@ class _Walker(Fold[_Value]):
         self.spreads.append(spread)
         self.largest = max(self.largest, float(value.row.tau.max()))
         return value
+
+    def loop(self, op: ir.Repeat, x: _Value) -> tuple[_Value, float]:
+        """All turns; of what they find only the largest spread is kept."""
+        outside, spread = (self.values, self.spreads), 0.0
+        for _ in range(op.count):
+            self.values, self.spreads = [], []
+            x = self.run(op.body, x)
+            spread = max(spread, *self.spreads)
+        self.values, self.spreads = outside
+        return x, spread
 
     def nonlinearity(self, op: ir.Apply, before: R.Row, after: R.Row) -> None:
         """Note what its expansion must know."""

@@ -8,6 +8,7 @@ are. Then the rounding of the operation itself is added.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kernreg.backends import rows as R
-from kernreg.backends.reference import Evaluation, PairState, Value
+from kernreg.backends.reference import Evaluation, PairState
 from kernreg.backends.series import chebyshev_sum, chebyshev_variable
 from kernreg.ir import operations as ir
 from kernreg.ir.fold import Fold, Rules
@@ -84,58 +85,55 @@ class Tracked:
     split: Tensor
     tau: Tensor
 
-    def moved(self) -> tuple[R.Row, PairState]:
-        """The pairs, and below them those with each error in turn; rows and their neighbours."""
+    def moved_pairs(self) -> PairState:
+        """The pairs, and below them those with each error in turn."""
         p = self.pair
         side = torch.where(p.rho > 0, 1.0, -1.0)
         near = p.gap < 0.5
-        rhos, gaps = [p.rho], [p.gap]
-        for step in (self.gap, -self.gap):
-            gap = torch.clamp(p.gap + step, 0.0, 1.0)
-            rho = torch.clamp(torch.where(near, p.rho - side * (gap - p.gap), p.rho + step), -1, 1)
-            rhos.append(rho)
-            gaps.append(torch.where(near, gap, 1.0 - rho.abs()))
-        rhos += [torch.clamp(p.rho + step, -1.0, 1.0) for step in (self.split, -self.split)]
-        rhos += [p.rho] * 2
-        gaps += [p.gap] * 4
-        taus = [p.tau] * 5 + [p.tau + self.tau, p.tau]
-        # Tables of duals hold rounded numbers: they are those of rows of slightly other size.
+        steps = torch.stack([self.gap, -self.gap])
+        gaps = torch.clamp(p.gap + steps, 0.0, 1.0)
+        rhos = torch.clamp(torch.where(near, p.rho - side * (gaps - p.gap), p.rho + steps), -1, 1)
+        gaps = torch.where(near, gaps, 1.0 - rhos.abs())
+        alone = torch.clamp(p.rho + torch.stack([self.split, -self.split]), -1.0, 1.0)
+        return PairState(
+            torch.stack([p.rho, *rhos, *alone, p.rho, p.rho]),
+            torch.stack([p.gap, *gaps, *[p.gap] * 4]),
+            torch.stack([*[p.tau] * 5, p.tau + self.tau, p.tau]),
+        )
+
+    def moved_rows(self) -> R.Row:
+        """The rows, and their neighbours: tables of duals hold rounded numbers, which are those of
+        rows of slightly other size."""
         s = torch.cat([self.row.s, self.row.s * (1.0 + 2.0 * UNIT)])
-        pairs = PairState(torch.stack(rhos), torch.stack(gaps), torch.stack(taus))
-        return R.Row(s, self.row.tau.repeat(2)), pairs
+        return R.Row(s, self.row.tau.repeat(2))
 
     @staticmethod
     def behind(row: R.Row, out: PairState) -> Tracked:
-        """Pairs behind an operation and their errors, from those of :meth:`moved`."""
+        """Pairs behind an operation and their errors, from those of :meth:`moved_pairs`."""
         rho, gap, tau = out.rho, out.gap, out.tau
-        # Where the gap is large, the correlation has no fewer digits.
-        far = gap[0] > 0.5
         mismatch = gap + rho.abs() - 1.0
-        shared, split, other = [], [], []
-        for k in range(1, _MOVED):
-            change, alone = (gap[k] - gap[0]).abs(), (mismatch[k] - mismatch[0]).abs()
-            if k not in (3, 4):  # correlation and gap have moved together, and stay so
-                whole = torch.maximum(change, (rho[k] - rho[0]).abs())
-                change, alone = torch.where(far, whole, change), torch.zeros_like(alone)
-            shared.append(change)
-            split.append(alone)
-            other.append((tau[k] - tau[0]).abs())
+        changes = (gap[1:] - gap[0]).abs()
+        # Correlation and gap have moved together, and stay so, but for those of `split`. Where the
+        # gap is large, the correlation has no fewer digits.
+        whole = torch.where(gap[0] > 0.5, torch.maximum(changes, (rho[1:] - rho[0]).abs()), changes)
+        split = (mismatch[3:5] - mismatch[0]).abs()
+        moved = (tau[1:] - tau[0]).abs()
 
-        def total(c: list[Tensor]) -> Tensor:
-            return torch.maximum(c[0], c[1]) + torch.maximum(c[2], c[3]) + c[4] + c[5]
+        def total(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+            return torch.maximum(a[0], a[1]) + torch.maximum(b[0], b[1]) + c[0] + c[1]
 
         return Tracked(
             row,
             PairState(rho[0], gap[0], tau[0]),
-            total(shared),
-            total(split),
-            total(other),
+            total(whole[:2], changes[2:4], whole[4:]),
+            torch.maximum(split[0], split[1]),
+            total(moved[:2], moved[2:4], moved[4:]),
         )
 
 
 @dataclass(frozen=True)
 class _Moved(Evaluation):
-    """Pairs of some rows, as :meth:`Tracked.moved` has them, by the rules of the reference."""
+    """Pairs as :meth:`Tracked.moved_pairs` has them, by the rules of the reference."""
 
     first: Tensor
     second: Tensor
@@ -147,7 +145,7 @@ class _Moved(Evaluation):
         first = torch.cat([first.expand(_MOVED - 1, -1), beside[None]])
         return first, second.expand(_MOVED, -1)
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """Number of rows."""
         return int(self.second.max()) + 1
@@ -163,15 +161,20 @@ class Walker(Fold[Tracked]):
     second: Tensor
     rules = ROUNDING
 
-    @property
-    def pairs(self) -> _Moved:
+    @functools.cached_property
+    def moving(self) -> _Moved:
         """What evaluates the moved pairs."""
         return _Moved(self.params, self.first, self.second)
 
-    def moved(self, op: ir.Op, *xs: Tracked) -> Tracked:
-        """What an operation makes of pairs and of their errors, but for its own rounding."""
-        out = self.pairs.step(op, [Value(x.moved()[1], x.row) for x in xs], [])
-        return Tracked.behind(out.row, out.pair)
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return self.moving.count
+
+    def of_tables(self, *tables: Tensor) -> Tensor:
+        """:func:`of_tables` of rows whose numbers in some tables make a part of the gap."""
+        apart = [0.5 * (t[self.first] - t[self.second]) ** 2 for t in tables]
+        return of_tables(sum(apart[1:], apart[0]))
 
     def rounded(self, x: Tracked, gap: Tensor, split: float = 1.0) -> Tracked:
         """The same with the rounding of one operation more, in units of float32."""
@@ -194,7 +197,7 @@ class Walker(Fold[Tracked]):
         """Many operations as one function of the angle, which is rounded on the way."""
         theta = torch.acos(x.pair.rho)
         turn = UNIT * _units_of_angle(theta) * torch.sin(theta)
-        _, p = replace(x, gap=x.gap + turn).moved()
+        p = replace(x, gap=x.gap + turn).moved_pairs()
         angle = chebyshev_variable(p.rho, p.gap)
         rho, tau = (chebyshev_sum(torch.from_numpy(c), angle) for c in segment.profile.coefficients)
         pair = PairState(rho, torch.clamp(1.0 - rho.abs(), min=0.0), tau)
@@ -222,7 +225,7 @@ def of_tables(apart: Tensor) -> Tensor:
 
     Rows that are nearly alike come out up to a unit apart, whose square is the least error.
     """
-    return torch.sqrt(2.0 * apart[0] if apart.dim() > 1 else 2.0 * apart) + UNIT
+    return torch.sqrt(2.0 * apart) + UNIT
 
 
 def float32_error(

@@ -40,7 +40,7 @@ class Rules:
     Traceback (most recent call last):
         ...
     kernreg.exceptions.UnknownOperationError: LayerNorm(): there is no rule for what normalize does
-    to the width; there are rules for Dense.
+    to the width; there are rules for Dense. Leave that layer out, or add a rule.
     """
 
     def __init__(self, name: str) -> None:
@@ -69,7 +69,7 @@ class Rules:
             kind, known = type(op).__name__.lower(), sorted(k.__name__ for k in self._rules)
             raise UnknownOperationError(
                 f"{op.label or repr(op)}: there is no rule for what {kind} does to {self.name}; "
-                f"there are rules for {', '.join(known)}."
+                f"there are rules for {', '.join(known)}. Leave that layer out, or add a rule."
             )
         return rule
 
@@ -82,7 +82,9 @@ class Fold(Generic[V]):
 
     rules: ClassVar[Rules]
 
-    def run(self, ops: tuple[Op, ...], start: V, first: int = 0) -> V:
+    def run(
+        self, ops: tuple[Op, ...], start: V, first: int = 0, last: dict[int, int] | None = None
+    ) -> V:
         """The value behind ``ops``.
 
         Parameters
@@ -93,8 +95,10 @@ class Fold(Generic[V]):
             Value of operation ``first``.
         first : int
             Where to begin; nothing behind it may read what comes before.
+        last : dict, optional
+            The last operation that reads each value, if it is known from an earlier turn.
         """
-        last = _last_uses(ops)
+        last = _last_uses(ops) if last is None else last
         values = {first: start}
         for i in range(first + 1, len(ops)):
             op = ops[i]
@@ -112,8 +116,9 @@ class Fold(Generic[V]):
 
     def repeat(self, op: Repeat, x: V) -> V:
         """All turns of a loop."""
+        last = _last_uses(op.body)
         for _ in range(op.count):
-            x = self.run(op.body, x)
+            x = self.run(op.body, x, last=last)
         return x
 
 

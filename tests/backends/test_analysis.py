@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from kernreg import nn
+from kernreg.backends import analysis as A
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import Analysis, analyze
 from kernreg.exceptions import InvalidInputError
@@ -171,3 +174,22 @@ def test_a_series_covers_what_dropout_makes_larger() -> None:
     net = nn.serial(nn.Dense(), nn.Erf(), nn.Dropout(0.1), nn.Dense(), nn.Tanh(), nn.Dense())
     error = relative_error(net, rows(), None, backend="cpu", dtype="float64")
     assert error <= 1e-10
+
+
+def test_loops_keep_no_rows_of_their_turns() -> None:
+    """Memory grows with the rows, not with the depth."""
+    row = R.input_row(torch.ones(20_000, 2, dtype=torch.float64))
+    program = nn.mlp(depth=60, b_std=0.1).program()
+    tracked = []
+    walker = A._Walker(program.params)
+    step = walker.step
+
+    def spy(op, xs, done):
+        value = step(op, xs, done)
+        tracked.append(weakref.ref(value.row.s))
+        return value
+
+    walker.step = spy  # type: ignore[method-assign]
+    walker.run(program.ops, A._Value(row, 0))
+    assert len(tracked) > 100
+    assert sum(ref() is not None for ref in tracked) <= 4

@@ -120,12 +120,12 @@ def _pairs(run: Evaluation, op: Apply, x: Value) -> Value:
 @ROUNDING.of(Apply)
 def _rounding(walk: Walker, op: Apply, x: Tracked) -> Tracked:
     fn: Any = op.bound(walk.params)
-    series, pairs = not fn.closed_form, walk.pairs
+    series, pairs = not fn.closed_form, walk.moving
     if series:
         expansion = walk.expansions[id(op)]
         assert expansion is not None
         fn = SeriesDual(fn, expansion)
-    row, p = x.moved()
+    row, p = x.moved_rows(), x.moved_pairs()
     after, _ = apply_row(row, fn)
     if fn.homogeneous is None:
         (s1, s2), size = pairs.sides(row.s), pairs.cross(after.s)
@@ -137,7 +137,7 @@ def _rounding(walk: Walker, op: Apply, x: Tracked) -> Tracked:
     scale = torch.where(size > 0, 1.0 / size, 0.0)
     rho, gap = normalised(TorchMath, pair, m, scale * m.kappa)
     tau = scale * s1 * s2 * m.kappa_dot * p.tau
-    after = Row(after.s[: pairs.count], after.tau[: pairs.count])
+    after = Row(after.s[: walk.count], after.tau[: walk.count])
     out = Tracked.behind(after, PairState(*torch.broadcast_tensors(rho, gap, tau)))
     relative = out.pair.gap
     whole = torch.full_like(relative, SUBTRACTION)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
 from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
-from kernreg.backends.rounding import ROUNDING, Tracked, Walker, of_tables
+from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio
 from kernreg.backends.signs import SIGNS, all_nonnegative
 from kernreg.backends.statements import CUDA, TRITON, Instruction
@@ -74,33 +74,36 @@ def _rows(params: tuple[float, ...], op: Dense, x: Row) -> tuple[Row, tuple[Tens
     return row, c.tables()
 
 
-@PAIRS.of(Dense)
-def _pairs(run: Evaluation, op: Dense, x: Value) -> Value:
-    row, c = dense_row(x.row, op, run.params)
+def _mixed(run: Evaluation, c: DenseCoefficients, p: PairState) -> PairState:
     uu = run.cross(c.u)
-    pair = x.pair
+    pair = p
     if c.v is not None:
-        below, above = pair.opposite_gaps()
+        below, above = p.opposite_gaps()
         apart = run.half_square(c.u)
         pair = PairState.from_gaps(
             uu * below + apart + run.half_square(c.v),
             uu * above + apart + run.half_square(c.v, -1.0),
-            pair.tau,
+            p.tau,
         )
-    tau = pair.rho + uu * x.pair.tau
+    tau = pair.rho + uu * p.tau
     if c.g is not None and c.h is not None:
-        tau = run.cross(c.g) * x.pair.rho + run.cross(c.h) + uu * x.pair.tau
-    return Value(PairState(pair.rho, pair.gap, tau), row)
+        tau = run.cross(c.g) * p.rho + run.cross(c.h) + uu * p.tau
+    return PairState(pair.rho, pair.gap, tau)
+
+
+@PAIRS.of(Dense)
+def _pairs(run: Evaluation, op: Dense, x: Value) -> Value:
+    row, c = dense_row(x.row, op, run.params)
+    return Value(_mixed(run, c, x.pair), row)
 
 
 @ROUNDING.of(Dense)
 def _rounding(walk: Walker, op: Dense, x: Tracked) -> Tracked:
-    out = walk.moved(op, x)
-    _, c = dense_row(x.row, op, walk.params)
+    row, c = dense_row(x.row, op, walk.params)
+    out = Tracked.behind(row, _mixed(walk.moving, c, x.moved_pairs()))
     if c.v is None:
         return walk.rounded(out, torch.zeros_like(out.gap), 0.0)
-    apart = walk.pairs.half_square(c.u) + walk.pairs.half_square(c.v)
-    return walk.rounded(out, out.pair.gap + of_tables(apart))
+    return walk.rounded(out, out.pair.gap + walk.of_tables(c.u, c.v))
 
 
 @INSTRUCTIONS.of(Dense)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
 from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
-from kernreg.backends.rounding import ROUNDING, Tracked, Walker, of_tables
+from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio
 from kernreg.backends.signs import SIGNS, all_nonnegative
 from kernreg.backends.statements import CUDA, TRITON, Instruction
@@ -37,25 +37,29 @@ def _rows(params: tuple[float, ...], op: Sum, *xs: Row) -> tuple[Row, tuple[Tens
     return row, tuple(shares)
 
 
+def _merged(run: Evaluation, shares: list[Tensor], pairs: list[PairState]) -> PairState:
+    zero = pairs[0].tau.new_zeros(())
+    below, above, tau = zero, zero, zero
+    for p, u in zip(pairs, shares, strict=True):
+        uu, apart = run.cross(u), run.half_square(u)
+        low, high = p.opposite_gaps()
+        below, above = below + uu * low + apart, above + uu * high + apart
+        tau = tau + uu * p.tau
+    return PairState.from_gaps(*torch.broadcast_tensors(below, above, tau))
+
+
 @PAIRS.of(Sum)
 def _pairs(run: Evaluation, op: Sum, *xs: Value) -> Value:
     row, shares = sum_row([x.row for x in xs], op.weights(run.params))
-    zero = xs[0].pair.tau.new_zeros(())
-    below, above, tau = zero, zero, zero
-    for x, u in zip(xs, shares, strict=True):
-        uu, apart = run.cross(u), run.half_square(u)
-        low, high = x.pair.opposite_gaps()
-        below, above = below + uu * low + apart, above + uu * high + apart
-        tau = tau + uu * x.pair.tau
-    return Value(PairState.from_gaps(*torch.broadcast_tensors(below, above, tau)), row)
+    return Value(_merged(run, shares, [x.pair for x in xs]), row)
 
 
 @ROUNDING.of(Sum)
 def _rounding(walk: Walker, op: Sum, *xs: Tracked) -> Tracked:
-    out = walk.moved(op, *xs)
-    _, shares = sum_row([x.row for x in xs], op.weights(walk.params))
-    total = sum((walk.pairs.half_square(u) for u in shares), torch.zeros(()))
-    return walk.rounded(out, out.pair.gap + of_tables(total))
+    row, shares = sum_row([x.row for x in xs], op.weights(walk.params))
+    pairs = _merged(walk.moving, shares, [x.moved_pairs() for x in xs])
+    out = Tracked.behind(row, pairs)
+    return walk.rounded(out, out.pair.gap + walk.of_tables(*shares))
 
 
 @INSTRUCTIONS.of(Sum)
