@@ -92,7 +92,7 @@ def approach(
     dtype, read : float32 or float64
         Of kernel entries in predictions, and of those that the solver reads.
     solver, max_memory, device
-        As for :func:`kernreg.planning.plan`.
+        As for :func:`kernreg.planning.plan.plan`.
     unit : callable
         What the values of "auto" are multiplied by, called if needed.
 

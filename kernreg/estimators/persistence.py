@@ -164,6 +164,8 @@ def load(
         )
     try:
         model = state.from_state(cls, arrays, header)
+    except state.UnknownClassError as error:
+        raise ModelFileError(f"Cannot load {path}: {error}.") from error
     except NetworkError as error:
         if functions:
             raise ModelFileError(f"Cannot load {path}: {error}") from error

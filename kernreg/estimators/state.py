@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["from_state", "to_state"]
 
 
+class UnknownClassError(Exception):
+    """A file names a class of settings that nobody registered."""
+
+
 def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays by name, and everything else as what JSON can hold."""
     params = model.get_params(deep=False)
@@ -116,6 +120,11 @@ def from_state(
 def _encode(value: Any) -> Any:
     """A frozen dataclass of plain settings (a solver, say) as nested dictionaries."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if _classes().get(type(value).__name__) is not type(value):
+            raise InvalidInputError(
+                f"{value!r} cannot be written to a model file: expected a solver or preconditioner "
+                "of kernreg, or a solver that kernreg.solvers.registry.register made known"
+            )
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
         return {
             "class": type(value).__name__,
@@ -135,16 +144,24 @@ def _encode(value: Any) -> Any:
 def _decode(value: Any) -> Any:
     """Inverse of :func:`_encode` for plans, stats and solvers; lists become tuples."""
     if isinstance(value, dict) and set(value) == {"class", "fields"}:
-        built = (LowPrecisionCholesky, Nystrom, RPCholesky)
-        known: Any = (Candidate, Plan, Stats, *SOLVERS.values(), *built)
-        return {cls.__name__: cls for cls in known}[value["class"]](
-            **{k: _decode(v) for k, v in value["fields"].items()}
-        )
+        fields = {k: _decode(v) for k, v in value["fields"].items()}
+        if value["class"] not in (known := _classes()):
+            raise UnknownClassError(
+                f"it was fitted with {value['class']}, which is not known here: import the module "
+                "that registers it before loading, or the file was edited"
+            )
+        return known[value["class"]](**fields)
     if isinstance(value, dict):
         return {k: _decode(v) for k, v in value.items()}
     if isinstance(value, list):
         return tuple(_decode(v) for v in value)
     return value
+
+
+def _classes() -> dict[str, Any]:
+    """What a file may name; no solver of a user takes the place of another class."""
+    own = (Candidate, Plan, Stats, LowPrecisionCholesky, Nystrom, RPCholesky)
+    return {cls.__name__: cls for cls in (*SOLVERS.values(), *own)}
 
 
 def _pairs(weights: Any) -> Any:

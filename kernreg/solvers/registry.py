@@ -21,28 +21,6 @@ SOLVERS: dict[str, type[Solver]] = {}
 """Classes by their names, in the order in which plans list them."""
 
 
-def register(cls: type[Solver]) -> type[Solver]:
-    """Make the name of a solver known to plans, estimators and the command line.
-
-    Raises
-    ------
-    InvalidInputError
-        If another class has it.
-
-    Examples
-    --------
-    >>> register(PCG) is SOLVERS["pcg"]
-    True
-    """
-    if SOLVERS.setdefault(cls.name, cls) is not cls:
-        raise InvalidInputError(f"there is another solver {cls.name!r}: take another name")
-    return cls
-
-
-for _known in (Cholesky, Eigh, PCG, Restricted, SketchAndProject, OutOfCoreCholesky):
-    register(_known)
-
-
 def settings(cls: type[Solver]) -> set[str]:
     """Names of the settings of a solver."""
     return {field.name for field in fields(cls)}  # type: ignore[arg-type]
@@ -52,6 +30,38 @@ def required(cls: type[Solver]) -> set[str]:
     """Names of the settings without a default."""
     found: Any = fields(cls)  # type: ignore[arg-type]
     return {f.name for f in found if f.default is MISSING and f.default_factory is MISSING}
+
+
+def register(cls: type[Solver]) -> type[Solver]:
+    """Make the name of a solver known to plans, estimators and the command line.
+
+    Raises
+    ------
+    InvalidInputError
+        If another class has its name, or that of the class; or if plans could not make one.
+
+    Examples
+    --------
+    >>> register(PCG) is SOLVERS["pcg"]
+    True
+    """
+    for known in SOLVERS.values():
+        if known is not cls and (known.name == cls.name or known.__name__ == cls.__name__):
+            raise InvalidInputError(
+                f"there is another solver {known.name!r} of the class {known.__name__}: take "
+                "another name for solver and class"
+            )
+    if required(cls) and cls.within.__func__ is Solver.within.__func__:  # type: ignore[attr-defined]
+        raise InvalidInputError(
+            f"{cls.__name__} has settings without a default ({', '.join(sorted(required(cls)))}): "
+            "give them one, or define within(), as plans compare all solvers"
+        )
+    SOLVERS[cls.name] = cls
+    return cls
+
+
+for _known in (Cholesky, Eigh, PCG, Restricted, SketchAndProject, OutOfCoreCholesky):
+    register(_known)
 
 
 def by_name() -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernreg import KernelRegressor, load, nn
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, ModelFileError
 from kernreg.planning.plan import plan
 from kernreg.solvers import Solution, Solver, Stats, Status, register
 from kernreg.solvers.registry import SOLVERS
@@ -116,6 +116,41 @@ def test_a_name_that_is_taken():
 
     with pytest.raises(InvalidInputError, match="another solver 'inverse'"):
         register(Other)
+
+
+def test_the_class_of_another_solver():
+    """Files name classes."""
+
+    @dataclass(frozen=True)
+    class Cholesky(Inverse):
+        name = "mine"
+
+    with pytest.raises(InvalidInputError, match="of the class Cholesky: take another name"):
+        register(Cholesky)
+
+
+def test_a_setting_that_plans_cannot_give():
+    @dataclass(frozen=True)
+    class Named(Solver):
+        name = "named"
+        size: int
+
+    with pytest.raises(InvalidInputError, match=r"Named has settings without a default \(size\)"):
+        register(Named)
+    assert "named" not in SOLVERS
+
+
+def test_a_model_file_needs_it_registered(tmp_path):
+    X, y = data()
+    model = KernelRegressor(NET, solver=Inverse(), alpha=1e-2).fit(X, y)
+    model.save(tmp_path / "model")
+    del SOLVERS["inverse"]
+    with pytest.raises(ModelFileError, match="fitted with Inverse, which is not known here"):
+        load(tmp_path / "model")
+    with pytest.raises(InvalidInputError, match="cannot be written to a model file"):
+        model.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    register(Inverse)
 
 
 def test_unknown_after_it_is_gone():
