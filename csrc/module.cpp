@@ -126,5 +126,6 @@ PYBIND11_MODULE(_core, m) {
   m.attr("BLOCK") = kr::kBlock;
   m.attr("ANGLE_TERMS") = kr::kAngleTerms;
   m.attr("MAX_NODES") = kr::kMaxNodes;
+  m.attr("INSTRUCTIONS") = int(kr::kInstructions);
   m.def("fill", &fill, "Fill part of a kernel matrix.");
 }

@@ -15,6 +15,7 @@ from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import CPU, KERNELS, Part, Request
 from kernreg.backends.tiles import Machine, translate
+from kernreg.codegen.instructions import checksum
 from kernreg.exceptions import BackendError
 from kernreg.ir.program import Program
 
@@ -23,6 +24,9 @@ __all__ = ["CpuBackend", "load_extension"]
 _MISSING: str | None = None
 try:
     from kernreg import _core
+
+    if getattr(_core, "INSTRUCTIONS", None) != checksum():
+        raise ImportError("it was built from another list of instructions")
 except ImportError as error:
     _core = None
     _MISSING = (

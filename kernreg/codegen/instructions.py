@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["CODES", "DUAL", "NONNEGATIVE", "POSITIVE", "instructions"]
+import zlib
+
+__all__ = ["CODES", "DUAL", "NONNEGATIVE", "POSITIVE", "checksum", "instructions"]
 
 _OF_STATES = (
     "loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "profile",
@@ -23,6 +25,11 @@ NONNEGATIVE, POSITIVE = 1, 2
 """Flags of a dual's instruction: no correlation behind it, or before it, is negative."""
 
 
+def checksum() -> int:
+    """Of the list: an extension that was built with another one must not run."""
+    return zlib.crc32(repr((CODES, NONNEGATIVE, POSITIVE)).encode()) >> 1
+
+
 def instructions() -> str:
     """The list as enumerations of C++, whose names begin with ``op_`` and ``flag_``.
 
@@ -35,4 +42,7 @@ def instructions() -> str:
     """
     numbers = "".join(f"  op_{name} = {number},\n" for name, number in CODES.items())
     flags = f"flag_nonnegative = {NONNEGATIVE}, flag_positive = {POSITIVE}"
-    return f"enum Op : int32_t {{\n{numbers}}};\n\nenum Sign : int32_t {{ {flags} }};\n"
+    return (
+        f"enum Op : int32_t {{\n{numbers}}};\n\nenum Sign : int32_t {{ {flags} }};\n\n"
+        f"constexpr int32_t kInstructions = {checksum()};  // of this list\n"
+    )
