@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field, replace
 
+from kernreg.exceptions import NetworkError
 from kernreg.ir import operations as ir
 from kernreg.ir.domain import VECTOR, Domain
 from kernreg.ir.pair import Dual
@@ -77,12 +78,12 @@ class Builder:
         """Append a weighted sum of branches (no weights: all 1)."""
         slots = tuple(self.slot(w) for w in weights)
         op = ir.Sum(tuple(x.index for x in xs), slots)
-        return self.emit(op, kind, label, xs[0].domain)
+        return self.emit(op, kind, label, _common_domain(xs, label))
 
     def product(self, xs: list[Ref], label: str) -> Ref:
         """Append a product of branches."""
         op = ir.Product(tuple(x.index for x in xs))
-        return self.emit(op, Kind.OTHER, label, xs[0].domain)
+        return self.emit(op, Kind.OTHER, label, _common_domain(xs, label))
 
     def repeat(self, x: Ref, body: Builder, out: Ref, count: int, label: str) -> Ref:
         """Append ``count`` turns of ``body``, which was built on its own :meth:`body`."""
@@ -100,3 +101,14 @@ class Builder:
         if out.index != len(self.ops) - 1:
             raise ValueError("the output of a program must be its last value")
         return Program(tuple(self.ops), tuple(self.params))
+
+
+def _common_domain(xs: list[Ref], label: str) -> Domain:
+    """The positions of branches that are merged, which must be the same."""
+    for x in xs[1:]:
+        if x.domain != xs[0].domain:
+            raise NetworkError(
+                f"{label}: expected branches with the same positions, found {xs[0].domain} behind "
+                f"{xs[0].made_by} and {x.domain} behind {x.made_by}."
+            )
+    return xs[0].domain

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 
 from kernreg import nn
+from kernreg.exceptions import NetworkError
 from kernreg.ir import operations as ir
-from kernreg.ir.builder import Builder
+from kernreg.ir.builder import Builder, Kind
+from kernreg.ir.domain import Domain
 from kernreg.ir.program import Program
 from tests.nn.strategies import NONLINEARITIES, networks
 
@@ -199,3 +203,17 @@ def test_the_output_is_the_last_value() -> None:
     builder.dense(x, 1.0, None, None, "Dense()")
     with pytest.raises(ValueError, match="last value"):
         builder.finish(x)
+
+
+@pytest.mark.parametrize("merge", ["sum", "product"])
+def test_branches_have_the_same_positions(merge: str) -> None:
+    builder = Builder()
+    vector = builder.input(Kind.GAUSSIAN)
+    image = replace(vector, domain=Domain(axes=2), made_by="Reshaped()")
+    merged = {
+        "sum": lambda *xs: builder.sum([*xs], (), Kind.GAUSSIAN, "parallel(...)"),
+        "product": lambda *xs: builder.product([*xs], "parallel(...)"),
+    }[merge]
+    assert merged(image, image).domain == Domain(axes=2)
+    with pytest.raises(NetworkError, match=r"^parallel.*same positions.*axes=2.*behind Reshaped"):
+        merged(vector, image)
