@@ -20,7 +20,7 @@ from kernreg.operators.panels import panel_bounds
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["Operator", "Rows", "as_array", "rounding_of", "symmetric_order"]
+__all__ = ["Operator", "Rows", "as_array", "as_tensor", "rounding_of", "symmetric_order"]
 
 Rows = slice | ArrayLike
 """Row numbers, or a slice of them without a step."""
@@ -52,7 +52,7 @@ class Operator(ABC):
     streamed : bool
         Whether :meth:`part` and :meth:`take` evaluate their own rows only, so that a solver can
         go through a matrix that it never sees as a whole.
-    exact : bool
+    reevaluates : bool
         Whether :meth:`astype` evaluates entries anew; False for a rounded copy of a matrix.
     processes : int
         How many have the operator, and keep a share of its entries each.
@@ -63,7 +63,7 @@ class Operator(ABC):
     --------
     >>> from kernreg import KernelOperator, nn
     >>> K = KernelOperator(nn.mlp(depth=1), np.eye(3))
-    >>> isinstance(K, Operator), K.fused, K.kept, K.streamed, K.exact
+    >>> isinstance(K, Operator), K.fused, K.kept, K.streamed, K.reevaluates
     (True, False, False, True, True)
     """
 
@@ -75,7 +75,7 @@ class Operator(ABC):
     fused: bool = False
     kept: bool = False
     streamed: bool = False
-    exact: bool = True
+    reevaluates: bool = True
     processes: int = 1
 
     @property
@@ -116,9 +116,18 @@ class Operator(ABC):
         of shape (n1, t) and contiguous.
         """
 
-    @abstractmethod
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
-        """Rows ``[i0, i1)`` of a symmetric matrix up to the end of the square on the diagonal."""
+        """Rows ``[i0, i1)`` of a symmetric matrix up to the end of the square on the diagonal.
+
+        Parameters
+        ----------
+        i0, i1 : int
+            Range of rows.
+        out : array of shape (i1 - i0, i1), optional
+            Where to write.
+        """
+        self._require_symmetric("lower_panel", "; use tile")
+        return self.tile(slice(i0, i1), slice(0, i1), out)
 
     @abstractmethod
     def astype(self, dtype: DTypeLike) -> Operator:
@@ -281,24 +290,23 @@ class Operator(ABC):
 
 
 def _operand(V: Any, shape: tuple[int, int]) -> Tensor:
-    """An array as a tensor that an operator of a shape can be multiplied with.
-
-    Copied where torch would warn of read-only memory.
-    """
-    if isinstance(V, Tensor):
-        right = V
-    else:
-        array = np.asarray(V)
-        kinds = (np.float32, np.float64, np.complex64, np.complex128)
-        kind = next((k for k in kinds if array.dtype == k), np.float64)
-        array = np.ascontiguousarray(array, dtype=kind)
-        right = torch.from_numpy(array if array.flags.writeable else array.copy())
+    """An array as a tensor that an operator of a shape can be multiplied with."""
+    right = V if isinstance(V, Tensor) else as_tensor(V)
     if right.ndim not in (1, 2) or right.shape[0] != shape[1]:
         raise InvalidInputError(
             f"operands do not fit: {shape[0]} x {shape[1]} operator and an array of shape "
             f"{tuple(right.shape)}."
         )
     return right
+
+
+def as_tensor(values: ArrayLike) -> Tensor:
+    """An array in a type that torch has, copied where torch would warn of read-only memory."""
+    array = np.asarray(values)
+    kinds = (np.float32, np.float64, np.complex64, np.complex128)
+    kind = next((k for k in kinds if array.dtype == k), np.float64)
+    array = np.ascontiguousarray(array, dtype=kind)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def symmetric_order(operator: Operator) -> int:

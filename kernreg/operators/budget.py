@@ -13,12 +13,14 @@ from kernreg.distributed import local_processes
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.inputs import check_device
 
-__all__ = ["PANEL_BYTES", "PREPARED_ROWS", "enough", "memory_budget", "readable"]
+__all__ = ["PANEL_BYTES", "PREPARED_ROWS", "TILE_ROWS", "enough", "memory_budget", "readable"]
 
 PANEL_BYTES = 64 * 2**20
 """Kernel entries that are worked on at once: many enough for speed, few beside any budget."""
 PREPARED_ROWS = 4096
 """Rows that an operator prepares at once, so that errors come early; of more only the first one."""
+TILE_ROWS = 256
+"""Rows of entries that an operator may hold besides its output."""
 
 # Fewer bytes without a unit are a slip.
 _NO_UNIT = 10**6

@@ -148,7 +148,8 @@ class DistributedOperator(Operator):
         self._own = member.operator(self.dtype)
         own, self.processes = self._own, job.processes()
         self.shape, self.device = own.shape, own.device
-        self.fused, self.streamed, self.exact = own.fused, own.streamed, own.exact
+        self.fused, self.streamed = own.fused, own.streamed
+        self.reevaluates = own.reevaluates
 
     def __repr__(self) -> str:
         return f"<DistributedOperator on {job.processes()} processes of {self._own!r}>"
@@ -161,7 +162,7 @@ class DistributedOperator(Operator):
     def times(self, columns: Tensor) -> Tensor:
         """The product with columns of shape (n, t), a part of it by each process."""
         lines = np.ascontiguousarray(columns.T.cpu().numpy())
-        return self._ask("times", lines).T.contiguous()
+        return self._ask("times", lines).T.to(columns.dtype).contiguous()
 
     def rows(self, index: Any) -> NDArray[Any]:
         """Whole rows by number, of shape (m, n)."""

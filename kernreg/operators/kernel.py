@@ -225,23 +225,6 @@ class KernelOperator(Parts):
 
         return self._written(out, (i1 - i0, j1 - j0), fill, where)
 
-    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
-        """Rows ``[i0, i1)`` up to and including the block on the diagonal.
-
-        Parameters
-        ----------
-        i0, i1 : int
-            Range of rows.
-        out : ndarray of shape (i1 - i0, i1), optional
-            Where to write.
-
-        Returns
-        -------
-        ndarray of shape (i1 - i0, i1)
-        """
-        self._require_symmetric("lower_panel", "; use tile")
-        return self.tile(slice(i0, i1), slice(0, i1), out)
-
     def rows(self, index: ArrayLike) -> Any:
         """Whole rows by number.
 

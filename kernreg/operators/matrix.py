@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators.base import Operator
+from kernreg.operators.base import Operator, as_tensor
+from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.inputs import KINDS, common_dtype
 from kernreg.operators.parts import bounds, row_numbers
 
@@ -46,7 +46,7 @@ class MatrixOperator(Operator):
 
     def __init__(self, matrix: Any, dtype: DTypeLike | None = None) -> None:
         self._tensors = isinstance(matrix, Tensor)
-        values = matrix if isinstance(matrix, Tensor) else torch.from_numpy(np.asarray(matrix))
+        values = matrix if isinstance(matrix, Tensor) else as_tensor(matrix)
         if values.ndim != 2 or values.shape[0] != values.shape[1] or values.is_complex():
             raise InvalidInputError(
                 f"expected a square matrix of real numbers, found {values.dtype} of shape "
@@ -66,10 +66,6 @@ class MatrixOperator(Operator):
 
         return self._written(out, (i1 - i0, j1 - j0), fill)
 
-    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
-        """Rows ``[i0, i1)`` up to and including the block on the diagonal."""
-        return self.tile(slice(i0, i1), slice(0, i1), out)
-
     def rows(self, index: ArrayLike) -> Any:
         """Whole rows by number, of shape (m, n)."""
         chosen = torch.from_numpy(row_numbers(index, len(self._matrix))).to(self.device)
@@ -77,11 +73,16 @@ class MatrixOperator(Operator):
 
     def diagonal(self) -> Any:
         """The diagonal, shape (n,)."""
-        return self._outward(self._matrix.diagonal().to(KINDS[self.dtype.name]))
+        return self._outward(self._matrix.diagonal().to(KINDS[self.dtype.name], copy=True))
 
     def times(self, columns: Tensor) -> Tensor:
-        """The product with columns of shape (n, t)."""
-        return self._matrix.to(KINDS[self.dtype.name]).to(columns.dtype) @ columns
+        """The product with columns of shape (n, t), by panels where types differ."""
+        kind = KINDS[self.dtype.name]
+        if self._matrix.dtype == kind == columns.dtype:
+            return self._matrix @ columns
+        step = max(1, PANEL_BYTES // (8 * max(1, len(self._matrix))))
+        panels = self._matrix.split(step)
+        return torch.cat([panel.to(kind).to(columns.dtype) @ columns for panel in panels])
 
     def astype(self, dtype: DTypeLike) -> MatrixOperator:
         """The same matrix with its entries in another type."""

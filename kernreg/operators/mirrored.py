@@ -71,11 +71,10 @@ def add_half(
         for i0, j0, tile in tiles:
             i1, j1 = i0 + tile.shape[0], j0 + tile.shape[1]
             add(target[:, i0:i1], source[:, j0:j1], tile.T)
-            if not mirrored:
-                continue
-            if j0 < i0:
+            if mirrored and j0 < i0:
                 end = min(j1, i0)
                 add(target[:, j0:end], source[:, i0:i1], tile[:, : end - j0])
-            elif j1 < i1:
+            elif mirrored and j1 < i1:
                 add(target[:, j0:j1], source[:, j1:i1], tile[j1 - i0 :])
+            del tile  # gone before the next one is made
     return target

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from kernreg.backends.base import CPU
 from kernreg.nn import Layer
 from kernreg.operators.base import Rows
 from kernreg.operators.budget import PANEL_BYTES
@@ -133,7 +134,7 @@ class StreamedOperator(Parts):
         """A rectangular part of the matrix; slices have no step."""
         (i0, i1), (j0, j1) = (bounds(part, self.shape[0]) for part in (rows, cols))
         fill = partial(self.part, slice(i0, i1), slice(j0, j1))
-        return self._written(out, (i1 - i0, j1 - j0), fill)
+        return self._written(out, (i1 - i0, j1 - j0), fill, CPU)
 
     def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
         """Rows ``[i0, i1)`` up to and including the block on the diagonal."""

@@ -185,7 +185,7 @@ def plan(
         raise _too_little(tried, homes, problem, needs)
 
     def candidate(name: str, why: str) -> Candidate:
-        able = name in names or problem.one_ridge or gives_errors(classes[name])
+        able = name in names or problem.without_errors or gives_errors(classes[name])
         took = needs.seconds(name, problem, probe) if able else None
         stored = needs.made(name, problem).stored(problem)
         return Candidate(name, stored, peaks[name], why, took)
@@ -212,13 +212,13 @@ def _automatic(problem: Problem) -> list[str]:
     return [
         name
         for name, cls in SOLVERS.items()
-        if cls.reason and (problem.one_ridge or gives_errors(cls))
+        if cls.reason and (problem.without_errors or gives_errors(cls))
     ]
 
 
 def _why_not(name: str, asked: str, peak: int, problem: Problem, needs: Needs, where: Any) -> str:
     cls = needs.classes()[name]
-    if not (problem.one_ridge or gives_errors(cls)):
+    if not (problem.without_errors or gives_errors(cls)):
         return "gives no leave-one-out errors"
     if where.type not in cls.runs_on:
         return f"for kernels on the {' or '.join(kind.upper() for kind in cls.runs_on)}"

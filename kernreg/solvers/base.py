@@ -60,7 +60,7 @@ class Problem:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
 
     @property
-    def one_ridge(self) -> bool:
+    def without_errors(self) -> bool:
         """Whether a solver without leave-one-out errors serves."""
         return self.n_ridges == 1 and not self.leave_one_out
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.operators.base import Operator, as_array, symmetric_order
+from kernreg.operators.budget import TILE_ROWS
 from kernreg.solvers.base import Problem, Solver, checked_ridge, checked_ridges
 from kernreg.solvers.precision import entries_share, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.scaling import scaled, unscaled
@@ -30,8 +31,6 @@ _EPS = float(np.finfo(np.float64).eps)
 # has no correct digit.
 _FLOOR = 10.0
 _ROWS = 512
-# Rows of kernel entries that an operator may hold besides its output.
-_TILE_ROWS = 256
 
 
 @dataclass(eq=False)
@@ -177,7 +176,7 @@ class Eigh(Solver):
 
     def operator_bytes(self, problem: Problem) -> int:
         """Rows and entries in float64."""
-        return 8 * problem.n * (problem.d + _TILE_ROWS)
+        return 8 * problem.n * (problem.d + TILE_ROWS)
 
     def stored(self, problem: Problem) -> str:
         """All of the matrix."""

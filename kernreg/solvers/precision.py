@@ -72,7 +72,7 @@ def warn_of_rounding(operator: Operator, ridge: NDArray[np.float64]) -> None:
     UserWarning
         The solution will be that of the copy, and not of the matrix that was meant.
     """
-    if operator.exact:
+    if operator.reevaluates:
         return
     least, found = _resolved(operator), float(ridge.min())
     if found < least:

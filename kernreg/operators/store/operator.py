@@ -56,7 +56,7 @@ class StoredOperator(Operator):
                 "do. Write the store again, which does those tiles only."
             )
         self.store = store
-        self._original, self.exact = exact, exact is not None
+        self._original, self.reevaluates = exact, exact is not None
         self.shape = store.shape
         self.symmetric = store.symmetric
         self.dtype = common_dtype(store.entries if dtype is None else dtype)
@@ -99,11 +99,6 @@ class StoredOperator(Operator):
                     values[a0 - i0 : a1 - i0, b0 - j0 : b1 - j0] = part
 
         return self._written(out, (i1 - i0, j1 - j0), fill)
-
-    def lower_panel(self, i0: int, i1: int, out: Any = None) -> Any:
-        """Rows ``[i0, i1)`` up to and including the block on the diagonal."""
-        self._require_symmetric("lower_panel", "; use tile")
-        return self.tile(slice(i0, i1), slice(0, i1), out)
 
     def rows(self, index: ArrayLike) -> NDArray[Any]:
         """Whole rows by number, of shape (m, n2)."""

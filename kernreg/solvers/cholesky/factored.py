@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.operators.base import Operator, symmetric_order
+from kernreg.operators.budget import TILE_ROWS
 from kernreg.operators.inputs import within_memory
 from kernreg.operators.panels import Staircase, full_precision
 from kernreg.solvers.base import Problem, Solver, checked_ridge
@@ -26,13 +27,11 @@ from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.solvers.work import READ, entry, flop, product, square
 
-__all__ = ["TILE_ROWS", "CholeskyState", "Factoring"]
+__all__ = ["CholeskyState", "Factoring"]
 
 _DEFAULT_PRODUCTS = 40
 # Products with float64 tiles that refine a float32 solution, usually.
 _REFINING = 3
-# Rows of kernel entries that an operator may hold besides its output.
-TILE_ROWS = 256
 
 
 @dataclass(eq=False)

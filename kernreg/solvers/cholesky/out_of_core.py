@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, StoreError
 from kernreg.operators.base import Operator, symmetric_order
-from kernreg.operators.budget import readable
+from kernreg.operators.budget import TILE_ROWS, readable
 from kernreg.operators.panels import Breakdown, full_precision, require_finite
 from kernreg.operators.store.disk import (
     atomic,
@@ -32,7 +32,7 @@ from kernreg.operators.store.disk import (
 from kernreg.operators.store.records import header_digest, parse
 from kernreg.solvers.base import Problem
 from kernreg.solvers.cholesky.factor_on_disk import FactorOnDisk
-from kernreg.solvers.cholesky.factored import TILE_ROWS, CholeskyState, Factoring
+from kernreg.solvers.cholesky.factored import CholeskyState, Factoring
 from kernreg.solvers.refine import product_tile
 from kernreg.solvers.work import DISK, READ
 
@@ -255,7 +255,7 @@ class OutOfCoreCholesky(Factoring):
             If a jitter was needed.
         """
         n = symmetric_order(operator)
-        operator.fingerprint()  # there must be one
+        identity = operator.fingerprint()  # an error if there is none; costs a pass over the data
         if operator.device.type != "cpu":
             raise InvalidInputError(
                 f"OutOfCoreCholesky runs on the CPU, found an operator on {operator.device}: make "
@@ -267,7 +267,7 @@ class OutOfCoreCholesky(Factoring):
         def attempt(shift: NDArray[np.float64], jitter: float) -> FactorOnDisk:
             factor = FactorOnDisk(folder, n, min(self.block, n), group, operator.dtype)
             with full_precision():
-                _Run(factor, operator, shift, jitter).finish(callback)
+                _Run(factor, operator, identity, shift, jitter).finish(callback)
             return factor
 
         self._check_folder()
@@ -285,7 +285,12 @@ class _Run:
     """One rung of the ladder: what the folder holds, and the rest of the work."""
 
     def __init__(
-        self, factor: FactorOnDisk, operator: Operator, shift: NDArray[np.float64], jitter: float
+        self,
+        factor: FactorOnDisk,
+        operator: Operator,
+        identity: str,
+        shift: NDArray[np.float64],
+        jitter: float,
     ) -> None:
         self.factor = factor
         self.operator = operator
@@ -294,7 +299,7 @@ class _Run:
         self.identity = {
             "format": _FORMAT,
             "version": _VERSION,
-            "network or data": operator.fingerprint(),
+            "network or data": identity,
             "ridge": hashlib.sha256(shift.data).hexdigest(),
             "dtype": factor.dtype.name,
             "rows": factor.n,
