@@ -32,29 +32,31 @@ NOT_RUN = 255
 # Further tests than those of a file's own name, seen from their folder.
 TESTS = {
     "backends/analysis.py": ["test_profile_pass", "test_rounding"],
+    "backends/ops/*.py": ["test_operations", "test_random_networks", "test_rounding"],
     "backends/rows.py": ["test_extremes", "../nn/test_combinators", "../nn/test_untrained"],
     "datasets/dataset.py": ["test_arrays", "test_tables", "test_task"],
     "datasets/readers.py": ["test_tables", "test_broken_files"],
     "estimators/loo.py": ["test_leave_one_out"],
-    "operators/store/check.py": ["../test_store"],
+    "operators/store/check.py": ["test_store"],
+    "ir/fold.py": ["../backends/test_operations"],
     "operators/store/store.py": [
-        "../test_store",
-        "../test_store_header",
-        "../test_store_operator",
-        "../test_store_processes",
+        "test_store",
+        "test_store_header",
+        "test_store_operator",
+        "test_store_processes",
     ],
-    "solvers/pcg/checkpoint.py": ["../test_checkpoint", "../test_resumed"],
-    "solvers/cholesky/*.py": ["../test_cholesky", "../test_out_of_core"],
+    "solvers/pcg/checkpoint.py": ["test_checkpoint", "test_resumed"],
+    "solvers/cholesky/*.py": ["test_cholesky", "test_out_of_core"],
     "solvers/pcg/*.py": [
-        "../test_conjugate",
-        "../test_pcg",
-        "../test_pcg_memory",
-        "../test_pcg_path",
+        "test_conjugate",
+        "test_pcg",
+        "test_pcg_memory",
+        "test_pcg_path",
     ],
-    "solvers/pcg/solver.py": ["../test_resumed"],
+    "solvers/pcg/solver.py": ["test_resumed"],
     "solvers/refine.py": ["test_cholesky"],
-    "solvers/restricted/*.py": ["../test_restricted"],
-    "solvers/sketch/*.py": ["../test_sketch"],
+    "solvers/restricted/*.py": ["test_restricted"],
+    "solvers/sketch/*.py": ["test_sketch"],
 }
 
 SETTINGS = """\
@@ -130,14 +132,15 @@ def copy_tree(folder: Path) -> None:
 
 
 def tests_of(file: str) -> list[str]:
-    """The mirrored test file and those of the table, or all of the mirrored folder."""
+    """The mirrored test file and those of the table, or all of the nearest mirrored folder."""
     path = Path("tests", *Path(file).parts[1:])
-    mirrored = path.with_name(f"test_{path.name.lstrip('_')}")
-    found = [str(mirrored)] if mirrored.exists() else []
+    folder = next(p for p in path.parents if (ROOT / p).is_dir())
+    mirrored = folder / f"test_{path.name}"
+    found = [str(mirrored)] if (ROOT / mirrored).exists() else []
     for pattern, names in TESTS.items():
         if path.match(f"tests/{pattern}"):
-            found += [os.path.normpath(path.parent / f"{name}.py") for name in names]
-    return found or [str(path.parent)]
+            found += [os.path.normpath(folder / f"{name}.py") for name in names]
+    return found or [str(folder)]
 
 
 def mutants(file: str) -> Iterator[tuple[str, int, str]]:

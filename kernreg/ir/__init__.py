@@ -1,1 +1,1 @@
-"""The compiler: programs, tracing of duals, code generation and passes."""
+"""The language between layers and backends: operations, programs, the trace of duals."""

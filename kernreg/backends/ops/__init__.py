@@ -1,7 +1,7 @@
 """What the engine knows of each operation: a file has all rules of one.
 
 To add an operation, give it a class of :class:`kernreg.ir.operations.Op`, a layer that emits it,
-and a file like these.
+and a file like these, imported below.
 """
 
 from kernreg.backends.ops import (  # noqa: F401  (each registers its rules)
