@@ -20,7 +20,7 @@ class OperatorContract:
 
     dtypes = ("float64", "float32")
     streamed = fused = kept = False
-    exact = True
+    reevaluates = True
     entry_error = 64
 
     def make(self, n, dtype, folder) -> Operator:
@@ -50,7 +50,7 @@ class OperatorContract:
         assert K.symmetric is True
         assert isinstance(K.device, torch.device)
         assert (K.fused, K.kept, K.streamed) == (self.fused, self.kept, self.streamed)
-        assert K.exact is self.exact
+        assert K.reevaluates is self.reevaluates
         assert K.rounding > 0
         assert K.processes == 1
 

@@ -48,7 +48,7 @@ class TestStreamed(OperatorContract):
 
 
 class TestStored(OperatorContract):
-    exact = False
+    reevaluates = False
 
     def make(self, n, dtype, folder):
         operator = kernel(n, dtype)
