@@ -112,7 +112,7 @@ def edit(path, header=None, arrays=None, without=()):
         ({"params": [1]}, "damaged"),
         ({"fitted_network": {"layer": "Oracle"}}, "damaged.*Oracle"),
         ({"fitted_network": {"layer": "Relu"}}, "damaged|Relu"),
-        ({"plan": {"class": "os", "fields": {}}}, "damaged"),
+        ({"plan": {"class": "os", "fields": {}}}, "fitted with os, which is not known.*edited"),
         ({"status": "FINE"}, "damaged.*FINE"),
     ],
 )
