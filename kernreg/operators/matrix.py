@@ -34,6 +34,7 @@ class MatrixOperator(Operator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from kernreg.solvers import Cholesky
     >>> K = MatrixOperator(np.array([[2.0, 1.0], [1.0, 2.0]]))
     >>> solver = Cholesky()
