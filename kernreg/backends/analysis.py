@@ -20,7 +20,7 @@ from kernreg.backends.base import KERNELS
 from kernreg.backends.reference import PairState, evaluate
 from kernreg.backends.rounding import float32_error
 from kernreg.ir import operations as ir
-from kernreg.ir.fold import Fold
+from kernreg.ir.fold import Pass
 from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
 from kernreg.numerics.angle import AngleSeries, fit_angle_series
@@ -85,7 +85,7 @@ class _Value(NamedTuple):
 
 
 @dataclass
-class _Walker(Fold[_Value]):
+class _Walker(Pass[_Value]):
     """Follows the rows; also says of each operation how much its numbers vary from row to row."""
 
     params: tuple[float, ...]

@@ -15,9 +15,9 @@ from torch import Tensor
 from kernreg.backends import rows as R
 from kernreg.backends.distinct import Distinct
 from kernreg.ir import operations as ir
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 
-__all__ = ["NEAR", "PAIRS", "Evaluation", "PairState", "Value", "evaluate", "input_pairs"]
+__all__ = ["NEAR", "PAIRS", "Evaluated", "Evaluation", "PairState", "evaluate", "input_pairs"]
 
 NEAR = 1e-3
 """Pairs with a smaller gap are taken from the difference of their rows."""
@@ -62,7 +62,7 @@ PAIRS = Rules("pairs of rows")
 
 
 @dataclass(frozen=True)
-class Value:
+class Evaluated:
     """A value of the program: pairs, and the different rows among those of both sides."""
 
     pair: PairState
@@ -70,7 +70,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Evaluation(Fold[Value], ABC):
+class Evaluation(Pass[Evaluated], ABC):
     """A program on pairs of rows."""
 
     params: tuple[float, ...]
@@ -80,9 +80,9 @@ class Evaluation(Fold[Value], ABC):
     def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of rows, for the first and for the second row of every pair."""
 
-    def behind(self, op: ir.Op, pair: PairState, *xs: Value) -> Value:
+    def behind(self, op: ir.Op, pair: PairState, *xs: Evaluated) -> Evaluated:
         """The value behind an operation, of which the pairs are known."""
-        return Value(pair, R.row_behind(op, self.params, *(x.row for x in xs)))
+        return Evaluated(pair, R.row_behind(op, self.params, *(x.row for x in xs)))
 
     def cross(self, values: Tensor) -> Tensor:
         """Products of the values of two rows."""
@@ -134,5 +134,5 @@ def evaluate(
         The same behind the last operation.
     """
     distinct = Distinct.of(row1, row2)
-    last = _Matrix(params, distinct).run(ops, Value(pair, distinct.row), first)
+    last = _Matrix(params, distinct).run(ops, Evaluated(pair, distinct.row), first)
     return last.pair, distinct.rows(last.row, 0), distinct.rows(last.row, 1)

@@ -20,7 +20,7 @@ from kernreg.backends import rows as R
 from kernreg.backends.reference import Evaluation, PairState
 from kernreg.backends.series import chebyshev_sum, chebyshev_variable
 from kernreg.ir import operations as ir
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 from kernreg.ir.program import Program
 from kernreg.numerics.angle import AngleSeries
 
@@ -152,7 +152,7 @@ class _Moved(Evaluation):
 
 
 @dataclass
-class Walker(Fold[Tracked]):
+class Walker(Pass[Tracked]):
     """A program on pairs and their errors; ``first`` and ``second`` are the rows of each pair."""
 
     params: tuple[float, ...]

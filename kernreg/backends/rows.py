@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir import operations as ir
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 from kernreg.ir.program import Program
 
 __all__ = [
@@ -54,7 +54,7 @@ and the numbers by which it differs from row to row."""
 
 
 @dataclass(frozen=True)
-class _Rows(Fold[Row]):
+class _Rows(Pass[Row]):
     params: tuple[float, ...]
     rules = ROWS
 

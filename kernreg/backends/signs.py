@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernreg.ir import operations as ir
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 
 __all__ = ["SIGNS", "all_nonnegative", "is_nonnegative", "nonnegative"]
 
@@ -11,7 +11,7 @@ SIGNS = Rules("signs of correlations")
 """Rules ``(walk, operation, *known) -> known``: whether no correlation behind it is negative."""
 
 
-class _Signs(Fold[bool]):
+class _Signs(Pass[bool]):
     rules = SIGNS
 
     def repeat(self, op: ir.Repeat, x: bool) -> bool:

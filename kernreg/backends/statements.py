@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from kernreg.backends.tiles import TileProgram
 from kernreg.codegen.instructions import CODES, DUAL
-from kernreg.exceptions import BackendError
+from kernreg.ir.fold import Rules
 from kernreg.ir.trace import DualCode
 
-__all__ = ["CUDA", "TRITON", "Instruction", "Statements", "Writer", "used_duals"]
+__all__ = ["CUDA", "TRITON", "Instruction", "Writer", "used_duals"]
 
 _NAMES = {number: name for name, number in CODES.items()}
 
@@ -28,35 +28,8 @@ class Instruction(NamedTuple):
     n: int
 
 
-class Statements:
-    """How a language writes each instruction; the operations register it.
-
-    Parameters
-    ----------
-    language : str
-        For errors.
-    """
-
-    def __init__(self, language: str) -> None:
-        self.language = language
-        self._rules: dict[str, Callable[..., None]] = {}
-
-    def of(self, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """Register a rule ``(writer, instruction)``; a dual's has its number in between."""
-
-        def register(rule: Callable[..., None]) -> Callable[..., None]:
-            self._rules[name] = rule
-            return rule
-
-        return register
-
-    def __getitem__(self, name: str) -> Callable[..., None]:
-        if name not in self._rules:
-            raise BackendError(f"{self.language} has no text for the instruction {name!r}")
-        return self._rules[name]
-
-
-TRITON, CUDA = Statements("Triton"), Statements("CUDA")
+TRITON, CUDA = Rules("Triton"), Rules("CUDA")
+"""Rules ``(writer, instruction)`` by the name of the instruction, with a dual's number between."""
 
 
 def used_duals(tiles: TileProgram) -> list[int]:
@@ -74,7 +47,7 @@ class Writer(ABC):
     """
 
     indent: str
-    statements: Statements
+    statements: Rules
 
     def __init__(self, duals: Mapping[int, tuple[str, DualCode]]) -> None:
         self.duals = duals

@@ -21,7 +21,7 @@ from kernreg.backends.signs import is_nonnegative, nonnegative
 from kernreg.codegen.instructions import CODES
 from kernreg.exceptions import BackendError
 from kernreg.ir import operations as ir
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
 from kernreg.ir.trace import DualCode
@@ -81,7 +81,7 @@ class State:
 
 
 @dataclass
-class Translator(Fold[State]):
+class Translator(Pass[State]):
     """Walks the program once per loop turn; instructions are written in the first turn only."""
 
     params: tuple[float, ...]

@@ -1,6 +1,6 @@
 """One walk over programs for all passes.
 
-A pass is a :class:`Fold` whose table of :class:`Rules` says what each kind of operation makes of
+A pass is a :class:`Pass` whose table of :class:`Rules` says what each kind of operation makes of
 the values before it. The fold numbers the values, forgets those that nothing reads any more, and
 turns loops.
 """
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from kernreg.exceptions import UnknownOperationError
 from kernreg.ir.operations import Op, Repeat
 
-__all__ = ["Fold", "Rules"]
+__all__ = ["Pass", "Rules"]
 
 V = TypeVar("V")
 Rule = Callable[..., Any]
@@ -45,9 +45,9 @@ class Rules:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._rules: dict[type[Op], Rule] = {}
+        self._rules: dict[Any, Rule] = {}
 
-    def of(self, *kinds: type[Op]) -> Callable[[Rule], Rule]:
+    def of(self, *kinds: Any) -> Callable[[Rule], Rule]:
         """Register a rule ``(pass, operation, *values before it) -> value``."""
 
         def register(rule: Rule) -> Rule:
@@ -64,20 +64,25 @@ class Rules:
         UnknownOperationError
             If there is none.
         """
-        rule = self._rules.get(type(op))
-        if rule is None:
-            kind, known = type(op).__name__.lower(), sorted(k.__name__ for k in self._rules)
+        if type(op) not in self:
+            kind = type(op).__name__.lower()
+            known = sorted(k.__name__ for k in self._rules if isinstance(k, type))
             raise UnknownOperationError(
                 f"{op.label or repr(op)}: there is no rule for what {kind} does to {self.name}; "
                 f"there are rules for {', '.join(known)}. Leave that layer out, or add a rule."
             )
-        return rule
+        return self[type(op)]
 
-    def __contains__(self, kind: type[Op]) -> bool:
+    def __getitem__(self, kind: Any) -> Rule:
+        if kind not in self:
+            raise UnknownOperationError(f"there is no rule of {self.name} for {kind!r}")
+        return self._rules[kind]
+
+    def __contains__(self, kind: Any) -> bool:
         return kind in self._rules
 
 
-class Fold(Generic[V]):
+class Pass(Generic[V]):
     """A pass over programs; subclasses hold what it needs and what it finds."""
 
     rules: ClassVar[Rules]

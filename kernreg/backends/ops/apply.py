@@ -11,7 +11,7 @@ from torch import Tensor
 from kernreg.backends.cuda.source import CudaWriter
 from kernreg.backends.ops.expansion import inverse, write_expansion
 from kernreg.backends.ops.primitives import write_primitives
-from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import (
     CLOSE,
     ROUNDING,
@@ -95,7 +95,7 @@ def _rows(params: tuple[float, ...], op: Apply, x: Row) -> tuple[Row, tuple[Tens
 
 
 @PAIRS.of(Apply)
-def _pairs(run: Evaluation, op: Apply, x: Value) -> Value:
+def _pairs(run: Evaluation, op: Apply, x: Evaluated) -> Evaluated:
     fn = op.bound(run.params)
     row, _ = apply_row(x.row, fn)
     rho, gap = x.pair.rho, x.pair.gap
@@ -114,7 +114,7 @@ def _pairs(run: Evaluation, op: Apply, x: Value) -> Value:
         kappa = torch.where(zero, 0.0, m.kappa / out1 / out2)
         dot = torch.where(zero, 0.0, m.kappa_dot * (s1 / out1) * (s2 / out2))
     kappa, new_gap = normalised(TorchMath, pair, m, kappa)
-    return Value(PairState(*torch.broadcast_tensors(kappa, new_gap, dot * x.pair.tau)), row)
+    return Evaluated(PairState(*torch.broadcast_tensors(kappa, new_gap, dot * x.pair.tau)), row)
 
 
 @ROUNDING.of(Apply)

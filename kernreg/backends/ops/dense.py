@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
-from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio
 from kernreg.backends.signs import SIGNS, all_nonnegative
@@ -92,9 +92,9 @@ def _mixed(run: Evaluation, c: DenseCoefficients, p: PairState) -> PairState:
 
 
 @PAIRS.of(Dense)
-def _pairs(run: Evaluation, op: Dense, x: Value) -> Value:
+def _pairs(run: Evaluation, op: Dense, x: Evaluated) -> Evaluated:
     row, c = dense_row(x.row, op, run.params)
-    return Value(_mixed(run, c, x.pair), row)
+    return Evaluated(_mixed(run, c, x.pair), row)
 
 
 @ROUNDING.of(Dense)

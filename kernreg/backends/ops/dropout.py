@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
-from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, row_behind
 from kernreg.backends.signs import SIGNS, all_nonnegative
@@ -27,7 +27,7 @@ def _between(p: PairState, keep: float) -> PairState:
 
 
 @PAIRS.of(Dropout)
-def _pairs(run: Evaluation, op: Dropout, x: Value) -> Value:
+def _pairs(run: Evaluation, op: Dropout, x: Evaluated) -> Evaluated:
     return run.behind(op, _between(x.pair, run.params[op.keep]), x)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kernreg.backends.reference import PAIRS, Evaluation, Value
+from kernreg.backends.reference import PAIRS, Evaluated, Evaluation
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio, row_behind
 from kernreg.backends.signs import SIGNS, all_nonnegative
@@ -24,7 +24,7 @@ def _rows(params: tuple[float, ...], op: Normalize, x: Row) -> tuple[Row, tuple[
 
 
 @PAIRS.of(Normalize)
-def _pairs(run: Evaluation, op: Normalize, x: Value) -> Value:
+def _pairs(run: Evaluation, op: Normalize, x: Evaluated) -> Evaluated:
     return run.behind(op, x.pair, x)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
-from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, row_behind
 from kernreg.backends.signs import SIGNS, all_nonnegative
@@ -30,7 +30,7 @@ def _between(p: PairState, q: PairState) -> PairState:
 
 
 @PAIRS.of(Product)
-def _pairs(run: Evaluation, op: Product, *xs: Value) -> Value:
+def _pairs(run: Evaluation, op: Product, *xs: Evaluated) -> Evaluated:
     p = xs[0].pair
     for x in xs[1:]:
         p = _between(p, x.pair)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
-from kernreg.backends.reference import PAIRS, Evaluation, PairState, Value
+from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio
 from kernreg.backends.signs import SIGNS, all_nonnegative
@@ -49,9 +49,9 @@ def _merged(run: Evaluation, shares: list[Tensor], pairs: list[PairState]) -> Pa
 
 
 @PAIRS.of(Sum)
-def _pairs(run: Evaluation, op: Sum, *xs: Value) -> Value:
+def _pairs(run: Evaluation, op: Sum, *xs: Evaluated) -> Evaluated:
     row, shares = sum_row([x.row for x in xs], op.weights(run.params))
-    return Value(_merged(run, shares, [x.pair for x in xs]), row)
+    return Evaluated(_merged(run, shares, [x.pair for x in xs]), row)
 
 
 @ROUNDING.of(Sum)

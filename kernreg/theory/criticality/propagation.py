@@ -10,13 +10,13 @@ import numpy as np
 
 from kernreg.ir import operations as ir
 from kernreg.ir.builder import Builder, Kind
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 from kernreg.nn.base import Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Residual, Serial
 from kernreg.nn.presets import Mlp
 from kernreg.theory.criticality.single_input import averages
 
-__all__ = ["Group", "Passed", "Signal", "Tally", "passed", "propagate"]
+__all__ = ["Group", "Passed", "Signal", "Tally", "behind_layer", "propagate"]
 
 # A variance that changes less from turn to turn has settled.
 _SETTLED = 1e-13
@@ -177,7 +177,7 @@ def propagate(layer: Layer, x: Signal, tallies: dict[Group, Tally]) -> Signal:
     return _lowered(_Walk(tallies), layer, x)
 
 
-def passed(layer: Layer, x: Passed) -> Passed:
+def behind_layer(layer: Layer, x: Passed) -> Passed:
     """What a layer that is no combination of others adds to what came before it."""
     return _lowered(_Passing(), layer, x)
 
@@ -194,7 +194,7 @@ _PASSED = Rules("the scale of a signal")
 
 
 @dataclass
-class _Passing(Fold[Passed]):
+class _Passing(Pass[Passed]):
     params: tuple[float, ...] = ()
     rules = _PASSED
 
@@ -223,7 +223,7 @@ _SIGNALS = Rules("the size of a signal and of its gradient")
 
 
 @dataclass
-class _Walk(Fold[Signal]):
+class _Walk(Pass[Signal]):
     tallies: dict[Group, Tally]
     params: tuple[float, ...] = ()
     rules = _SIGNALS

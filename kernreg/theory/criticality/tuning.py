@@ -13,7 +13,7 @@ from kernreg.nn.presets import Mlp
 from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.critical_point import critical
 from kernreg.theory.criticality.phases import edge_of_chaos
-from kernreg.theory.criticality.propagation import Passed, passed
+from kernreg.theory.criticality.propagation import Passed, behind_layer
 from kernreg.theory.criticality.single_input import averages
 
 __all__ = ["tune"]
@@ -136,7 +136,7 @@ class _Tuner:
                 return Passed()
             case Nonlinearity():
                 self._add(layer, signal.normalized)
-        return passed(layer, signal)
+        return behind_layer(layer, signal)
 
     def _add(self, sigma: Nonlinearity, normalized: bool) -> None:
         if (sigma, normalized) in self.points:
@@ -171,7 +171,7 @@ class _Tuner:
                 inner, _ = self.rewrite(block, signal, share / self.residuals)
                 outer, _ = self.rewrite(shortcut, signal, share)
                 return Residual(inner, outer), Passed()
-        return layer, passed(layer, signal)
+        return layer, behind_layer(layer, signal)
 
     def _repeat(self, block: Layer, n: int, signal: Passed, share: float) -> tuple[Layer, Passed]:
         """Turns that differ from the rest, the first one or a scaled last one, are written out."""

@@ -17,7 +17,7 @@ from kernreg import nn
 from kernreg.backends import rows as R
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir import operations as ir
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 from kernreg.ir.pair import Dual
 from kernreg.numerics.hermite import hermite_coefficients
 from kernreg.numerics.torchmath import TorchMath
@@ -175,7 +175,7 @@ SERIES = Rules("the power series of a kernel")
 
 
 @dataclass(frozen=True)
-class _Walk(Fold[_State]):
+class _Walk(Pass[_State]):
     params: tuple[float, ...]
 
     def step(self, op: ir.Op, xs: list[_State], done: list[_State]) -> _State:
