@@ -8,7 +8,14 @@ import torch
 
 from kernreg import KernelOperator, nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators import MatrixOperator, Operator, PackedOperator, StreamedOperator, TileStore
+from kernreg.operators import (
+    MatrixOperator,
+    Operator,
+    PackedOperator,
+    StreamedOperator,
+    TileStore,
+    distributed,
+)
 from tests.contracts.operator import OperatorContract
 from tests.contracts.solver import gaussian_points, kernel_matrix
 
@@ -57,6 +64,19 @@ class TestStored(OperatorContract):
         return store.operator()
 
 
+@pytest.mark.filterwarnings("ignore:Panels and whole matrices:UserWarning")
+class TestDistributed(OperatorContract):
+    """In the only process of its job."""
+
+    streamed = True
+
+    def make(self, n, dtype, folder):
+        return distributed.DistributedOperator(distributed._Member(kernel(n, dtype)), dtype)
+
+    def worker(self, K):
+        return K._member.operator(K.dtype)
+
+
 class TestMatrix(OperatorContract):
     kept = True
 
@@ -84,9 +104,6 @@ class Minimal(Operator):
 
     def times(self, columns):
         return torch.from_numpy(self.matrix).to(columns.dtype) @ columns
-
-    def lower_panel(self, i0, i1, out=None):
-        return self.tile(slice(i0, i1), slice(0, i1), out)
 
     def astype(self, dtype):
         if dtype not in ("float32", "float64"):
