@@ -23,7 +23,7 @@ from kernreg.backends.triton.source import module_text
 from kernreg.exceptions import UnknownOperationError
 from kernreg.ir import operations as ir
 from kernreg.ir.builder import Builder, Ref
-from kernreg.ir.fold import Fold, Rules
+from kernreg.ir.fold import Pass, Rules
 from kernreg.nn.base import Layer
 from kernreg.theory import criticality, inverse
 from tests.backends.compare import KERNELS, needs_cpu, rows
@@ -155,7 +155,7 @@ def test_rules_are_found_for_the_kind_of_operation() -> None:
     def count(walk, op, x):
         return x + 1
 
-    class Count(Fold[int]):
+    class Count(Pass[int]):
         pass
 
     Count.rules = rules

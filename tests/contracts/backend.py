@@ -86,7 +86,8 @@ class BackendContract:
     def test_nothing_is_wanted(self):
         bound = self.bind(rows())
         for part in (Part(2, 2, 0, 9), Part(0, 9, 5, 5), Part(9, 9, 9, 9)):
-            self.fill(bound, part)
+            found = self.fill(bound, part)
+            assert all(K.size == 0 for K in found.values())
 
     def test_rows_in_memory_as_they_come(self):
         X, whole = rows(), self.whole(rows())
