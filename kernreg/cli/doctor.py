@@ -47,6 +47,7 @@ def report() -> list[tuple[str, str]]:
         ),
         ("blas", _blas()),
         ("memory", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB available"),
+        ("gpu", _gpu()),
     ]
     return rows + [(f"backend {name}", text) for name, text in _backends()]
 
@@ -92,8 +93,29 @@ def _blas() -> str:
     return ", ".join(sorted(pools))
 
 
-def _backends() -> list[tuple[str, str]]:
-    from kernreg import backends, nn
+def _gpu() -> str:
+    import torch
 
-    program = nn.mlp(depth=2).program()
-    return [(name, reason or "available") for name, reason in backends.explain(program)]
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+        return f"{', '.join(names)}; CUDA {torch.version.cuda}"
+    if torch.version.cuda is None:
+        return f"none: torch {torch.__version__} is built without CUDA"
+    return f"none found by torch {torch.__version__}, which is built for CUDA {torch.version.cuda}"
+
+
+def _backends() -> list[tuple[str, str]]:
+    """Each on the device that it is for, if there is one; cuda lacks what it lacks without, too."""
+    import torch
+
+    from kernreg import backends, nn
+    from kernreg.backends.cuda.compile import missing
+
+    program, found = nn.mlp(depth=2).program(), []
+    for name, reason in backends.explain(program):
+        if name in ("triton", "cuda") and torch.cuda.is_available():
+            reason = backends.BACKENDS[name].supports(program, torch.device("cuda"))
+        elif name == "cuda" and (lacks := missing()):
+            reason = f"{reason}; {lacks}"
+        found.append((name, reason or "available"))
+    return found

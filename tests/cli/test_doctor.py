@@ -7,8 +7,11 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
+import torch
 
 from kernreg import backends, nn
+from kernreg.backends.base import CPU
+from kernreg.backends.cuda import compile
 from kernreg.cli import doctor
 
 
@@ -26,10 +29,43 @@ def test_prints_what_it_found(run):
     assert "backend reference available" in text
 
 
-def test_every_backend_is_listed():
+def listed():
+    return {k.removeprefix("backend "): v for k, v in found().items() if "backend" in k}
+
+
+@pytest.mark.parametrize("lacks", [None, "NVRTC is not installed"])
+def test_every_backend_is_listed_with_what_it_lacks(lacks, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(compile, "missing", lambda: lacks)
     reasons = dict(backends.explain(nn.mlp(depth=2).program()))
-    listed = {k.removeprefix("backend "): v for k, v in found().items() if "backend" in k}
-    assert listed == {name: reason or "available" for name, reason in reasons.items()}
+    expected = {name: reason or "available" for name, reason in reasons.items()}
+    if lacks is not None:
+        expected["cuda"] += f"; {lacks}"
+    assert listed() == expected
+
+
+def test_backends_of_a_gpu_are_asked_about_it(monkeypatch):
+    asked = []
+    for name, backend in backends.BACKENDS.items():
+        monkeypatch.setattr(
+            type(backend),
+            "supports",
+            lambda self, program, device=CPU: asked.append((self.name, device.type)),
+        )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda k: "Some GPU")
+    assert set(listed().values()) == {"available"}
+    assert {("triton", "cuda"), ("cuda", "cuda")} <= set(asked)
+    assert ("reference", "cuda") not in asked
+    assert found()["gpu"].startswith("Some GPU; CUDA")
+
+
+@pytest.mark.parametrize(("built", "text"), [(None, "built without CUDA"), ("12.8", "none found")])
+def test_no_gpu(built, text, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    assert text in found()["gpu"]
 
 
 def test_threads(monkeypatch):
