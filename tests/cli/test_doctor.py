@@ -46,12 +46,12 @@ def test_every_backend_is_listed_with_what_it_lacks(lacks, monkeypatch):
 
 def test_backends_of_a_gpu_are_asked_about_it(monkeypatch):
     asked = []
-    for name, backend in backends.BACKENDS.items():
-        monkeypatch.setattr(
-            type(backend),
-            "supports",
-            lambda self, program, device=CPU: asked.append((self.name, device.type)),
-        )
+
+    def supports(self, program, device=CPU):
+        asked.append((self.name, device.type))
+
+    for backend in backends.BACKENDS.values():
+        monkeypatch.setattr(type(backend), "supports", supports)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda k: "Some GPU")
