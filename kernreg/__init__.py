@@ -19,6 +19,8 @@ from kernreg.lazy import attach
 _attribute, _, _names = attach(
     __name__,
     {
+        "EnsembleRegressor": "estimators",
+        "GaussianProcessRegressor": "estimators",
         "KernelClassifier": "estimators",
         "KernelOperator": "operators",
         "KernelRegressor": "estimators",

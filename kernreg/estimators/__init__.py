@@ -1,7 +1,15 @@
 """Estimators with the scikit-learn interface, and their files."""
 
 from kernreg.estimators.classifier import KernelClassifier
+from kernreg.estimators.ensemble import EnsembleRegressor
+from kernreg.estimators.gaussian_process import GaussianProcessRegressor
 from kernreg.estimators.persistence import load
 from kernreg.estimators.regressor import KernelRegressor
 
-__all__ = ["KernelClassifier", "KernelRegressor", "load"]
+__all__ = [
+    "EnsembleRegressor",
+    "GaussianProcessRegressor",
+    "KernelClassifier",
+    "KernelRegressor",
+    "load",
+]

@@ -102,6 +102,21 @@ class KernelModel(Planned, BaseEstimator):
         self.verbose = verbose
         self.store = store
 
+    # Whether the solver's state is needed behind the fit.
+    _keeps_state: ClassVar[bool] = False
+
+    def _keep_state(
+        self, solver: Solver, state: Any, weights: NDArray[np.float64], ridge: float
+    ) -> None:
+        """Take over what a solver made for a ridge that is divided by the weights."""
+
+    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """What a fitted model of this class has beside that of all: arrays, and JSON."""
+        return {}, {}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+        """Take over what :meth:`_own_state` gave; ValueError or LookupError if it cannot be."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         # A class that is defined again replaces itself, and no other one.
@@ -238,8 +253,11 @@ class KernelModel(Planned, BaseEstimator):
                     ridges=how.alphas * unit,
                     leave_one_out=how.leave_one_out,
                     callback=bar,
+                    keep_state=self._keeps_state,
                 ),
             )
+            if self._keeps_state:
+                self._keep_state(solver, choice.state, weights, float(how.alphas[0] * unit))
         shape = (len(X), *targets.shape[1:])
         # Few centres have large coefficients that cancel: these need entries in float64. Those of
         # all rows have the type of the data where that serves; the solution, with residuals of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_arrays", "check_header", "labels_of"]
+__all__ = ["check_arrays", "check_header", "check_numbers", "labels_of"]
 
 _FLOATS = ("float32", "float64")
 _OF_RIDGES = ("loo_alphas", "loo_squared_error", "loo_accuracy")
@@ -31,6 +31,16 @@ def check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     shapes = {arrays[name].shape for name in set(arrays) & set(_OF_RIDGES)}
     fits = len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
     _expect(fits, "a leave-one-out value for each ridge", shapes)
+
+
+def check_numbers(values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless an array holds finite numbers in a shape; -1 is any size."""
+    fits = values.ndim == len(shape) and all(
+        size in (-1, found) for size, found in zip(shape, values.shape, strict=True)
+    )
+    _expect(fits, f"an array of shape {shape}", values.shape)
+    _expect(values.dtype == np.float64, "numbers of type float64", values.dtype)
+    _expect(np.isfinite(values).all(), "finite numbers", "NaN or infinity")
 
 
 def check_header(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:

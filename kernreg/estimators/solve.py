@@ -48,13 +48,15 @@ Floats = NDArray[np.float64]
 class Choice:
     """The chosen ridge by its index, the solution for it, and leave-one-out if asked for.
 
-    ``centres`` are the rows that the solution has coefficients for, if not all.
+    ``centres`` are the rows that the solution has coefficients for, if not all; ``state`` is what
+    the solver made, if it was to be kept.
     """
 
     best: int
     solution: Solution
     loo: LeaveOneOut | None
     centres: NDArray[np.int64] | None = None
+    state: Any = None
 
 
 def read_dtype(dtype: Any, store: str | os.PathLike[str] | None) -> Any:
@@ -133,6 +135,7 @@ def solve_alphas(
     ridges: Floats,
     leave_one_out: bool,
     callback: Callback = None,
+    keep_state: bool = False,
 ) -> Choice:
     """Solve ``(K + ridge diag(1 / weights)) C = targets - mean`` for the best of several ridges.
 
@@ -150,6 +153,8 @@ def solve_alphas(
         Needed unless there is only one ridge.
     callback : callable, optional
         Moves a bar, see :func:`kernreg.estimators.progress.progress`.
+    keep_state : bool
+        Whether the solver's state is returned too; without ``leave_one_out``.
 
     Returns
     -------
@@ -173,7 +178,7 @@ def solve_alphas(
         state = solver.init_weighted(operator, float(ridges[0]), weights, callback)
         moved = iterations(callback, solver.tol)
         solution = solver.solve(state, targets.centered, callback=moved)
-        return Choice(0, solution, None, solver.rows_of(state))
+        return Choice(0, solution, None, solver.rows_of(state), state if keep_state else None)
     if solver.approximate:
         state = solver.init_weighted(operator, float(ridges.max()), weights, callback)
         solution, chosen = best_on_centres(

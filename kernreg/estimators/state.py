@@ -65,6 +65,9 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
         header["feature_names"] = model.feature_names_in_.tolist()
     if hasattr(model, "classes_"):
         header["classes"] = _labels_to_json(model.classes_)
+    own_arrays, own_header = model._own_state()
+    arrays |= own_arrays
+    header |= own_header
     # ascontiguousarray would make a vector of a number.
     return {name: np.array(array, order="C") for name, array in arrays.items()}, header
 
@@ -114,6 +117,7 @@ def from_state(
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     if is_classifier(model):
         model.classes_ = _labels_from_json(header["classes"])
+    model._restore(arrays, header)
     return model
 
 
@@ -138,7 +142,12 @@ def _encode(value: Any) -> Any:
         return {str(k): _encode(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_encode(v) for v in value]
-    return value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InvalidInputError(
+        f"a parameter {value!r} cannot be written to a model file: set it to a number, a text or "
+        "None before saving"
+    )
 
 
 def _decode(value: Any) -> Any:

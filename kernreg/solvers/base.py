@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
+from kernreg.operators.budget import PANEL_BYTES
 from kernreg.solvers.precision import product_dtype
 from kernreg.solvers.solution import Solution
 
@@ -183,6 +184,38 @@ class Solver(ABC):
     ) -> Any:
         """:meth:`init` for a ridge that is divided by positive weights of the rows."""
         return self.init(operator, ridge / weights, callback)
+
+    def explained(
+        self, state: Any, columns: NDArray[np.float64], *, full: bool = False
+    ) -> NDArray[np.float64]:
+        """``C^T (K + diag(ridge))^-1 C``: the part of their variance that other rows lose.
+
+        Parameters
+        ----------
+        state : object
+            From :meth:`init`.
+        columns : ndarray of shape (n, m)
+            C, the kernel of the n rows of the system (of :meth:`rows_of` if ``approximate``) with
+            m others.
+        full : bool
+            The matrix of shape (m, m), and not only its diagonal.
+
+        Returns
+        -------
+        ndarray of shape (m,) or (m, m)
+        """
+        raise InvalidInputError(f"{type(self).__name__} gives no posterior variances")
+
+    def features(self, state: Any) -> NDArray[np.float64] | None:
+        """F of shape (m, k) with ``|F^T c|^2`` what :meth:`explained` gives for a column c.
+
+        Of a solver that is ``approximate``: with it a model needs no row that is no centre.
+        """
+        return None
+
+    def columns_at_once(self, n: int) -> int:
+        """Columns that :meth:`explained` is best given at once."""
+        return max(1, PANEL_BYTES // (8 * n))
 
     def rows_of(self, state: Any) -> NDArray[np.int64] | None:
         """The rows that a solution has coefficients for, if not all."""

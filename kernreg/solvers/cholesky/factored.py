@@ -21,6 +21,7 @@ from kernreg.operators.inputs import within_memory
 from kernreg.operators.panels import Staircase, full_precision
 from kernreg.solvers.base import Problem, Solver, checked_ridge
 from kernreg.solvers.cholesky.ladder import Ladder
+from kernreg.solvers.explained import from_features
 from kernreg.solvers.precision import entries_share, mean_diagonal, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.solvers.scaling import scaled, unscaled
@@ -265,6 +266,12 @@ class Factoring(Solver):
         if status is Status.OK and not state.jitter:
             warn_of_ridge(share, float(state.ridge.min()), size, n, kind)
         return Solution(value, status, stats)
+
+    def explained(
+        self, state: CholeskyState, columns: NDArray[np.float64], *, full: bool = False
+    ) -> NDArray[np.float64]:
+        """From a half solve: n^2 operations for each column, in the factor's dtype."""
+        return from_features(state.half_solve(columns), full)
 
     def _refine(
         self, state: CholeskyState, rhs: NDArray[np.float64], limit: int

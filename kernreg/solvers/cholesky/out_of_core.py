@@ -133,6 +133,10 @@ class OutOfCoreCholesky(Factoring):
         """The folder."""
         return self.folder
 
+    def columns_at_once(self, n: int) -> int:
+        """As many as memory allows: the factor is read for each time."""
+        return max(1, self.max_bytes // (4 * 8 * n))
+
     def stored(self, problem: Problem) -> str:
         """All of the factor, in files."""
         return "disk"

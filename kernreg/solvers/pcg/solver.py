@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.operators.base import Operator, symmetric_order
+from kernreg.operators.budget import PANEL_BYTES
 from kernreg.solvers.base import Progress, checked_ridge, checked_ridges
+from kernreg.solvers.explained import from_solution
 from kernreg.solvers.pcg.checkpoint import Checkpoint
 from kernreg.solvers.pcg.conjugate import Iterates, iterate, reopen, start
 from kernreg.solvers.pcg.cost import PCGSettings
@@ -186,6 +188,18 @@ class PCG(PCGSettings):
         _warn([solution], self)
         _warn_of_ridge(solution, state, state.level)
         return replace(solution, value=solution.value.reshape(values.shape))
+
+    def explained(
+        self, state: PCGState, columns: NDArray[np.float64], *, full: bool = False
+    ) -> NDArray[np.float64]:
+        """From a solve for each column; too small by ``r^T A^-1 r`` for its residual r."""
+        solution = replace(self, checkpoint=None).solve(state, columns)
+        ridge = state.level * state.profile
+        return from_solution(state.exact, ridge, columns, solution.value, full)
+
+    def columns_at_once(self, n: int) -> int:
+        """So many that the vectors of all their solves are a panel."""
+        return max(1, PANEL_BYTES // (8 * 8 * n))
 
     def path(
         self,

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from kernreg.numerics.columns import norms, worst
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.solvers.base import Problem, Progress, Solver, checked_ridge
+from kernreg.solvers.explained import from_solution
 from kernreg.solvers.pcg.checkpoint import Checkpoint
 from kernreg.solvers.precision import entries_share, mean_diagonal, smallest_ridge, warn_of_ridge
 from kernreg.solvers.scaling import scaled, unscaled
@@ -199,6 +200,17 @@ class SketchAndProject(Solver):
             callback(1, 1)
         size, seconds = mean_diagonal(operator), time.perf_counter() - started
         return SketchState(operator if low else exact, exact, shift, size, seconds)
+
+    def explained(
+        self, state: SketchState, columns: NDArray[np.float64], *, full: bool = False
+    ) -> NDArray[np.float64]:
+        """From a solve for each column; too small by ``r^T A^-1 r`` for its residual r."""
+        solution = replace(self, checkpoint=None).solve(state, columns)
+        return from_solution(state.exact, state.ridge, columns, solution.value, full)
+
+    def columns_at_once(self, n: int) -> int:
+        """So many that the vectors of all their solves are a panel."""
+        return max(1, PANEL_BYTES // (8 * 8 * n))
 
     def solve(
         self,

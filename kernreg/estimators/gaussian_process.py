@@ -1,0 +1,544 @@
+"""Gaussian process regression with the kernel of an infinitely wide network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context, clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from kernreg import nn
+from kernreg.estimators.alphas import Approach
+from kernreg.estimators.base import KernelModel
+from kernreg.estimators.checks import check_numbers
+from kernreg.estimators.hyperparameters import Hyperparameters, parameters_of
+from kernreg.estimators.marginal import Evidence, log_density
+from kernreg.estimators.posterior import Posterior, check_covariance_fits, prior_variance
+from kernreg.estimators.progress import progress
+from kernreg.estimators.sampling import conditioned, exact_fits, from_covariance, from_kernel
+from kernreg.estimators.solve import as_read, chosen_solver
+from kernreg.estimators.spread import Spread
+from kernreg.estimators.tuning import TUNED_ROWS, tuned
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.operators.budget import memory_budget, readable
+from kernreg.operators.kernel import KernelOperator
+from kernreg.solvers.base import Solver
+
+__all__ = ["GaussianProcessRegressor", "Kept"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a fit leaves for variances: the solver and its state, or features of centres."""
+
+    solver: Any
+    state: Any
+    features: Floats | None
+
+
+class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, Spread):
+    """Posterior of a network of infinite width, with error bars, for data with Gaussian noise.
+
+    With ``kernel="nngp"`` this is exact Bayesian inference for the network, all weights Gaussian;
+    with ``kernel="ntk"`` the same with the neural tangent kernel as the prior. Methods, arguments
+    and shapes of results are those of :class:`sklearn.gaussian_process.GaussianProcessRegressor`.
+
+    Parameters
+    ----------
+    network : Layer or str, optional
+        The network, from :mod:`kernreg.nn`, or its code; ``nn.mlp(depth=3)`` if left out.
+    kernel : {"nngp", "ntk"}, default="nngp"
+        Which kernel of the network is the prior covariance.
+    alpha : float or array-like of shape (n_samples,), default=1e-2
+        Variance of the noise, where tuning starts; one number for each row is the noise of each,
+        of which only the mean is tuned.
+    alpha_scale : {"mean_diag", "absolute"}, default="mean_diag"
+        Whether ``alpha`` is relative to the (sample-weighted) mean of the kernel's diagonal over
+        the training rows, or absolute. ``noise_`` is absolute.
+    optimizer : "fmin_l_bfgs_b", callable or None, default="fmin_l_bfgs_b"
+        How ``fit`` tunes the network's numbers and the noise: a callable is called as
+        ``optimizer(function, start, bounds=bounds)`` and returns the best vector and its value,
+        ``function(theta)`` being minus the log marginal likelihood and its gradient. None keeps
+        them as they are given.
+    n_restarts_optimizer : int, default=0
+        Further starts, drawn at random.
+    fit_intercept : bool, default=True
+        Whether the weighted mean of the targets is the mean of the prior, which is 0 if not (as in
+        scikit-learn).
+    solver : {"auto", "cholesky", "eigh", "pcg", "restricted", "sketch"} or a solver, default="auto"
+        As in :class:`KernelRegressor`. A factor gives variances for n^2 operations a row, PCG for a
+        solve. With "restricted" they are those of the posterior of its own model: what its centres
+        do not span keeps the variance of the prior.
+    dtype : {"float64"}, optional
+        Of kernel, factor and predictions: variances are small differences, of which float32 would
+        leave no digit.
+    device, backend, precision, max_memory, verbose, store
+        As in :class:`KernelRegressor`.
+    random_state : int, RandomState or None, default=None
+        Draws the starts of the optimizer.
+
+    Attributes
+    ----------
+    network_ : Layer
+        The network with the numbers that were tuned.
+    noise_ : float
+        Variance of the noise, absolute, of a row of weight 1.
+    alpha_ : float
+        The same in the units of ``alpha``.
+    log_marginal_likelihood_value_ : float or None
+        Log marginal likelihood of all training rows; None with a solver that gives no
+        determinant.
+    theta_, theta_names_ : ndarray of shape (k,), list of str
+        What was tuned: logarithms of standard deviations and of alpha, other numbers as they are.
+    dual_coef_, X_fit_, y_mean_, kernel_, plan_, solution_, n_features_in_, feature_names_in_
+        As in :class:`KernelRegressor`.
+    X_train_, y_train_ : ndarray
+        Training rows and targets.
+
+    Notes
+    -----
+    Standard deviations of 0 stay; those of several layers with one name, such as ``W_std`` of
+    ``nn.mlp``, are one number. Of more than 2,000 rows as many are drawn for tuning, the same in
+    every fit; the posterior is that of all.
+
+    Time: tuning some 50 times a Gram matrix and n^3 operations for at most 2,000 rows; then n^3/3
+    for the factor, n^2 for each variance. Memory n^2/2 numbers, and tiles for new rows.
+
+    What the error bars mean, and do not, is in docs/uncertainty.md.
+
+    References
+    ----------
+    Lee et al., "Deep neural networks as Gaussian processes" (2018).
+    Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import GaussianProcessRegressor, nn
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.uniform(-2, 2, (40, 1))
+    >>> y = np.sin(2 * X[:, 0]) + 0.1 * rng.standard_normal(40)
+    >>> model = GaussianProcessRegressor(nn.mlp(depth=2, activation="erf")).fit(X, y)
+    >>> mean, std = model.predict([[0.5], [4.0]], return_std=True)
+    >>> bool(std[0] < 0.1 < std[1]), 0.05 < model.noise_**0.5 < 0.2
+    (True, True)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **KernelModel._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "dtype": [StrOptions({"float64"}), type, np.dtype, None],
+        "optimizer": [StrOptions({"fmin_l_bfgs_b"}), callable, None],
+        "n_restarts_optimizer": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+    _keeps_state = True
+
+    def __init__(
+        self,
+        network: nn.Layer | str | None = None,
+        kernel: str = "nngp",
+        alpha: Any = 1e-2,
+        alpha_scale: str = "mean_diag",
+        optimizer: str | Callable[..., Any] | None = "fmin_l_bfgs_b",
+        n_restarts_optimizer: int = 0,
+        fit_intercept: bool = True,
+        solver: str | Solver = "auto",
+        dtype: Any = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        precision: str = "tf32x3",
+        max_memory: float | str | None = None,
+        verbose: bool | int = 0,
+        store: str | os.PathLike[str] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            network,
+            kernel,
+            alpha,
+            alpha_scale,
+            fit_intercept,
+            solver,
+            dtype,
+            device,
+            backend,
+            precision,
+            max_memory,
+            verbose,
+            store,
+        )
+        self.optimizer = optimizer
+        self.n_restarts_optimizer = n_restarts_optimizer
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False  # before it, predictions are those of the prior
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A factor is made again from the rows when it is needed.
+        state = dict(super().__getstate__())
+        if "_kept" in state:
+            state["_kept"] = replace(state["_kept"], state=None)
+        return state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Tune the hyperparameters, and solve for the posterior.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets; several have the same kernel and noise.
+        sample_weight : float or array-like of shape (n_samples,), optional
+            The noise of a row is divided by its weight; rows of weight 0 are left out.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If data or parameters cannot be used.
+        MemoryBudgetError
+            If the fit does not fit the memory budget; nothing was allocated.
+        NotPositiveDefiniteError
+            If the kernel matrix has no Cholesky factor, even with a jitter.
+        """
+        self._require_one_process()
+        alpha, sample_weight = self._noise(X, sample_weight)
+        X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        targets = y.reshape(len(X), -1)
+        mean = np.average(targets, axis=0, weights=weights) * self.fit_intercept
+        hyper = parameters_of(self._network(), alpha)
+        network = hyper.network
+        if self.optimizer is not None:
+            theta = self._tuned(hyper, X, targets - mean, weights)
+            network, alpha = hyper.network_at(theta), hyper.alpha_at(theta)
+        fitting = clone(self).set_params(network=network, alpha=alpha, optimizer=None)
+        fitting._fit_targets(X, y, weights)
+        for name, value in vars(fitting).items():
+            if name.endswith("_") or name == "_kept":
+                setattr(self, name, value)
+        self._targets, self._weights = targets - mean, weights
+        tuned_to = parameters_of(self.network_, self.alpha_)
+        self.theta_, self.theta_names_ = tuned_to.theta, tuned_to.names
+        determinant = self.solution_.stats.log_determinant
+        self.log_marginal_likelihood_value_ = None
+        if determinant is not None:
+            dual = np.asarray(self.solution_.value).reshape(len(X), -1)
+            self.log_marginal_likelihood_value_ = log_density(dual, self._targets, determinant)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
+        """Posterior mean, with standard deviations or covariances; of the prior before ``fit``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+        return_std : bool, default=False
+            Also standard deviations of the network's output, without noise, in tiles of rows.
+        return_cov : bool, default=False
+            Also its covariance.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_rows,) or (n_rows, n_targets)
+            Means.
+        std : ndarray of the shape of mean
+            If asked for; targets have the same.
+        cov : ndarray of shape (n_rows, n_rows) or (n_rows, n_rows, n_targets)
+            If asked for.
+
+        Raises
+        ------
+        InvalidInputError
+            If both are asked for.
+        MemoryBudgetError
+            If a covariance does not fit the memory budget.
+        """
+        if return_std and return_cov:
+            raise InvalidInputError("ask for one of return_std and return_cov")
+        fitted = hasattr(self, "dual_coef_")
+        mean = self._predict_targets(X) if fitted else np.zeros(len(X))
+        if not return_std and not return_cov:
+            return mean
+        rows = self._rows(X)
+        if return_cov:
+            known = len(self.X_fit_) if fitted else 0
+            check_covariance_fits(len(rows), known, self.max_memory, copies=2)
+            if not fitted:
+                return mean, np.asarray(self._operator(rows).to_dense())
+            return mean, self._for_targets(self._after().covariance(rows))
+        if not fitted:
+            return mean, np.sqrt(prior_variance(self._operator(rows)))
+        return mean, self._for_targets(np.sqrt(self._after().variance(rows)))
+
+    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[Floats, Floats]:
+        """Bounds that a new observation, noise included, is within with some probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+        level : float, default=0.9
+            The probability, between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_rows,) or (n_rows, n_targets)
+            Central intervals of the posterior.
+        """
+        if not 0 < level < 1:
+            raise InvalidInputError(f"expected a level between 0 and 1, found {level!r}")
+        check_is_fitted(self, "dual_coef_")
+        mean, std = self.predict(X, return_std=True)
+        half = scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(std**2 + self.noise_)
+        return mean - half, mean + half
+
+    def sample_y(
+        self, X: Any, n_samples: int = 1, random_state: Any = 0, *, method: str = "auto"
+    ) -> Floats:
+        """Draw functions from the posterior, or from the prior before ``fit``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Where to evaluate them.
+        n_samples : int, default=1
+            How many.
+        random_state : int, RandomState or None, default=0
+            Draws them.
+        method : {"auto", "exact", "pathwise"}, default="auto"
+            "exact" makes the covariance of all rows; "pathwise" draws from the prior by products
+            with its kernel alone, and corrects by a solve: memory O(n + n_rows) for each sample.
+            "auto" is exact up to 3,000 rows, if that fits.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_samples) or (n_rows, n_targets, n_samples)
+            Values without noise.
+
+        References
+        ----------
+        Wilson et al., "Pathwise conditioning of Gaussian processes" (2021).
+        """
+        if method not in ("auto", "exact", "pathwise"):
+            raise InvalidInputError(f"expected method auto, exact or pathwise, found {method!r}")
+        rng = check_random_state(random_state)
+        rows = self._rows(X)
+        fitted = hasattr(self, "dual_coef_")
+        known = len(self.X_fit_) if fitted else 0
+        if method == "auto":
+            method = "exact" if exact_fits(len(rows), known, self.max_memory) else "pathwise"
+        t = self._targets.shape[1] if fitted else 1
+        if method == "exact":
+            mean, cov = self.predict(X, return_cov=True)
+            cov = cov[..., 0] if cov.ndim == 3 else cov
+            drawn = from_covariance(cov, t * n_samples, rng)
+            drawn = drawn.reshape(len(rows), t, n_samples) + mean.reshape(len(rows), -1, 1)
+        else:
+            drawn = self._pathwise(rows, t, n_samples, rng)
+        return drawn[:, 0] if not fitted or np.ndim(self.y_mean_) == 0 else drawn
+
+    def log_marginal_likelihood(
+        self, theta: Any = None, eval_gradient: bool = False, clone_kernel: bool = True
+    ) -> Any:
+        """Log marginal likelihood of the training rows, and its gradient.
+
+        Parameters
+        ----------
+        theta : array-like of shape (k,), optional
+            Hyperparameters as in ``theta_``; those of the fit if left out.
+        eval_gradient : bool, default=False
+            Also the gradient.
+        clone_kernel : bool, default=True
+            Without effect: networks do not change. Here as in scikit-learn.
+
+        Returns
+        -------
+        value : float
+            Summed over targets; minus infinity where the matrix has no Cholesky factor.
+        gradient : ndarray of shape (k,)
+            By ``theta``, if asked for.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If the matrices do not fit the memory budget.
+        """
+        check_is_fitted(self, "dual_coef_")
+        if theta is None and not eval_gradient and self.log_marginal_likelihood_value_ is not None:
+            return self.log_marginal_likelihood_value_
+        if len(self._targets) != len(self.X_fit_):
+            raise InvalidInputError(
+                "this model keeps its centres only: log_marginal_likelihood needs all rows, fit "
+                "with another solver"
+            )
+        hyper = parameters_of(self.network_, self.alpha_)
+        evidence = self._evidence(hyper, self.X_fit_, self._targets, self._weights)
+        needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
+        if needed > budget:
+            raise MemoryBudgetError(
+                f"The likelihood of {len(self.X_fit_)} rows takes {readable(needed)}, "
+                f"{readable(budget)} may be used: fit to fewer rows."
+            )
+        vector = hyper.theta if theta is None else np.asarray(theta, dtype=np.float64)
+        if vector.shape != hyper.theta.shape:
+            raise InvalidInputError(
+                f"expected theta of shape {hyper.theta.shape} ({', '.join(hyper.names)}), found "
+                f"{vector.shape}"
+            )
+        return evidence.gradient(vector) if eval_gradient else evidence.value(vector)
+
+    @property
+    def X_train_(self) -> NDArray[np.floating]:
+        """Training rows, as scikit-learn calls them."""
+        return self.X_fit_
+
+    @property
+    def y_train_(self) -> Floats:
+        """Training targets."""
+        return np.asarray(self._targets + self.y_mean_).reshape(-1, *np.shape(self.y_mean_))
+
+    def _noise(self, X: Any, sample_weight: Any) -> tuple[float, Any]:
+        """Mean noise, and weights that divide it."""
+        if np.ndim(self.alpha) == 0:
+            alpha = float(self.alpha)
+            if self.optimizer is not None and alpha == 0:
+                raise InvalidInputError(
+                    "alpha=0 cannot be tuned by its logarithm: give a small number, such as 1e-6, "
+                    "or optimizer=None"
+                )
+            return alpha, sample_weight
+        levels = np.asarray(self.alpha, dtype=np.float64)
+        if sample_weight is not None:
+            raise InvalidInputError(
+                "alpha for each row and sample_weight both say how much noise a row has: give one"
+            )
+        if levels.shape != (len(X),) or not (np.isfinite(levels) & (levels > 0)).all():
+            raise InvalidInputError(
+                f"expected alpha as one number, or {len(X)} finite numbers > 0, one for each row; "
+                f"found {levels.shape}"
+            )
+        return float(levels.mean()), levels.mean() / levels
+
+    def _approach(self, X: NDArray[Any], n_targets: int, weights: Floats) -> Approach:
+        return Approach(np.array([float(np.mean(self.alpha))]), False)
+
+    def _keep_state(self, solver: Solver, state: Any, weights: Floats, ridge: float) -> None:
+        self.noise_ = ridge
+        features = solver.features(state)
+        self._kept = Kept(solver, state if features is None else None, features)
+
+    def _tuned(
+        self, hyper: Hyperparameters, X: NDArray[Any], targets: Floats, weights: Floats
+    ) -> Floats:
+        rows = np.arange(len(X))
+        if len(X) > TUNED_ROWS:
+            rows = np.sort(np.random.default_rng(0).permutation(len(X))[:TUNED_ROWS])
+        evidence = self._evidence(hyper, X[rows], targets[rows], weights[rows])
+        needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
+        if needed > budget:
+            raise MemoryBudgetError(
+                f"Tuning on {len(rows)} rows takes {readable(needed)}, {readable(budget)} may be "
+                "used: allow more memory, or give optimizer=None."
+            )
+        with progress(f"{type(self).__name__}: tuning", bool(self.verbose)) as bar:
+            theta, _ = tuned(
+                evidence,
+                self.kernel,
+                self.optimizer,  # type: ignore[arg-type]
+                self.n_restarts_optimizer,
+                check_random_state(self.random_state),
+                bar,
+            )
+        return theta
+
+    def _evidence(
+        self, hyper: Hyperparameters, X: NDArray[Any], targets: Floats, weights: Floats
+    ) -> Evidence:
+        def operator(rows: NDArray[Any], network: nn.Layer) -> KernelOperator:
+            return self._operator(rows, network=network)
+
+        relative = self.alpha_scale == "mean_diag"
+        return Evidence(X, targets, weights, hyper, relative, operator)
+
+    def _after(self) -> Posterior:
+        """The posterior; its system is made again where only coefficients were kept."""
+        kept = self._kept
+        if kept.state is None and kept.features is None:
+            operator, matrix = as_read(self._fitted(self.X_fit_), self.store)
+            n_outputs = self._targets.shape[1]
+            solver = kept.solver or chosen_solver(self.solver, self.plan_, operator, n_outputs)
+            state = solver.init_weighted(matrix, self.noise_, self._weights)
+            self._kept = kept = Kept(solver, state, None)
+        return Posterior(kept.solver, kept.state, kept.features, self.X_fit_, self._fitted)
+
+    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        arrays, header = super()._own_state()
+        if self._kept.features is not None:
+            arrays["features"] = self._kept.features
+        value = self.log_marginal_likelihood_value_
+        return arrays, header | {"noise": self.noise_, "log_likelihood": value}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+        super()._restore(arrays, header)
+        features = arrays.get("features")
+        self._kept = Kept(None, None, features)
+        self.noise_ = float(header["noise"])
+        value = header["log_likelihood"]
+        self.log_marginal_likelihood_value_ = None if value is None else float(value)
+        if features is not None:
+            check_numbers(features, (len(self.X_fit_), -1))
+        elif len(self._targets) != len(self.X_fit_):
+            raise ValueError("data and targets do not belong together")
+        if not 0 <= self.noise_ < np.inf:
+            raise ValueError(f"expected a noise of at least 0, found {self.noise_}")
+        hyper = parameters_of(self.network_, self.alpha_)
+        self.theta_, self.theta_names_ = hyper.theta, hyper.names
+
+    def _pathwise(self, rows: Floats, t: int, n_samples: int, rng: np.random.RandomState) -> Floats:
+        if not hasattr(self, "dual_coef_"):
+            return from_kernel(self._operator(rows), n_samples, rng)[:, None]
+        after = self._after()
+        if after.features is not None:
+            raise InvalidInputError(
+                "this model keeps its centres only, and pathwise draws need all rows: use "
+                "method='exact' for fewer rows at once, or fit with another solver"
+            )
+
+        def solve(columns: Floats) -> Floats:
+            assert after.solver is not None
+            return np.asarray(after.solver.solve(after.state, columns).value)
+
+        drawn = conditioned(
+            self._fitted,
+            self.X_fit_,
+            rows,
+            np.repeat(self._targets, n_samples, axis=1),
+            self.noise_ / self._weights,
+            solve,
+            rng,
+        )
+        mean = np.reshape(self.y_mean_, (1, -1, 1))
+        return drawn.reshape(len(rows), t, n_samples) + mean

@@ -1,0 +1,90 @@
+"""Functions drawn from a Gaussian process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernreg.operators.budget import memory_budget
+from kernreg.operators.kernel import KernelOperator
+from kernreg.theory.training.krylov import functions_times
+
+__all__ = ["conditioned", "exact_fits", "from_covariance", "from_kernel"]
+
+Floats = NDArray[np.float64]
+
+_EXACT_ROWS = 3000
+# Of the square root of the kernel matrix times noise: far below the error of any mean of draws.
+_TOL = 1e-4
+_PRODUCTS = 300
+
+
+def exact_fits(n: int, rows: int, max_memory: str | float | None) -> bool:
+    """Whether the covariance of n new rows is small enough to be drawn from."""
+    return n <= _EXACT_ROWS and 8 * n * (4 * n + 2 * rows) <= memory_budget(max_memory)
+
+
+def from_covariance(covariance: Floats, count: int, rng: np.random.RandomState) -> Floats:
+    """``count`` columns with a covariance, which rounding may have left slightly indefinite.
+
+    Examples
+    --------
+    >>> from_covariance(np.zeros((2, 2)), 3, np.random.RandomState(0)).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return np.asarray(root @ rng.standard_normal((len(covariance), count)))
+
+
+def from_kernel(operator: KernelOperator, count: int, rng: np.random.RandomState) -> Floats:
+    """``count`` columns with the covariance of an operator, from products with it alone."""
+    noise = rng.standard_normal((operator.shape[0], count))
+    (found,) = functions_times(
+        lambda columns: np.asarray(operator @ columns),
+        noise,
+        [np.sqrt],
+        tol=_TOL,
+        max_iter=_PRODUCTS,
+    )
+    return np.asarray(found)
+
+
+def conditioned(
+    operator: Callable[..., KernelOperator],
+    rows: NDArray[np.floating],
+    new: NDArray[np.floating],
+    targets: Floats,
+    noise: Floats,
+    solve: Callable[[Floats], Floats],
+    rng: np.random.RandomState,
+) -> Floats:
+    """Draws from the posterior: from the prior, moved by what the targets say of each draw.
+
+    Parameters
+    ----------
+    operator : callable
+        ``operator(X1, X2=None)`` makes the operator of the prior.
+    rows, new : ndarray of shape (n, d) and (m, d)
+        Those of the fit, and those that are drawn at.
+    targets : ndarray of shape (n, count)
+        One column for each draw.
+    noise : ndarray of shape (n,)
+        Variances.
+    solve : callable
+        ``(K + diag(noise))^-1`` times columns.
+    rng : RandomState
+        Draws.
+
+    Returns
+    -------
+    ndarray of shape (m, count)
+    """
+    n, count = targets.shape
+    prior = from_kernel(operator(np.vstack([rows, new])), count, rng)
+    seen = prior[:n] + np.sqrt(noise)[:, None] * rng.standard_normal((n, count))
+    moved: Any = operator(new, rows) @ solve(targets - seen)
+    return np.asarray(prior[n:] + moved)

@@ -1,0 +1,146 @@
+"""The hyperparameters with the largest marginal likelihood."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import NDArray
+
+from kernreg.estimators.marginal import Evidence
+from kernreg.exceptions import InvalidInputError
+from kernreg.operators.dense import diag
+
+__all__ = ["TUNED_ROWS", "tuned"]
+
+Floats = NDArray[np.float64]
+logger = logging.getLogger(__name__)
+
+TUNED_ROWS = 2000
+"""Rows that hyperparameters are tuned on at most: seconds for a value, and many of them."""
+
+# Natural logarithms around the start, within which restarts begin.
+_RESTART = 2.0
+_SCALED_ROWS = 256
+# What L-BFGS is told where there is no likelihood.
+_WORST = 1e25
+
+
+def tuned(
+    evidence: Evidence,
+    kernel: str,
+    optimizer: str | Callable[..., Any],
+    n_restarts: int,
+    random_state: np.random.RandomState,
+    callback: Callable[[int, int], None] | None = None,
+) -> tuple[Floats, float]:
+    """Maximise the evidence from the given start, one of the targets' scale, and random ones.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        What is maximised.
+    kernel : {"nngp", "ntk"}
+        Whose diagonal the scale of the targets is compared with.
+    optimizer : "fmin_l_bfgs_b" or callable
+        Called as ``optimizer(function, start, bounds=bounds)``, the function giving minus the
+        log likelihood, and its gradient unless called with ``eval_gradient=False``; returns the
+        best vector and the value there.
+    n_restarts : int
+        Random starts.
+    random_state : RandomState
+        Draws them.
+    callback : callable, optional
+        Told ``(start, starts)``.
+
+    Returns
+    -------
+    theta : ndarray of shape (k,)
+        The best vector found.
+    value : float
+        The log marginal likelihood there.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no likelihood at any start.
+    """
+    given = evidence.hyperparameters
+    bounds = given.bounds
+    starts = [given.theta]
+    scaled = _of_the_scale_of_targets(evidence, kernel)
+    if scaled is not None and evidence.value(scaled) > evidence.value(starts[0]):
+        starts = [scaled]
+    low = np.maximum(bounds[:, 0], starts[0] - _RESTART)
+    high = np.minimum(bounds[:, 1], starts[0] + _RESTART)
+    starts += [random_state.uniform(low, high) for _ in range(n_restarts)]
+
+    def negative(theta: Floats, eval_gradient: bool = True) -> Any:
+        vector = np.asarray(theta, dtype=np.float64)
+        if not eval_gradient:
+            return -evidence.value(vector)
+        value, slope = evidence.gradient(vector)
+        # Per row, so that one tolerance serves all sizes.
+        return -value, -slope
+
+    best: tuple[Floats, float] | None = None
+    for number, start in enumerate(starts):
+        theta, value = _minimised(negative, start, bounds, optimizer, len(evidence.rows))
+        logger.info("start %d of %d: log likelihood %.6g", number + 1, len(starts), -value)
+        if np.isfinite(value) and (best is None or -value > best[1]):
+            best = np.clip(theta, bounds[:, 0], bounds[:, 1]), -value
+        if callback is not None:
+            callback(number + 1, len(starts))
+    if best is None:
+        raise InvalidInputError(
+            "the marginal likelihood is not finite at any start: look for huge targets or "
+            "features, raise alpha, or give optimizer=None to keep the network as it is"
+        )
+    return best
+
+
+def _minimised(
+    negative: Callable[..., Any],
+    start: Floats,
+    bounds: Floats,
+    optimizer: str | Callable[..., Any],
+    n: int,
+) -> tuple[Floats, float]:
+    if callable(optimizer):
+        theta, value = optimizer(negative, start, bounds=bounds)
+        return np.asarray(theta, dtype=np.float64), float(value)
+
+    def per_row(theta: Floats) -> tuple[float, Floats]:
+        value, slope = negative(theta)
+        return (value / n, slope / n) if np.isfinite(value) else (_WORST, np.zeros(len(theta)))
+
+    found = scipy.optimize.minimize(
+        per_row, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 100}
+    )
+    return found.x, (float(found.fun) * n if found.fun < _WORST else np.inf)
+
+
+def _of_the_scale_of_targets(evidence: Evidence, kernel: str) -> Floats | None:
+    """The start moved along all standard deviations until the kernel is as large as the targets."""
+    hyper = evidence.hyperparameters
+    moving = np.array([*(p.scale for p in hyper.parameters), False])
+    size = float(np.average(np.mean(evidence.targets**2, axis=1), weights=evidence.weights))
+    if not moving.any() or not 0 < size < np.inf:
+        return None
+    rows = evidence.rows[:_SCALED_ROWS]
+    theta, bounds = hyper.theta, hyper.bounds
+    reach = float(np.min(bounds[moving, 1] - theta[moving]))
+
+    def excess(shift: float) -> float:
+        network = hyper.network_at(np.where(moving, theta + shift, theta))
+        with np.errstate(over="ignore"):
+            mean = float(np.mean(np.asarray(diag(network, rows, kernel=kernel), dtype=np.float64)))
+        return np.log(mean / size) if 0 < mean < np.inf else np.sign(shift) * _WORST
+
+    if excess(-reach) > 0 or excess(reach) < 0:
+        return None
+    shift = scipy.optimize.brentq(excess, -reach, reach, xtol=0.01)
+    return np.where(moving, theta + shift, theta)

@@ -1,0 +1,190 @@
+"""Training on other losses than squared error: the outputs follow a differential equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.integrate
+import scipy.special
+from numpy.typing import NDArray
+
+from kernreg.exceptions import InvalidInputError
+from kernreg.theory.training.dynamics import Dynamics
+
+__all__ = ["LOSSES", "Loss", "trajectory"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of outputs of shape (n, t), summed over rows and outputs.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    gradient : callable
+        ``gradient(outputs, targets)``, of the shape of both.
+    """
+
+    name: str
+    gradient: Callable[[Floats, Floats], Floats]
+
+
+def _cross_entropy(outputs: Floats, targets: Floats) -> Floats:
+    total = targets.sum(axis=1, keepdims=True)
+    return np.asarray(total * scipy.special.softmax(outputs, axis=1) - targets)
+
+
+def _logistic(outputs: Floats, targets: Floats) -> Floats:
+    return np.asarray(-targets * scipy.special.expit(-targets * outputs))
+
+
+def _huber(outputs: Floats, targets: Floats) -> Floats:
+    return np.clip(outputs - targets, -1.0, 1.0)
+
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        Loss("mse", np.subtract),
+        Loss("cross_entropy", _cross_entropy),
+        Loss("logistic", _logistic),
+        Loss("huber", _huber),
+    )
+}
+"""Half the squared error; the cross-entropy of the softmax of a row of outputs to a row of
+probabilities; ``log(1 + exp(-y f))`` for labels of +1 and -1; the squared error up to 1, linear
+beyond."""
+
+
+def trajectory(
+    product: Callable[[Floats], Floats],
+    gradient: Callable[[Floats, Floats], Floats],
+    targets: Floats,
+    times: Sequence[float],
+    dynamics: Dynamics,
+    *,
+    start: Floats | None = None,
+    ridge: float = 0.0,
+    rtol: float = 1e-8,
+) -> Floats:
+    """Coefficients of the outputs at some times of training on any loss.
+
+    The outputs of the network are ``f0(x) + T(x, X) c`` at every time, with coefficients c that are
+    minus the gradients of the loss, added up.
+
+    Parameters
+    ----------
+    product : callable
+        ``T V`` for V of shape (n, t): the training kernel on the training rows.
+    gradient : callable
+        Of the loss by outputs, ``gradient(outputs, targets)``; see :data:`LOSSES`.
+    targets : ndarray of shape (n, t)
+        What the outputs are trained to.
+    times : sequence of float
+        Finite, not negative, in any order.
+    dynamics : Dynamics
+        Of training. Steps are taken one by one; flow is integrated by ``scipy``'s DOP853.
+    start : ndarray of shape (n, t), optional
+        Outputs f0 of the training rows before training; 0 if left out.
+    ridge : float, default=0.0
+        Penalty on the distance from the initial weights.
+    rtol : float, default=1e-8
+        Of the integration.
+
+    Returns
+    -------
+    ndarray of shape (len(times), n, t)
+
+    Raises
+    ------
+    InvalidInputError
+        If a time is negative or infinite, or outputs leave the range of numbers.
+
+    Notes
+    -----
+    A step of the integration takes 12 products; steps are as many as gradient descent at its
+    largest learning rate would need, about.
+
+    Examples
+    --------
+    >>> targets = np.array([[1.0], [-1.0]])
+    >>> found = trajectory(lambda v: 2 * v, LOSSES["mse"].gradient, targets, [1.0], Dynamics())
+    >>> bool(np.allclose(2 * found[0], (1 - np.exp(-2)) * targets))
+    True
+    """
+    moments = np.asarray(times, dtype=np.float64)
+    if not np.isfinite(moments).all() or (moments < 0).any():
+        raise InvalidInputError(
+            f"expected finite times >= 0 for this loss, found {np.asarray(times).tolist()}"
+        )
+    begin = np.zeros_like(targets) if start is None else np.asarray(start, dtype=np.float64)
+
+    def downhill(coefficients: Floats) -> Floats:
+        slope = gradient(begin + product(coefficients), targets)
+        return np.asarray(-dynamics.learning_rate * (slope + ridge * coefficients))
+
+    if dynamics.discrete:
+        return _steps(downhill, targets.shape, moments, dynamics)
+    return _flow(downhill, targets.shape, moments, dynamics, rtol)
+
+
+def _steps(
+    downhill: Callable[[Floats], Floats],
+    shape: tuple[int, ...],
+    moments: Floats,
+    dynamics: Dynamics,
+) -> Floats:
+    if (moments != np.floor(moments)).any():
+        raise InvalidInputError(f"expected whole numbers of steps, found {moments.tolist()}")
+    result = np.empty((len(moments), *shape))
+    now, move = np.zeros(shape), np.zeros(shape)
+    for step in range(int(moments.max(initial=0)) + 1):
+        result[moments == step] = now
+        move = dynamics.momentum * move + downhill(now)
+        now = now + move
+        if not np.isfinite(now).all():
+            raise InvalidInputError(
+                f"training diverged at step {step + 1}: lower the learning rate"
+            )
+    return result
+
+
+def _flow(
+    downhill: Callable[[Floats], Floats],
+    shape: tuple[int, ...],
+    moments: Floats,
+    dynamics: Dynamics,
+    rtol: float,
+) -> Floats:
+    size = int(np.prod(shape))
+    order = np.unique(moments)
+
+    def slope(_: float, state: Floats) -> Floats:
+        push = downhill(state[:size].reshape(shape)).ravel()
+        if not dynamics.momentum:
+            return push
+        move = state[size:]
+        return np.concatenate([move, push - (1.0 - dynamics.momentum) * move])
+
+    state = np.zeros(size * (2 if dynamics.momentum else 1))
+    if order[-1] == 0:
+        return np.zeros((len(moments), *shape))
+    unit = float(np.max(np.abs(slope(0.0, state)))) or 1.0
+    found = scipy.integrate.solve_ivp(
+        slope,
+        (0.0, float(order[-1])),
+        state,
+        method="DOP853",
+        t_eval=order,
+        rtol=rtol,
+        atol=rtol * unit * min(1.0, float(order[-1])),
+    )
+    if not found.success:
+        raise InvalidInputError(f"training could not be followed: {found.message}")
+    values = found.y[:size].T.reshape(len(order), *shape)
+    return np.asarray(values[np.searchsorted(order, moments)])
