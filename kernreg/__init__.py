@@ -20,6 +20,7 @@ _attribute, _, _names = attach(
     __name__,
     {
         "EnsembleRegressor": "estimators",
+        "GaussianProcessClassifier": "estimators",
         "GaussianProcessRegressor": "estimators",
         "KernelClassifier": "estimators",
         "KernelOperator": "operators",

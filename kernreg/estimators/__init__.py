@@ -2,12 +2,14 @@
 
 from kernreg.estimators.classifier import KernelClassifier
 from kernreg.estimators.ensemble import EnsembleRegressor
-from kernreg.estimators.gaussian_process import GaussianProcessRegressor
+from kernreg.estimators.gaussian_process.classifier import GaussianProcessClassifier
+from kernreg.estimators.gaussian_process.regressor import GaussianProcessRegressor
 from kernreg.estimators.persistence import load
 from kernreg.estimators.regressor import KernelRegressor
 
 __all__ = [
     "EnsembleRegressor",
+    "GaussianProcessClassifier",
     "GaussianProcessRegressor",
     "KernelClassifier",
     "KernelRegressor",

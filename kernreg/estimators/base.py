@@ -110,6 +110,9 @@ class KernelModel(Planned, BaseEstimator):
     ) -> None:
         """Take over what a solver made for a ridge that is divided by the weights."""
 
+    def _calibrate(self, X: NDArray[Any], targets: Targets) -> None:
+        """Learn from rows that are left out; X and targets are those of the fit."""
+
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What a fitted model of this class has beside that of all: arrays, and JSON."""
         return {}, {}
@@ -263,6 +266,7 @@ class KernelModel(Planned, BaseEstimator):
         # all rows have the type of the data where that serves; the solution, with residuals of
         # float64, stays.
         kept = dual_dtype(X.dtype, operator, choice.solution.value, wanted.centered)
+        rows_of_fit = X
         if choice.centres is not None:
             X, kept = X[choice.centres], np.dtype(np.float64)
         value = np.ascontiguousarray(choice.solution.value, dtype=np.float64)
@@ -274,6 +278,7 @@ class KernelModel(Planned, BaseEstimator):
         self.y_mean_ = wanted.mean.reshape(shape[1:])[()]
         self.solution_ = replace(choice.solution, value=value)
         loo = chosen or choice.loo
+        self._calibrate(rows_of_fit, wanted)
         self.loo_ = loo and replace(
             loo, predictions=loo.predictions.reshape(len(loo.predictions), *shape[1:])
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,8 +14,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from kernreg import nn
+from kernreg.distributed import from_first
 from kernreg.estimators.base import KernelModel
+from kernreg.estimators.calibration import Calibration, calibrated, calibration_from
+from kernreg.estimators.held_out import held_out_scores
+from kernreg.estimators.labels import as_targets, codes_of, right_share
+from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
+from kernreg.operators.kernel import KernelOperator
 from kernreg.solvers.base import Solver
 
 __all__ = ["KernelClassifier"]
@@ -24,9 +31,9 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     """Classification with an infinitely wide network trained on the squared error.
 
     Each class is coded as a target that is +1 for its rows and -1 for all others (one such target
-    for two classes); the class with the largest prediction wins. Probabilities can be had from
-    :class:`sklearn.calibration.CalibratedClassifierCV`. Features are used as they are: scale them
-    before, for example with :class:`sklearn.preprocessing.StandardScaler` in a pipeline.
+    for two classes); the class with the largest prediction wins. Probabilities are learned from
+    leave-one-out predictions. Features are used as they are: scale them before, for example with
+    :class:`sklearn.preprocessing.StandardScaler` in a pipeline.
 
     Parameters
     ----------
@@ -93,6 +100,8 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     loo_ : LeaveOneOut or None
         Leave-one-out accuracy and errors in closed form, if ``alpha`` is "auto" or a sequence or
         the solver is "eigh".
+    calibration_ : Calibration
+        How decision values become probabilities.
     network_ : Layer
         The network that was used.
     kernel_ : str
@@ -202,17 +211,7 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         if self.class_weight is not None:
             weights = weights * self._factors(y, weights)
             X, y, weights = self._weighted(X, y, weights)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise InvalidInputError(
-                "KernelClassifier needs rows of at least two classes, found one class: "
-                f"{classes.tolist()[0]!r} (rows of weight 0 do not count)."
-            )
-        if len(classes) == 2:
-            targets = np.where(codes == 1, 1.0, -1.0)
-        else:
-            targets = np.full((len(codes), len(classes)), -1.0)
-            targets[np.arange(len(codes)), codes] = 1.0
+        classes, targets = as_targets(y, type(self).__name__)
         self._fit_targets(X, targets, weights)
         self.classes_ = classes
         return self
@@ -245,8 +244,63 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         ndarray of shape (n_rows,)
             Labels.
         """
-        codes = _codes(self.decision_function(X))
+        codes = codes_of(self.decision_function(X))
         return np.asarray(self.classes_[codes])
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``; the largest is the class that ``predict`` names.
+
+        Notes
+        -----
+        They are a function of the decision values that ``fit`` learned from leave-one-out decision
+        values, of at most 3,000 rows, weighted as the fit is.
+        """
+        scores = np.asarray(self.decision_function(X), dtype=np.float64)
+        if self.calibration_ is None:
+            raise InvalidInputError(
+                "this model was saved by a kernreg that gave no probabilities: fit it again"
+            )
+        return self.calibration_.probabilities(scores)
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Logarithms of :meth:`predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+        """
+        return np.log(self.predict_proba(X))
+
+    def _calibrate(self, X: NDArray[Any], targets: Targets) -> None:
+        def learned() -> Calibration:
+            def operator(rows: NDArray[Any]) -> KernelOperator:
+                return self._operator(rows, network=self.network_, dtype=np.float64)
+
+            scores, _, part = held_out_scores(operator, X, targets, self.alpha_, self.alpha_scale)
+            return calibrated(scores, part.values, part.weights)
+
+        self.calibration_: Calibration | None = from_first(learned)
+
+    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        return {}, {"calibration": self.calibration_ and asdict(self.calibration_)}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+        self.calibration_ = calibration_from(header.get("calibration"))
 
     def _factors(self, y: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """What ``class_weight`` multiplies the weight of each row by."""
@@ -265,18 +319,8 @@ class KernelClassifier(ClassifierMixin, KernelModel):
     def _correct(
         self, targets: NDArray[np.float64], predictions: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        # Targets of equal rows that became one are the mean of codes +1 and -1.
-        if targets.shape[1] == 1:
-            signs = np.where(_codes(predictions[:, 0]) == 1, 1.0, -1.0)
-            return np.asarray((1.0 + signs * targets[:, 0]) / 2.0)
-        said = _codes(predictions)[:, None]
-        return np.asarray((1.0 + np.take_along_axis(targets, said, axis=1)[:, 0]) / 2.0)
+        return right_share(targets, predictions)
 
     def _count_targets(self, y: Any) -> int:
         n_classes = len(np.unique(np.asarray(y)))
         return n_classes if n_classes > 2 else 1
-
-
-def _codes(decision: NDArray[Any]) -> NDArray[np.intp]:
-    """Index of the class that decision values speak for."""
-    return np.asarray(decision > 0, np.intp) if decision.ndim == 1 else decision.argmax(axis=1)

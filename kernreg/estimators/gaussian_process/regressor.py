@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
-from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context, clone
+from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from kernreg import nn
-from kernreg.estimators.alphas import Approach
-from kernreg.estimators.base import KernelModel
-from kernreg.estimators.checks import check_numbers
-from kernreg.estimators.hyperparameters import Hyperparameters, parameters_of
-from kernreg.estimators.marginal import Evidence, log_density
-from kernreg.estimators.posterior import Posterior, check_covariance_fits, prior_variance
-from kernreg.estimators.progress import progress
+from kernreg.estimators.gaussian_process.base import GaussianProcess
+from kernreg.estimators.posterior import check_covariance_fits, prior_variance
 from kernreg.estimators.sampling import conditioned, exact_fits, from_covariance, from_kernel
-from kernreg.estimators.solve import as_read, chosen_solver
-from kernreg.estimators.spread import Spread
-from kernreg.estimators.tuning import TUNED_ROWS, tuned
-from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.operators.budget import memory_budget, readable
-from kernreg.operators.kernel import KernelOperator
-from kernreg.solvers.base import Solver
+from kernreg.exceptions import InvalidInputError
 
-__all__ = ["GaussianProcessRegressor", "Kept"]
+__all__ = ["GaussianProcessRegressor"]
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a fit leaves for variances: the solver and its state, or features of centres."""
-
-    solver: Any
-    state: Any
-    features: Floats | None
-
-
-class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, Spread):
+class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess):
     """Posterior of a network of infinite width, with error bars, for data with Gaussian noise.
 
     With ``kernel="nngp"`` this is exact Bayesian inference for the network, all weights Gaussian;
@@ -135,65 +109,10 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, Spread):
     (True, True)
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **KernelModel._parameter_constraints,
-        "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
-        "dtype": [StrOptions({"float64"}), type, np.dtype, None],
-        "optimizer": [StrOptions({"fmin_l_bfgs_b"}), callable, None],
-        "n_restarts_optimizer": [Interval(Integral, 0, None, closed="left")],
-        "random_state": ["random_state"],
-    }
-    _keeps_state = True
-
-    def __init__(
-        self,
-        network: nn.Layer | str | None = None,
-        kernel: str = "nngp",
-        alpha: Any = 1e-2,
-        alpha_scale: str = "mean_diag",
-        optimizer: str | Callable[..., Any] | None = "fmin_l_bfgs_b",
-        n_restarts_optimizer: int = 0,
-        fit_intercept: bool = True,
-        solver: str | Solver = "auto",
-        dtype: Any = None,
-        device: str = "cpu",
-        backend: str = "auto",
-        precision: str = "tf32x3",
-        max_memory: float | str | None = None,
-        verbose: bool | int = 0,
-        store: str | os.PathLike[str] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            network,
-            kernel,
-            alpha,
-            alpha_scale,
-            fit_intercept,
-            solver,
-            dtype,
-            device,
-            backend,
-            precision,
-            max_memory,
-            verbose,
-            store,
-        )
-        self.optimizer = optimizer
-        self.n_restarts_optimizer = n_restarts_optimizer
-        self.random_state = random_state
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False  # before it, predictions are those of the prior
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A factor is made again from the rows when it is needed.
-        state = dict(super().__getstate__())
-        if "_kept" in state:
-            state["_kept"] = replace(state["_kept"], state=None)
-        return state
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -226,26 +145,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, Spread):
         X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
-        targets = y.reshape(len(X), -1)
-        mean = np.average(targets, axis=0, weights=weights) * self.fit_intercept
-        hyper = parameters_of(self._network(), alpha)
-        network = hyper.network
-        if self.optimizer is not None:
-            theta = self._tuned(hyper, X, targets - mean, weights)
-            network, alpha = hyper.network_at(theta), hyper.alpha_at(theta)
-        fitting = clone(self).set_params(network=network, alpha=alpha, optimizer=None)
-        fitting._fit_targets(X, y, weights)
-        for name, value in vars(fitting).items():
-            if name.endswith("_") or name == "_kept":
-                setattr(self, name, value)
-        self._targets, self._weights = targets - mean, weights
-        tuned_to = parameters_of(self.network_, self.alpha_)
-        self.theta_, self.theta_names_ = tuned_to.theta, tuned_to.names
-        determinant = self.solution_.stats.log_determinant
-        self.log_marginal_likelihood_value_ = None
-        if determinant is not None:
-            dual = np.asarray(self.solution_.value).reshape(len(X), -1)
-            self.log_marginal_likelihood_value_ = log_density(dual, self._targets, determinant)
+        self._fit_process(X, y, weights, alpha)
         return self
 
     def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
@@ -360,56 +260,6 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, Spread):
             drawn = self._pathwise(rows, t, n_samples, rng)
         return drawn[:, 0] if not fitted or np.ndim(self.y_mean_) == 0 else drawn
 
-    def log_marginal_likelihood(
-        self, theta: Any = None, eval_gradient: bool = False, clone_kernel: bool = True
-    ) -> Any:
-        """Log marginal likelihood of the training rows, and its gradient.
-
-        Parameters
-        ----------
-        theta : array-like of shape (k,), optional
-            Hyperparameters as in ``theta_``; those of the fit if left out.
-        eval_gradient : bool, default=False
-            Also the gradient.
-        clone_kernel : bool, default=True
-            Without effect: networks do not change. Here as in scikit-learn.
-
-        Returns
-        -------
-        value : float
-            Summed over targets; minus infinity where the matrix has no Cholesky factor.
-        gradient : ndarray of shape (k,)
-            By ``theta``, if asked for.
-
-        Raises
-        ------
-        MemoryBudgetError
-            If the matrices do not fit the memory budget.
-        """
-        check_is_fitted(self, "dual_coef_")
-        if theta is None and not eval_gradient and self.log_marginal_likelihood_value_ is not None:
-            return self.log_marginal_likelihood_value_
-        if len(self._targets) != len(self.X_fit_):
-            raise InvalidInputError(
-                "this model keeps its centres only: log_marginal_likelihood needs all rows, fit "
-                "with another solver"
-            )
-        hyper = parameters_of(self.network_, self.alpha_)
-        evidence = self._evidence(hyper, self.X_fit_, self._targets, self._weights)
-        needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
-        if needed > budget:
-            raise MemoryBudgetError(
-                f"The likelihood of {len(self.X_fit_)} rows takes {readable(needed)}, "
-                f"{readable(budget)} may be used: fit to fewer rows."
-            )
-        vector = hyper.theta if theta is None else np.asarray(theta, dtype=np.float64)
-        if vector.shape != hyper.theta.shape:
-            raise InvalidInputError(
-                f"expected theta of shape {hyper.theta.shape} ({', '.join(hyper.names)}), found "
-                f"{vector.shape}"
-            )
-        return evidence.gradient(vector) if eval_gradient else evidence.value(vector)
-
     @property
     def X_train_(self) -> NDArray[np.floating]:
         """Training rows, as scikit-learn calls them."""
@@ -419,103 +269,6 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, Spread):
     def y_train_(self) -> Floats:
         """Training targets."""
         return np.asarray(self._targets + self.y_mean_).reshape(-1, *np.shape(self.y_mean_))
-
-    def _noise(self, X: Any, sample_weight: Any) -> tuple[float, Any]:
-        """Mean noise, and weights that divide it."""
-        if np.ndim(self.alpha) == 0:
-            alpha = float(self.alpha)
-            if self.optimizer is not None and alpha == 0:
-                raise InvalidInputError(
-                    "alpha=0 cannot be tuned by its logarithm: give a small number, such as 1e-6, "
-                    "or optimizer=None"
-                )
-            return alpha, sample_weight
-        levels = np.asarray(self.alpha, dtype=np.float64)
-        if sample_weight is not None:
-            raise InvalidInputError(
-                "alpha for each row and sample_weight both say how much noise a row has: give one"
-            )
-        if levels.shape != (len(X),) or not (np.isfinite(levels) & (levels > 0)).all():
-            raise InvalidInputError(
-                f"expected alpha as one number, or {len(X)} finite numbers > 0, one for each row; "
-                f"found {levels.shape}"
-            )
-        return float(levels.mean()), levels.mean() / levels
-
-    def _approach(self, X: NDArray[Any], n_targets: int, weights: Floats) -> Approach:
-        return Approach(np.array([float(np.mean(self.alpha))]), False)
-
-    def _keep_state(self, solver: Solver, state: Any, weights: Floats, ridge: float) -> None:
-        self.noise_ = ridge
-        features = solver.features(state)
-        self._kept = Kept(solver, state if features is None else None, features)
-
-    def _tuned(
-        self, hyper: Hyperparameters, X: NDArray[Any], targets: Floats, weights: Floats
-    ) -> Floats:
-        rows = np.arange(len(X))
-        if len(X) > TUNED_ROWS:
-            rows = np.sort(np.random.default_rng(0).permutation(len(X))[:TUNED_ROWS])
-        evidence = self._evidence(hyper, X[rows], targets[rows], weights[rows])
-        needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
-        if needed > budget:
-            raise MemoryBudgetError(
-                f"Tuning on {len(rows)} rows takes {readable(needed)}, {readable(budget)} may be "
-                "used: allow more memory, or give optimizer=None."
-            )
-        with progress(f"{type(self).__name__}: tuning", bool(self.verbose)) as bar:
-            theta, _ = tuned(
-                evidence,
-                self.kernel,
-                self.optimizer,  # type: ignore[arg-type]
-                self.n_restarts_optimizer,
-                check_random_state(self.random_state),
-                bar,
-            )
-        return theta
-
-    def _evidence(
-        self, hyper: Hyperparameters, X: NDArray[Any], targets: Floats, weights: Floats
-    ) -> Evidence:
-        def operator(rows: NDArray[Any], network: nn.Layer) -> KernelOperator:
-            return self._operator(rows, network=network)
-
-        relative = self.alpha_scale == "mean_diag"
-        return Evidence(X, targets, weights, hyper, relative, operator)
-
-    def _after(self) -> Posterior:
-        """The posterior; its system is made again where only coefficients were kept."""
-        kept = self._kept
-        if kept.state is None and kept.features is None:
-            operator, matrix = as_read(self._fitted(self.X_fit_), self.store)
-            n_outputs = self._targets.shape[1]
-            solver = kept.solver or chosen_solver(self.solver, self.plan_, operator, n_outputs)
-            state = solver.init_weighted(matrix, self.noise_, self._weights)
-            self._kept = kept = Kept(solver, state, None)
-        return Posterior(kept.solver, kept.state, kept.features, self.X_fit_, self._fitted)
-
-    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        arrays, header = super()._own_state()
-        if self._kept.features is not None:
-            arrays["features"] = self._kept.features
-        value = self.log_marginal_likelihood_value_
-        return arrays, header | {"noise": self.noise_, "log_likelihood": value}
-
-    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
-        super()._restore(arrays, header)
-        features = arrays.get("features")
-        self._kept = Kept(None, None, features)
-        self.noise_ = float(header["noise"])
-        value = header["log_likelihood"]
-        self.log_marginal_likelihood_value_ = None if value is None else float(value)
-        if features is not None:
-            check_numbers(features, (len(self.X_fit_), -1))
-        elif len(self._targets) != len(self.X_fit_):
-            raise ValueError("data and targets do not belong together")
-        if not 0 <= self.noise_ < np.inf:
-            raise ValueError(f"expected a noise of at least 0, found {self.noise_}")
-        hyper = parameters_of(self.network_, self.alpha_)
-        self.theta_, self.theta_names_ = hyper.theta, hyper.names
 
     def _pathwise(self, rows: Floats, t: int, n_samples: int, rng: np.random.RandomState) -> Floats:
         if not hasattr(self, "dual_coef_"):

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from kernreg.estimators.hyperparameters import Hyperparameters
+from kernreg.estimators.gaussian_process.hyperparameters import Hyperparameters
 from kernreg.exceptions import NetworkError
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.kernel import KernelOperator

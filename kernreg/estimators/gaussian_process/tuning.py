@@ -10,7 +10,7 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
-from kernreg.estimators.marginal import Evidence
+from kernreg.estimators.gaussian_process.marginal import Evidence
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.dense import diag
 

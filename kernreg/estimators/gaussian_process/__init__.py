@@ -1,0 +1,1 @@
+"""Gaussian processes with the kernels of infinitely wide networks."""
