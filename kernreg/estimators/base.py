@@ -110,7 +110,7 @@ class KernelModel(Planned, BaseEstimator):
     ) -> None:
         """Take over what a solver made for a ridge that is divided by the weights."""
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets) -> None:
+    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None) -> None:
         """Learn from rows that are left out; X and targets are those of the fit."""
 
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -278,10 +278,14 @@ class KernelModel(Planned, BaseEstimator):
         self.y_mean_ = wanted.mean.reshape(shape[1:])[()]
         self.solution_ = replace(choice.solution, value=value)
         loo = chosen or choice.loo
-        self._calibrate(rows_of_fit, wanted)
-        self.loo_ = loo and replace(
-            loo, predictions=loo.predictions.reshape(len(loo.predictions), *shape[1:])
-        )
+        self._calibrate(rows_of_fit, wanted, loo)
+        if loo is not None:
+            held = (len(loo.predictions), *shape[1:])
+            assert loo.targets is not None
+            loo = replace(
+                loo, predictions=loo.predictions.reshape(held), targets=loo.targets.reshape(held)
+            )
+        self.loo_ = loo
 
     def _inseparable(self, X: NDArray[Any], weights: NDArray[np.float64]) -> bool:
         """Whether one ridge is so near rounding that equal rows must be one, and none is named."""

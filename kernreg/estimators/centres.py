@@ -91,6 +91,14 @@ def best_on_centres(
             Problem(n, n_outputs=t + 1, n_ridges=len(ridges), leave_one_out=True)
         ),
     )
-    loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, predictions)
+    loo = LeaveOneOut(
+        alphas,
+        scores.squared_error,
+        scores.accuracy,
+        best,
+        predictions,
+        targets=targets.values,
+        weights=targets.weights,
+    )
     dual = unscaled(path.dual[best][:, :t].copy(), exponents)
     return Solution(dual, Status.OK, stats), loo

@@ -28,6 +28,10 @@ def check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     _expect(arrays["solution"].size == size, f"{size} numbers in solution", arrays["solution"].size)
     for name in set(arrays) & {*_OF_RIDGES, "loo_predictions"}:
         _expect(arrays[name].dtype.kind == "f", f"numbers in {name}", arrays[name].dtype)
+    for name in set(arrays) & {"loo_targets", "loo_weights"}:
+        predictions, values = arrays["loo_predictions"], arrays[name]
+        shape = predictions.shape if name == "loo_targets" else predictions.shape[:1]
+        check_numbers(values, shape)
     shapes = {arrays[name].shape for name in set(arrays) & set(_OF_RIDGES)}
     fits = len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
     _expect(fits, "a leave-one-out value for each ridge", shapes)

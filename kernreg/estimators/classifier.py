@@ -19,6 +19,7 @@ from kernreg.estimators.base import KernelModel
 from kernreg.estimators.calibration import Calibration, calibrated, calibration_from
 from kernreg.estimators.held_out import held_out_scores
 from kernreg.estimators.labels import as_targets, codes_of, right_share
+from kernreg.estimators.loo import LeaveOneOut
 from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.kernel import KernelOperator
@@ -286,12 +287,16 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         """
         return np.log(self.predict_proba(X))
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets) -> None:
-        def learned() -> Calibration:
-            def operator(rows: NDArray[Any]) -> KernelOperator:
-                return self._operator(rows, network=self.network_, dtype=np.float64)
+    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None) -> None:
+        def operator(rows: NDArray[Any]) -> KernelOperator:
+            return self._operator(rows, network=self.network_, dtype=np.float64)
 
-            scores, _, part = held_out_scores(operator, X, targets, self.alpha_, self.alpha_scale)
+        def learned() -> Calibration:
+            if loo is not None and loo.targets is not None and loo.weights is not None:
+                return calibrated(loo.predictions, loo.targets, loo.weights)
+            scores, _, _, part = held_out_scores(
+                operator, X, targets, self.alpha_, self.alpha_scale
+            )
             return calibrated(scores, part.values, part.weights)
 
         self.calibration_: Calibration | None = from_first(learned)

@@ -25,7 +25,7 @@ def held_out_scores(
     targets: Targets,
     alpha: float,
     scale: str,
-) -> tuple[Floats, Floats, Targets]:
+) -> tuple[Floats, Floats, float, Targets]:
     """Predictions for rows that are left out, by one factorisation of at most 3,000 of them.
 
     Parameters
@@ -46,7 +46,9 @@ def held_out_scores(
     predictions : ndarray of shape (m, t)
         For the rows of the sample, equal ones merged.
     variance : ndarray of shape (m,)
-        Posterior variance of the outputs there, over the mean of the kernel's diagonal.
+        Posterior variance of the outputs there, without noise.
+    size : float
+        Mean of the kernel's diagonal.
     targets : Targets
         Of these rows.
 
@@ -70,5 +72,5 @@ def held_out_scores(
         mean_shifts(part.centered, part.weights),
     )
     size = float(np.mean(np.asarray(kernel.diagonal(), dtype=np.float64))) or 1.0
-    variance = np.maximum(1.0 / inverse - alpha * unit / part.weights, 0.0) / size
-    return part.values - residuals, variance, part
+    variance = np.maximum(1.0 / inverse - alpha * unit / part.weights, 0.0)
+    return part.values - residuals, variance, size, part

@@ -33,6 +33,11 @@ class LeaveOneOut:
     rows : ndarray of shape (n_sampled,) or None
         Numbers of the training rows, where ``alpha="auto"`` was chosen on a sample of them:
         errors and predictions are those of a fit to the sample alone. None for all rows.
+    targets : ndarray of the shape of predictions, or None
+        What the predictions are of; a mean where equal rows are one. None in a model that was
+        saved without.
+    weights : ndarray or None
+        Of these rows.
     """
 
     alphas: np.ndarray
@@ -41,6 +46,8 @@ class LeaveOneOut:
     best: int
     predictions: np.ndarray
     rows: np.ndarray | None = None
+    targets: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 class Scores:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.utils.validation import check_is_fitted
 
 from kernreg.estimators.base import KernelModel
+from kernreg.estimators.intervals import check_level, quantile_of
+from kernreg.exceptions import InvalidInputError
 
 __all__ = ["KernelRegressor"]
 
@@ -174,3 +178,41 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
             Predictions, in float64: what the precision of the model gives, plus the mean.
         """
         return self._predict_targets(X)
+
+    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Bounds that a new observation is within with some probability, equally wide everywhere.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data.
+        level : float, default=0.9
+            The probability, between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_rows,) or (n_rows, n_targets)
+            Predictions less and plus the quantile of leave-one-out residuals.
+
+        Raises
+        ------
+        InvalidInputError
+            If the level is not between 0 and 1, fewer rows were left out than it needs, or none:
+            ``alpha`` was one number, with a solver that gives no errors.
+
+        See Also
+        --------
+        GaussianProcessRegressor : Intervals that are wider where data are few.
+        """
+        check_level(level)
+        check_is_fitted(self, "dual_coef_")
+        loo = self.loo_
+        if loo is None or loo.targets is None:
+            raise InvalidInputError(
+                "this model has no leave-one-out residuals to learn intervals from: fit it with "
+                "alpha='auto' or several alphas, or fit GaussianProcessRegressor"
+            )
+        sizes = np.sort(np.abs(loo.targets - loo.predictions).reshape(len(loo.targets), -1), axis=0)
+        mean = self.predict(X)
+        half = quantile_of(sizes, level).reshape(mean.shape[1:])
+        return mean - half, mean + half

@@ -203,6 +203,7 @@ def solve_alphas(
     for message in warned:
         warnings.warn(message, stacklevel=4)
     loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, held_out)
+    loo = replace(loo, targets=targets.values, weights=weights)
     return Choice(best, replace(kept, value=np.array(kept.value[:, :t])), loo)
 
 

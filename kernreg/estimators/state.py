@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["from_state", "to_state"]
 
 
+# Of leave-one-out, in the order of the fields.
+_OF_ROWS = ("predictions", "rows", "targets", "weights")
+
+
 class UnknownClassError(Exception):
     """A file names a class of settings that nobody registered."""
 
@@ -58,7 +62,7 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     }
     if model.loo_ is not None:
         header["loo_best"] = model.loo_.best
-        for name in ("alphas", "squared_error", "accuracy", "predictions", "rows"):
+        for name in ("alphas", "squared_error", "accuracy", *_OF_ROWS):
             if getattr(model.loo_, name) is not None:
                 arrays[f"loo_{name}"] = getattr(model.loo_, name)
     if hasattr(model, "feature_names_in_"):
@@ -111,7 +115,7 @@ def from_state(
             arrays.get("loo_accuracy"),
             header["loo_best"],
             arrays["loo_predictions"],
-            arrays.get("loo_rows"),
+            *(arrays.get(f"loo_{name}") for name in _OF_ROWS[1:]),
         )
     if "feature_names" in header:
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)

@@ -10,8 +10,11 @@ from kernreg.plotting.baseline import (
 from kernreg.plotting.matrices import GramDisplay, SpectrumDisplay
 from kernreg.plotting.style import to_svg
 from kernreg.plotting.theory import FiniteWidthDisplay, LearningCurveDisplay, PhaseDiagramDisplay
+from kernreg.plotting.uncertainty import CalibrationDisplay, EnsembleDisplay
 
 __all__ = [
+    "CalibrationDisplay",
+    "EnsembleDisplay",
     "FiniteWidthDisplay",
     "GramDisplay",
     "LearningCurveDisplay",

@@ -80,3 +80,20 @@ def test_alignment_does_not_rank_by_error(run):
     # Without the average alignment and error are those of the fully connected kernel, to a fifth.
     for flat, full in zip(found["convolutional, flat"], found["fully connected"], strict=True):
         assert flat == pytest.approx(full, rel=0.2)
+
+
+def test_trained_networks_are_as_the_infinite_ensemble(run):
+    mean, std, trained_mean, trained_std = run("ensemble")
+    # 200 networks: four standard errors, and what width 512 leaves out.
+    assert (abs(trained_mean - mean) < 4 * std / 200**0.5 + 0.06 * (abs(mean) + std)).all()
+    assert (abs(trained_std / std - 1) < 4 / 400**0.5 + 0.1).all()
+    assert (std[-1] < 0.2 * std[0]).all()
+
+
+def test_intervals_hold_once_tuned(run):
+    found = run("intervals")
+    # 133 rows held out: two standard errors are 0.05 at level 0.9.
+    levels = [0.5, 0.8, 0.9, 0.95]
+    assert (abs(found["tuned"][:4] - levels) < 0.1).all()
+    assert (found["before"][:4] < np.array(levels) - 0.2).all()
+    assert (found["tuned"][4:] > found["before"][4:] + 1).all()

@@ -115,7 +115,7 @@ class GaussianProcess(Spread):
         fitting = clone(self).set_params(network=network, alpha=alpha, optimizer=None)
         fitting._fit_targets(X, y, weights)
         for name, value in vars(fitting).items():
-            if name.endswith("_") or name == "_kept":
+            if name.endswith("_") or name in ("_kept", "_held_out"):
                 setattr(self, name, value)
         self._targets, self._weights = targets - mean, weights
         tuned_to = parameters_of(self.network_, self.alpha_)

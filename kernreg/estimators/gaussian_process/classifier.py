@@ -166,12 +166,12 @@ solution_, n_features_in_, feature_names_in_
         """
         return np.log(self.predict_proba(X))
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets) -> None:
-        scores, variance, part = held_out_scores(
+    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any) -> None:
+        scores, variance, size, part = held_out_scores(
             self._fitted, X, targets, self.alpha_, self.alpha_scale
         )
         self.calibration_: Calibration | None = calibrated(
-            scores, part.values, part.weights, variance
+            scores, part.values, part.weights, variance / size
         )
 
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

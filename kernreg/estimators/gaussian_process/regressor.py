@@ -11,9 +11,13 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from kernreg.estimators.checks import check_numbers
 from kernreg.estimators.gaussian_process.base import GaussianProcess
+from kernreg.estimators.held_out import held_out_scores
+from kernreg.estimators.intervals import check_level, quantile_of
 from kernreg.estimators.posterior import check_covariance_fits, prior_variance
 from kernreg.estimators.sampling import conditioned, exact_fits, from_covariance, from_kernel
+from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["GaussianProcessRegressor"]
@@ -193,7 +197,9 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             return mean, np.sqrt(prior_variance(self._operator(rows)))
         return mean, self._for_targets(np.sqrt(self._after().variance(rows)))
 
-    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[Floats, Floats]:
+    def predict_interval(
+        self, X: Any, level: float = 0.9, *, method: str = "calibrated"
+    ) -> tuple[Floats, Floats]:
         """Bounds that a new observation, noise included, is within with some probability.
 
         Parameters
@@ -202,17 +208,29 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             Data.
         level : float, default=0.9
             The probability, between 0 and 1.
+        method : {"calibrated", "gaussian"}, default="calibrated"
+            Whether standard deviations are multiplied by the quantile that residuals of rows left
+            out have over theirs, whatever the noise is like, or by that of Gaussian noise.
 
         Returns
         -------
         lower, upper : ndarray of shape (n_rows,) or (n_rows, n_targets)
-            Central intervals of the posterior.
+            Symmetric about the mean.
+
+        Raises
+        ------
+        InvalidInputError
+            If the level is not between 0 and 1, or fewer rows were left out than it needs.
         """
-        if not 0 < level < 1:
-            raise InvalidInputError(f"expected a level between 0 and 1, found {level!r}")
+        check_level(level)
+        if method not in ("calibrated", "gaussian"):
+            raise InvalidInputError(f"expected method calibrated or gaussian, found {method!r}")
         check_is_fitted(self, "dual_coef_")
+        factor: Any = scipy.stats.norm.ppf((1 + level) / 2)
+        if method == "calibrated":
+            factor = quantile_of(self._held_out, level).reshape(np.shape(self.y_mean_))
         mean, std = self.predict(X, return_std=True)
-        half = scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(std**2 + self.noise_)
+        half = factor * np.sqrt(std**2 + self.noise_)
         return mean - half, mean + half
 
     def sample_y(
@@ -269,6 +287,26 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     def y_train_(self) -> Floats:
         """Training targets."""
         return np.asarray(self._targets + self.y_mean_).reshape(-1, *np.shape(self.y_mean_))
+
+    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any) -> None:
+        scores, variance, _, part = held_out_scores(
+            self._fitted, X, targets, self.alpha_, self.alpha_scale
+        )
+        spread = np.sqrt(variance + self.noise_ / part.weights)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sizes = np.abs(part.values - scores) / spread[:, None]
+        self._held_out = np.sort(np.where(np.isfinite(sizes), sizes, 0.0), axis=0)
+
+    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        arrays, header = super()._own_state()
+        return arrays | {"held_out": self._held_out}, header
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+        super()._restore(arrays, header)
+        self._held_out = arrays["held_out"]
+        check_numbers(self._held_out, (-1, self._targets.shape[1]))
+        if (np.diff(self._held_out, axis=0) < 0).any():
+            raise ValueError("expected sizes in ascending order")
 
     def _pathwise(self, rows: Floats, t: int, n_samples: int, rng: np.random.RandomState) -> Floats:
         if not hasattr(self, "dual_coef_"):

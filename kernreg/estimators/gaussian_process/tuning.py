@@ -118,7 +118,12 @@ def _minimised(
         return (value / n, slope / n) if np.isfinite(value) else (_WORST, np.zeros(len(theta)))
 
     found = scipy.optimize.minimize(
-        per_row, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 100}
+        per_row,
+        start,
+        jac=True,
+        bounds=bounds,
+        method="L-BFGS-B",
+        options={"maxiter": 100, "ftol": 1e-6, "gtol": 1e-4},
     )
     return found.x, (float(found.fun) * n if found.fun < _WORST else np.inf)
 
