@@ -21,8 +21,15 @@ from kernreg.operators.store.disk import atomic
 from kernreg.operators.store.records import Damaged, parse, read_record, write_record
 from kernreg.solvers.base import Solver
 
-__all__ = ["TableModel", "fit_model"]
+__all__ = ["TableModel", "estimator_class", "fit_model"]
 
+_ESTIMATORS = {
+    ("ridge", "regression"): "KernelRegressor",
+    ("ridge", "classification"): "KernelClassifier",
+    ("gp", "regression"): "GaussianProcessRegressor",
+    ("gp", "classification"): "GaussianProcessClassifier",
+    ("ensemble", "regression"): "EnsembleRegressor",
+}
 _KEY = "kernreg.table"
 _VERSIONS = (1, 2)
 
@@ -33,7 +40,7 @@ class TableModel:
 
     Parameters
     ----------
-    estimator : KernelRegressor or KernelClassifier
+    estimator : KernelModel
         Fitted on scaled features.
     scaler : Scaler
         From features to the estimator's inputs.
@@ -81,6 +88,63 @@ class TableModel:
         if values.ndim == 1:
             values = np.stack([-values, values], axis=1)
         return tuple(str(label) for label in self.estimator.classes_), values
+
+    def probabilities(self, X: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+        """Probability of every label for features of shape (n, d).
+
+        Returns
+        -------
+        labels : tuple of str
+        values : ndarray of shape (n, n_labels)
+
+        Raises
+        ------
+        InvalidInputError
+            For a regression, which has no labels.
+        """
+        if self.task == "regression":
+            raise InvalidInputError(
+                f"The model predicts the numbers {self.target_name!r}; probabilities are for "
+                "labels. Ask for an interval."
+            )
+        values = np.asarray(self.estimator.predict_proba(self.scaler.transform(X)))
+        return tuple(str(label) for label in self.estimator.classes_), values
+
+    def interval(self, X: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds that a new target is within with probability ``level``.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+            Features.
+        level : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n,)
+
+        Raises
+        ------
+        InvalidInputError
+            For a classification, an ensemble, or if the model cannot tell.
+        """
+        if self.task == "classification":
+            raise InvalidInputError(
+                f"The model predicts labels of {self.target_name!r}; intervals are for numbers. "
+                "Ask for probabilities."
+            )
+        if not hasattr(self.estimator, "predict_interval"):
+            raise InvalidInputError(
+                "The model is an ensemble of networks, whose spread is no interval for new "
+                "targets: fit with --model gp, or without --model."
+            )
+        lower, upper = self.estimator.predict_interval(self.scaler.transform(X), level)
+        return np.asarray(lower), np.asarray(upper)
+
+    def rows_for_trial(self) -> np.ndarray:
+        """One row of features, by which is found out what the model can tell."""
+        return np.zeros((1, len(self.scaler.mean)))
 
     def read(self, data: str, *, id_name: str | None = None, header: bool | None = None) -> NewRows:
         """The rows of a set's name or a file, with features of shape (n, d).
@@ -190,8 +254,8 @@ class TableModel:
             state = _of_version_1(estimator, state)
         encoder, layout = _encoder_from(state), _layout_from(state)
         task, width = state["task"], len(encoder.feature_names)
-        made = kernreg.KernelRegressor if task == "regression" else kernreg.KernelClassifier
-        _expect(task in get_args(Task) and type(estimator) is made, "the estimator's task", task)
+        made = [getattr(kernreg, name) for (_, of), name in _ESTIMATORS.items() if of == task]
+        _expect(task in get_args(Task) and type(estimator) in made, "the estimator's task", task)
         found = estimator.n_features_in_
         _expect(width == found, f"columns that give {found} features", width)
         kind = state["scaling"]
@@ -257,6 +321,7 @@ def fit_model(
     solver: str | Solver = "auto",
     dtype: str = "float64",
     *,
+    kind: str = "ridge",
     verbose: bool = False,
     **options: Any,
 ) -> TableModel:
@@ -280,19 +345,18 @@ def fit_model(
         Bytes.
     solver, dtype
         As for the estimators.
+    kind : {"ridge", "gp", "ensemble"}, default="ridge"
+        Kernel ridge regression, a Gaussian process, or an infinite ensemble.
     verbose : bool, default=False
         Show a bar during this fit.
     **options : object
         Further parameters of the estimators.
     """
-    estimator_class = (
-        kernreg.KernelRegressor if data.task == "regression" else kernreg.KernelClassifier
-    )
     scaler = scaling if isinstance(scaling, Scaler) else Scaler.fit(data.X[rows], scaling)
-    estimator = estimator_class(
+    parameters = {"train" if kind == "ensemble" else "kernel": kernel, "alpha": alpha}
+    estimator = estimator_class(kind, data.task)(
         network,
-        kernel=kernel,
-        alpha=alpha,
+        **parameters,
         solver=solver,
         dtype=dtype,
         max_memory=max_memory,
@@ -302,3 +366,23 @@ def fit_model(
     estimator.fit(scaler.transform(data.X[rows]), data.y[rows])
     estimator.set_params(verbose=0)
     return TableModel(estimator, scaler, data.encoder, data.task, data.target_name, data.layout)
+
+
+def estimator_class(kind: str, task: Task) -> Any:
+    """The estimator of a kind of model.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none for the task.
+
+    Examples
+    --------
+    >>> estimator_class("gp", "classification").__name__
+    'GaussianProcessClassifier'
+    """
+    if (kind, task) not in _ESTIMATORS:
+        raise InvalidInputError(
+            f"There is no model of kind {kind!r} for {task}: leave --model out."
+        )
+    return getattr(kernreg, _ESTIMATORS[kind, task])

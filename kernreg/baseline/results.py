@@ -22,6 +22,7 @@ from kernreg import nn
 from kernreg.baseline.compare import Score
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.search import Trial
+from kernreg.baseline.uncertainty import LEVEL, Intervals, Probabilities
 from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError
 from kernreg.jsonable import as_plain
@@ -172,7 +173,18 @@ def _fold(fold: Fold) -> dict[str, Any]:
         "kernel": fold.winner.kernel,
         "alpha": fold.winner.alpha,
         "finalists": [_trial(trial) for trial in fold.rounds[-1]],
+        "uncertainty": _certainty(fold.certainty),
     }
+
+
+def _certainty(found: Intervals | Probabilities | None) -> dict[str, Any] | None:
+    """How sure the model is, and how right."""
+    if isinstance(found, Probabilities):
+        return {"log_loss": found.log_loss, "calibration_error": found.calibration_error}
+    if isinstance(found, Intervals):
+        shares = {f"{level:g}": share for level, share in found.shares.items()}
+        return {"mean_width": found.width, "level": LEVEL, "covered": shares}
+    return None
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
@@ -313,6 +325,12 @@ def _predictions(data: Dataset, fold: Fold) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = ["row", "true", "predicted"]
     columns = [fold.test.tolist(), fold.truth.tolist(), fold.predicted.tolist()]
+    if isinstance(fold.certainty, Intervals):
+        names += ["lower", "upper"]
+        columns += [fold.certainty.lower.tolist(), fold.certainty.upper.tolist()]
+    elif isinstance(fold.certainty, Probabilities):
+        names += [f"probability_{label}" for label in fold.certainty.labels]
+        columns += fold.certainty.values.T.tolist()
     if data.ids is not None:
         names.insert(1, str(data.layout.id_name))
         columns.insert(1, data.ids[fold.test].tolist())

@@ -14,6 +14,7 @@ from kernreg.baseline.grid import gaussians, networks
 from kernreg.baseline.model import TableModel, fit_model
 from kernreg.baseline.scaling import scalings_for
 from kernreg.baseline.search import Stage, Trial, plan_stages, search
+from kernreg.baseline.uncertainty import Intervals, Probabilities, uncertainty
 from kernreg.datasets import Dataset
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators.budget import memory_budget
@@ -76,6 +77,8 @@ class Fold:
         The chosen network, fitted to all training rows.
     seconds : dict
         Time of the search, the comparison and the final fit.
+    certainty : Intervals, Probabilities or None
+        How sure the model is of the test rows; None if too few rows were fitted.
     """
 
     train: np.ndarray
@@ -87,6 +90,7 @@ class Fold:
     predicted: np.ndarray
     model: TableModel
     seconds: dict[str, float]
+    certainty: Intervals | Probabilities | None = None
 
     @property
     def winner(self) -> Trial:
@@ -266,6 +270,7 @@ def _fold(
     )
     predicted = model.predict(data.X[test])
     fitted = time.perf_counter()
+    certainty = uncertainty(model, data.X[test], data.y[test])
     score, rmse = evaluate(data, data.y[test], predicted)
     chosen = Score(
         f"{best.candidate.family} network",
@@ -298,4 +303,5 @@ def _fold(
         predicted,
         model,
         seconds,
+        certainty,
     )

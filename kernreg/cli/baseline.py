@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 import typer
@@ -28,6 +29,10 @@ from kernreg.cli.options import (
     table_options,
 )
 from kernreg.cli.outputs import RESULTS, Output, check_outputs
+from kernreg.wording import significant
+
+if TYPE_CHECKING:
+    from kernreg.baseline import Outcome
 
 __all__ = ["baseline"]
 
@@ -101,7 +106,32 @@ def baseline(
             style="bold" if format_score(row["test"], name) == best else "",
         )
     stdout.print(summary)
+    for line in _certainty(outcome):
+        stdout.print(line, markup=False)
     searched = sum(sum(fold.seconds.values()) for fold in outcome.folds)
     stdout.print(
         f"{duration(searched)} in all. The report is in {folder / 'report.html'}.", markup=False
     )
+
+
+def _certainty(outcome: Outcome) -> Iterator[str]:
+    """How sure the chosen network is of the test rows, and how right, over the folds."""
+    from kernreg.baseline.uncertainty import LEVEL, Intervals, Probabilities
+
+    found = [fold.certainty for fold in outcome.folds]
+    intervals = [f for f in found if isinstance(f, Intervals)]
+    probabilities = [f for f in found if isinstance(f, Probabilities)]
+    if intervals:
+        covered = float(np.mean([f.covered for f in intervals]))
+        width = significant(float(np.mean([f.width for f in intervals])))
+        yield (
+            f"Intervals of {LEVEL:.0%} of the network cover {covered:.1%} of the test rows; their "
+            f"mean width is {width}."
+        )
+    if probabilities:
+        loss = float(np.mean([f.log_loss for f in probabilities]))
+        error = float(np.mean([f.calibration_error for f in probabilities]))
+        yield (
+            f"Probabilities of the network have a log-loss of {loss:.3f} and an expected "
+            f"calibration error of {error:.3f}."
+        )

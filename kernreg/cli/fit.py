@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 import typer
@@ -23,6 +23,7 @@ from kernreg.cli.console import (
     stdout,
 )
 from kernreg.cli.inputs import check_data
+from kernreg.cli.models import KINDS, ModelOptions
 from kernreg.cli.options import (
     Centres,
     DataArgument,
@@ -33,7 +34,6 @@ from kernreg.cli.options import (
     Header,
     IdName,
     Impute,
-    Kernel,
     MaxMemory,
     Network,
     Overwrite,
@@ -73,8 +73,18 @@ def fit(
     context: typer.Context,
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="ridge; gp: a Gaussian process, tuned by its likelihood, with error bars; "
+            "ensemble: networks at any time of their training.",
+        ),
+    ] = "ridge",
     network: Network = "mlp(depth=3)",
-    kernel: Kernel = "ntk",
+    kernel: Annotated[
+        str | None, typer.Option(help="ntk or nngp; nngp for gp if left out, else ntk.")
+    ] = None,
     alpha: Annotated[
         str,
         typer.Option(
@@ -107,6 +117,25 @@ def fit(
             help="Tiles that gram wrote for these data, with its network, kernel and scaling.",
         ),
     ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(metavar="VARIANCE", help="gp: of the target, instead of --alpha."),
+    ] = None,
+    tune: Annotated[
+        bool | None,
+        typer.Option(
+            "--tune/--no-tune", help="gp: tune network and noise (the default), or keep them."
+        ),
+    ] = None,
+    time: Annotated[
+        float | None, typer.Option(help="ensemble: of gradient flow; without end if left out.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="ensemble: of gradient descent, instead of --time.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="ensemble: for the mean of half the squares; 1.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
@@ -119,6 +148,9 @@ def fit(
     from kernreg.operators import TileStore
     from kernreg.operators.budget import memory_budget
 
+    given = ModelOptions(kind, noise, tune, time, steps, learning_rate)
+    check_choice("--model", kind, KINDS)
+    kernel = kernel or given.kernel
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
     check_solver(solver, dtype)
@@ -131,6 +163,10 @@ def fit(
         _check_with_store(context, tiles, options, ridges)
         options = replace(options, dtype=tiles.entries.name)
     options.check(ridges)
+    given.check(
+        ridges, _was_given(context, "alpha"), solver, options.dtype, stored=store is not None
+    )
+    ridges = given.alpha(ridges)
     writes = join_job(device)
     if writes:
         check_outputs(
@@ -165,8 +201,9 @@ def fit(
                 budget,
                 options.made(loaded, budget),
                 dtype,
+                kind=kind,
                 device=device,
-                store=store,
+                **given.parameters(store),
             )
         if writes:
             model.save(place(out))
@@ -224,6 +261,7 @@ def _account(model: TableModel, variance: float) -> Iterator[str]:
         f"{estimator.plan_.solver} ({solution.status.name}){products}{residual}, "
         f"{lasting(stats.seconds)}; {estimator.kernel} of {estimator.network!r}."
     )
+    yield from _fitted(estimator)
     if loo is not None:
         score = (
             f"accuracy {100 * loo.accuracy[loo.best]:.2f} %"
@@ -236,6 +274,26 @@ def _account(model: TableModel, variance: float) -> Iterator[str]:
         yield f"alpha {loo.alphas[loo.best]:.3g}{edge}, leave-one-out {score}{sample}."
 
 
+def _fitted(estimator: Any) -> Iterator[str]:
+    """What a Gaussian process was tuned to, or how an ensemble may be trained."""
+    if hasattr(estimator, "noise_"):
+        value = estimator.log_marginal_likelihood_value_
+        likelihood = "" if value is None else f", log marginal likelihood {value:.6g}"
+        yield (
+            f"Network {estimator.network_!r}, standard deviation of the noise "
+            f"{estimator.noise_**0.5:.4g}{likelihood}."
+        )
+    if hasattr(estimator, "largest_learning_rate_"):
+        yield f"The largest stable learning rate is {estimator.largest_learning_rate_:.6g}."
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
+    source = context.get_parameter_source(name)
+    # By name, as typer may bring a click of its own.
+    return bool(source and source.name != "DEFAULT")
+
+
 def _check_with_store(
     context: typer.Context,
     store: TileStore,
@@ -244,9 +302,7 @@ def _check_with_store(
 ) -> None:
     """Raise InvalidInputError for what a store settles, or cannot serve."""
     settled = ("network", "kernel", "scaling", "dtype", "device")
-    # By name, as typer may bring a click of its own.
-    sources = {name: context.get_parameter_source(name) for name in settled}
-    given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+    given = [name for name in settled if _was_given(context, name)]
     if given:
         raise InvalidInputError(
             f"--{given[0]} and --store do not go together, as a store is of one network, kernel "

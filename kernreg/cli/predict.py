@@ -50,6 +50,16 @@ def predict(
     scores: Annotated[
         bool, typer.Option("--scores", help="Also write the decision value of every label.")
     ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Also bounds that the target is within with this probability, 0.9 say.",
+        ),
+    ] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Also write the probability of every label.")
+    ] = False,
     id_name: Annotated[
         str | None,
         typer.Option(
@@ -91,6 +101,14 @@ def predict(
             f"--scores is for labels, and the model predicts the numbers {loaded.target_name!r}: "
             "leave it out."
         )
+    if interval is not None:
+        if not 0 < interval < 1:
+            raise InvalidInputError(
+                f"--interval is {interval:g}; expected a probability between 0 and 1, 0.9 say."
+            )
+        loaded.interval(loaded.rows_for_trial(), interval)
+    if proba:
+        loaded.probabilities(loaded.rows_for_trial())
     check_data(data, "predict MODEL DATA")
     rows = loaded.read(data, id_name=id_name, header=header)
     say_notes(rows.notes)
@@ -101,6 +119,14 @@ def predict(
         if scores:
             labels, values = loaded.scores(rows.X)
             names += [f"score_{label}" for label in labels]
+            columns += values.T.tolist()
+        if interval is not None:
+            lower, upper = loaded.interval(rows.X, interval)
+            names += [f"lower_{interval:g}", f"upper_{interval:g}"]
+            columns += [lower.tolist(), upper.tolist()]
+        if proba:
+            labels, values = loaded.probabilities(rows.X)
+            names += [f"probability_{label}" for label in labels]
             columns += values.T.tolist()
     if not writes:
         return

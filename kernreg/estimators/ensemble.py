@@ -402,7 +402,14 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
 
     def _coefficients(self, times: Sequence[float]) -> Floats:
         if self.loss == "mse":
-            return self._made().ensemble.coefficients(self._targets, times)
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = self._made().ensemble.coefficients(self._targets, times)
+            if not np.isfinite(found).all():
+                raise InvalidInputError(
+                    f"outputs leave the range of numbers after so many steps: lower learning_rate "
+                    f"to at most {self.largest_learning_rate_:.6g}"
+                )
+            return found
         system = self._made()
         gradient = self.loss if callable(self.loss) else LOSSES[self.loss].gradient
         weights = self._weights[:, None]

@@ -10,10 +10,18 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
 from kernreg.estimators.base import KernelModel
+from kernreg.estimators.checks import check_numbers
+from kernreg.estimators.held_out import held_out_scores
 from kernreg.estimators.intervals import check_level, quantile_of
+from kernreg.estimators.loo import LeaveOneOut
+from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
+from kernreg.operators.kernel import KernelOperator
 
 __all__ = ["KernelRegressor"]
+
+# Names of arrays in model files.
+_SEEN = ("targets", "weights")
 
 
 class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
@@ -129,6 +137,10 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     (True, True)
     """
 
+    # Sizes of residuals of rows left out, and what they can be found from.
+    _sizes: NDArray[np.float64] | None
+    _seen: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the model.
@@ -192,13 +204,14 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         Returns
         -------
         lower, upper : ndarray of shape (n_rows,) or (n_rows, n_targets)
-            Predictions less and plus the quantile of leave-one-out residuals.
+            Predictions less and plus the quantile of leave-one-out residuals, which the first call
+            finds for at most 3,000 rows.
 
         Raises
         ------
         InvalidInputError
-            If the level is not between 0 and 1, fewer rows were left out than it needs, or none:
-            ``alpha`` was one number, with a solver that gives no errors.
+            If the level is not between 0 and 1, fewer rows were left out than it needs, or none
+            can be: the model has centres only, and ``alpha`` was one number.
 
         See Also
         --------
@@ -206,13 +219,49 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         """
         check_level(level)
         check_is_fitted(self, "dual_coef_")
-        loo = self.loo_
-        if loo is None or loo.targets is None:
-            raise InvalidInputError(
-                "this model has no leave-one-out residuals to learn intervals from: fit it with "
-                "alpha='auto' or several alphas, or fit GaussianProcessRegressor"
-            )
-        sizes = np.sort(np.abs(loo.targets - loo.predictions).reshape(len(loo.targets), -1), axis=0)
+        if self._sizes is None:
+            self._sizes = self._residuals_left_out()
         mean = self.predict(X)
-        half = quantile_of(sizes, level).reshape(mean.shape[1:])
+        half = quantile_of(self._sizes, level).reshape(mean.shape[1:])
         return mean - half, mean + half
+
+    def _residuals_left_out(self) -> NDArray[np.float64]:
+        """Sizes of leave-one-out residuals, ascending, shape (n, t)."""
+        if self.loo_ is not None and self.loo_.targets is not None:
+            residuals = self.loo_.targets - self.loo_.predictions
+        elif self._seen is not None:
+
+            def operator(rows: NDArray[Any]) -> KernelOperator:
+                return self._operator(rows, None, self.network_, self.kernel_, np.float64)
+
+            values, weights = self._seen
+            targets = Targets(values, weights, self.fit_intercept, self._correct)
+            scores, _, _, part = held_out_scores(
+                operator, self.X_fit_, targets, self.alpha_, self.alpha_scale
+            )
+            residuals = part.values - scores
+        else:
+            raise InvalidInputError(
+                "this model keeps too little to learn intervals from: fit it with alpha='auto', or "
+                "fit GaussianProcessRegressor"
+            )
+        return np.sort(np.abs(residuals.reshape(len(residuals), -1)), axis=0)
+
+    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None) -> None:
+        # Learned when it is asked for, from all rows.
+        self._sizes = self._seen = None
+        if loo is None and len(X) == len(self.X_fit_):
+            self._seen = targets.values, targets.weights
+
+    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        return {} if self._seen is None else dict(zip(_SEEN, self._seen, strict=True)), {}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+        self._sizes = self._seen = None
+        if set(_SEEN) <= set(arrays):
+            targets, weights = (arrays[name] for name in _SEEN)
+            check_numbers(targets, (len(self.X_fit_), int(np.prod(self.dual_coef_.shape[1:]))))
+            check_numbers(weights, (len(self.X_fit_),))
+            if not (weights > 0).all():
+                raise ValueError("expected positive weights")
+            self._seen = targets, weights

@@ -1,6 +1,7 @@
 """Figures: of a baseline, and displays of kernels and theory in the style of scikit-learn."""
 
 from kernreg.plotting.baseline import (
+    plot_calibration,
     plot_confusion,
     plot_depths,
     plot_predictions,
@@ -20,6 +21,7 @@ __all__ = [
     "LearningCurveDisplay",
     "PhaseDiagramDisplay",
     "SpectrumDisplay",
+    "plot_calibration",
     "plot_confusion",
     "plot_depths",
     "plot_predictions",

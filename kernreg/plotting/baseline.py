@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "plot_calibration",
     "plot_confusion",
     "plot_depths",
     "plot_predictions",
@@ -266,3 +267,52 @@ def _short(text: str, most: int) -> str:
         return text
     tail = most // 3
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
+def plot_calibration(
+    said: Sequence[float], found: Sequence[float], counts: Sequence[int], *, intervals: bool
+) -> Figure:
+    """Shares that a model foretold against those that were found.
+
+    Parameters
+    ----------
+    said : sequence of float
+        Levels of intervals, or mean probabilities of the likeliest class.
+    found : sequence of float
+        Shares of the rows that are within, or of that class.
+    counts : sequence of int
+        Rows that each share is of; bars are two standard errors of the share that was foretold.
+    intervals : bool
+        Which of the two it is.
+
+    Examples
+    --------
+    >>> figure = plot_calibration([0.5, 0.9], [0.48, 0.93], [100, 100], intervals=True)
+    >>> figure.axes[0].get_xlabel()
+    'level of the intervals'
+    """
+    figure, axes = new_axes()
+    expected, observed = np.asarray(said, dtype=float), np.asarray(found, dtype=float)
+    error = 2 * np.sqrt(expected * (1 - expected) / np.maximum(np.asarray(counts), 1))
+    axes.plot([0, 1], [0, 1], color="#566170", linewidth=1, linestyle=":", label="as foretold")
+    axes.errorbar(
+        expected,
+        observed,
+        yerr=error,
+        color=COLOURS[0],
+        marker="o",
+        markersize=5,
+        linewidth=1.5,
+        elinewidth=1,
+        capsize=2,
+        label="test rows",
+    )
+    low = max(0.0, min(expected.min(), observed.min()) - 0.1) if len(expected) else 0.0
+    axes.set_xlim(low, 1.02)
+    axes.set_ylim(low, 1.02)
+    names = ("level of the intervals", "share of test rows within")
+    classes = ("probability of the likeliest class", "share of test rows of that class")
+    axes.set_xlabel((names if intervals else classes)[0])
+    axes.set_ylabel((names if intervals else classes)[1])
+    axes.legend(loc="upper left", fontsize=SMALL)
+    return figure

@@ -11,6 +11,7 @@ from kernreg.baseline.results import code, comparison, environment, metric
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.scaling import IN_WORDS
 from kernreg.baseline.search import Trial
+from kernreg.baseline.uncertainty import LEVEL, Intervals, Probabilities, reliability
 from kernreg.wording import significant
 
 __all__ = ["render"]
@@ -147,11 +148,36 @@ def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:
             "directions above the ridge.",
         ),
         ("Predictions", last, last_text),
+        *_calibration(fold.certainty),
     ]
     return [
         {"title": title, "svg": plotting.to_svg(figure, title), "text": text}
         for title, figure, text in entries
     ]
+
+
+def _calibration(found: Intervals | Probabilities | None) -> list[tuple[str, Any, str]]:
+    """A figure of how sure the network is of the test rows, and how right."""
+    if isinstance(found, Intervals):
+        levels, shares = list(found.shares), list(found.shares.values())
+        counts = [len(found.lower)] * len(levels)
+        text = (
+            f"Intervals of {LEVEL:.0%} cover {found.covered:.1%} of the test rows; their mean "
+            f"width is {significant(found.width)}. They are learned from leave-one-out residuals."
+        )
+    elif isinstance(found, Probabilities):
+        levels, shares, counts = reliability(found.values.max(axis=1), found.right)
+        text = (
+            f"Log-loss {found.log_loss:.3f}, expected calibration error "
+            f"{found.calibration_error:.3f} on the test rows. Probabilities are learned from "
+            "leave-one-out decision values."
+        )
+    else:
+        return []
+    figure = plotting.plot_calibration(
+        levels, shares, counts, intervals=isinstance(found, Intervals)
+    )
+    return [("Calibration", figure, text)]
 
 
 def depths(trials: list[Trial]) -> dict[tuple[str, str], dict[int, float]]:
