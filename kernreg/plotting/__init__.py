@@ -8,10 +8,11 @@ from kernreg.plotting.baseline import (
     plot_ridge_path,
     plot_spectrum,
 )
+from kernreg.plotting.calibration import CalibrationDisplay
+from kernreg.plotting.ensemble import EnsembleDisplay
 from kernreg.plotting.matrices import GramDisplay, SpectrumDisplay
 from kernreg.plotting.style import to_svg
 from kernreg.plotting.theory import FiniteWidthDisplay, LearningCurveDisplay, PhaseDiagramDisplay
-from kernreg.plotting.uncertainty import CalibrationDisplay, EnsembleDisplay
 
 __all__ = [
     "CalibrationDisplay",

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators import MatrixOperator
 from kernreg.solvers import Problem, Progress, Solver, Status
+from kernreg.solvers.explained import from_features
 from kernreg.solvers.registry import SOLVERS
 from kernreg.solvers.work import DISK, EIGH, READ, entry, flop, part, product, square
 from tests.operators.dense import DenseOperator
@@ -232,6 +233,86 @@ class SolverContract:
         state = solver.init_weighted(DenseOperator(K), 0.4, np.ones(30))
         expected = np.diagonal(np.linalg.inv(K + 0.4 * np.eye(30)))
         np.testing.assert_allclose(state.inverse_diagonal(), expected, rtol=1e-8)
+
+    def explained_bound(self, A, C):
+        """Errors of ``c^T A^-1 c`` by columns: ``eps ||A|| ||A^-1 c||^2``, and ``r^T A^-1 r``."""
+        found = np.linalg.solve(A, C)
+        size, columns = np.linalg.norm(found, axis=0), np.linalg.norm(C, axis=0)
+        rounding = np.finfo(np.float64).eps * size * (np.linalg.norm(A, 2) * size + columns)
+        residual = (self.solver.tol or 0.0) * columns
+        return SLACK * np.sqrt(len(A)) * rounding + residual**2 / np.linalg.eigvalsh(A)[0]
+
+    def explained(self, K, ridge, C, full=False):
+        solver = self.solver
+        state = solver.init(DenseOperator(K), ridge)
+        rows = solver.rows_of(state)
+        before = C.copy()
+        given = C if rows is None else C[rows]
+        found = solver.explained(state, given, full=full)
+        np.testing.assert_array_equal(C, before)
+        features = solver.features(state)
+        assert (features is None) == (not solver.approximate)
+        if features is not None:
+            again = from_features(features.T @ given, full)
+            np.testing.assert_allclose(found, again, rtol=1e-12, atol=1e-12 * np.abs(C).max())
+        return found
+
+    @pytest.mark.parametrize("varied", [False, True], ids=["one ridge", "ridge per row"])
+    def test_explained_variance(self, varied):
+        """Against dense algebra; what is left of a variance is never negative beyond rounding."""
+        joint = kernel_matrix(69)
+        K, C, own = joint[:60, :60], joint[:60, 60:], joint[60:, 60:]
+        ridge = max(0.3, self.smallest_ridge) * (np.linspace(1.0, 3.0, 60) if varied else 1.0)
+        A = K + np.diag(np.broadcast_to(ridge, 60))
+        expected, bound = C.T @ np.linalg.solve(A, C), self.explained_bound(A, C)
+        diagonal, full = (self.explained(K, ridge, C, full) for full in (False, True))
+        assert diagonal.shape == (9,)
+        assert full.shape == (9, 9)
+        assert (np.abs(diagonal - expected.diagonal()) <= bound).all()
+        assert (np.abs(full - expected) <= np.sqrt(np.outer(bound, bound))).all()
+        assert (own.diagonal() - diagonal >= -bound).all()
+        assert np.linalg.eigvalsh(own - full)[0] >= -bound.sum()
+
+    def test_explained_variance_of_its_own_rows(self):
+        """Of rows of the system less than the ridge is left, however small it is."""
+        K, ridge = kernel_matrix(40), max(1e-6, self.smallest_ridge)
+        A, C = K + ridge * np.eye(40), np.column_stack([K[:, :5], K[:, 2:4]])
+        left = np.append(K.diagonal()[:5], K.diagonal()[2:4]) - self.explained(K, ridge, C)
+        kept = ridge - ridge**2 * np.linalg.inv(A).diagonal()
+        bound = self.explained_bound(A, C)
+        assert (np.abs(left - np.append(kept[:5], kept[2:4])) <= bound).all()
+        assert (left >= -bound).all()
+        assert (left <= ridge + bound).all()
+
+    def test_explained_variance_of_many_columns(self):
+        """More than rows: each as if it were alone."""
+        joint = kernel_matrix(150)
+        K, C = joint[:40, :40], joint[:40, 40:]
+        ridge = max(0.3, self.smallest_ridge)
+        bound = 2 * self.explained_bound(K + ridge * np.eye(40), C)
+        together, one = self.explained(K, ridge, C), self.explained(K, ridge, C[:, [57]])
+        assert together.shape == (110,)
+        assert abs(one[0] - together[57]) <= bound[57]
+        none = self.explained(K, ridge, np.zeros((40, 2)), full=True)
+        assert not none.any()
+
+    def test_explained_variance_with_weights(self):
+        """A solver may keep them beside its ridge."""
+        joint, weights = kernel_matrix(56), np.linspace(0.5, 2.0, 50)
+        K, C = joint[:50, :50], joint[:50, 50:]
+        solver, ridge = self.solver, 2 * max(0.3, self.smallest_ridge)
+        state = solver.init_weighted(DenseOperator(K), ridge, weights)
+        rows = solver.rows_of(state)
+        found = solver.explained(state, C if rows is None else C[rows])
+        A = K + np.diag(ridge / weights)
+        expected = np.einsum("nm,nm->m", C, np.linalg.solve(A, C))
+        assert (np.abs(found - expected) <= self.explained_bound(A, C)).all()
+
+    def test_columns_at_once(self):
+        for n in (1, 1000, 10**9):
+            count = self.solver.columns_at_once(n)
+            assert isinstance(count, int)
+            assert count >= 1
 
     def test_callback(self):
         """Of iterations, if there are any."""

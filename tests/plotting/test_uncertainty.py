@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from sklearn.gaussian_process import GaussianProcessRegressor as SklearnProcess
+from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -221,8 +222,8 @@ def test_several_models_share_axes():
         (lambda: EnsembleDisplay.from_estimator(GP, X[:1]), "give limits"),
         (lambda: EnsembleDisplay.from_estimator(GP, X, samples=-1), "samples >= 0"),
         (lambda: EnsembleDisplay.from_estimator(GP, X, [1.0]), "20 targets"),
-        (lambda: CalibrationDisplay.from_estimator(KernelRegressor(), X, Y), "no standard dev"),
-        (lambda: CalibrationDisplay.from_estimator(GP, X, Y), "one shape"),
+        (lambda: CalibrationDisplay.from_estimator(LinearRegression(), X, Y), "no standard dev"),
+        (lambda: CalibrationDisplay.from_estimator(GP, X, Y), "y of shape"),
         (lambda: CalibrationDisplay.from_estimator(GP, X, Y[:, 0], noise=-1.0), "noise >= 0"),
         (lambda: CalibrationDisplay.from_predictions([1.0], [0.0], [-1.0]), "std >= 0"),
         (lambda: CalibrationDisplay.from_predictions([1.0], [0.0, 1.0], [1.0]), "one shape"),

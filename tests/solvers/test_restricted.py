@@ -60,6 +60,11 @@ class TestAllRowsAsCentres(SolverContract):
         assert np.abs(K @ solution.value - expected).max(initial=0.0) <= bound * scale
         return solution
 
+    def explained_bound(self, A, C):
+        """By the normal equations: eps times the condition number, of what is explained."""
+        found = np.einsum("nm,nm->m", C, np.linalg.solve(A, C))
+        return (4 * np.sqrt(len(A)) * np.linalg.cond(A) * EPS + 1e-12) * found
+
     def test_many_right_hand_sides_equal_single_ones(self):
         K, Y = kernel_matrix(70), gaussian_points(70, 100, seed=3)
         together = self.check(K, 0.5, Y).value
@@ -76,6 +81,70 @@ def points():
 @pytest.fixture(scope="module")
 def targets(points):
     return np.column_stack([np.sin(points[:, 0]), points[:, 1] * points[:, 2], points[:, 3]])
+
+
+class TestExplained:
+    """Of the posterior of the restricted model, and the prior of what no centre spans."""
+
+    @pytest.mark.parametrize("method", ["rpcholesky", "uniform"])
+    @pytest.mark.parametrize("ridge", [1e-2, np.geomspace(1e-2, 1.0, 400)])
+    def test_dense_formula(self, points, method, ridge):
+        solver = Restricted(centres=60, method=method)
+        operator = KernelOperator(NET, points)
+        state = solver.init(operator, ridge)
+        new = gaussian_points(9, 4, seed=6)
+        at_centres = KernelOperator(NET, points[state.centres], new).to_dense()
+        dense = operator.to_dense()
+        P = dense[:, state.centres]
+        core = P[state.centres]
+        inverse = np.diag(1 / np.broadcast_to(ridge, 400))
+        within = np.linalg.solve(core, at_centres)
+        left = np.linalg.solve(core + P.T @ inverse @ P, at_centres)
+        expected = at_centres.T @ (within - left)
+        found = solver.explained(state, at_centres, full=True)
+        # The normal equations: eps times the condition of the core and of sqrt(400 / 1e-2) squared.
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+        np.testing.assert_array_equal(found, found.T)
+        some = solver.explained(state, at_centres)
+        np.testing.assert_allclose(some, found.diagonal(), rtol=1e-12)
+        own = KernelOperator(NET, new).to_dense()
+        assert np.linalg.eigvalsh(own - found)[0] > 0
+
+    def test_rows_that_no_centre_spans_keep_their_variance(self):
+        """Two blocks, of which one has no centre."""
+        K = np.zeros((40, 40))
+        K[:20, :20], K[20:, 20:] = kernel_matrix(20), kernel_matrix(20, seed=1)
+        solver = Restricted(centres=np.arange(5))
+        state = solver.init(DenseOperator(K), 0.1)
+        found = solver.explained(state, K[:5])
+        assert not found[20:].any()
+        assert (found[:20] <= K.diagonal()[:20] * (1 + 1e-12)).all()
+        # Five centres and the ridge: some is left of every variance.
+        assert (found[:5] < K.diagonal()[:5]).all()
+
+    @pytest.mark.parametrize("ridge", [0.0, 1e-12])
+    def test_without_noise_centres_are_known(self, ridge):
+        K = kernel_matrix(30)
+        solver = Restricted(centres=np.array([0, 1, 2, 3]))
+        state = solver.init(DenseOperator(K), ridge)
+        found = solver.explained(state, K[:4])
+        left = K.diagonal() - found
+        assert np.abs(left[:4]).max() < 1e-10
+        assert (left >= -1e-10).all()
+        features = solver.features(state)
+        assert features.shape == (4, 4)
+        np.testing.assert_allclose(((features.T @ K[:4]) ** 2).sum(axis=0), found, rtol=1e-12)
+
+    def test_more_centres_explain_more(self, points):
+        """With little noise: of a nested set none has a larger variance."""
+        operator = KernelOperator(NET, points)
+        K = operator.to_dense()
+        explained = []
+        for count in (10, 40, 400):
+            solver = Restricted(centres=np.arange(count))
+            state = solver.init(operator, 1e-6)
+            explained.append(solver.explained(state, K[state.centres][:, 50:60]))
+        assert (np.diff(explained, axis=0) > 0).all()
 
 
 class TestNetwork:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["Dynamics", "largest_learning_rate"]
+__all__ = ["Dynamics", "above_rounding", "largest_learning_rate"]
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,8 @@ class Dynamics:
     -----
     With eigenvalue ``a`` and learning rate ``r`` the share of the initial residual that is left at
     time t is ``exp(-r a t)`` for flow and ``(1 - r a)^t`` for steps. With momentum m it is the
-    solution of ``f'' + (1 - m) f' + r a f = 0``, time in steps, or of its difference equation.
+    solution of ``f'' + (1 - m) f' + r a f = 0``, time in steps, or of its difference equation; of
+    n steps with momentum a share ``n eps / (1 - m)^2`` is lost to rounding.
 
     References
     ----------
@@ -198,3 +199,32 @@ def largest_learning_rate(largest: float, momentum: float = 0.0) -> float:
     (0.5, 0.75)
     """
     return 2.0 * (1.0 + momentum) / largest if largest > 0 else np.inf
+
+
+def above_rounding(dynamics: Dynamics, values: Floats, ridge: float, time: float) -> Floats:
+    """:meth:`Dynamics.gained`, and 0 where an eigenvalue and its ridge are rounding of the largest.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        Of training.
+    values : ndarray of shape (..., n)
+        Eigenvalues.
+    ridge : float
+        What is added to them.
+    time : float
+        Of training.
+
+    Examples
+    --------
+    >>> above_rounding(Dynamics(), np.array([-1e-17, 2.0]), 0.0, np.inf).tolist()
+    [0.0, 0.5]
+    """
+    shifted = values + ridge
+    noise = (
+        values.shape[-1] * np.finfo(np.float64).eps * float(np.max(np.abs(shifted), initial=0.0))
+    )
+    known = shifted > noise
+    found = np.zeros(values.shape)
+    found[known] = dynamics.gained(shifted[known], time)
+    return found

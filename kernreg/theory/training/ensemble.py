@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.solvers.eigh import EighState
-from kernreg.theory.training.dynamics import Dynamics
+from kernreg.theory.training.dynamics import Dynamics, above_rounding
 
 __all__ = ["Ensemble", "along_modes"]
 
@@ -72,13 +72,11 @@ class Ensemble:
         return float(self.modes.values[-1]) + self.modes.ridge
 
     def gained(self, time: float) -> Floats:
-        """:meth:`Dynamics.gained` of each mode.
+        """:meth:`Dynamics.gained` of each mode; 0 of those that rounding makes.
 
-        Converged modes at the level of rounding get the jitter that :class:`Eigh` gives them.
+        Directions that the kernel does not have are not learned, however long training lasts.
         """
-        if time == np.inf and not self.dynamics.discrete:
-            return np.asarray(1.0 / self.modes.shifted(self.modes.ridge)[0])
-        return self.dynamics.gained(self.modes.values + self.modes.ridge, time)
+        return above_rounding(self.dynamics, self.modes.values, self.modes.ridge, time)
 
     def coefficients(self, targets: Floats, times: Sequence[float]) -> Floats:
         """Coefficients c of the mean ``T(x, X) c`` at some times.

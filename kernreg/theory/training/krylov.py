@@ -33,7 +33,7 @@ def functions_times(
     columns : ndarray of shape (n, t)
         Each column has a Krylov space of its own; one product serves all.
     functions : sequence of callables
-        Of an array of eigenvalues.
+        Of an array of eigenvalues, of shape (t, k), elementwise.
     tol : float, default=1e-8
         Change of a result over five products, relative to its norm, at which it is taken.
     max_iter : int, default=500
@@ -67,8 +67,11 @@ def functions_times(
     [1.0, 1.414214, 1.732051]
     """
     n, t = columns.shape
-    norms = np.linalg.norm(columns, axis=0)
-    direction = columns / np.where(norms > 0, norms, 1.0)
+    # In two steps, as squares of huge and tiny numbers are out of range.
+    largest = np.max(np.abs(columns), axis=0, initial=0.0)
+    direction = columns / np.where(largest > 0, largest, 1.0)
+    norms = np.linalg.norm(direction, axis=0)
+    direction = direction / np.where(norms > 0, norms, 1.0)
     basis: list[Floats] = []
     diagonals: list[Floats] = []
     offsets: list[Floats] = []
@@ -110,7 +113,7 @@ def functions_times(
                 result = np.zeros((len(functions), n, t))
                 for part, vectors in enumerate(basis):
                     result += weights[:, part, None, :] * vectors
-                return result * norms
+                return result * norms * largest
         before = weights
 
 
@@ -127,6 +130,6 @@ def _weights(
     values, vectors = np.linalg.eigh(small)
     for number, function in enumerate(functions):
         # Rounding makes eigenvalues of a semidefinite matrix negative.
-        filtered = function(np.maximum(values, 0.0).ravel()).reshape(values.shape)
+        filtered = function(np.maximum(values, 0.0))
         weights[number] = np.einsum("tij,tj,tj->it", vectors, filtered, vectors[:, 0])
     return weights

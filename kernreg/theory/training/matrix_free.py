@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from kernreg.theory.training.dynamics import Dynamics
+from kernreg.theory.training.dynamics import Dynamics, above_rounding
 from kernreg.theory.training.krylov import functions_times
 
 __all__ = ["MatrixFree"]
@@ -91,9 +91,8 @@ class MatrixFree:
         return np.asarray((found + found.T) / 2)
 
     def _gained(self, values: Floats, time: float) -> Floats:
-        found = self.dynamics.gained(values + self.ridge, time)
-        # Directions that the kernel does not have get nothing, however long training lasts.
-        return np.where(np.isfinite(found), found, 0.0)
+        # Of all columns at once: eigenvalues of one matrix.
+        return above_rounding(self.dynamics, values, self.ridge, time)
 
     def _spread_of(self, moved: Floats) -> Floats:
         noise = self.target_noise / self.root_weights[:, None] ** 2

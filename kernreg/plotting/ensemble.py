@@ -1,28 +1,32 @@
-"""Displays of error bars: of an ensemble or a posterior, and of how often they hold."""
+"""Mean, error bars and drawn functions of an ensemble or a posterior."""
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import scipy.stats
 from numpy.typing import ArrayLike, NDArray
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.plotting.models import (
+    at_time,
+    column_of,
+    last_step,
+    model_of,
+    numbers_of,
+    one_target,
+    require_std,
+)
 from kernreg.plotting.style import COLOURS, given_or_new, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CalibrationDisplay", "EnsembleDisplay"]
+__all__ = ["EnsembleDisplay"]
 
 Floats = NDArray[np.float64]
 
-# Share of calibrated intervals that the band around the diagonal holds, at each level.
-_SHARE = 0.95
 # Times of which the largest is this many times the smallest are drawn over their logarithm.
 _WIDE = 30.0
 
@@ -88,7 +92,7 @@ class EnsembleDisplay:
         ylabel: str = "output",
         time_axis: bool = False,
     ) -> None:
-        self.x = _numbers("x", x)
+        self.x = numbers_of("x", x)
         if self.x.ndim != 1 or not self.x.size or (np.diff(self.x) < 0).any():
             raise InvalidInputError(f"expected x as ascending numbers, found shape {self.x.shape}.")
         if time_axis and self.x[0] < 0:
@@ -96,7 +100,7 @@ class EnsembleDisplay:
         m = len(self.x)
         self.mean, self.std = (
             found[:, None] if found.ndim == 1 else found
-            for found in (_numbers("mean", mean), _numbers("std", std))
+            for found in (numbers_of("mean", mean), numbers_of("std", std))
         )
         k = self.mean.shape[-1]
         if self.mean.shape != (m, k) or self.std.shape != (m, k):
@@ -108,21 +112,21 @@ class EnsembleDisplay:
             raise InvalidInputError(f"expected std >= 0, found {self.std.min():g}.")
         if not n_std > 0:
             raise InvalidInputError(f"expected n_std > 0, found {n_std!r}.")
-        self.samples = np.empty((m, 0)) if samples is None else _numbers("samples", samples)
+        self.samples = np.empty((m, 0)) if samples is None else numbers_of("samples", samples)
         if self.samples.ndim != 2 or len(self.samples) != m:
             raise InvalidInputError(
                 f"expected samples of shape ({m}, s), found shape {self.samples.shape}."
             )
         self.points: tuple[Floats, Floats] | None = None
         if points is not None:
-            at, values = _numbers("points", points[0]), _numbers("points", points[1])
+            at, values = numbers_of("points", points[0]), numbers_of("points", points[1])
             if at.ndim != 1 or at.shape != values.shape:
                 raise InvalidInputError(
                     "expected points as two arrays of shape (n,), found shapes "
                     f"{at.shape} and {values.shape}."
                 )
             self.points = at, values
-        self.targets = None if targets is None else _numbers("targets", targets)
+        self.targets = None if targets is None else numbers_of("targets", targets)
         if self.targets is not None and self.targets.shape != (k,):
             raise InvalidInputError(
                 f"expected {k} targets, one for each output, found shape {self.targets.shape}."
@@ -186,9 +190,9 @@ class EnsembleDisplay:
         InvalidInputError
             If the estimator predicts no standard deviations, or something does not fit.
         """
-        _require_std(estimator)
+        require_std(estimator)
         values = check_array(X, dtype=np.float64, input_name="X")
-        column, name = _column(X, values.shape[1], feature)
+        column, name = column_of(X, values.shape[1], feature)
         low, high = (values[:, column].min(), values[:, column].max()) if limits is None else limits
         if not -np.inf < low < high < np.inf:
             raise InvalidInputError(
@@ -204,16 +208,16 @@ class EnsembleDisplay:
         grid[:, column] = np.linspace(low, high, grid_resolution)
         # A model that was fitted to a table wants one.
         rows = type(X)(grid, columns=X.columns) if hasattr(X, "iloc") else grid
-        options = _at(estimator, time)
+        options = at_time(estimator, time)
         mean, std = estimator.predict(rows, return_std=True, **options)
         drawn = None
         if samples:
-            last, inner = _last_step(estimator, rows)
+            last, inner = last_step(estimator, rows)
             found = last.sample_y(inner, samples, random_state=random_state, **options)
-            drawn = _one(found, target, axis=1) if np.ndim(found) == 3 else found
+            drawn = one_target(found, target, axis=1) if np.ndim(found) == 3 else found
         points = None
         if y is not None:
-            shown = _one(_numbers("y", y), target, axis=1)
+            shown = one_target(numbers_of("y", y), target, axis=1)
             if shown.shape != (len(values),):
                 raise InvalidInputError(
                     f"expected {len(values)} targets, one per row, found shape {np.shape(y)}."
@@ -221,8 +225,8 @@ class EnsembleDisplay:
             points = values[:, column], shown
         return cls(
             grid[:, column],
-            _one(mean, target, axis=1),
-            _one(std, target, axis=1),
+            one_target(mean, target, axis=1),
+            one_target(std, target, axis=1),
             samples=drawn,
             points=points,
             n_std=n_std,
@@ -268,19 +272,19 @@ class EnsembleDisplay:
         InvalidInputError
             If the estimator is not trained over time, or something does not fit.
         """
-        _require_std(estimator)
-        moments = np.atleast_1d(_numbers("times", times))
-        options = _at(estimator, moments)
+        require_std(estimator)
+        moments = np.atleast_1d(numbers_of("times", times))
+        options = at_time(estimator, moments)
         if moments.ndim != 1 or not moments.size or (moments < 0).any():
             raise InvalidInputError(f"expected times >= 0, found {times!r}.")
         mean, std = estimator.predict(X, return_std=True, **options)
-        shown = None if y is None else _one(_numbers("y", y), target, axis=1)
+        shown = None if y is None else one_target(numbers_of("y", y), target, axis=1)
         count = np.shape(mean)[1]
-        trained_by_steps = getattr(_last(estimator), "steps", None) is not None
+        trained_by_steps = getattr(model_of(estimator), "steps", None) is not None
         return cls(
             moments,
-            _one(mean, target, axis=2),
-            _one(std, target, axis=2),
+            one_target(mean, target, axis=2),
+            one_target(std, target, axis=2),
             targets=shown,
             n_std=n_std,
             labels=[f"row {row}" for row in range(count)] if labels is None else labels,
@@ -342,267 +346,3 @@ class EnsembleDisplay:
             ax.set_xscale("symlog", linthresh=float(positive[0]), linscale=0.5)
         else:
             ax.set_xscale("log")
-
-
-class CalibrationDisplay:
-    """How often intervals hold what they should: share of observations against nominal level.
-
-    On the diagonal they are calibrated; below it error bars are too small. For probabilities of
-    classes the tool is :class:`sklearn.calibration.CalibrationDisplay`.
-
-    Parameters
-    ----------
-    nominal : array_like of shape (k,)
-        Probabilities that central intervals are made for, between 0 and 1.
-    observed : array_like of shape (k,)
-        Shares of observations within them.
-    count : int
-        Observations.
-    name : str, optional
-        Of the model, for the legend.
-
-    Attributes
-    ----------
-    lower, upper : ndarray of shape (k,)
-        Shares between which calibrated intervals of independent observations are in 95 of 100
-        samples, at each level, by the binomial distribution.
-    ax_, figure_
-        Where it was drawn.
-    line_ : Line2D
-        The observed shares.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> y = rng.standard_normal(1000)
-    >>> good = CalibrationDisplay.from_predictions(y, np.zeros(1000), np.ones(1000))
-    >>> bool(np.abs(good.observed - good.nominal).max() < 0.06)
-    True
-    >>> bad = CalibrationDisplay.from_predictions(y, np.zeros(1000), np.full(1000, 0.5))
-    >>> bool((bad.observed < bad.lower).all())
-    True
-    """
-
-    def __init__(
-        self, nominal: ArrayLike, observed: ArrayLike, count: int, *, name: str | None = None
-    ) -> None:
-        self.nominal, self.observed = _numbers("nominal", nominal), _numbers("observed", observed)
-        if self.nominal.ndim != 1 or self.nominal.shape != self.observed.shape:
-            raise InvalidInputError(
-                "expected nominal and observed of shape (k,), found shapes "
-                f"{self.nominal.shape} and {self.observed.shape}."
-            )
-        if not self.nominal.size or not ((self.nominal > 0) & (self.nominal < 1)).all():
-            raise InvalidInputError(f"expected levels between 0 and 1, found {nominal!r}.")
-        if not ((self.observed >= 0) & (self.observed <= 1)).all():
-            raise InvalidInputError(f"expected shares from 0 to 1, found {observed!r}.")
-        if count < 1:
-            raise InvalidInputError(f"expected at least one observation, found {count!r}.")
-        self.count, self.name = int(count), name
-        lower, upper = scipy.stats.binom.interval(_SHARE, self.count, self.nominal)
-        self.lower, self.upper = lower / self.count, upper / self.count
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: ArrayLike,
-        *,
-        noise: float | None = None,
-        levels: ArrayLike | None = None,
-        name: str | None = None,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Predict, count and draw.
-
-        Parameters
-        ----------
-        estimator : estimator
-            A regressor with ``predict(X, return_std=True)``, or a pipeline that ends in one.
-        X : array_like of shape (n, d)
-            Rows that it was not fitted to.
-        y : array_like of shape (n,) or (n, n_targets)
-            What was observed.
-        noise : float, optional
-            Variance of the noise in y; ``noise_`` of the estimator if it has one, otherwise 0.
-        levels, name, ax
-            As for :meth:`from_predictions`; the name is that of the class if left out.
-
-        Raises
-        ------
-        InvalidInputError
-            If the estimator predicts no standard deviations, or something does not fit.
-        """
-        _require_std(estimator)
-        last = _last(estimator)
-        if noise is None:
-            noise = float(getattr(last, "noise_", 0.0))
-        if not 0 <= noise < np.inf:
-            raise InvalidInputError(f"expected a noise >= 0, found {noise!r}.")
-        mean, std = estimator.predict(X, return_std=True)
-        name = type(last).__name__ if name is None else name
-        spread = np.sqrt(np.square(std) + noise)
-        return cls.from_predictions(y, mean, spread, levels=levels, name=name, ax=ax)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        y: ArrayLike,
-        mean: ArrayLike,
-        std: ArrayLike,
-        *,
-        levels: ArrayLike | None = None,
-        name: str | None = None,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Count and draw.
-
-        Parameters
-        ----------
-        y : array_like of shape (n,) or (n, n_targets)
-            What was observed.
-        mean, std : array_like of the shape of y
-            Of Gaussian predictions, noise included.
-        levels : array_like of shape (k,), optional
-            Probabilities of central intervals; 0.05, 0.1, ..., 0.95 if left out.
-        name : str, optional
-            Of the model, for the legend.
-        ax : Axes, optional
-            Where to draw; several models can share axes.
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes differ, or numbers are out of range.
-        """
-        seen, middle, spread = _numbers("y", y), _numbers("mean", mean), _numbers("std", std)
-        if seen.ndim not in (1, 2) or not seen.shape == middle.shape == spread.shape:
-            raise InvalidInputError(
-                "expected y, mean and std of one shape, (n,) or (n, n_targets), found shapes "
-                f"{seen.shape}, {middle.shape} and {spread.shape}."
-            )
-        if not seen.size:
-            raise InvalidInputError("expected at least one observation, found none.")
-        if (spread < 0).any():
-            raise InvalidInputError(f"expected std >= 0, found {spread.min():g}.")
-        nominal = np.arange(1, 20) / 20 if levels is None else _numbers("levels", levels)
-        reach = scipy.stats.norm.ppf((1 + np.atleast_1d(nominal)) / 2)
-        off = np.abs(seen - middle).ravel()
-        observed = [float(np.mean(off <= half * spread.ravel())) for half in reach]
-        return cls(nominal, observed, seen.size, name=name).plot(ax)
-
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw: the dashed diagonal is calibrated, within the band by chance."""
-        ax = given_or_new(ax)
-        # Another model may have drawn the diagonal already.
-        there = ax.get_legend_handles_labels()[1]
-        drawn = [label for label in there if label not in ("calibrated", self._band)]
-        if "calibrated" not in there:
-            ax.plot(
-                [0, 1], [0, 1], color="#555555", linestyle="--", linewidth=1, label="calibrated"
-            )
-        if self._band not in there:
-            ax.fill_between(
-                self.nominal,
-                self.lower,
-                self.upper,
-                color="#555555",
-                alpha=0.15,
-                linewidth=0,
-                label=self._band,
-            )
-        (self.line_,) = ax.plot(
-            self.nominal,
-            self.observed,
-            "o-",
-            color=COLOURS[len(drawn) % len(COLOURS)],
-            markersize=4,
-            label=self.name or "observed",
-        )
-        ax.set_xlabel("nominal level of the interval")
-        ax.set_ylabel("share of observations within")
-        ax.set_xlim(0, 1)
-        ax.set_ylim(0, 1)
-        legend_above(ax)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
-
-    @property
-    def _band(self) -> str:
-        return f"{100 * _SHARE:g} % range by chance, n = {self.count}"
-
-
-def _numbers(name: str, values: Any) -> Floats:
-    """Finite numbers as an array."""
-    try:
-        found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"expected {name} as an array of numbers.") from None
-    if not np.isfinite(found).all():
-        raise InvalidInputError(f"expected finite numbers in {name}, found {found.ravel()[:5]}.")
-    return found
-
-
-def _last(estimator: Any) -> Any:
-    """The model at the end of pipelines."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator[-1]
-    return estimator
-
-
-def _last_step(estimator: Any, rows: Any) -> tuple[Any, Any]:
-    """The model at the end of pipelines, and the rows as it sees them."""
-    while isinstance(estimator, Pipeline):
-        rows = estimator[:-1].transform(rows) if len(estimator) > 1 else rows
-        estimator = estimator[-1]
-    return estimator, rows
-
-
-def _options(estimator: Any) -> set[str]:
-    """Arguments that ``predict`` takes."""
-    predict = getattr(_last(estimator), "predict", None)
-    return set() if predict is None else set(inspect.signature(predict).parameters)
-
-
-def _require_std(estimator: Any) -> None:
-    if "return_std" not in _options(estimator):
-        raise InvalidInputError(
-            f"{type(_last(estimator)).__name__} predicts no standard deviations: fit "
-            "GaussianProcessRegressor or EnsembleRegressor."
-        )
-
-
-def _at(estimator: Any, time: Any) -> dict[str, Any]:
-    """The argument of ``predict`` for a time, if one is asked for."""
-    if time is None:
-        return {}
-    if "time" not in _options(estimator):
-        raise InvalidInputError(
-            f"{type(_last(estimator)).__name__} is not trained over time: fit EnsembleRegressor."
-        )
-    return {"time": time}
-
-
-def _column(X: Any, d: int, feature: int | str) -> tuple[int, str]:
-    """Place and name of a feature."""
-    names = [str(name) for name in X.columns] if hasattr(X, "columns") else []
-    if isinstance(feature, str):
-        if feature not in names:
-            raise InvalidInputError(
-                f"expected the name of a column of X, found {feature!r}: "
-                + (f"it has {', '.join(names[:10])}." if names else "X has no names.")
-            )
-        return names.index(feature), feature
-    if not 0 <= feature < d:
-        raise InvalidInputError(f"expected a feature from 0 to {d - 1}, found {feature!r}.")
-    return int(feature), names[feature] if names else "input" if d == 1 else f"feature {feature}"
-
-
-def _one(values: Any, target: int, axis: int) -> Floats:
-    """One target, of values that have an axis for several or none."""
-    found = np.asarray(values, dtype=np.float64)
-    count = found.shape[axis] if found.ndim > axis else 1
-    if not 0 <= target < count:
-        raise InvalidInputError(f"expected a target from 0 to {count - 1}, found {target!r}.")
-    return np.take(found, target, axis=axis) if found.ndim > axis else found
