@@ -1,9 +1,10 @@
 """Intervals on real data, before and after tuning: do they hold as often as they say?
 
 A Gaussian process with the kernel of an infinitely wide network gives each prediction an interval.
-With numbers as they come the intervals are too wide or too narrow, with those of the largest
-marginal likelihood they hold about as often as they should: the likelihood sees training rows
-only, the shares are of rows that were held out.
+With numbers as they come the intervals are too wide or too narrow; with those of the largest
+marginal likelihood they hold about as often as they should, if noise is Gaussian. Calibrated ones
+have the width that residuals of training rows need, each left out once: they hold whatever the
+noise is like. Shares are of rows that no model has seen.
 
     python examples/intervals.py [--quick] [--out picture.png]
 
@@ -11,8 +12,8 @@ Takes the compressive strength of concrete where ``KERNREG_DATA`` has it, and wi
 without it scikit-learn's diabetes: some seconds.
 
 What to keep in mind: shares are over all held-out rows. A calibrated model can still be too sure
-in one place and not sure enough in another. Those of concrete are right from level 0.6 on and too
-large below: errors have heavier tails than a Gaussian, which no variance mends.
+in one place and not sure enough in another. Gaussian intervals of concrete are right from level
+0.6 on and too large below: errors have heavier tails than a Gaussian, which no variance mends.
 """
 
 # ruff: noqa: T201
@@ -45,9 +46,9 @@ def data(quick: bool) -> tuple[str, Array, Array]:
         return "concrete", arrays["X"], arrays["y"]
 
 
-def shares(model: GaussianProcessRegressor, X: Array, y: Array) -> tuple[Array, Array]:
+def shares(model: GaussianProcessRegressor, X: Array, y: Array, method: str) -> tuple[Array, Array]:
     """Share of targets within the interval of each level, and its mean width."""
-    bounds = [model.predict_interval(X, level) for level in LEVELS]
+    bounds = [model.predict_interval(X, level, method=method) for level in LEVELS]
     within = [np.mean((low <= y) & (y <= high)) for low, high in bounds]
     return np.array(within), np.array([np.mean(high - low) for low, high in bounds])
 
@@ -73,22 +74,25 @@ def main(arguments: list[str] | None = None) -> dict[str, Array]:
     y_test, y = ((part - y.mean()) / y.std() for part in (y_test, y))
 
     net = nn.mlp(depth=2)
+    given = GaussianProcessRegressor(net, optimizer=None).fit(X, y)
+    tuned = GaussianProcessRegressor(net).fit(X, y)
     models = {
-        "before": GaussianProcessRegressor(net, optimizer=None).fit(X, y),
-        "tuned": GaussianProcessRegressor(net).fit(X, y),
+        "before": (given, "gaussian"),
+        "tuned": (tuned, "gaussian"),
+        "calibrated": (tuned, "calibrated"),
     }
     table = {}
     print(f"{name}: {len(X)} rows to fit, {len(X_test)} held out; log densities per row\n")
-    print(f"{'':8} {'training':>9} {'held out':>9}   share within (mean width) for level")
-    print(f"{'':28}   " + "  ".join(f"{level:>11.2f}" for level in LEVELS))
-    for label, model in models.items():
-        within, width = shares(model, X_test, y_test)
+    print(f"{'':10} {'training':>9} {'held out':>9}   share within (mean width) for level")
+    print(f"{'':30}   " + "  ".join(f"{level:>11.2f}" for level in LEVELS))
+    for label, (model, method) in models.items():
+        within, width = shares(model, X_test, y_test, method)
         evidence = model.log_marginal_likelihood() / len(X)
         held_out = density(model, X_test, y_test)
         table[label] = np.array([*within, evidence, held_out])
         cells = "  ".join(f"{s:.2f} ({w:.2f})" for s, w in zip(within, width, strict=True))
-        print(f"{label:8} {evidence:9.3f} {held_out:9.3f}    {cells}")
-    for label, model in models.items():
+        print(f"{label:10} {evidence:9.3f} {held_out:9.3f}    {cells}")
+    for label, model in (("before", given), ("tuned", tuned)):
         print(f"\n{label}: {model.network_}, noise of std {model.noise_**0.5:.3f}")
     if options.out:
         import matplotlib
@@ -97,9 +101,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Array]:
         from kernreg.plotting import CalibrationDisplay
 
         shown = None
-        for label, model in models.items():
+        for label, (model, method) in models.items():
             ax = shown.ax_ if shown else None
-            shown = CalibrationDisplay.from_estimator(model, X_test, y_test, name=label, ax=ax)
+            noise = model.noise_ if method == "gaussian" else None
+            shown = CalibrationDisplay.from_estimator(
+                model, X_test, y_test, noise=noise, name=label, ax=ax
+            )
             shown.figure_.savefig(options.out, dpi=120)
         print(f"\npicture: {options.out}")
     return table

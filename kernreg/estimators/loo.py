@@ -125,7 +125,8 @@ def mean_shifts(centered: np.ndarray, weights: np.ndarray) -> np.ndarray:
     >>> mean_shifts(np.array([[2.0], [3.0]]), np.array([1e20, 1.0])).tolist()
     [[-3.0], [-2.0]]
     """
-    return -_of_others(weights[:, None] * centered) / _of_others(weights)[:, None]
+    with np.errstate(invalid="ignore"):  # a row alone has no others
+        return -_of_others(weights[:, None] * centered) / _of_others(weights)[:, None]
 
 
 def _of_others(values: np.ndarray) -> np.ndarray:

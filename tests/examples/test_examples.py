@@ -95,5 +95,6 @@ def test_intervals_hold_once_tuned(run):
     # 133 rows held out: two standard errors are 0.05 at level 0.9.
     levels = [0.5, 0.8, 0.9, 0.95]
     assert (abs(found["tuned"][:4] - levels) < 0.1).all()
+    assert (abs(found["calibrated"][:4] - levels) < 0.1).all()
     assert (found["before"][:4] < np.array(levels) - 0.2).all()
     assert (found["tuned"][4:] > found["before"][4:] + 1).all()

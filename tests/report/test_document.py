@@ -22,6 +22,7 @@ TITLES = [
     "Leave-one-out error against the ridge",
     "Spectrum of the kernel matrix",
     "Predictions",
+    "Calibration",
 ]
 
 
@@ -99,7 +100,7 @@ def test_axes_say_what_they_show(page, outcome, name):
 
 
 def test_confusion_counts_every_test_row():
-    svg = parse(page_of("classification")).all("svg")[-1]
+    svg = parse(page_of("classification")).all("svg")[3]
     counts = [int(t.text) for t in svg.all("text") if t.text.isdigit()]
     assert sum(counts) == len(outcome_of("classification").folds[0].test)
 
@@ -212,7 +213,7 @@ def test_names_are_text():
     assert page.all("p")[0].text.startswith(
         f"Infinite-width baseline: regression of {HOSTILE} from"
     )
-    assert f"true {HOSTILE}" in {t.text for t in page.all("svg")[-1].all("text")}
+    assert f"true {HOSTILE}" in {t.text for t in page.all("svg")[3].all("text")}
     assert page.all("img") == []
 
 
