@@ -42,8 +42,7 @@ class Dynamics:
     -----
     With eigenvalue ``a`` and learning rate ``r`` the share of the initial residual that is left at
     time t is ``exp(-r a t)`` for flow and ``(1 - r a)^t`` for steps. With momentum m it is the
-    solution of ``f'' + (1 - m) f' + r a f = 0``, time in steps, or of its difference equation; of
-    n steps with momentum a share ``n eps / (1 - m)^2`` is lost to rounding.
+    solution of ``f'' + (1 - m) f' + r a f = 0``, time in steps, or of its difference equation.
 
     References
     ----------
@@ -133,7 +132,6 @@ class Dynamics:
         return float(time)
 
     def _steps(self, modes: Floats, count: int) -> Floats:
-        """By repeated squaring of the step ``(u, u before, 1) -> (u after, u, 1)``."""
         if not self.momentum:
             # Modes that shrink without changing sign keep all digits.
             shrink = self.learning_rate * modes
@@ -143,12 +141,36 @@ class Dynamics:
                 shrink > 0, -np.expm1(count * log) / modes, count * self.learning_rate
             )
             return np.where(slow, smooth, (1.0 - (1.0 - shrink) ** count) / modes)
-        step = np.zeros((len(modes), 3, 3))
-        step[:, 0, 0] = 1.0 + self.momentum - self.learning_rate * modes
-        step[:, 0, 1] = -self.momentum
-        step[:, 0, 2] = self.learning_rate
-        step[:, 1, 0] = step[:, 2, 2] = 1.0
-        return np.linalg.matrix_power(step, count)[:, 0, 2]
+        return self._heavy_steps(modes, count)
+
+    def _heavy_steps(self, modes: Floats, count: int) -> Floats:
+        """From the roots of ``r^2 - 2 middle r + momentum``, as ``1 - r`` where r is near 1."""
+        shrink, m = self.learning_rate * modes, self.momentum
+        total, middle = 1.0 - m + shrink, (1.0 + m - shrink) / 2
+        inner = total * total - 4 * shrink
+        ahead = middle > 0
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            # Two real roots: the larger one, and how much of its power the other takes away.
+            apart = np.sqrt(np.maximum(inner, 0.0))
+            slow = 2 * shrink / (total + apart)
+            root = np.where(ahead, 1.0 - slow, middle - apart / 2)
+            power = count * np.log1p(-np.where(ahead, np.minimum(slow, 1.0), 0.0))
+            learned = np.where(ahead, -np.expm1(power), 1.0 - root**count)
+            ratio = apart / np.abs(root)
+            spread = np.where(ratio > 0, -np.expm1(count * np.log1p(-ratio)) / ratio, count)
+            spread = spread * root ** (count - 1)
+            rest = np.where(ahead, slow, 1.0 - root) - shrink
+            real = (learned - rest * spread) / modes
+            # A pair of roots: their angle from the nearer end of the axis.
+            size, sign = np.sqrt(m), np.where(ahead, 1.0, -1.0)
+            angle = np.arctan2(np.sqrt(np.maximum(-inner, 0.0)) / 2, np.abs(middle))
+            turned = np.where(angle > 0, np.sin(count * angle) / np.sin(angle), count)
+            start = (1.0 - shrink - middle) / size
+            swing = sign**count * (np.cos(count * angle) + sign * start * turned)
+            swinging = (1.0 - size**count * swing) / modes
+        flat = count + m * np.expm1(count * np.log(m)) / (1.0 - m)
+        found = np.where(inner >= 0, real, swinging)
+        return np.asarray(np.where(shrink > 0, found, self.learning_rate * flat / (1.0 - m)))
 
     def _heavy_ball(self, modes: Floats, time: float) -> Floats:
         """From the roots of ``s^2 + drag s + modes``, time in units of the root of the rate."""
