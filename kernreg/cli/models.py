@@ -72,6 +72,10 @@ class ModelOptions:
                 f"leave --dtype {dtype} out."
             )
         if self.kind == "gp":
+            if stored and self.tune is not False:
+                raise InvalidInputError(
+                    "--store is of one network, which tuning would change: add --no-tune."
+                )
             self._check_gp(alpha, alpha_given)
         else:
             self._check_ensemble(solver, stored)

@@ -105,6 +105,11 @@ class GaussianProcess(Spread):
 
     def _fit_process(self, X: NDArray[Any], y: Floats, weights: Floats, alpha: float) -> None:
         """Tune, and solve for targets of shape (n,) or (n, t)."""
+        if self.store is not None and self.optimizer is not None:
+            raise InvalidInputError(
+                "a store is of one network, which tuning would change: give optimizer=None, or "
+                "leave store out"
+            )
         targets = y.reshape(len(X), -1)
         mean = np.average(targets, axis=0, weights=weights) * self.fit_intercept
         hyper = parameters_of(self._network(), alpha)
