@@ -5,6 +5,7 @@ from __future__ import annotations
 import time as clock
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -25,15 +26,18 @@ from kernreg.estimators.sampling import from_covariance
 from kernreg.estimators.spread import Spread
 from kernreg.estimators.trained import Trained
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.operators.budget import PANEL_BYTES, memory_budget
+from kernreg.operators.budget import PANEL_BYTES, TILE_ROWS, memory_budget, readable
 from kernreg.operators.kernel import KernelOperator
-from kernreg.planning.plan import Plan, plan
+from kernreg.planning.plan import Candidate, Plan, plan
 from kernreg.solvers.solution import Solution, Stats, Status
 from kernreg.theory.training import LOSSES, Dynamics, Ensemble, trajectory
 
 __all__ = ["EnsembleRegressor"]
 
 Floats = NDArray[np.float64]
+
+# Products of a Lanczos process, usually.
+_DIRECTIONS = 100
 
 
 class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
@@ -468,26 +472,36 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         how: Approach,
         probe: Any = None,
     ) -> Plan:
-        def made(solver: str) -> Plan:
-            return plan(
-                X.shape[0],
-                X.shape[1],
-                n_outputs=n_targets,
-                dtype=np.float64,
-                solver=solver,
-                max_memory=self.max_memory,
-                device=self.device,
-                probe=probe,
+        n, d = X.shape
+        # Directions of a Lanczos process, and the rows in both places.
+        needed = 8 * n * (2 * d + TILE_ROWS + _DIRECTIONS * n_targets)
+        free = Candidate("krylov", "recomputed", needed, "products for each time and row")
+        if self.solver != "krylov":
+            try:
+                found = plan(
+                    n,
+                    d,
+                    n_outputs=n_targets,
+                    dtype=np.float64,
+                    solver="eigh",
+                    max_memory=self.max_memory,
+                    device=self.device,
+                    probe=probe,
+                )
+            except MemoryBudgetError:
+                if self.solver == "eigh":
+                    raise
+            else:
+                reason = "one decomposition serves all times"
+                return replace(found, reason=reason, alternatives=(free,))
+        budget = memory_budget(self.max_memory)
+        if needed > budget:
+            raise MemoryBudgetError(
+                f"An ensemble on {n} rows needs {readable(needed)} without its modes, "
+                f"{readable(budget)} may be used: allow more, or take fewer rows or targets."
             )
-
-        if self.solver == "krylov":
-            return made("pcg")
-        try:
-            return made("eigh")
-        except MemoryBudgetError:
-            if self.solver == "eigh":
-                raise
-            return made("pcg")
+        reason = "asked for" if self.solver == "krylov" else "the modes do not fit"
+        return Plan(free.solver, free.storage, n, needed, budget, reason)
 
     def __getstate__(self) -> dict[str, Any]:
         # The modes are made again from the rows when they are needed.
