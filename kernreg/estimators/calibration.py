@@ -41,7 +41,7 @@ class Calibration:
     Examples
     --------
     >>> Calibration(2.0, 3.0, 0.0, 100).probabilities(np.array([-1.0, 0.0, 1.0])).round(3).tolist()
-    [[0.997, 0.003], [0.5, 0.5], [0.003, 0.997]]
+    [[0.946, 0.054], [0.5, 0.5], [0.054, 0.946]]
     """
 
     power: float

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -16,9 +15,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from kernreg import nn
 from kernreg.distributed import from_first
 from kernreg.estimators.base import KernelModel
-from kernreg.estimators.calibration import Calibration, calibrated, calibration_from
+from kernreg.estimators.calibration import Calibration, calibrated
+from kernreg.estimators.decisions import Decisions
 from kernreg.estimators.held_out import held_out_scores
-from kernreg.estimators.labels import as_targets, codes_of, right_share
+from kernreg.estimators.labels import as_targets
 from kernreg.estimators.loo import LeaveOneOut
 from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
@@ -28,7 +28,7 @@ from kernreg.solvers.base import Solver
 __all__ = ["KernelClassifier"]
 
 
-class KernelClassifier(ClassifierMixin, KernelModel):
+class KernelClassifier(Decisions, KernelModel):
     """Classification with an infinitely wide network trained on the squared error.
 
     Each class is coded as a target that is +1 for its rows and -1 for all others (one such target
@@ -217,37 +217,6 @@ class KernelClassifier(ClassifierMixin, KernelModel):
         self.classes_ = classes
         return self
 
-    def decision_function(self, X: Any) -> NDArray[Any]:
-        """Predictions of the coded targets.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Data.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_classes)
-            With two classes, positive for ``classes_[1]``; otherwise one column for each class.
-        """
-        return self._predict_targets(X)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Data.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Labels.
-        """
-        codes = codes_of(self.decision_function(X))
-        return np.asarray(self.classes_[codes])
-
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities of the classes.
 
@@ -273,20 +242,6 @@ class KernelClassifier(ClassifierMixin, KernelModel):
             )
         return self.calibration_.probabilities(scores)
 
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Logarithms of :meth:`predict_proba`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Data.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes)
-        """
-        return np.log(self.predict_proba(X))
-
     def _calibrate(self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None) -> None:
         def operator(rows: NDArray[Any]) -> KernelOperator:
             return self._operator(rows, network=self.network_, dtype=np.float64)
@@ -301,12 +256,6 @@ class KernelClassifier(ClassifierMixin, KernelModel):
 
         self.calibration_: Calibration | None = from_first(learned)
 
-    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        return {}, {"calibration": self.calibration_ and asdict(self.calibration_)}
-
-    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
-        self.calibration_ = calibration_from(header.get("calibration"))
-
     def _factors(self, y: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """What ``class_weight`` multiplies the weight of each row by."""
         classes, codes = np.unique(y, return_inverse=True)
@@ -320,12 +269,3 @@ class KernelClassifier(ClassifierMixin, KernelModel):
                 f"class_weight must hold finite numbers >= 0, found {self.class_weight!r}."
             )
         return np.asarray(factors, dtype=np.float64)[codes]
-
-    def _correct(
-        self, targets: NDArray[np.float64], predictions: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        return right_share(targets, predictions)
-
-    def _count_targets(self, y: Any) -> int:
-        n_classes = len(np.unique(np.asarray(y)))
-        return n_classes if n_classes > 2 else 1

@@ -105,7 +105,7 @@ def edit(path, header=None, arrays=None, without=()):
     ("header", "message"),
     [
         ({"version": 99}, r"format version 99.*reads version 2.*the kernreg that wrote it"),
-        ({"class": "KernelOracle"}, r"class 'KernelOracle'.*knows KernelClassifier"),
+        ({"class": "KernelOracle"}, r"class 'KernelOracle'.*knows EnsembleRegressor"),
         ({"class": ["KernelRegressor"]}, "class"),
         ({"class": "KernelClassifier"}, "damaged"),
         ({"params": {"colour": "red"}}, "damaged.*colour"),

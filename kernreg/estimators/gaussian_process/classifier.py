@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 
-from kernreg.estimators.calibration import Calibration, calibrated, calibration_from
+from kernreg.estimators.calibration import Calibration, calibrated
+from kernreg.estimators.decisions import Decisions
 from kernreg.estimators.gaussian_process.base import GaussianProcess
 from kernreg.estimators.held_out import held_out_scores
-from kernreg.estimators.labels import as_targets, codes_of, right_share
+from kernreg.estimators.labels import as_targets
 from kernreg.estimators.posterior import prior_variance
 from kernreg.estimators.targets import Targets
 
@@ -21,7 +21,7 @@ __all__ = ["GaussianProcessClassifier"]
 Floats = NDArray[np.float64]
 
 
-class GaussianProcessClassifier(ClassifierMixin, GaussianProcess):
+class GaussianProcessClassifier(Decisions, GaussianProcess):
     """Classification by a network of infinite width that knows how sure it is.
 
     Classes are coded as in :class:`KernelClassifier`, and the codes are regressed on by the
@@ -102,37 +102,6 @@ solution_, n_features_in_, feature_names_in_
         self.classes_ = classes
         return self
 
-    def decision_function(self, X: Any) -> NDArray[Any]:
-        """Posterior means of the coded targets.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Data.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_classes)
-            With two classes, positive for ``classes_[1]``; otherwise one column for each class.
-        """
-        return self._predict_targets(X)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Data.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Labels.
-        """
-        decision = self.decision_function(X)
-        return np.asarray(self.classes_[codes_of(decision)])
-
     def predict_proba(self, X: Any) -> Floats:
         """Probabilities of the classes.
 
@@ -152,20 +121,6 @@ solution_, n_features_in_, feature_names_in_
         assert self.calibration_ is not None
         return self.calibration_.probabilities(scores, variance)
 
-    def predict_log_proba(self, X: Any) -> Floats:
-        """Logarithms of :meth:`predict_proba`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Data.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes)
-        """
-        return np.log(self.predict_proba(X))
-
     def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any) -> None:
         scores, variance, size, part = held_out_scores(
             self._fitted, X, targets, self.alpha_, self.alpha_scale
@@ -173,18 +128,3 @@ solution_, n_features_in_, feature_names_in_
         self.calibration_: Calibration | None = calibrated(
             scores, part.values, part.weights, variance / size
         )
-
-    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        arrays, header = super()._own_state()
-        return arrays, header | {"calibration": self.calibration_ and asdict(self.calibration_)}
-
-    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
-        super()._restore(arrays, header)
-        self.calibration_ = calibration_from(header["calibration"])
-
-    def _correct(self, targets: Floats, predictions: Floats) -> Floats:
-        return right_share(targets, predictions)
-
-    def _count_targets(self, y: Any) -> int:
-        n_classes = len(np.unique(np.asarray(y)))
-        return n_classes if n_classes > 2 else 1
