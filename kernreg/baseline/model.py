@@ -110,19 +110,20 @@ class TableModel:
         values = np.asarray(self.estimator.predict_proba(self.scaler.transform(X)))
         return tuple(str(label) for label in self.estimator.classes_), values
 
-    def interval(self, X: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, X: np.ndarray, level: Any) -> tuple[np.ndarray, np.ndarray]:
         """Bounds that a new target is within with probability ``level``.
 
         Parameters
         ----------
         X : ndarray of shape (n, d)
             Features.
-        level : float
+        level : float or sequence of float
             Between 0 and 1.
 
         Returns
         -------
         lower, upper : ndarray of shape (n,)
+            Of several levels the first axis.
 
         Raises
         ------

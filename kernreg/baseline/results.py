@@ -173,11 +173,11 @@ def _fold(fold: Fold) -> dict[str, Any]:
         "kernel": fold.winner.kernel,
         "alpha": fold.winner.alpha,
         "finalists": [_trial(trial) for trial in fold.rounds[-1]],
-        "uncertainty": _certainty(fold.certainty),
+        "uncertainty": _uncertainty(fold.uncertainty),
     }
 
 
-def _certainty(found: Intervals | Probabilities | None) -> dict[str, Any] | None:
+def _uncertainty(found: Intervals | Probabilities | None) -> dict[str, Any] | None:
     """How sure the model is, and how right."""
     if isinstance(found, Probabilities):
         return {"log_loss": found.log_loss, "calibration_error": found.calibration_error}
@@ -325,12 +325,12 @@ def _predictions(data: Dataset, fold: Fold) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = ["row", "true", "predicted"]
     columns = [fold.test.tolist(), fold.truth.tolist(), fold.predicted.tolist()]
-    if isinstance(fold.certainty, Intervals):
+    if isinstance(fold.uncertainty, Intervals):
         names += ["lower", "upper"]
-        columns += [fold.certainty.lower.tolist(), fold.certainty.upper.tolist()]
-    elif isinstance(fold.certainty, Probabilities):
-        names += [f"probability_{label}" for label in fold.certainty.labels]
-        columns += fold.certainty.values.T.tolist()
+        columns += [fold.uncertainty.lower.tolist(), fold.uncertainty.upper.tolist()]
+    elif isinstance(fold.uncertainty, Probabilities):
+        names += [f"probability_{label}" for label in fold.uncertainty.labels]
+        columns += fold.uncertainty.values.T.tolist()
     if data.ids is not None:
         names.insert(1, str(data.layout.id_name))
         columns.insert(1, data.ids[fold.test].tolist())

@@ -77,7 +77,7 @@ class Fold:
         The chosen network, fitted to all training rows.
     seconds : dict
         Time of the search, the comparison and the final fit.
-    certainty : Intervals, Probabilities or None
+    uncertainty : Intervals, Probabilities or None
         How sure the model is of the test rows; None if too few rows were fitted.
     """
 
@@ -90,7 +90,7 @@ class Fold:
     predicted: np.ndarray
     model: TableModel
     seconds: dict[str, float]
-    certainty: Intervals | Probabilities | None = None
+    uncertainty: Intervals | Probabilities | None = None
 
     @property
     def winner(self) -> Trial:
@@ -270,7 +270,7 @@ def _fold(
     )
     predicted = model.predict(data.X[test])
     fitted = time.perf_counter()
-    certainty = uncertainty(model, data.X[test], data.y[test])
+    unsure = uncertainty(model, data.X[test], data.y[test])
     score, rmse = evaluate(data, data.y[test], predicted)
     chosen = Score(
         f"{best.candidate.family} network",
@@ -303,5 +303,5 @@ def _fold(
         predicted,
         model,
         seconds,
-        certainty,
+        unsure,
     )

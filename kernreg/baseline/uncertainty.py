@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernreg.baseline.model import TableModel
-from kernreg.exceptions import InvalidInputError
+from kernreg.estimators.alphas import ROWS
 
 __all__ = [
     "LEVEL",
@@ -99,20 +99,17 @@ def uncertainty(
         log_loss = -float(np.mean(np.log(np.maximum(said, floor))))
         error = calibration_error(values.max(axis=1), right)
         return Probabilities(labels, values, right, log_loss, error)
-    shares: dict[float, float] = {}
-    found = None
-    for level in LEVELS:
-        try:
-            lower, upper = model.interval(X, level)
-        except InvalidInputError:  # too few rows for this level
-            continue
-        shares[level] = float(np.mean((lower <= truth) & (truth <= upper)))
-        if level == LEVEL:
-            found = lower, upper
-    if found is None:
+    # n rows left out tell levels up to n / (n + 1).
+    rows = min(len(model.estimator.X_fit_), ROWS)
+    levels = [level for level in LEVELS if level <= rows / (rows + 1)]
+    if LEVEL not in levels:
         return None
-    width = float(np.mean(found[1] - found[0]))
-    return Intervals(*found, shares[LEVEL], width, shares)
+    lower, upper = model.interval(X, levels)
+    within = (lower <= truth) & (truth <= upper)
+    shares = dict(zip(levels, within.mean(axis=1).tolist(), strict=True))
+    ninety = levels.index(LEVEL)
+    width = float(np.mean(upper[ninety] - lower[ninety]))
+    return Intervals(lower[ninety], upper[ninety], shares[LEVEL], width, shares)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

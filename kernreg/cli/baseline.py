@@ -106,7 +106,7 @@ def baseline(
             style="bold" if format_score(row["test"], name) == best else "",
         )
     stdout.print(summary)
-    for line in _certainty(outcome):
+    for line in _uncertainty(outcome):
         stdout.print(line, markup=False)
     searched = sum(sum(fold.seconds.values()) for fold in outcome.folds)
     stdout.print(
@@ -114,11 +114,11 @@ def baseline(
     )
 
 
-def _certainty(outcome: Outcome) -> Iterator[str]:
+def _uncertainty(outcome: Outcome) -> Iterator[str]:
     """How sure the chosen network is of the test rows, and how right, over the folds."""
     from kernreg.baseline.uncertainty import LEVEL, Intervals, Probabilities
 
-    found = [fold.certainty for fold in outcome.folds]
+    found = [fold.uncertainty for fold in outcome.folds]
     intervals = [f for f in found if isinstance(f, Intervals)]
     probabilities = [f for f in found if isinstance(f, Probabilities)]
     if intervals:

@@ -78,6 +78,11 @@ class ModelOptions:
                 )
             self._check_gp(alpha, alpha_given)
         else:
+            if alpha_given and isinstance(alpha, str):
+                raise InvalidInputError(
+                    "--alpha auto chooses by leave-one-out, which --model ensemble does not: give "
+                    "a number, or leave it out for 0."
+                )
             self._check_ensemble(solver, stored)
 
     def _check_gp(self, alpha: str | float | np.ndarray, alpha_given: bool) -> None:

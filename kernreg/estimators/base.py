@@ -110,8 +110,10 @@ class KernelModel(Planned, BaseEstimator):
     ) -> None:
         """Take over what a solver made for a ridge that is divided by the weights."""
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None) -> None:
-        """Learn from rows that are left out; X and targets are those of the fit."""
+    def _calibrate(
+        self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None, ridge: float
+    ) -> None:
+        """Learn from rows that are left out; X, targets and ridge are those of the fit."""
 
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What a fitted model of this class has beside that of all: arrays, and JSON."""
@@ -184,7 +186,7 @@ class KernelModel(Planned, BaseEstimator):
 
         Returns
         -------
-        KernelRegressor or KernelClassifier
+        KernelModel
             The fitted model.
         """
         return persistence.load(path, cls, trusted=trusted)
@@ -198,11 +200,13 @@ class KernelModel(Planned, BaseEstimator):
         with naming_text(X, y):
             options = {"dtype": self._dtypes(), "order": "C", "copy": True, **y_options}
             X, y = validate_data(self, X, y, **options)
-            if y_options.get("y_numeric"):
-                y = y.astype(np.float64, copy=False)
+            # What the caller does with its arrays afterwards is no business of the model.
+            y = np.array(y, dtype=np.float64 if y_options.get("y_numeric") else None)
         if sample_weight is None:
             return X, y, np.ones(len(X))
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weights = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True
+        )
         return self._weighted(X, y, weights)
 
     def _weighted(
@@ -278,12 +282,13 @@ class KernelModel(Planned, BaseEstimator):
         self.y_mean_ = wanted.mean.reshape(shape[1:])[()]
         self.solution_ = replace(choice.solution, value=value)
         loo = chosen or choice.loo
-        self._calibrate(rows_of_fit, wanted, loo)
+        self._calibrate(rows_of_fit, wanted, loo, float(self.alpha_ * unit))
         if loo is not None:
-            held = (len(loo.predictions), *shape[1:])
             assert loo.targets is not None
             loo = replace(
-                loo, predictions=loo.predictions.reshape(held), targets=loo.targets.reshape(held)
+                loo,
+                predictions=loo.predictions.reshape(-1, *shape[1:]),
+                targets=loo.targets.reshape(-1, *shape[1:]),
             )
         self.loo_ = loo
 

@@ -57,7 +57,7 @@ class Calibration:
         scores : ndarray of shape (n,) or (n, k)
             Decision values; of the second class if there are two.
         variance : ndarray of shape (n,), optional
-            Of the scores, over the variance before the fit.
+            Of the scores, in the units that ``shrinkage`` is for.
         """
         estimates = _estimates(scores)
         with np.errstate(over="ignore"):

@@ -97,8 +97,9 @@ def best_on_centres(
         scores.accuracy,
         best,
         predictions,
-        targets=targets.values,
-        weights=targets.weights,
+        targets=targets.of_members.values,
+        weights=targets.of_members.weights,
+        group=targets.of_members.group,
     )
     dual = unscaled(path.dual[best][:, :t].copy(), exponents)
     return Solution(dual, Status.OK, stats), loo

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_arrays", "check_header", "check_numbers", "labels_of"]
+from kernreg.estimators.targets import Members
+
+__all__ = ["check_arrays", "check_header", "check_members", "check_numbers", "labels_of"]
 
 _FLOATS = ("float32", "float64")
 _OF_RIDGES = ("loo_alphas", "loo_squared_error", "loo_accuracy")
@@ -28,10 +30,13 @@ def check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     _expect(arrays["solution"].size == size, f"{size} numbers in solution", arrays["solution"].size)
     for name in set(arrays) & {*_OF_RIDGES, "loo_predictions"}:
         _expect(arrays[name].dtype.kind == "f", f"numbers in {name}", arrays[name].dtype)
-    for name in set(arrays) & {"loo_targets", "loo_weights"}:
-        predictions, values = arrays["loo_predictions"], arrays[name]
-        shape = predictions.shape if name == "loo_targets" else predictions.shape[:1]
-        check_numbers(values, shape)
+    if {"loo_targets", "loo_weights", "loo_group"} <= set(arrays):
+        predictions, group = arrays["loo_predictions"], arrays["loo_group"]
+        check_numbers(arrays["loo_targets"], (len(group), *predictions.shape[1:]))
+        check_numbers(arrays["loo_weights"], group.shape[:1])
+        fits = group.ndim == 1 and group.dtype.kind == "i" and len(group) > 0
+        fits = fits and group.min() >= 0 and group.max() < len(predictions)
+        _expect(fits, f"numbers of {len(predictions)} predictions", group.shape)
     shapes = {arrays[name].shape for name in set(arrays) & set(_OF_RIDGES)}
     fits = len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
     _expect(fits, "a leave-one-out value for each ridge", shapes)
@@ -45,6 +50,17 @@ def check_numbers(values: NDArray[Any], shape: tuple[int, ...]) -> None:
     _expect(fits, f"an array of shape {shape}", values.shape)
     _expect(values.dtype == np.float64, "numbers of type float64", values.dtype)
     _expect(np.isfinite(values).all(), "finite numbers", "NaN or infinity")
+
+
+def check_members(members: Members, rows: int, outputs: int) -> None:
+    """Raise ValueError unless targets before equal rows became one fit so many rows and outputs."""
+    group = members.group
+    _expect(group.ndim == 1 and group.dtype.kind == "i", "numbers of rows", group.dtype)
+    fits = len(group) > 0 and set(np.unique(group).tolist()) == set(range(rows))
+    _expect(fits, f"numbers of {rows} rows", len(group))
+    check_numbers(members.values, (len(group), outputs))
+    check_numbers(members.weights, group.shape)
+    _expect((members.weights > 0).all(), "positive weights", members.weights.min(initial=1))
 
 
 def check_header(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:

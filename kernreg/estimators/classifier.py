@@ -242,17 +242,19 @@ class KernelClassifier(Decisions, KernelModel):
             )
         return self.calibration_.probabilities(scores)
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None) -> None:
+    def _calibrate(
+        self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None, ridge: float
+    ) -> None:
         def operator(rows: NDArray[Any]) -> KernelOperator:
             return self._operator(rows, network=self.network_, dtype=np.float64)
 
         def learned() -> Calibration:
             if loo is not None and loo.targets is not None and loo.weights is not None:
-                return calibrated(loo.predictions, loo.targets, loo.weights)
-            scores, _, _, part = held_out_scores(
-                operator, X, targets, self.alpha_, self.alpha_scale
+                return calibrated(loo.predictions[loo.group], loo.targets, loo.weights)
+            found = held_out_scores(
+                operator, X, targets, self.alpha_, self.alpha_scale, self.max_memory
             )
-            return calibrated(scores, part.values, part.weights)
+            return calibrated(found.predictions, found.targets, found.weights)
 
         self.calibration_: Calibration | None = from_first(learned)
 

@@ -21,7 +21,7 @@ rounding leaves, eps over the ridge, is more than the ridge itself changes.
 
 def merge_equal_rows(
     X: NDArray[Any], targets: Floats, weights: Floats
-) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
+) -> tuple[NDArray[np.intp], Floats, Floats, Floats, NDArray[np.intp]]:
     """One row for each distinct one, with the sum of the weights and the mean of the targets.
 
     For any ridge this is the same least-squares problem. Without a ridge, or with one near
@@ -46,19 +46,24 @@ def merge_equal_rows(
         Of shape (m, t) and (m,).
     spread : ndarray of shape (m,)
         Weighted variance of the targets that became one row, mean over targets.
+    group : ndarray of shape (n,)
+        Which of the rows that are kept each row became.
 
     Examples
     --------
     >>> import numpy as np
-    >>> rows, targets, weights, spread = merge_equal_rows(
+    >>> rows, targets, weights, spread, group = merge_equal_rows(
     ...     np.array([[2.0], [1.0], [2.0]]), np.array([[1.0], [5.0], [4.0]]), np.array([1.0, 1, 2])
     ... )
     >>> rows.tolist(), targets.tolist(), weights.tolist(), spread.tolist()
     ([0, 1], [[3.0], [5.0]], [3.0, 1.0], [2.0, 0.0])
+    >>> group.tolist()
+    [0, 1, 0]
     """
     _, first, group = np.unique(X, axis=0, return_index=True, return_inverse=True)
     if len(first) == len(X):
-        return np.arange(len(X)), targets, weights, np.zeros(len(X))
+        every = np.arange(len(X))
+        return every, targets, weights, np.zeros(len(X)), every
     order = np.argsort(first)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -69,4 +74,4 @@ def merge_equal_rows(
     means = sums / total[:, None]
     with np.errstate(over="ignore"):
         apart = weights * np.mean((targets - means[group]) ** 2, axis=1)
-    return first[order], means, total, np.bincount(group, apart) / total
+    return first[order], means, total, np.bincount(group, apart) / total, group

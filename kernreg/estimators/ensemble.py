@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time as clock
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -24,20 +23,18 @@ from kernreg.estimators.predict import times_dual
 from kernreg.estimators.ridge import ridge_unit
 from kernreg.estimators.sampling import from_covariance
 from kernreg.estimators.spread import Spread
-from kernreg.estimators.trained import Trained
-from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.operators.budget import PANEL_BYTES, TILE_ROWS, memory_budget, readable
+from kernreg.estimators.trained import Trained, plan_of_ensemble
+from kernreg.estimators.training_run import TrainingRun, check_targets
+from kernreg.exceptions import InvalidInputError
+from kernreg.operators.budget import PANEL_BYTES, memory_budget
 from kernreg.operators.kernel import KernelOperator
-from kernreg.planning.plan import Candidate, Plan, plan
+from kernreg.planning.plan import Plan
 from kernreg.solvers.solution import Solution, Stats, Status
-from kernreg.theory.training import LOSSES, Dynamics, Ensemble, trajectory
+from kernreg.theory.training import LOSSES, Dynamics, MatrixFree, trajectory
 
 __all__ = ["EnsembleRegressor"]
 
 Floats = NDArray[np.float64]
-
-# Products of a Lanczos process, usually.
-_DIRECTIONS = 100
 
 
 class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
@@ -91,7 +88,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
     Attributes
     ----------
     largest_learning_rate_ : float
-        Above it, steps of gradient descent diverge.
+        Above it, steps of gradient descent on the squared error diverge.
     dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Coefficients of the mean at the time that was asked for.
     alpha_, X_fit_, y_mean_, network_, kernel_, plan_, solution_, n_features_in_
@@ -188,6 +185,9 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         self.max_memory = max_memory
         self.verbose = verbose
 
+    # What a fit was asked for, whatever the parameters are set to later.
+    _asked: TrainingRun
+
     @property
     def kernel(self) -> str:  # type: ignore[override]
         """The kernel that training follows."""
@@ -227,21 +227,34 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         """
         started = clock.perf_counter()
         self._check()
+        self._system: Trained | None = None
+        self._asked = TrainingRun(
+            np.inf if self.time is None else float(self.time),
+            self.steps is not None,
+            float(self.learning_rate),
+            float(self.momentum),
+            self.loss,
+            self.reduction,
+            self.alpha_scale,
+            self.target_noise,
+        )
+        if self.steps is not None:
+            self._asked = replace(self._asked, time=float(self.steps))
         X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
         targets = y.reshape(len(X), -1)
+        if isinstance(self.loss, str):
+            check_targets(self.loss, targets)
         mean = np.average(targets, axis=0, weights=weights) * self.fit_intercept
         self._targets, self._weights = targets - mean, weights
         self.y_mean_ = mean.reshape(y.shape[1:])[()]
         self.network_, self.kernel_, self.X_fit_ = self._network(), self.train, X
         self.alpha_ = float(self.alpha)
         self.plan_ = self._plan(X, targets.shape[1], weights, self._approach(X, 1, weights))
-        self._system: Trained | None = None
         self.loo_ = None
         system = self._made()
         self.largest_learning_rate_ = system.largest_learning_rate
-        time = self._own_time()
-        if self.loss == "mse" and self.steps is not None:
-            self._check_rate(time)
+        time = self._asked.time
+        self._asked.check_rate(self.largest_learning_rate_, time)
         value = self._coefficients((time,))[0].reshape(y.shape)
         self.dual_coef_ = value
         stats = Stats(seconds=clock.perf_counter() - started, peak_bytes=self.plan_.peak_bytes)
@@ -284,16 +297,20 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         if return_std and return_cov:
             raise InvalidInputError("ask for one of return_std and return_cov")
         check_is_fitted(self, "dual_coef_")
-        times = self._times(time)
-        if (return_std or return_cov) and self.loss != "mse":
+        times = self._checked(time)
+        if (return_std or return_cov) and not self._asked.linear:
             raise InvalidInputError(
-                f"the spread of an ensemble is known for loss='mse' only, found {self.loss!r}"
+                f"the spread of an ensemble is known for loss='mse' only, found "
+                f"{self._asked.loss!r}"
             )
         rows = self._rows(X)
         if return_cov:
-            copies = 3 + len(times)
+            copies = 3 + len(times) * self._targets.shape[1]
             check_covariance_fits(len(rows), len(self.X_fit_), self.max_memory, copies)
-        coefficients = self._coefficients(times)
+        if times == (self._asked.time,):
+            coefficients = np.asarray(self.dual_coef_).reshape(1, *self._targets.shape)
+        else:
+            coefficients = self._coefficients(times)
         n, t = self._targets.shape
         joined = np.ascontiguousarray(coefficients.transpose(1, 0, 2).reshape(n, -1))
         between = self._fitted(rows, self.X_fit_)
@@ -329,8 +346,12 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         -------
         ndarray of shape (n_rows, n_samples) or (n_rows, n_targets, n_samples)
         """
-        mean, cov = self.predict(X, time=time, return_cov=True)
-        cov = cov[..., 0] if cov.ndim == 3 else cov
+        mean = self.predict(X, time=time)
+        rows, times = self._rows(X), self._checked(time)
+        if not self._asked.linear or len(times) != 1:
+            raise InvalidInputError("outputs can be drawn for loss='mse', at one time")
+        check_covariance_fits(len(rows), len(self.X_fit_), self.max_memory, copies=4)
+        (cov,) = self._covariance(rows, times)
         t = self._targets.shape[1]
         drawn = from_covariance(cov, t * n_samples, check_random_state(random_state))
         drawn = drawn.reshape(len(cov), t, n_samples) + mean.reshape(len(cov), t, 1)
@@ -342,55 +363,42 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
             raise InvalidInputError(
                 "time is of gradient flow, steps are of gradient descent: give one of them"
             )
-        if self.target_noise and self.loss != "mse":
-            raise InvalidInputError("target_noise is for loss='mse'")
-
-    def _own_time(self) -> float:
-        if self.steps is not None:
-            return float(self.steps)
-        return np.inf if self.time is None else float(self.time)
-
-    def _times(self, time: Any) -> tuple[float, ...]:
-        """Times that predictions are for, checked before work starts."""
-        if time is None:
-            return (self._own_time(),)
-        times = np.atleast_1d(np.asarray(time, dtype=np.float64))
-        unit = "steps" if self.steps is not None else "times"
-        if times.ndim != 1 or not len(times) or not (times >= 0).all():
-            raise InvalidInputError(f"expected {unit} >= 0, found {time!r}")
-        if self.steps is not None:
-            finite = times[np.isfinite(times)]
-            if (finite != np.floor(finite)).any():
-                raise InvalidInputError(f"expected whole numbers of steps, found {time!r}")
-            if self.loss == "mse":
-                self._check_rate(float(times.max()))
-        return tuple(times.tolist())
-
-    def _check_rate(self, steps: float) -> None:
-        limit = self.largest_learning_rate_
-        if self.learning_rate <= limit:
+        if self.loss == "mse":
             return
-        text = (
-            f"steps of learning_rate={self.learning_rate:.6g} diverge: the largest that do not "
-            f"have {limit:.6g}"
-        )
-        if steps == np.inf:
-            raise InvalidInputError(f"{text}; at the end outputs are infinite")
-        if steps:
-            warnings.warn(text, UserWarning, stacklevel=4)
+        if self.target_noise:
+            raise InvalidInputError("target_noise is for loss='mse'")
+        if (self.time is None and self.steps is None) or self.time == np.inf:
+            raise InvalidInputError(
+                f"training on loss={self.loss!r} is followed for a finite time: give time or steps"
+            )
+        if self.solver == "eigh":
+            raise InvalidInputError("solver='eigh' is for loss='mse': leave it 'auto'")
+        if self.fit_intercept and self.loss in ("cross_entropy", "logistic"):
+            raise InvalidInputError(
+                f"loss={self.loss!r} is of labels, whose mean means nothing: leave fit_intercept "
+                "False"
+            )
+
+    def _checked(self, time: Any) -> tuple[float, ...]:
+        """Times that predictions are for."""
+        times = self._asked.times(time)
+        if time is not None:
+            self._asked.check_rate(self.largest_learning_rate_, max(times))
+        return times
 
     def _made(self) -> Trained:
         """The decomposition, or what stands for it."""
+        asked = self._asked
         if self._system is None:
             operator = self._fitted(self.X_fit_)
-            ridge = self.alpha_ * ridge_unit(self.alpha_scale, operator, self._weights)
+            ridge = self.alpha_ * ridge_unit(asked.alpha_scale, operator, self._weights)
             total = 1.0
-            if self.reduction == "mean":
+            if asked.reduction == "mean":
                 total = float(self._weights.sum()) * self._targets.shape[1]
-            rate = self.learning_rate / total
-            dynamics = Dynamics(rate, self.momentum, discrete=self.steps is not None)
+            rate = asked.learning_rate / total
+            dynamics = Dynamics(rate, asked.momentum, discrete=asked.discrete)
             prior = None
-            if self.train == "ntk":
+            if self.kernel_ == "ntk":
                 prior = self._initial(self.X_fit_)
             self._system = Trained(
                 operator,
@@ -398,14 +406,14 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
                 dynamics,
                 self._weights,
                 ridge,
-                self.target_noise * ridge,
+                asked.target_noise * ridge,
                 scale=total,
-                decompose=self.plan_.solver == "eigh" and self.loss == "mse",
+                decompose=self.plan_.solver == "eigh",
             )
         return self._system
 
     def _coefficients(self, times: Sequence[float]) -> Floats:
-        if self.loss == "mse":
+        if self._asked.linear:
             with np.errstate(over="ignore", invalid="ignore"):
                 found = self._made().ensemble.coefficients(self._targets, times)
             if not np.isfinite(found).all():
@@ -415,7 +423,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
                 )
             return found
         system = self._made()
-        gradient = self.loss if callable(self.loss) else LOSSES[self.loss].gradient
+        gradient = self._asked.gradient
         weights = self._weights[:, None]
 
         def weighted(outputs: Floats, targets: Floats) -> Floats:
@@ -433,9 +441,14 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
 
     def _variance(self, rows: Floats, times: Sequence[float]) -> Floats:
         ensemble = self._made().with_spread(memory_budget(self.max_memory))
+        n = len(self.X_fit_)
         # Kernels and features of a row, or the vectors of a Lanczos process for it.
-        each = 4 if isinstance(ensemble, Ensemble) else 100 + 2 * len(times)
-        step = max(1, PANEL_BYTES // (8 * len(self.X_fit_) * each // 4))
+        each = 8 * n * 4
+        if isinstance(ensemble, MatrixFree):
+            products = min(ensemble.max_iter, n)
+            each = 8 * (n * (products + 2 * len(times) + 4) + 3 * products**2)
+        room = min(4 * PANEL_BYTES, memory_budget(self.max_memory) // 4)
+        step = max(1, room // each)
         result = np.empty((len(times), len(rows)))
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
@@ -457,7 +470,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
     def _between(self, rows: Floats) -> tuple[Floats, Floats]:
         """Both kernels of new rows with the training rows; one array if they are the same."""
         between = np.asarray(self._fitted(rows, self.X_fit_).to_dense())
-        if self.train == "nngp":
+        if self.kernel_ == "nngp":
             return between, between
         return between, np.asarray(self._initial(rows, self.X_fit_).to_dense())
 
@@ -472,36 +485,10 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         how: Approach,
         probe: Any = None,
     ) -> Plan:
-        n, d = X.shape
-        # Directions of a Lanczos process, and the rows in both places.
-        needed = 8 * n * (2 * d + TILE_ROWS + _DIRECTIONS * n_targets)
-        free = Candidate("krylov", "recomputed", needed, "products for each time and row")
-        if self.solver != "krylov":
-            try:
-                found = plan(
-                    n,
-                    d,
-                    n_outputs=n_targets,
-                    dtype=np.float64,
-                    solver="eigh",
-                    max_memory=self.max_memory,
-                    device=self.device,
-                    probe=probe,
-                )
-            except MemoryBudgetError:
-                if self.solver == "eigh":
-                    raise
-            else:
-                reason = "one decomposition serves all times"
-                return replace(found, reason=reason, alternatives=(free,))
-        budget = memory_budget(self.max_memory)
-        if needed > budget:
-            raise MemoryBudgetError(
-                f"An ensemble on {n} rows needs {readable(needed)} without its modes, "
-                f"{readable(budget)} may be used: allow more, or take fewer rows or targets."
-            )
-        reason = "asked for" if self.solver == "krylov" else "the modes do not fit"
-        return Plan(free.solver, free.storage, n, needed, budget, reason)
+        linear = isinstance(self.loss, str) and self.loss == "mse"
+        return plan_of_ensemble(
+            X.shape, n_targets, str(self.solver), linear, self.max_memory, self.device, probe
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # The modes are made again from the rows when they are needed.
@@ -510,11 +497,17 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
 
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays, _ = super()._own_state()
-        return arrays, {"largest_learning_rate": self.largest_learning_rate_}
+        asked = asdict(self._asked)
+        if callable(self._asked.loss):
+            raise InvalidInputError("a model of a loss that is a function cannot be saved")
+        return arrays, {"largest_learning_rate": self.largest_learning_rate_, "asked": asked}
 
     def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
         super()._restore(arrays, header)
         self.largest_learning_rate_ = float(header["largest_learning_rate"])
+        self._asked = TrainingRun(**header["asked"])
+        if self._asked.loss not in LOSSES or not self._asked.time >= 0:
+            raise ValueError(f"expected a known loss and a time, found {self._asked}")
         self._system = None
         if len(self._targets) != len(self.X_fit_):
             raise ValueError("data and targets do not belong together")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +13,41 @@ from kernreg.estimators.alphas import ROWS, sample
 from kernreg.estimators.loo import held_out_residuals, mean_shifts, with_ones
 from kernreg.estimators.ridge import ridge_unit
 from kernreg.estimators.targets import Targets
+from kernreg.operators.budget import memory_budget
 from kernreg.operators.kernel import KernelOperator
 from kernreg.solvers.cholesky.in_memory import Cholesky
 
-__all__ = ["held_out_scores"]
+__all__ = ["HeldOut", "held_out_scores"]
 
 Floats = NDArray[np.float64]
+
+_FEWEST = 48
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Predictions of rows that were left out, with all their copies.
+
+    Parameters
+    ----------
+    predictions, targets : ndarray of shape (n, t)
+        Of each row.
+    variance : ndarray of shape (n,)
+        Posterior variance of the outputs, without noise.
+    weights : ndarray of shape (n,)
+        Of the rows.
+    size : float
+        Mean of the kernel's diagonal.
+    ridge : float
+        Of a row of weight 1.
+    """
+
+    predictions: Floats
+    targets: Floats
+    variance: Floats
+    weights: Floats
+    size: float
+    ridge: float
 
 
 def held_out_scores(
@@ -25,7 +56,8 @@ def held_out_scores(
     targets: Targets,
     alpha: float,
     scale: str,
-) -> tuple[Floats, Floats, float, Targets]:
+    max_memory: str | float | None = None,
+) -> HeldOut:
     """Predictions for rows that are left out, by one factorisation of at most 3,000 of them.
 
     Parameters
@@ -40,29 +72,23 @@ def held_out_scores(
         The ridge that was chosen.
     scale : {"mean_diag", "absolute"}
         What it is relative to.
-
-    Returns
-    -------
-    predictions : ndarray of shape (m, t)
-        For the rows of the sample, equal ones merged.
-    variance : ndarray of shape (m,)
-        Posterior variance of the outputs there, without noise.
-    size : float
-        Mean of the kernel's diagonal.
-    targets : Targets
-        Of these rows.
+    max_memory : str, number or None
+        A quarter of it bounds the sample.
 
     Notes
     -----
     2 m^3/3 operations and m^2/2 numbers, for m rows.
     """
-    rows = np.arange(len(X)) if len(X) <= ROWS else sample(len(X), ROWS)
+    most = min(ROWS, max(_FEWEST, int((memory_budget(max_memory) / 4 / 8) ** 0.5)))
+    rows = np.arange(len(X)) if len(X) <= most else sample(len(X), most)
     kept, part = targets.taken(rows).merged(X[rows])
     kernel = operator(X[rows[kept]])
-    unit = ridge_unit(scale, kernel, part.weights)
+    ridge = alpha * ridge_unit(scale, kernel, part.weights)
     solver = Cholesky()
-    state = solver.init_weighted(kernel, alpha * unit, part.weights)
-    dual = np.asarray(solver.solve(state, with_ones(part.centered)).value, dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fit itself has said it
+        state = solver.init_weighted(kernel, ridge, part.weights)
+        dual = np.asarray(solver.solve(state, with_ones(part.centered)).value, dtype=np.float64)
     t = part.values.shape[1]
     inverse = np.asarray(state.inverse_diagonal(), dtype=np.float64)
     residuals = held_out_residuals(
@@ -72,5 +98,13 @@ def held_out_scores(
         mean_shifts(part.centered, part.weights),
     )
     size = float(np.mean(np.asarray(kernel.diagonal(), dtype=np.float64))) or 1.0
-    variance = np.maximum(1.0 / inverse - alpha * unit / part.weights, 0.0)
-    return part.values - residuals, variance, size, part
+    variance = np.maximum(1.0 / inverse - ridge / part.weights, 0.0)
+    seen = part.of_members
+    return HeldOut(
+        (part.values - residuals)[seen.group],
+        seen.values,
+        variance[seen.group],
+        seen.weights,
+        size,
+        ridge,
+    )

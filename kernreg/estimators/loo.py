@@ -33,11 +33,12 @@ class LeaveOneOut:
     rows : ndarray of shape (n_sampled,) or None
         Numbers of the training rows, where ``alpha="auto"`` was chosen on a sample of them:
         errors and predictions are those of a fit to the sample alone. None for all rows.
-    targets : ndarray of the shape of predictions, or None
-        What the predictions are of; a mean where equal rows are one. None in a model that was
-        saved without.
-    weights : ndarray or None
+    targets : ndarray of shape (n_seen,) or (n_seen, n_targets), or None
+        Of all rows that were seen, equal ones among them. None in a model that was saved without.
+    weights : ndarray of shape (n_seen,) or None
         Of these rows.
+    group : ndarray of shape (n_seen,) or None
+        Which prediction is of each of them.
     """
 
     alphas: np.ndarray
@@ -48,6 +49,7 @@ class LeaveOneOut:
     rows: np.ndarray | None = None
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
+    group: np.ndarray | None = None
 
 
 class Scores:

@@ -112,7 +112,7 @@ def load(
 
     Returns
     -------
-    KernelRegressor or KernelClassifier
+    KernelModel
         The fitted model; its predictions are those of the saved one, bit for bit, unless it must
         compute elsewhere.
 

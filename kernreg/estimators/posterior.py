@@ -27,7 +27,7 @@ class Posterior:
     Parameters
     ----------
     solver : Solver or None
-        That solved the system; None if ``features`` say all.
+        That solved the system; None if ``features`` say all and it was read from a file.
     state : object
         What its ``init`` made, or None.
     features : ndarray of shape (m, k) or None

@@ -10,18 +10,18 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
 from kernreg.estimators.base import KernelModel
-from kernreg.estimators.checks import check_numbers
+from kernreg.estimators.checks import check_members
 from kernreg.estimators.held_out import held_out_scores
-from kernreg.estimators.intervals import check_level, quantile_of
+from kernreg.estimators.intervals import ascending, bounds_of, check_level
 from kernreg.estimators.loo import LeaveOneOut
-from kernreg.estimators.targets import Targets
+from kernreg.estimators.targets import Members, Targets
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.kernel import KernelOperator
 
 __all__ = ["KernelRegressor"]
 
 # Names of arrays in model files.
-_SEEN = ("targets", "weights")
+_SEEN = ("targets", "weights", "group")
 
 
 class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
@@ -139,7 +139,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
 
     # Sizes of residuals of rows left out, and what they can be found from.
     _sizes: NDArray[np.float64] | None
-    _seen: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    _seen: tuple[Members, float, bool] | None
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -191,21 +191,21 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         """
         return self._predict_targets(X)
 
-    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
+    def predict_interval(self, X: Any, level: Any = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
         """Bounds that a new observation is within with some probability, equally wide everywhere.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
             Data.
-        level : float, default=0.9
-            The probability, between 0 and 1.
+        level : float or sequence of float, default=0.9
+            The probability, between 0 and 1; of several, results have an axis for them in front.
 
         Returns
         -------
         lower, upper : ndarray of shape (n_rows,) or (n_rows, n_targets)
             Predictions less and plus the quantile of leave-one-out residuals, which the first call
-            finds for at most 3,000 rows.
+            finds for at most 3,000 rows. Rows count equally, whatever their weights.
 
         Raises
         ------
@@ -221,47 +221,57 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         check_is_fitted(self, "dual_coef_")
         if self._sizes is None:
             self._sizes = self._residuals_left_out()
-        mean = self.predict(X)
-        half = quantile_of(self._sizes, level).reshape(mean.shape[1:])
-        return mean - half, mean + half
+        return bounds_of(self._sizes, level, self.predict(X), 1.0)
 
     def _residuals_left_out(self) -> NDArray[np.float64]:
         """Sizes of leave-one-out residuals, ascending, shape (n, t)."""
-        if self.loo_ is not None and self.loo_.targets is not None:
-            residuals = self.loo_.targets - self.loo_.predictions
+        loo = self.loo_
+        if loo is not None and loo.targets is not None and loo.group is not None:
+            residuals = loo.targets - loo.predictions[loo.group]
         elif self._seen is not None:
 
             def operator(rows: NDArray[Any]) -> KernelOperator:
                 return self._operator(rows, None, self.network_, self.kernel_, np.float64)
 
-            values, weights = self._seen
-            targets = Targets(values, weights, self.fit_intercept, self._correct)
-            scores, _, _, part = held_out_scores(
-                operator, self.X_fit_, targets, self.alpha_, self.alpha_scale
+            members, ridge, centred = self._seen
+            found = held_out_scores(
+                operator,
+                self.X_fit_,
+                Targets.of(members, centred, self._correct),
+                ridge,
+                "absolute",
+                self.max_memory,
             )
-            residuals = part.values - scores
+            residuals = found.targets - found.predictions
         else:
             raise InvalidInputError(
-                "this model keeps too little to learn intervals from: fit it with alpha='auto', or "
-                "fit GaussianProcessRegressor"
+                "this model keeps too little to learn intervals from, or was saved by a kernreg "
+                "that gave none: fit it with alpha='auto', or fit GaussianProcessRegressor"
             )
-        return np.sort(np.abs(residuals.reshape(len(residuals), -1)), axis=0)
+        return ascending(np.abs(residuals.reshape(len(residuals), -1)))
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None) -> None:
+    def _calibrate(
+        self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None, ridge: float
+    ) -> None:
         # Learned when it is asked for, from all rows.
         self._sizes = self._seen = None
         if loo is None and len(X) == len(self.X_fit_):
-            self._seen = targets.values, targets.weights
+            self._seen = targets.of_members, ridge, self.fit_intercept
 
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        return {} if self._seen is None else dict(zip(_SEEN, self._seen, strict=True)), {}
+        if self._seen is None:
+            return {}, {}
+        members, ridge, centred = self._seen
+        arrays = dict(zip(_SEEN, (members.values, members.weights, members.group), strict=True))
+        return arrays, {"seen": [ridge, centred]}
 
     def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
         self._sizes = self._seen = None
-        if set(_SEEN) <= set(arrays):
-            targets, weights = (arrays[name] for name in _SEEN)
-            check_numbers(targets, (len(self.X_fit_), int(np.prod(self.dual_coef_.shape[1:]))))
-            check_numbers(weights, (len(self.X_fit_),))
-            if not (weights > 0).all():
-                raise ValueError("expected positive weights")
-            self._seen = targets, weights
+        if "seen" in header:
+            members = Members(*(arrays[name] for name in _SEEN))
+            outputs = int(np.prod(self.dual_coef_.shape[1:], dtype=int))
+            check_members(members, len(self.X_fit_), outputs)
+            ridge, centred = header["seen"]
+            if not 0 <= ridge < np.inf or not isinstance(centred, bool):
+                raise ValueError(f"expected a ridge and a flag, found {header['seen']}")
+            self._seen = members, float(ridge), centred

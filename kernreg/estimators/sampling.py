@@ -20,6 +20,7 @@ _EXACT_ROWS = 3000
 # Of the square root of the kernel matrix times noise: far below the error of any mean of draws.
 _TOL = 1e-4
 _PRODUCTS = 300
+_DIRECTION_BYTES = 2**28
 
 
 def exact_fits(n: int, rows: int, max_memory: str | float | None) -> bool:
@@ -42,15 +43,20 @@ def from_covariance(covariance: Floats, count: int, rng: np.random.RandomState) 
 
 def from_kernel(operator: KernelOperator, count: int, rng: np.random.RandomState) -> Floats:
     """``count`` columns with the covariance of an operator, from products with it alone."""
-    noise = rng.standard_normal((operator.shape[0], count))
-    (found,) = functions_times(
-        lambda columns: np.asarray(operator @ columns),
-        noise,
-        [np.sqrt],
-        tol=_TOL,
-        max_iter=_PRODUCTS,
-    )
-    return np.asarray(found)
+    n = operator.shape[0]
+    noise = rng.standard_normal((n, count))
+    found = np.empty((n, count))
+    # A Lanczos process keeps all its directions.
+    step = max(1, _DIRECTION_BYTES // (8 * n * min(n, _PRODUCTS)))
+    for start in range(0, count, step):
+        (found[:, start : start + step],) = functions_times(
+            lambda columns: np.asarray(operator @ columns),
+            noise[:, start : start + step],
+            [np.sqrt],
+            tol=_TOL,
+            max_iter=_PRODUCTS,
+        )
+    return found
 
 
 def conditioned(

@@ -203,7 +203,8 @@ def solve_alphas(
     for message in warned:
         warnings.warn(message, stacklevel=4)
     loo = LeaveOneOut(alphas, scores.squared_error, scores.accuracy, best, held_out)
-    loo = replace(loo, targets=targets.values, weights=weights)
+    seen = targets.of_members
+    loo = replace(loo, targets=seen.values, weights=seen.weights, group=seen.group)
     return Choice(best, replace(kept, value=np.array(kept.value[:, :t])), loo)
 
 

@@ -28,7 +28,7 @@ __all__ = ["from_state", "to_state"]
 
 
 # Of leave-one-out, in the order of the fields.
-_OF_ROWS = ("predictions", "rows", "targets", "weights")
+_OF_ROWS = ("predictions", "rows", "targets", "weights", "group")
 
 
 class UnknownClassError(Exception):
@@ -41,6 +41,8 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     network = params.pop("network")
     if "class_weight" in params:
         params["class_weight"] = _pairs(params["class_weight"])
+    if isinstance(params.get("random_state"), np.random.RandomState):
+        params["random_state"] = None  # where it stands means nothing to another process
     if params["dtype"] is not None:
         params["dtype"] = np.dtype(params["dtype"]).name
     arrays = {

@@ -11,9 +11,28 @@ from numpy.typing import NDArray
 
 from kernreg.estimators.duplicates import merge_equal_rows
 
-__all__ = ["Targets"]
+__all__ = ["Members", "Targets"]
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Targets of all rows, some of which are equal.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, t)
+        What to predict.
+    weights : ndarray of shape (n,)
+        Positive.
+    group : ndarray of shape (n,)
+        Number of the one among the different rows.
+    """
+
+    values: Floats
+    weights: Floats
+    group: NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +52,8 @@ class Targets:
         label, or None if there are no labels.
     spread : ndarray of shape (n,), optional
         Variance of the targets that each row is the mean of.
+    members : Members, optional
+        The targets before equal rows became one.
     """
 
     values: Floats
@@ -40,6 +61,7 @@ class Targets:
     fit_intercept: bool
     correct: Callable[[Floats, Floats], Floats | None]
     spread: Floats | None = None
+    members: Members | None = None
 
     @cached_property
     def mean(self) -> Floats:
@@ -55,9 +77,40 @@ class Targets:
 
     def merged(self, X: NDArray[np.floating]) -> tuple[NDArray[np.intp], Targets]:
         """The rows of ``X`` that stand for all equal ones, and their targets."""
-        rows, targets, weights, spread = merge_equal_rows(X, self.values, self.weights)
-        return rows, Targets(targets, weights, self.fit_intercept, self.correct, spread)
+        rows, targets, weights, spread, group = merge_equal_rows(X, self.values, self.weights)
+        before = self.of_members
+        members = Members(before.values, before.weights, group[before.group])
+        return rows, Targets(targets, weights, self.fit_intercept, self.correct, spread, members)
+
+    @property
+    def of_members(self) -> Members:
+        """The targets of all rows, whether some became one or not."""
+        return self.members or Members(self.values, self.weights, np.arange(len(self.values)))
 
     def taken(self, rows: NDArray[np.intp]) -> Targets:
-        """Those of some rows, not merged before."""
-        return Targets(self.values[rows], self.weights[rows], self.fit_intercept, self.correct)
+        """Those of some rows."""
+        members = None
+        if self.members is not None:
+            place = np.full(len(self.values), -1)
+            place[rows] = np.arange(len(rows))
+            group = place[self.members.group]
+            chosen = group >= 0
+            members = Members(
+                self.members.values[chosen], self.members.weights[chosen], group[chosen]
+            )
+        values, weights = self.values[rows], self.weights[rows]
+        return Targets(values, weights, self.fit_intercept, self.correct, members=members)
+
+    @classmethod
+    def of(
+        cls,
+        members: Members,
+        fit_intercept: bool,
+        correct: Callable[[Floats, Floats], Floats | None],
+    ) -> Targets:
+        """The weighted means of members that are one row."""
+        n = int(members.group.max()) + 1
+        weights = np.bincount(members.group, members.weights, minlength=n).astype(np.float64)
+        values = np.zeros((n, members.values.shape[1]))
+        np.add.at(values, members.group, members.weights[:, None] * members.values)
+        return cls(values / weights[:, None], weights, fit_intercept, correct, members=members)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.operators.budget import readable
+from kernreg.operators.budget import TILE_ROWS, memory_budget, readable
 from kernreg.operators.kernel import KernelOperator
+from kernreg.planning.plan import Candidate, Plan, plan
 from kernreg.solvers.eigh import Eigh
 from kernreg.theory.training import (
     Dynamics,
@@ -21,9 +23,14 @@ from kernreg.theory.training import (
     largest_learning_rate,
 )
 
-__all__ = ["Trained"]
+__all__ = ["Trained", "plan_of_ensemble"]
 
 Floats = NDArray[np.float64]
+
+# Rows of which all eigenvalues are found as soon as one.
+_DENSE = 64
+# Products of a Lanczos process, usually.
+_DIRECTIONS = 100
 
 
 @dataclass(eq=False)
@@ -82,18 +89,26 @@ class Trained:
         if isinstance(self.ensemble, Ensemble):
             largest = self.ensemble.largest
         else:
-            root = np.sqrt(self.weights)
-            weighted = scipy.sparse.linalg.LinearOperator(
-                self.train.shape,
-                matvec=lambda v: root * np.asarray(self.train @ (root * np.ravel(v))),
-                dtype=np.float64,
-            )
-            start = np.ones(len(root))
-            (value,) = scipy.sparse.linalg.eigsh(
-                weighted, k=1, v0=start, tol=1e-10, return_eigenvectors=False
-            )
-            largest = float(value) + self.ridge
+            largest = self._largest() + self.ridge
         return self.scale * largest_learning_rate(largest, self.dynamics.momentum)
+
+    def _largest(self) -> float:
+        """Largest eigenvalue of the weighted kernel, from products."""
+        root, n = np.sqrt(self.weights), len(self.weights)
+        if n <= _DENSE:
+            matrix = root[:, None] * np.asarray(self.train.to_dense()) * root
+            return float(np.linalg.eigvalsh(matrix)[-1])
+        weighted = scipy.sparse.linalg.LinearOperator(
+            self.train.shape,
+            matvec=lambda v: root * np.asarray(self.train @ (root * np.ravel(v))),
+            dtype=np.float64,
+        )
+        # Random, so that no direction is left out by a symmetry of the data; always the same.
+        start = np.random.default_rng(0).standard_normal(n)
+        (value,) = scipy.sparse.linalg.eigsh(
+            weighted, k=1, v0=start, tol=1e-10, return_eigenvectors=False
+        )
+        return float(value)
 
     def with_spread(self, budget: int) -> Ensemble | MatrixFree:
         """The ensemble, with what variances need.
@@ -110,10 +125,10 @@ class Trained:
         ):
             return self.ensemble
         n = len(self.weights)
-        needed = 2 * 8 * n * n
+        needed = 3 * 8 * n * n
         if needed > budget:
             raise MemoryBudgetError(
-                f"The spread of an ensemble on {n} rows takes {readable(needed)} beside its modes, "
+                f"The spread of an ensemble on {n} rows takes {readable(needed)} with its modes, "
                 f"{readable(budget)} may be used: allow more memory, or give solver='krylov'."
             )
         modes = self.ensemble.modes
@@ -128,3 +143,49 @@ class Trained:
             matrix = np.asarray(self.train.to_dense())
             return lambda V: np.asarray(matrix @ V)
         return lambda V: np.asarray(self.train @ V)
+
+
+def plan_of_ensemble(
+    shape: tuple[int, int],
+    n_targets: int,
+    solver: str,
+    linear: bool,
+    max_memory: str | float | None,
+    device: Any,
+    probe: Any,
+) -> Plan:
+    """Whether an ensemble is decomposed or made of products, with what either takes.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If what is asked for, or anything, does not fit.
+    """
+    n, d = shape
+    # Directions of a Lanczos process, and the rows in both places.
+    needed = 8 * n * (2 * d + TILE_ROWS + _DIRECTIONS * n_targets)
+    free = Candidate("krylov", "recomputed", needed, "products for each time and row")
+    if solver != "krylov" and linear:
+        try:
+            found = plan(
+                n, d, n_targets, np.float64, "eigh", max_memory, device=device, probe=probe
+            )
+        except MemoryBudgetError as error:
+            if solver == "eigh":
+                why = str(error).partition(". ")[0]
+                raise MemoryBudgetError(
+                    f"{why}. Allow more memory, or give solver='krylov'."
+                ) from error
+        else:
+            reason = "one decomposition serves all times"
+            return replace(found, reason=reason, alternatives=(free,))
+    budget = memory_budget(max_memory)
+    if needed > budget:
+        raise MemoryBudgetError(
+            f"An ensemble on {n} rows needs {readable(needed)} without its modes, "
+            f"{readable(budget)} may be used: allow more, or take fewer rows or targets."
+        )
+    reason = "asked for" if solver == "krylov" else "the modes do not fit"
+    if not linear:
+        reason = "this loss has no modes"
+    return Plan(free.solver, free.storage, n, needed, budget, reason)

@@ -146,12 +146,11 @@ class CalibrationDisplay:
         last, rows = last_step(estimator, X)
         seen = numbers_of("y", y)
         nominal = _LEVELS if levels is None else np.atleast_1d(numbers_of("levels", levels))
-        observed = []
-        for level in nominal:
-            low, high = last.predict_interval(rows, float(level))
-            if low.shape != seen.shape:
-                raise InvalidInputError(f"expected y of shape {low.shape}, found {seen.shape}.")
-            observed.append(float(np.mean((low <= seen) & (seen <= high))))
+        low, high = last.predict_interval(rows, nominal)
+        if low.shape[1:] != seen.shape:
+            raise InvalidInputError(f"expected y of shape {low.shape[1:]}, found {seen.shape}.")
+        within = (low <= seen) & (seen <= high)
+        observed = within.reshape(len(nominal), -1).mean(axis=1)
         return cls(nominal, observed, seen.size, name=name).plot(ax)
 
     @classmethod

@@ -148,7 +148,7 @@ def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:
             "directions above the ridge.",
         ),
         ("Predictions", last, last_text),
-        *_calibration(fold.certainty),
+        *_calibration(fold.uncertainty),
     ]
     return [
         {"title": title, "svg": plotting.to_svg(figure, title), "text": text}

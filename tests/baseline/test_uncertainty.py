@@ -19,7 +19,7 @@ from kernreg.baseline.uncertainty import (
 
 def test_intervals_of_the_winner(regression, tmp_path):
     (fold,) = regression.folds
-    found = fold.certainty
+    found = fold.uncertainty
     assert isinstance(found, Intervals)
     X = regression.data.X[fold.test]
     lower, upper = fold.model.interval(X, 0.9)
@@ -40,7 +40,7 @@ def test_intervals_of_the_winner(regression, tmp_path):
 
 def test_probabilities_of_the_winner(classification, tmp_path):
     fold = classification.folds[0]
-    found = fold.certainty
+    found = fold.uncertainty
     assert isinstance(found, Probabilities)
     np.testing.assert_allclose(found.values.sum(axis=1), 1.0)
     said = np.array(found.labels)[found.values.argmax(axis=1)]
@@ -79,13 +79,11 @@ def test_a_label_that_no_training_row_has():
 def test_too_few_rows_give_no_intervals():
     class Short:
         task = "regression"
+        X_fit_ = np.zeros((8, 1))
 
-        def interval(self, X, level):
-            from kernreg.exceptions import InvalidInputError
-
-            raise InvalidInputError("too few")
-
-    assert uncertainty(Short(), np.zeros((1, 1)), np.zeros(1)) is None
+    model = Short()
+    model.estimator = model
+    assert uncertainty(model, np.zeros((1, 1)), np.zeros(1)) is None
 
 
 def test_calibration_error():

@@ -127,7 +127,7 @@ def integrated(case: str, loss: str, momentum: float, time: float, rows: str) ->
     z = data(case)
     (moved,) = trajectory(
         lambda V: z["ntk_dd"] @ V,
-        LOSSES[{"mse": "mse", "ce": "cross_entropy"}[loss]].gradient,
+        LOSSES[{"mse": "mse", "ce": "cross_entropy"}[loss]],
         z["y_onehot" if loss == "ce" else "y_train"],
         [time],
         Dynamics(rate(case), momentum),

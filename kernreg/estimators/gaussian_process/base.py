@@ -29,6 +29,7 @@ from kernreg.estimators.spread import Spread
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators.budget import memory_budget, readable
 from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.store.store import TileStore
 from kernreg.solvers.base import Solver
 
 __all__ = ["GaussianProcess", "Kept"]
@@ -38,7 +39,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What a fit leaves for variances: the solver and its state, or features of centres."""
+    """What a fit leaves for variances: the solver and its state, or features of centres.
+
+    Of a model that was read from a file there are features or nothing, and no solver.
+    """
 
     solver: Any
     state: Any
@@ -105,6 +109,12 @@ class GaussianProcess(Spread):
 
     def _fit_process(self, X: NDArray[Any], y: Floats, weights: Floats, alpha: float) -> None:
         """Tune, and solve for targets of shape (n,) or (n, t)."""
+        self.__dict__.pop("_kept", None)  # an old factor would stand beside the new one
+        if self.store is not None and TileStore.open(self.store).entries != np.float64:
+            raise InvalidInputError(
+                f"{self.store} holds entries too coarse for variances: write a store of float64 "
+                "ones, or leave store out"
+            )
         if self.store is not None and self.optimizer is not None:
             raise InvalidInputError(
                 "a store is of one network, which tuning would change: give optimizer=None, or "
@@ -123,6 +133,7 @@ class GaussianProcess(Spread):
             if name.endswith("_") or name in ("_kept", "_held_out"):
                 setattr(self, name, value)
         self._targets, self._weights = targets - mean, weights
+        self._centred, self._scale = self.fit_intercept, self.alpha_scale
         tuned_to = parameters_of(self.network_, self.alpha_)
         self.theta_, self.theta_names_ = tuned_to.theta, tuned_to.names
         determinant = self.solution_.stats.log_determinant
@@ -166,7 +177,9 @@ class GaussianProcess(Spread):
                 "with another solver"
             )
         hyper = parameters_of(self.network_, self.alpha_)
-        evidence = self._evidence(hyper, self.X_fit_, self._targets, self._weights)
+        evidence = self._evidence(
+            hyper, self.X_fit_, self._targets, self._weights, self.kernel_, self._scale
+        )
         needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
         if needed > budget:
             raise MemoryBudgetError(
@@ -199,7 +212,7 @@ class GaussianProcess(Spread):
         if levels.shape != (len(X),) or not (np.isfinite(levels) & (levels > 0)).all():
             raise InvalidInputError(
                 f"expected alpha as one number, or {len(X)} finite numbers > 0, one for each row; "
-                f"found {levels.shape}"
+                f"found {self.alpha!r}"
             )
         return float(levels.mean()), levels.mean() / levels
 
@@ -217,7 +230,9 @@ class GaussianProcess(Spread):
         rows = np.arange(len(X))
         if len(X) > TUNED_ROWS:
             rows = np.sort(np.random.default_rng(0).permutation(len(X))[:TUNED_ROWS])
-        evidence = self._evidence(hyper, X[rows], targets[rows], weights[rows])
+        evidence = self._evidence(
+            hyper, X[rows], targets[rows], weights[rows], self.kernel, self.alpha_scale
+        )
         needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
         if needed > budget:
             raise MemoryBudgetError(
@@ -236,13 +251,18 @@ class GaussianProcess(Spread):
         return theta
 
     def _evidence(
-        self, hyper: Hyperparameters, X: NDArray[Any], targets: Floats, weights: Floats
+        self,
+        hyper: Hyperparameters,
+        X: NDArray[Any],
+        targets: Floats,
+        weights: Floats,
+        kernel: str,
+        scale: str,
     ) -> Evidence:
         def operator(rows: NDArray[Any], network: nn.Layer) -> KernelOperator:
-            return self._operator(rows, network=network)
+            return self._operator(rows, None, network, kernel)
 
-        relative = self.alpha_scale == "mean_diag"
-        return Evidence(X, targets, weights, hyper, relative, operator)
+        return Evidence(X, targets, weights, hyper, scale == "mean_diag", operator)
 
     def _after(self) -> Posterior:
         """The posterior; its system is made again where only coefficients were kept."""
@@ -260,13 +280,19 @@ class GaussianProcess(Spread):
         if self._kept.features is not None:
             arrays["features"] = self._kept.features
         value = self.log_marginal_likelihood_value_
-        return arrays, header | {"noise": self.noise_, "log_likelihood": value}
+        return arrays, header | {
+            "noise": self.noise_,
+            "log_likelihood": value,
+            "centred": self._centred,
+            "scale": self._scale,
+        }
 
     def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
         super()._restore(arrays, header)
         features = arrays.get("features")
         self._kept = Kept(None, None, features)
-        self.noise_ = float(header["noise"])
+        self.noise_, self._scale = float(header["noise"]), str(header["scale"])
+        self._centred = bool(header["centred"])
         value = header["log_likelihood"]
         self.log_marginal_likelihood_value_ = None if value is None else float(value)
         if features is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,6 @@ from kernreg.estimators.decisions import Decisions
 from kernreg.estimators.gaussian_process.base import GaussianProcess
 from kernreg.estimators.held_out import held_out_scores
 from kernreg.estimators.labels import as_targets
-from kernreg.estimators.posterior import prior_variance
 from kernreg.estimators.targets import Targets
 
 __all__ = ["GaussianProcessClassifier"]
@@ -116,15 +116,18 @@ solution_, n_features_in_, feature_names_in_
             In the order of ``classes_``; the largest is the class that ``predict`` names.
         """
         scores = np.asarray(self.decision_function(X), dtype=np.float64)
-        size = float(np.mean(prior_variance(self._fitted(self.X_fit_)))) or 1.0
-        variance = self._after().variance(self._rows(X)) / size
+        variance = self._after().variance(self._rows(X))
         assert self.calibration_ is not None
         return self.calibration_.probabilities(scores, variance)
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any) -> None:
-        scores, variance, size, part = held_out_scores(
-            self._fitted, X, targets, self.alpha_, self.alpha_scale
+    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any, ridge: float) -> None:
+        found = held_out_scores(
+            self._fitted, X, targets, self.alpha_, self.alpha_scale, self.max_memory
         )
-        self.calibration_: Calibration | None = calibrated(
-            scores, part.values, part.weights, variance / size
+        learned = calibrated(
+            found.predictions, found.targets, found.weights, found.variance / found.size
+        )
+        # For variances as they are.
+        self.calibration_: Calibration | None = replace(
+            learned, shrinkage=learned.shrinkage / found.size
         )

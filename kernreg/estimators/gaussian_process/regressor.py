@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from kernreg.estimators.checks import check_numbers
 from kernreg.estimators.gaussian_process.base import GaussianProcess
 from kernreg.estimators.held_out import held_out_scores
-from kernreg.estimators.intervals import check_level, quantile_of
+from kernreg.estimators.intervals import ascending, bounds_of, check_level
 from kernreg.estimators.posterior import check_covariance_fits, prior_variance
 from kernreg.estimators.sampling import conditioned, exact_fits, from_covariance, from_kernel
 from kernreg.estimators.targets import Targets
@@ -113,6 +113,9 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     (True, True)
     """
 
+    # Sizes of residuals of rows left out; None until they are asked for.
+    _held_out: Floats | None
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False  # before it, predictions are those of the prior
@@ -183,13 +186,14 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         if return_std and return_cov:
             raise InvalidInputError("ask for one of return_std and return_cov")
         fitted = hasattr(self, "dual_coef_")
-        mean = self._predict_targets(X) if fitted else np.zeros(len(X))
+        rows = self._rows(X)
+        mean = self._predict_targets(X) if fitted else np.zeros(len(rows))
         if not return_std and not return_cov:
             return mean
-        rows = self._rows(X)
         if return_cov:
             known = len(self.X_fit_) if fitted else 0
-            check_covariance_fits(len(rows), known, self.max_memory, copies=2)
+            copies = 2 + (self._targets.shape[1] if fitted else 0)
+            check_covariance_fits(len(rows), known, self.max_memory, copies)
             if not fitted:
                 return mean, np.asarray(self._operator(rows).to_dense())
             return mean, self._for_targets(self._after().covariance(rows))
@@ -206,8 +210,8 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         ----------
         X : array-like of shape (n_rows, n_features)
             Data.
-        level : float, default=0.9
-            The probability, between 0 and 1.
+        level : float or sequence of float, default=0.9
+            The probability, between 0 and 1; of several, results have an axis for them in front.
         method : {"calibrated", "gaussian"}, default="calibrated"
             Whether standard deviations are multiplied by the quantile that residuals of rows left
             out have over theirs, whatever the noise is like, or by that of Gaussian noise.
@@ -215,7 +219,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         Returns
         -------
         lower, upper : ndarray of shape (n_rows,) or (n_rows, n_targets)
-            Symmetric about the mean.
+            Symmetric about the mean, for a row of weight 1.
 
         Raises
         ------
@@ -226,12 +230,19 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         if method not in ("calibrated", "gaussian"):
             raise InvalidInputError(f"expected method calibrated or gaussian, found {method!r}")
         check_is_fitted(self, "dual_coef_")
-        factor: Any = scipy.stats.norm.ppf((1 + level) / 2)
-        if method == "calibrated":
-            factor = quantile_of(self._held_out, level).reshape(np.shape(self.y_mean_))
+        if method == "calibrated" and self._held_out is None:
+            values = self._targets + np.reshape(self.y_mean_, (1, -1))
+            targets = Targets(values, self._weights, self._centred, self._correct)
+            self._held_out = self._sizes_left_out(self.X_fit_, targets)
         mean, std = self.predict(X, return_std=True)
-        half = factor * np.sqrt(std**2 + self.noise_)
-        return mean - half, mean + half
+        spread = np.sqrt(std**2 + self.noise_)
+        if method == "calibrated":
+            assert self._held_out is not None
+            return bounds_of(self._held_out, level, mean, spread)
+        factor = scipy.stats.norm.ppf((1 + np.atleast_1d(level)) / 2)
+        half = factor.reshape(-1, *[1] * mean.ndim) * spread
+        lower, upper = mean - half, mean + half
+        return (lower[0], upper[0]) if np.ndim(level) == 0 else (lower, upper)
 
     def sample_y(
         self, X: Any, n_samples: int = 1, random_state: Any = 0, *, method: str = "auto"
@@ -270,8 +281,12 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             method = "exact" if exact_fits(len(rows), known, self.max_memory) else "pathwise"
         t = self._targets.shape[1] if fitted else 1
         if method == "exact":
-            mean, cov = self.predict(X, return_cov=True)
-            cov = cov[..., 0] if cov.ndim == 3 else cov
+            mean = self.predict(X)
+            cov = (
+                self._after().covariance(rows)
+                if fitted
+                else np.asarray(self._operator(rows).to_dense())
+            )
             drawn = from_covariance(cov, t * n_samples, rng)
             drawn = drawn.reshape(len(rows), t, n_samples) + mean.reshape(len(rows), -1, 1)
         else:
@@ -288,22 +303,32 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         """Training targets."""
         return np.asarray(self._targets + self.y_mean_).reshape(-1, *np.shape(self.y_mean_))
 
-    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any) -> None:
-        scores, variance, _, part = held_out_scores(
-            self._fitted, X, targets, self.alpha_, self.alpha_scale
-        )
-        spread = np.sqrt(variance + self.noise_ / part.weights)
+    def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any, ridge: float) -> None:
+        # Learned when it is asked for, unless the rows are gone then.
+        self._held_out = None
+        if self._kept.features is not None:
+            self._held_out = self._sizes_left_out(X, targets)
+
+    def _sizes_left_out(self, X: NDArray[Any], targets: Targets) -> Floats:
+        """Residuals of rows left out over their standard deviations, ascending, shape (n, t)."""
+        found = held_out_scores(self._fitted, X, targets, self.noise_, "absolute", self.max_memory)
+        spread = np.sqrt(found.variance + self.noise_ / found.weights)[:, None]
+        off = np.abs(found.targets - found.predictions)
         with np.errstate(divide="ignore", invalid="ignore"):
-            sizes = np.abs(part.values - scores) / spread[:, None]
-        self._held_out = np.sort(np.where(np.isfinite(sizes), sizes, 0.0), axis=0)
+            sizes = np.where((off == 0) & (spread == 0), 0.0, off / spread)
+        return ascending(sizes)
 
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays, header = super()._own_state()
-        return arrays | {"held_out": self._held_out}, header
+        return arrays if self._held_out is None else arrays | {"held_out": self._held_out}, header
 
     def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
         super()._restore(arrays, header)
-        self._held_out = arrays["held_out"]
+        self._held_out = arrays.get("held_out")
+        if self._held_out is None:
+            if self._kept.features is not None:
+                raise ValueError("expected residuals of rows left out")
+            return
         check_numbers(self._held_out, (-1, self._targets.shape[1]))
         if (np.diff(self._held_out, axis=0) < 0).any():
             raise ValueError("expected sizes in ascending order")

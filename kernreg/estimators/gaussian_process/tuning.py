@@ -37,7 +37,7 @@ def tuned(
     random_state: np.random.RandomState,
     callback: Callable[[int, int], None] | None = None,
 ) -> tuple[Floats, float]:
-    """Maximise the evidence from the given start, one of the targets' scale, and random ones.
+    """Maximise the evidence from random starts and one: as given, or of the targets' scale.
 
     Parameters
     ----------
@@ -83,7 +83,6 @@ def tuned(
         if not eval_gradient:
             return -evidence.value(vector)
         value, slope = evidence.gradient(vector)
-        # Per row, so that one tolerance serves all sizes.
         return -value, -slope
 
     best: tuple[Floats, float] | None = None
@@ -113,6 +112,7 @@ def _minimised(
         theta, value = optimizer(negative, start, bounds=bounds)
         return np.asarray(theta, dtype=np.float64), float(value)
 
+    # Per row, so that one tolerance serves all sizes.
     def per_row(theta: Floats) -> tuple[float, Floats]:
         value, slope = negative(theta)
         return (value / n, slope / n) if np.isfinite(value) else (_WORST, np.zeros(len(theta)))

@@ -16,6 +16,8 @@ __all__ = ["Ensemble", "along_modes"]
 
 Floats = NDArray[np.float64]
 
+_ROWS = 512
+
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
@@ -175,7 +177,13 @@ class Ensemble:
 
 
 def along_modes(modes: EighState, matrix: Floats) -> Floats:
-    """A kernel of the training rows along the modes of another, shape (n, n): 4 n^3 operations."""
-    root = modes.root_weights
-    weighted = matrix if root is None else root[:, None] * matrix * root
-    return np.asarray(modes.vectors.T @ (weighted @ modes.vectors))
+    """A kernel of the training rows along the modes of another, shape (n, n): 4 n^3 operations.
+
+    ``matrix`` is overwritten, so that two matrices stand beside the modes.
+    """
+    if modes.root_weights is not None:
+        matrix *= modes.root_weights
+        matrix *= modes.root_weights[:, None]
+    for start in range(0, len(matrix), _ROWS):
+        matrix[start : start + _ROWS] = matrix[start : start + _ROWS] @ modes.vectors
+    return np.asarray(modes.vectors.T @ matrix)

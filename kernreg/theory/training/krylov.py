@@ -106,7 +106,7 @@ def functions_times(
                     warnings.warn(
                         f"a function of the kernel matrix still changed by "
                         f"{float(np.max(moved / np.where(total > 0, total, 1))):.1e} of itself "
-                        f"after {len(basis)} products: allow more, or a shorter time",
+                        f"after {len(basis)} products: add a ridge, or take a shorter time",
                         ConvergenceWarning,
                         stacklevel=2,
                     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.integrate
@@ -13,25 +12,9 @@ from numpy.typing import NDArray
 from kernreg.exceptions import InvalidInputError
 from kernreg.theory.training.dynamics import Dynamics
 
-__all__ = ["LOSSES", "Loss", "trajectory"]
+__all__ = ["LOSSES", "trajectory"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss of outputs of shape (n, t), summed over rows and outputs.
-
-    Parameters
-    ----------
-    name : str
-        What it is called.
-    gradient : callable
-        ``gradient(outputs, targets)``, of the shape of both.
-    """
-
-    name: str
-    gradient: Callable[[Floats, Floats], Floats]
 
 
 def _cross_entropy(outputs: Floats, targets: Floats) -> Floats:
@@ -47,18 +30,15 @@ def _huber(outputs: Floats, targets: Floats) -> Floats:
     return np.clip(outputs - targets, -1.0, 1.0)
 
 
-LOSSES: dict[str, Loss] = {
-    loss.name: loss
-    for loss in (
-        Loss("mse", np.subtract),
-        Loss("cross_entropy", _cross_entropy),
-        Loss("logistic", _logistic),
-        Loss("huber", _huber),
-    )
+LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "mse": np.subtract,
+    "cross_entropy": _cross_entropy,
+    "logistic": _logistic,
+    "huber": _huber,
 }
-"""Half the squared error; the cross-entropy of the softmax of a row of outputs to a row of
-probabilities; ``log(1 + exp(-y f))`` for labels of +1 and -1; the squared error up to 1, linear
-beyond."""
+"""Gradients by outputs, ``gradient(outputs, targets)``, of losses that are summed: half the squared
+error; the cross-entropy of the softmax of a row of outputs to a row of probabilities;
+``log(1 + exp(-y f))`` for labels of +1 and -1; the squared error up to 1, linear beyond."""
 
 
 def trajectory(
@@ -113,7 +93,7 @@ def trajectory(
     Examples
     --------
     >>> targets = np.array([[1.0], [-1.0]])
-    >>> found = trajectory(lambda v: 2 * v, LOSSES["mse"].gradient, targets, [1.0], Dynamics())
+    >>> found = trajectory(lambda v: 2 * v, LOSSES["mse"], targets, [1.0], Dynamics())
     >>> bool(np.allclose(2 * found[0], (1 - np.exp(-2)) * targets))
     True
     """
@@ -145,6 +125,8 @@ def _steps(
     now, move = np.zeros(shape), np.zeros(shape)
     for step in range(int(moments.max(initial=0)) + 1):
         result[moments == step] = now
+        if step == moments.max():
+            break
         move = dynamics.momentum * move + downhill(now)
         now = now + move
         if not np.isfinite(now).all():

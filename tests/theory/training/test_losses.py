@@ -71,7 +71,7 @@ def test_gradients(loss: str, n: int, t: int, size: float, seed: int) -> None:
         there[index] += step
         here[index] -= step
         numerical[index] = (VALUES[loss](there, y) - VALUES[loss](here, y)) / (2 * step)
-    found = LOSSES[loss].gradient(f, y)
+    found = LOSSES[loss](f, y)
     # Rounding of the sum over the step, and the corner in the slope of huber.
     rounding = 1e-15 * (1 + abs(VALUES[loss](f, y))) / step
     corner = step * (loss == "huber")
@@ -85,7 +85,7 @@ def test_gradients_of_large_outputs(loss: str) -> None:
     y = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     if loss == "logistic":
         y = 2 * y - 1
-    found = LOSSES[loss].gradient(f, y)
+    found = LOSSES[loss](f, y)
     assert np.isfinite(found).all()
     assert np.abs(found).max() <= 1
 
@@ -93,7 +93,7 @@ def test_gradients_of_large_outputs(loss: str) -> None:
 def test_cross_entropy_ignores_a_common_shift() -> None:
     f, y = np.random.default_rng(0).standard_normal((2, 5, 3))
     y = np.abs(y) / np.abs(y).sum(axis=1, keepdims=True)
-    gradient = LOSSES["cross_entropy"].gradient
+    gradient = LOSSES["cross_entropy"]
     np.testing.assert_allclose(gradient(f + 7.0, y), gradient(f, y), atol=1e-14)
     np.testing.assert_allclose(gradient(f, y).sum(axis=1), 0.0, atol=1e-14)
 
@@ -109,7 +109,7 @@ def test_mse_is_the_closed_form(discrete: bool, momentum: float, ridge: float) -
     times = [4.0, 0.0, 60.0, 4.0]
     found = trajectory(
         lambda V: net.train @ V,
-        LOSSES["mse"].gradient,
+        LOSSES["mse"],
         targets,
         times,
         dynamics,
@@ -134,7 +134,7 @@ def test_steps_are_those_of_the_weights(loss: str, momentum: float) -> None:
     net, rng = linear(12, ridge=0.2), np.random.default_rng(1)
     targets, start = targets_for(loss, (7, 3), rng), rng.standard_normal((7, 3))
     dynamics = Dynamics(0.5 / net.largest, momentum, discrete=True)
-    gradient = LOSSES[loss].gradient
+    gradient = LOSSES[loss]
     found = trajectory(
         lambda V: net.train @ V, gradient, targets, [30, 3], dynamics, start=start, ridge=0.2
     )
@@ -153,7 +153,7 @@ def trained(loss: str, dynamics: Dynamics, time: float) -> Floats:
     targets = targets_for(loss, (7, 2), rng)
     # The rate is in units of the largest curvature of the squared error.
     dynamics = replace(dynamics, learning_rate=dynamics.learning_rate / net.largest)
-    return trajectory(lambda V: net.train @ V, LOSSES[loss].gradient, targets, [time], dynamics)[0]
+    return trajectory(lambda V: net.train @ V, LOSSES[loss], targets, [time], dynamics)[0]
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
@@ -183,7 +183,7 @@ def test_end_is_the_minimum(loss: str) -> None:
     targets = targets_for(loss, (7, 2), rng)
     found = trajectory(
         lambda V: net.train @ V,
-        LOSSES[loss].gradient,
+        LOSSES[loss],
         targets,
         [40.0],
         Dynamics(1.0),
@@ -203,7 +203,7 @@ class TestBadInput:
     targets = np.ones((3, 1))
 
     def follow(self, times: list[float], dynamics: Dynamics, rate: float = 1.0) -> Floats:
-        return trajectory(lambda V: rate * V, LOSSES["mse"].gradient, self.targets, times, dynamics)
+        return trajectory(lambda V: rate * V, LOSSES["mse"], self.targets, times, dynamics)
 
     @pytest.mark.parametrize("times", [[-1.0], [np.inf], [np.nan], [1.0, -2.0]])
     @pytest.mark.parametrize("discrete", [False, True])
@@ -230,7 +230,7 @@ class TestBadInput:
         """Nothing pushes, so nothing moves."""
         found = trajectory(
             lambda V: V,
-            LOSSES["mse"].gradient,
+            LOSSES["mse"],
             self.targets,
             [3.0],
             Dynamics(momentum=0.5),
