@@ -132,7 +132,7 @@ class Trained:
                 f"{readable(budget)} may be used: allow more memory, or give solver='krylov'."
             )
         modes = self.ensemble.modes
-        spread = along_modes(modes, np.asarray(self.prior.to_dense()))
+        spread = along_modes(modes, np.asarray(self.prior.to_dense()), overwrite=True)
         self.ensemble = Ensemble(modes, self.dynamics, spread, self.target_noise)
         return self.ensemble
 

@@ -176,14 +176,15 @@ class Ensemble:
         return learned * spread if spread.ndim == 1 else learned @ spread
 
 
-def along_modes(modes: EighState, matrix: Floats) -> Floats:
+def along_modes(modes: EighState, matrix: Floats, *, overwrite: bool = False) -> Floats:
     """A kernel of the training rows along the modes of another, shape (n, n): 4 n^3 operations.
 
-    ``matrix`` is overwritten, so that two matrices stand beside the modes.
+    With ``overwrite`` the matrix is lost, and two of its size stand beside the modes, not three.
     """
+    work = matrix if overwrite else matrix.copy()
     if modes.root_weights is not None:
-        matrix *= modes.root_weights
-        matrix *= modes.root_weights[:, None]
-    for start in range(0, len(matrix), _ROWS):
-        matrix[start : start + _ROWS] = matrix[start : start + _ROWS] @ modes.vectors
-    return np.asarray(modes.vectors.T @ matrix)
+        work *= modes.root_weights
+        work *= modes.root_weights[:, None]
+    for start in range(0, len(work), _ROWS):
+        work[start : start + _ROWS] = work[start : start + _ROWS] @ modes.vectors
+    return np.asarray(modes.vectors.T @ work)
