@@ -35,8 +35,8 @@ class Calibration:
         How far the largest probability goes, and how negative estimates count.
     shrinkage : float
         How much the variance of the scores lowers the power.
-    rows : int
-        That it was learned from: no probability is below what so many rows can say.
+    rows : float
+        That it was learned from, by their weights: no probability is below what so many can say.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Calibration:
     power: float
     sharpness: float
     shrinkage: float
-    rows: int
+    rows: float
 
     def probabilities(self, scores: Floats, variance: Floats | None = None) -> Floats:
         """Probabilities of classes, shape (n, k).
@@ -95,9 +95,10 @@ def calibrated(
     labels = _estimates(targets)
     if len(labels) < _FEWEST or not np.isfinite(scores).all():
         power, sharpness, _ = np.exp(_USUAL).tolist()
-        return Calibration(power, sharpness, float(variance is not None), len(labels))
+        return Calibration(power, sharpness, float(variance is not None), float(len(labels)))
     shares = weights / weights.sum()
-    n = len(labels)
+    # A row of weight 2 is two rows.
+    n = max(1.0, float(weights.sum()))
 
     def made(x: Floats) -> Calibration:
         power, sharpness, *rest = np.exp(np.clip(x, -_REACH, _REACH))
@@ -112,7 +113,9 @@ def calibrated(
     found = [
         scipy.optimize.minimize(loss, [*start, *more], method="Nelder-Mead") for start in _STARTS
     ]
-    return made(min(found, key=lambda result: float(result.fun)).x)
+    best = min(found, key=lambda result: float(result.fun)).x
+    fine = {"xatol": 1e-9, "fatol": 1e-13, "maxiter": 2000, "maxfev": 2000}
+    return made(scipy.optimize.minimize(loss, best, method="Nelder-Mead", options=fine).x)
 
 
 def _estimates(scores: Floats) -> Floats:
@@ -136,7 +139,7 @@ def calibration_from(header: Any) -> Calibration | None:
         float(header["power"]),
         float(header["sharpness"]),
         float(header["shrinkage"]),
-        int(header["rows"]),
+        float(header["rows"]),
     )
     numbers = (found.power, found.sharpness, found.shrinkage, found.rows)
     if not all(0 <= number < np.inf for number in numbers) or found.rows < 1:

@@ -130,7 +130,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         if name not in ("kernel", "store")
     } | {
         "train": [StrOptions({"ntk", "nngp"})],
-        "time": [Interval(Real, 0, None, closed="left"), None],
+        "time": [Interval(Real, 0, None, closed="both"), None],
         "steps": [Interval(Integral, 0, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
@@ -346,6 +346,8 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         -------
         ndarray of shape (n_rows, n_samples) or (n_rows, n_targets, n_samples)
         """
+        if n_samples < 1:
+            raise InvalidInputError(f"expected n_samples >= 1, found {n_samples!r}")
         mean = self.predict(X, time=time)
         rows, times = self._rows(X), self._checked(time)
         if not self._asked.linear or len(times) != 1:
@@ -505,6 +507,8 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
     def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
         super()._restore(arrays, header)
         self.largest_learning_rate_ = float(header["largest_learning_rate"])
+        if not self.largest_learning_rate_ > 0:
+            raise ValueError("expected a positive learning rate")
         self._asked = TrainingRun(**header["asked"])
         if self._asked.loss not in LOSSES or not self._asked.time >= 0:
             raise ValueError(f"expected a known loss and a time, found {self._asked}")

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.calibration import CalibratedClassifierCV
 
 from kernreg import KernelClassifier, KernelRegressor, nn
 
@@ -91,14 +90,15 @@ def test_column_vector_of_labels_warns():
     assert model.predict(X).shape == (60,)
 
 
-def test_probabilities_come_from_calibration():
+def test_probabilities_are_of_the_labels_that_are_predicted():
+    """What they are worth is in test_probabilities."""
     X, numbers = data(3)
-    assert not hasattr(KernelClassifier(), "predict_proba")
-    calibrated = CalibratedClassifierCV(KernelClassifier(NET), cv=3).fit(X, numbers)
-    probabilities = calibrated.predict_proba(X)
+    model = KernelClassifier(NET).fit(X, np.array(["c", "a", "b"])[numbers])
+    probabilities = model.predict_proba(X)
     assert probabilities.shape == (60, 3)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-12)
-    assert np.array_equal(probabilities.argmax(axis=1), numbers)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-14)
+    assert np.array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(X))
+    assert np.array_equal(model.predict_log_proba(X), np.log(probabilities))
 
 
 def test_two_rows_of_two_classes():

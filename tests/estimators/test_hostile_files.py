@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 
 import kernreg
-from kernreg import KernelClassifier, KernelRegressor, nn
+from kernreg import (
+    EnsembleRegressor,
+    GaussianProcessClassifier,
+    GaussianProcessRegressor,
+    KernelClassifier,
+    KernelRegressor,
+    nn,
+)
 from kernreg.exceptions import InvalidInputError, ModelFileError, NetworkError
 from kernreg.operators.store import records
+from kernreg.solvers import Restricted
 
 X = np.random.default_rng(1).standard_normal((15, 3))
 
@@ -188,6 +196,99 @@ def test_arrays(arrays, regressor, tmp_path):
 )
 def test_headers(header, regressor, tmp_path):
     changed(tmp_path / "model", regressor, header)
+    refused(tmp_path / "model")
+
+
+FIXED = {"optimizer": None, "alpha": 0.1}
+SPREADS = {
+    "process": GaussianProcessRegressor(nn.mlp(depth=1), **FIXED),
+    "centres": GaussianProcessRegressor(nn.mlp(depth=1), solver=Restricted(centres=9), **FIXED),
+    "classes": GaussianProcessClassifier(nn.mlp(depth=1), **FIXED),
+    "ensemble": EnsembleRegressor(nn.mlp(depth=1)),
+}
+
+
+def spread(name):
+    return SPREADS[name].fit(X, np.arange(15) % 2 if name == "classes" else X[:, 0])
+
+
+@pytest.mark.parametrize("name", SPREADS)
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"targets": None},
+        {"targets": np.ones(15)},
+        {"targets": np.ones((15, 2))},
+        {"targets": np.full((15, 1), np.nan)},
+        {"targets": np.ones((15, 1), dtype=np.float32)},
+        {"weights": None},
+        {"weights": np.ones(14)},
+        {"weights": np.zeros(15)},
+        {"weights": np.full(15, np.inf)},
+        {"weights": np.ones((15, 1))},
+        {"X_fit": np.ones((14, 3))},
+        {"dual_coef": np.full(15, np.nan)},
+    ],
+    ids=lambda arrays: f"{next(iter(arrays))} {next(iter(arrays.values()))!s:.30}",
+)
+def test_arrays_of_spreads(name, arrays, tmp_path):
+    changed(tmp_path / "model", spread(name), arrays=arrays)
+    refused(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [
+        ("process", {"held_out": np.ones(15)}),
+        ("process", {"held_out": np.ones((15, 2))}),
+        ("process", {"held_out": np.arange(15.0)[::-1, None]}),
+        ("process", {"held_out": np.full((15, 1), np.nan)}),
+        ("centres", {"features": None}),
+        ("centres", {"features": np.ones((8, 9))}),
+        ("centres", {"features": np.ones(9)}),
+        ("centres", {"features": np.full((9, 9), np.inf)}),
+    ],
+    ids=str,
+)
+def test_arrays_of_processes(name, arrays, tmp_path):
+    changed(tmp_path / "model", spread(name), arrays=arrays)
+    refused(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("process", {"noise": -1.0}),
+        ("process", {"noise": float("nan")}),
+        ("process", {"noise": float("inf")}),
+        ("process", {"noise": "loud"}),
+        ("process", {"noise": Ellipsis}),
+        ("process", {"log_likelihood": "high"}),
+        ("process", {"log_likelihood": Ellipsis}),
+        ("process", {"params": {"optimizer": "adam"}}),
+        ("process", {"params": {"alpha": "auto"}}),
+        ("classes", {"calibration": {}}),
+        ("classes", {"calibration": 3}),
+        ("ensemble", {"largest_learning_rate": "fast"}),
+        ("ensemble", {"largest_learning_rate": Ellipsis}),
+        ("ensemble", {"params": {"loss": "hinge"}}),
+        ("ensemble", {"params": {"momentum": 2.0}}),
+        ("ensemble", {"params": {"store": "folder"}}),
+    ],
+    ids=str,
+)
+def test_headers_of_spreads(name, header, tmp_path):
+    changed(tmp_path / "model", spread(name), header)
+    refused(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["power", "sharpness", "shrinkage", "rows"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), "many", None, [1.0]], ids=str)
+@pytest.mark.parametrize("model", ["classifier", "process"])
+def test_calibrations(model, name, value, classifier, tmp_path):
+    model = classifier if model == "classifier" else spread("classes")
+    numbers = {"power": 1.0, "sharpness": 1.0, "shrinkage": 0.0, "rows": 15}
+    changed(tmp_path / "model", model, {"calibration": numbers | {name: value}})
     refused(tmp_path / "model")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -22,7 +23,7 @@ from kernreg.estimators.checks import check_numbers
 from kernreg.estimators.gaussian_process.hyperparameters import Hyperparameters, parameters_of
 from kernreg.estimators.gaussian_process.marginal import Evidence, log_density
 from kernreg.estimators.gaussian_process.tuning import TUNED_ROWS, tuned
-from kernreg.estimators.posterior import Posterior
+from kernreg.estimators.posterior import Posterior, prior_variance
 from kernreg.estimators.progress import progress
 from kernreg.estimators.solve import as_read, chosen_solver
 from kernreg.estimators.spread import Spread
@@ -35,6 +36,12 @@ from kernreg.solvers.base import Solver
 __all__ = ["GaussianProcess", "Kept"]
 
 Floats = NDArray[np.float64]
+
+_FIRST_ROWS = 256
+# Of the prior: targets of a twentieth were still fitted as well as those of its size.
+_SMALL = 0.05
+# Of the targets, from which on it is all noise.
+_NOISE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +114,9 @@ class GaussianProcess(Spread):
             state["_kept"] = replace(state["_kept"], state=None)
         return state
 
-    def _fit_process(self, X: NDArray[Any], y: Floats, weights: Floats, alpha: float) -> None:
+    def _fit_process(
+        self, X: NDArray[Any], y: Floats, weights: Floats, alpha: float, counted: bool
+    ) -> None:
         """Tune, and solve for targets of shape (n,) or (n, t)."""
         self.__dict__.pop("_kept", None)  # an old factor would stand beside the new one
         if self.store is not None and TileStore.open(self.store).entries != np.float64:
@@ -125,7 +134,7 @@ class GaussianProcess(Spread):
         hyper = parameters_of(self._network(), alpha)
         network = hyper.network
         if self.optimizer is not None:
-            theta = self._tuned(hyper, X, targets - mean, weights)
+            theta = self._tuned(hyper, X, targets - mean, weights, counted)
             network, alpha = hyper.network_at(theta), hyper.alpha_at(theta)
         fitting = clone(self).set_params(network=network, alpha=alpha, optimizer=None)
         fitting._fit_targets(X, y, weights)
@@ -133,14 +142,21 @@ class GaussianProcess(Spread):
             if name.endswith("_") or name in ("_kept", "_held_out"):
                 setattr(self, name, value)
         self._targets, self._weights = targets - mean, weights
+        if self.optimizer is not None:
+            self._warn_of_noise(X, self._targets)
         self._centred, self._scale = self.fit_intercept, self.alpha_scale
+        self._counted = counted
         tuned_to = parameters_of(self.network_, self.alpha_)
         self.theta_, self.theta_names_ = tuned_to.theta, tuned_to.names
         determinant = self.solution_.stats.log_determinant
         self.log_marginal_likelihood_value_ = None
         if determinant is not None:
             dual = np.asarray(self.solution_.value).reshape(len(X), -1)
-            self.log_marginal_likelihood_value_ = log_density(dual, self._targets, determinant)
+            value = log_density(dual, self._targets, determinant)
+            evidence = self._evidence(
+                tuned_to, X, self._targets, weights, self.kernel_, self._scale, counted
+            )
+            self.log_marginal_likelihood_value_ = value + evidence.of_copies(self.noise_)
 
     def log_marginal_likelihood(
         self, theta: Any = None, eval_gradient: bool = False, clone_kernel: bool = True
@@ -178,7 +194,13 @@ class GaussianProcess(Spread):
             )
         hyper = parameters_of(self.network_, self.alpha_)
         evidence = self._evidence(
-            hyper, self.X_fit_, self._targets, self._weights, self.kernel_, self._scale
+            hyper,
+            self.X_fit_,
+            self._targets,
+            self._weights,
+            self.kernel_,
+            self._scale,
+            self._counted,
         )
         needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
         if needed > budget:
@@ -194,8 +216,8 @@ class GaussianProcess(Spread):
             )
         return evidence.gradient(vector) if eval_gradient else evidence.value(vector)
 
-    def _noise(self, X: Any, sample_weight: Any) -> tuple[float, Any]:
-        """Mean noise, and weights that divide it."""
+    def _noise(self, X: Any, sample_weight: Any) -> tuple[float, Any, bool]:
+        """Mean noise, weights that divide it, and whether these count equal rows."""
         if np.ndim(self.alpha) == 0:
             alpha = float(self.alpha)
             if self.optimizer is not None and alpha == 0:
@@ -203,18 +225,25 @@ class GaussianProcess(Spread):
                     "alpha=0 cannot be tuned by its logarithm: give a small number, such as 1e-6, "
                     "or optimizer=None"
                 )
-            return alpha, sample_weight
-        levels = np.asarray(self.alpha, dtype=np.float64)
+            return alpha, sample_weight, True
+        try:
+            levels = np.asarray(self.alpha, dtype=np.float64)
+        except (TypeError, ValueError):
+            levels = np.array(np.nan)
         if sample_weight is not None:
             raise InvalidInputError(
                 "alpha for each row and sample_weight both say how much noise a row has: give one"
             )
-        if levels.shape != (len(X),) or not (np.isfinite(levels) & (levels > 0)).all():
+        usable = np.isfinite(levels) & (levels > 0)
+        if levels.shape != (len(X),) or not usable.all():
+            found = f"shape {levels.shape}" if usable.all() else str(np.ravel(self.alpha)[0])
+            if levels.ndim == 1 and not usable.all():
+                found = f"{levels[~usable][0]:g}"
             raise InvalidInputError(
                 f"expected alpha as one number, or {len(X)} finite numbers > 0, one for each row; "
-                f"found {self.alpha!r}"
+                f"found {found}"
             )
-        return float(levels.mean()), levels.mean() / levels
+        return float(levels.mean()), levels.mean() / levels, False
 
     def _approach(self, X: NDArray[Any], n_targets: int, weights: Floats) -> Approach:
         return Approach(np.array([float(np.mean(self.alpha))]), False)
@@ -225,13 +254,18 @@ class GaussianProcess(Spread):
         self._kept = Kept(solver, state if features is None else None, features)
 
     def _tuned(
-        self, hyper: Hyperparameters, X: NDArray[Any], targets: Floats, weights: Floats
+        self,
+        hyper: Hyperparameters,
+        X: NDArray[Any],
+        targets: Floats,
+        weights: Floats,
+        counted: bool,
     ) -> Floats:
         rows = np.arange(len(X))
         if len(X) > TUNED_ROWS:
             rows = np.sort(np.random.default_rng(0).permutation(len(X))[:TUNED_ROWS])
         evidence = self._evidence(
-            hyper, X[rows], targets[rows], weights[rows], self.kernel, self.alpha_scale
+            hyper, X[rows], targets[rows], weights[rows], self.kernel, self.alpha_scale, counted
         )
         needed, budget = evidence.bytes_needed(), memory_budget(self.max_memory)
         if needed > budget:
@@ -250,6 +284,19 @@ class GaussianProcess(Spread):
             )
         return theta
 
+    def _warn_of_noise(self, X: NDArray[Any], targets: Floats) -> None:
+        """Warn where tuning found noise only, and the network cannot shrink to the targets."""
+        size = float(np.sqrt(np.mean(targets**2)))
+        prior = float(np.sqrt(np.mean(prior_variance(self._operator(X[:_FIRST_ROWS])))))
+        if self.noise_**0.5 > _NOISE * size and 0 < size < _SMALL * prior:
+            warnings.warn(
+                f"tuning found noise only. Targets have a standard deviation of {size:.3g}, the "
+                f"network's outputs {prior:.3g}, and all its layers shrink alike: divide the "
+                "targets by theirs",
+                UserWarning,
+                stacklevel=4,
+            )
+
     def _evidence(
         self,
         hyper: Hyperparameters,
@@ -258,11 +305,12 @@ class GaussianProcess(Spread):
         weights: Floats,
         kernel: str,
         scale: str,
+        counted: bool,
     ) -> Evidence:
         def operator(rows: NDArray[Any], network: nn.Layer) -> KernelOperator:
             return self._operator(rows, None, network, kernel)
 
-        return Evidence(X, targets, weights, hyper, scale == "mean_diag", operator)
+        return Evidence(X, targets, weights, hyper, scale == "mean_diag", operator, counted)
 
     def _after(self) -> Posterior:
         """The posterior; its system is made again where only coefficients were kept."""
@@ -284,6 +332,7 @@ class GaussianProcess(Spread):
             "noise": self.noise_,
             "log_likelihood": value,
             "centred": self._centred,
+            "counted": self._counted,
             "scale": self._scale,
         }
 
@@ -292,7 +341,7 @@ class GaussianProcess(Spread):
         features = arrays.get("features")
         self._kept = Kept(None, None, features)
         self.noise_, self._scale = float(header["noise"]), str(header["scale"])
-        self._centred = bool(header["centred"])
+        self._centred, self._counted = bool(header["centred"]), bool(header["counted"])
         value = header["log_likelihood"]
         self.log_marginal_likelihood_value_ = None if value is None else float(value)
         if features is not None:

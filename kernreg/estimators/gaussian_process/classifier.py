@@ -95,10 +95,10 @@ solution_, n_features_in_, feature_names_in_
             If the fit does not fit the memory budget; nothing was allocated.
         """
         self._require_one_process()
-        alpha, sample_weight = self._noise(X, sample_weight)
+        alpha, sample_weight, counted = self._noise(X, sample_weight)
         X, y, weights = self._validated(X, y, sample_weight)
         classes, targets = as_targets(y, type(self).__name__)
-        self._fit_process(X, targets, weights, alpha)
+        self._fit_process(X, targets, weights, alpha, counted)
         self.classes_ = classes
         return self
 
@@ -131,3 +131,8 @@ solution_, n_features_in_, feature_names_in_
         self.calibration_: Calibration | None = replace(
             learned, shrinkage=learned.shrinkage / found.size
         )
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+        super()._restore(arrays, header)
+        if self.calibration_ is None:
+            raise ValueError("expected a calibration")

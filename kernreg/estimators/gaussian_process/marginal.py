@@ -10,7 +10,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from kernreg.estimators.gaussian_process.hyperparameters import Hyperparameters
-from kernreg.exceptions import NetworkError
+from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.kernel import KernelOperator
 from kernreg.operators.panels import panel_bounds
@@ -18,6 +18,8 @@ from kernreg.operators.panels import panel_bounds
 __all__ = ["Evidence", "log_density"]
 
 Floats = NDArray[np.float64]
+# Hyperparameters whose kernel is out of range have no likelihood.
+_BEYOND = (InvalidInputError, NetworkError, OverflowError)
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -34,7 +36,8 @@ def log_density(dual: Floats, targets: Floats, log_determinant: float) -> float:
     -1.418939
     """
     n, t = targets.shape
-    fit = float(np.einsum("nt,nt->", dual, targets))
+    with np.errstate(over="ignore", invalid="ignore"):
+        fit = float(np.einsum("nt,nt->", dual, targets))
     return -0.5 * (fit + t * (log_determinant + n * _LOG_2PI))
 
 
@@ -56,6 +59,9 @@ class Evidence:
         Whether the noise is relative to the mean of the kernel's diagonal, by the weights.
     operator : callable
         ``operator(rows, network=...)`` makes the float64 kernel operator.
+    counted : bool
+        Whether a weight is a number of equal rows with equal targets, and not only a level of
+        noise: so many rows then have a likelihood each.
 
     Notes
     -----
@@ -70,6 +76,7 @@ class Evidence:
     hyperparameters: Hyperparameters
     relative: bool
     operator: Callable[..., KernelOperator]
+    counted: bool = False
 
     def bytes_needed(self) -> int:
         """Memory of a gradient."""
@@ -97,26 +104,51 @@ class Evidence:
         diagonal = sensitivity.diagonal().copy()
         noise = float(np.sum(diagonal / self.weights)) / 2
         at_diagonal = diagonal / 2
+        copies = -t / 2 * self._copies
         if self.relative:
-            at_diagonal = at_diagonal + noise * alpha * self.weights / self.weights.sum()
+            share = self.weights / self.weights.sum()
+            at_diagonal = at_diagonal + (noise * alpha + copies / unit) * share
         np.fill_diagonal(sensitivity, at_diagonal)
-        slopes = [
-            self._slope(index, theta, sensitivity)
-            for index in range(len(self.hyperparameters.parameters))
-        ]
-        return value, np.array([*slopes, noise * alpha * unit])
+        try:
+            slopes = [
+                self._slope(index, theta, sensitivity)
+                for index in range(len(self.hyperparameters.parameters))
+            ]
+        except _BEYOND:
+            return -np.inf, np.zeros(len(theta))
+        return value, np.array([*slopes, noise * alpha * unit + copies])
+
+    @property
+    def _copies(self) -> float:
+        """Rows that weights stand for beside one each."""
+        return float(self.weights.sum()) - len(self.weights) if self.counted else 0.0
+
+    @property
+    def observations(self) -> float:
+        """Rows, with those that weights stand for."""
+        return len(self.weights) + self._copies
+
+    def of_copies(self, noise: float) -> float:
+        """What equal rows add to the likelihood of their means, for a noise of weight 1."""
+        if not self.counted or noise <= 0:
+            return 0.0
+        of_each = self._copies * (np.log(noise) + _LOG_2PI) + float(np.sum(np.log(self.weights)))
+        return -0.5 * self.targets.shape[1] * of_each
 
     def _factored(self, theta: Floats) -> tuple[float, Floats, Floats, float, float] | None:
         try:
             network = self.hyperparameters.network_at(theta)
             operator = self.operator(self.rows, network=network)
-        except NetworkError:
+            alpha = self.hyperparameters.alpha_at(theta)
+        except _BEYOND:
             return None
-        alpha = self.hyperparameters.alpha_at(theta)
         n = len(self.rows)
         # What LAPACK calls its lower half is filled by rows from the other side.
         matrix = np.empty((n, n), order="F")
-        operator.to_dense(out=matrix.T)
+        try:
+            operator.to_dense(out=matrix.T)
+        except _BEYOND:
+            return None
         diagonal = matrix.diagonal().copy()
         unit = float(np.average(diagonal, weights=self.weights)) if self.relative else 1.0
         with np.errstate(over="ignore"):
@@ -128,7 +160,7 @@ class Evidence:
             return None
         dual, _ = scipy.linalg.lapack.dpotrs(factor, self.targets, lower=1)
         determinant = 2 * float(np.sum(np.log(factor.diagonal())))
-        value = log_density(dual, self.targets, determinant)
+        value = log_density(dual, self.targets, determinant) + self.of_copies(alpha * unit)
         return value, factor, np.asfortranarray(dual), alpha, unit
 
     def _slope(self, index: int, theta: Floats, sensitivity: Floats) -> float:

@@ -132,7 +132,8 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets; several have the same kernel and noise.
         sample_weight : float or array-like of shape (n_samples,), optional
-            The noise of a row is divided by its weight; rows of weight 0 are left out.
+            The noise of a row is divided by its weight; the likelihood counts it so many times.
+            Rows of weight 0 are left out.
 
         Returns
         -------
@@ -148,11 +149,11 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             If the kernel matrix has no Cholesky factor, even with a jitter.
         """
         self._require_one_process()
-        alpha, sample_weight = self._noise(X, sample_weight)
+        alpha, sample_weight, counted = self._noise(X, sample_weight)
         X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
-        self._fit_process(X, y, weights, alpha)
+        self._fit_process(X, y, weights, alpha, counted)
         return self
 
     def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
@@ -273,6 +274,8 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         """
         if method not in ("auto", "exact", "pathwise"):
             raise InvalidInputError(f"expected method auto, exact or pathwise, found {method!r}")
+        if n_samples < 1:
+            raise InvalidInputError(f"expected n_samples >= 1, found {n_samples!r}")
         rng = check_random_state(random_state)
         rows = self._rows(X)
         fitted = hasattr(self, "dual_coef_")
@@ -330,8 +333,8 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
                 raise ValueError("expected residuals of rows left out")
             return
         check_numbers(self._held_out, (-1, self._targets.shape[1]))
-        if (np.diff(self._held_out, axis=0) < 0).any():
-            raise ValueError("expected sizes in ascending order")
+        if (np.diff(self._held_out, axis=0) < 0).any() or (self._held_out < 0).any():
+            raise ValueError("expected sizes >= 0 in ascending order")
 
     def _pathwise(self, rows: Floats, t: int, n_samples: int, rng: np.random.RandomState) -> Floats:
         if not hasattr(self, "dual_coef_"):

@@ -11,7 +11,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from kernreg.estimators.gaussian_process.marginal import Evidence
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.operators.dense import diag
 
 __all__ = ["TUNED_ROWS", "tuned"]
@@ -70,10 +70,7 @@ def tuned(
     """
     given = evidence.hyperparameters
     bounds = given.bounds
-    starts = [given.theta]
-    scaled = _of_the_scale_of_targets(evidence, kernel)
-    if scaled is not None and evidence.value(scaled) > evidence.value(starts[0]):
-        starts = [scaled]
+    starts = [max([given.theta, *_of_the_scale_of_targets(evidence, kernel)], key=evidence.value)]
     low = np.maximum(bounds[:, 0], starts[0] - _RESTART)
     high = np.minimum(bounds[:, 1], starts[0] + _RESTART)
     starts += [random_state.uniform(low, high) for _ in range(n_restarts)]
@@ -87,7 +84,7 @@ def tuned(
 
     best: tuple[Floats, float] | None = None
     for number, start in enumerate(starts):
-        theta, value = _minimised(negative, start, bounds, optimizer, len(evidence.rows))
+        theta, value = _minimised(negative, start, bounds, optimizer, evidence.observations)
         logger.info("start %d of %d: log likelihood %.6g", number + 1, len(starts), -value)
         if np.isfinite(value) and (best is None or -value > best[1]):
             best = np.clip(theta, bounds[:, 0], bounds[:, 1]), -value
@@ -106,7 +103,7 @@ def _minimised(
     start: Floats,
     bounds: Floats,
     optimizer: str | Callable[..., Any],
-    n: int,
+    n: float,
 ) -> tuple[Floats, float]:
     if callable(optimizer):
         theta, value = optimizer(negative, start, bounds=bounds)
@@ -128,24 +125,46 @@ def _minimised(
     return found.x, (float(found.fun) * n if found.fun < _WORST else np.inf)
 
 
-def _of_the_scale_of_targets(evidence: Evidence, kernel: str) -> Floats | None:
-    """The start moved along all standard deviations until the kernel is as large as the targets."""
-    hyper = evidence.hyperparameters
-    moving = np.array([*(p.scale for p in hyper.parameters), False])
+def _of_the_scale_of_targets(evidence: Evidence, kernel: str) -> list[Floats]:
+    """The start moved along standard deviations until the kernel is as large as the targets.
+
+    In three ways: those of weights and biases alike, those of weights alone, and biases as far as
+    all layers of weights together, so that the last ones keep their share.
+    """
+    parameters = evidence.hyperparameters.parameters
     size = float(np.average(np.mean(evidence.targets**2, axis=1), weights=evidence.weights))
-    if not moving.any() or not 0 < size < np.inf:
-        return None
-    rows = evidence.rows[:_SCALED_ROWS]
+    weights = [p.scale and p.name.endswith("W_std") for p in parameters]
+    biases = [p.scale and not p.name.endswith("W_std") for p in parameters]
+    if not (any(weights) or any(biases)) or not 0 < size < np.inf:
+        return []
+    used = [p.uses for p, is_weight in zip(parameters, weights, strict=True) if is_weight]
+    found = []
+    for share in (1.0, 0.0, float(max(used, default=1))):
+        along = np.array([*(w + share * b for w, b in zip(weights, biases, strict=True)), 0.0])
+        moved = _moved(evidence, kernel, along, size) if along.any() else None
+        if moved is not None:
+            found.append(moved)
+    return found
+
+
+def _moved(evidence: Evidence, kernel: str, along: Floats, size: float) -> Floats | None:
+    """The start moved in one direction until the mean diagonal is ``size``."""
+    hyper, rows = evidence.hyperparameters, evidence.rows[:_SCALED_ROWS]
     theta, bounds = hyper.theta, hyper.bounds
-    reach = float(np.min(bounds[moving, 1] - theta[moving]))
+    moving = along > 0
+    reach = float(np.min((bounds[moving, 1] - theta[moving]) / along[moving]))
 
     def excess(shift: float) -> float:
-        network = hyper.network_at(np.where(moving, theta + shift, theta))
-        with np.errstate(over="ignore"):
-            mean = float(np.mean(np.asarray(diag(network, rows, kernel=kernel), dtype=np.float64)))
-        return np.log(mean / size) if 0 < mean < np.inf else np.sign(shift) * _WORST
+        try:
+            network = hyper.network_at(theta + shift * along)
+            values = np.asarray(diag(network, rows, kernel=kernel), dtype=np.float64)
+        except (InvalidInputError, NetworkError, OverflowError):
+            # Beyond the range of numbers, on one side or the other.
+            return float(np.sign(shift)) * _WORST
+        mean = float(np.mean(values))
+        return np.log(mean / size) if 0 < mean < np.inf else float(np.sign(shift)) * _WORST
 
     if excess(-reach) > 0 or excess(reach) < 0:
         return None
     shift = scipy.optimize.brentq(excess, -reach, reach, xtol=0.01)
-    return np.where(moving, theta + shift, theta)
+    return theta + shift * along

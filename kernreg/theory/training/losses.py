@@ -16,6 +16,11 @@ __all__ = ["LOSSES", "trajectory"]
 
 Floats = NDArray[np.float64]
 
+_POWERS = 8
+# Eigenvalue times time from which an implicit method pays, as far as its Jacobian is small; and
+# from which an explicit one has no end.
+_STIFF, _JACOBIAN, _LONGEST = 1e3, 600, 1e6
+
 
 def _cross_entropy(outputs: Floats, targets: Floats) -> Floats:
     total = targets.sum(axis=1, keepdims=True)
@@ -68,7 +73,8 @@ def trajectory(
     times : sequence of float
         Finite, not negative, in any order.
     dynamics : Dynamics
-        Of training. Steps are taken one by one; flow is integrated by ``scipy``'s DOP853.
+        Of training. Steps are taken one by one; flow is integrated by ``scipy``'s DOP853, or LSODA
+        where it is stiff.
     start : ndarray of shape (n, t), optional
         Outputs f0 of the training rows before training; 0 if left out.
     ridge : float, default=0.0
@@ -83,7 +89,8 @@ def trajectory(
     Raises
     ------
     InvalidInputError
-        If a time is negative or infinite, or outputs leave the range of numbers.
+        If a time is negative or infinite, outputs leave the range of numbers, or flow would take
+        more than some million products.
 
     Notes
     -----
@@ -110,7 +117,8 @@ def trajectory(
 
     if dynamics.discrete:
         return _steps(downhill, targets.shape, moments, dynamics)
-    return _flow(downhill, targets.shape, moments, dynamics, rtol)
+    stiffness = dynamics.learning_rate * moments.max(initial=0.0) * _largest(product, targets)
+    return _flow(downhill, targets.shape, moments, dynamics, rtol, float(stiffness))
 
 
 def _steps(
@@ -142,8 +150,16 @@ def _flow(
     moments: Floats,
     dynamics: Dynamics,
     rtol: float,
+    stiffness: float,
 ) -> Floats:
     size = int(np.prod(shape))
+    stiff = stiffness > _STIFF
+    if stiff and size > _JACOBIAN and stiffness > _LONGEST:
+        raise InvalidInputError(
+            f"flow for so long takes some {2 * stiffness:.0e} products with the kernel, as its "
+            f"largest eigenvalue times learning rate and time is {stiffness:.0e}: take a shorter "
+            "time, or steps"
+        )
     order = np.unique(moments)
 
     def slope(_: float, state: Floats) -> Floats:
@@ -161,7 +177,7 @@ def _flow(
         slope,
         (0.0, float(order[-1])),
         state,
-        method="DOP853",
+        method="LSODA" if stiff and size <= _JACOBIAN else "DOP853",
         t_eval=order,
         rtol=rtol,
         atol=rtol * unit * min(1.0, float(order[-1])),
@@ -170,3 +186,13 @@ def _flow(
         raise InvalidInputError(f"training could not be followed: {found.message}")
     values = found.y[:size].T.reshape(len(order), *shape)
     return np.asarray(values[np.searchsorted(order, moments)])
+
+
+def _largest(product: Callable[[Floats], Floats], targets: Floats) -> float:
+    """About the largest eigenvalue of the kernel."""
+    column = np.random.default_rng(0).standard_normal((len(targets), 1))
+    size = 0.0
+    for _ in range(_POWERS):
+        column = product(column / (np.linalg.norm(column) or 1.0))
+        size = float(np.linalg.norm(column))
+    return size
