@@ -1,4 +1,4 @@
-"""What is made of the kernel's entries is not run on interpreted GPU kernels: it would take hours."""
+"""What is made of entries of the kernel is not run on interpreted GPU kernels: hours."""
 
 import os
 
