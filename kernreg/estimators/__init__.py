@@ -1,7 +1,7 @@
 """Estimators with the scikit-learn interface, and their files."""
 
 from kernreg.estimators.classifier import KernelClassifier
-from kernreg.estimators.ensemble import EnsembleRegressor
+from kernreg.estimators.ensemble.regressor import EnsembleRegressor
 from kernreg.estimators.gaussian_process.classifier import GaussianProcessClassifier
 from kernreg.estimators.gaussian_process.regressor import GaussianProcessRegressor
 from kernreg.estimators.persistence import load

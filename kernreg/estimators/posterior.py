@@ -13,7 +13,7 @@ from kernreg.exceptions import MemoryBudgetError
 from kernreg.operators.budget import PANEL_BYTES, memory_budget, readable
 from kernreg.operators.kernel import KernelOperator
 from kernreg.solvers.base import Solver
-from kernreg.solvers.explained import from_features
+from kernreg.solvers.variance import from_features
 
 __all__ = ["Posterior", "check_covariance_fits"]
 
@@ -75,7 +75,7 @@ class Posterior:
         if self.features is not None:
             return from_features(self.features.T @ columns, full)
         assert self.solver is not None
-        return self.solver.explained(self.state, columns, full=full)
+        return self.solver.variance_explained(self.state, columns, full=full)
 
 
 def prior_variance(operator: KernelOperator) -> Floats:

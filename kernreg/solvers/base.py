@@ -185,7 +185,7 @@ class Solver(ABC):
         """:meth:`init` for a ridge that is divided by positive weights of the rows."""
         return self.init(operator, ridge / weights, callback)
 
-    def explained(
+    def variance_explained(
         self, state: Any, columns: NDArray[np.float64], *, full: bool = False
     ) -> NDArray[np.float64]:
         """``C^T (K + diag(ridge))^-1 C``: the part of their variance that other rows lose.
@@ -207,14 +207,14 @@ class Solver(ABC):
         raise InvalidInputError(f"{type(self).__name__} gives no posterior variances")
 
     def features(self, state: Any) -> NDArray[np.float64] | None:
-        """F of shape (m, k) with ``|F^T c|^2`` what :meth:`explained` gives for a column c.
+        """F of shape (m, k): :meth:`variance_explained` of a column c is ``|F^T c|^2``.
 
         Of a solver that is ``approximate``: with it a model needs no row that is no centre.
         """
         return None
 
     def columns_at_once(self, n: int) -> int:
-        """Columns that :meth:`explained` is best given at once."""
+        """Columns that :meth:`variance_explained` is best given at once."""
         return max(1, PANEL_BYTES // (8 * n))
 
     def rows_of(self, state: Any) -> NDArray[np.int64] | None:

@@ -17,10 +17,10 @@ from kernreg.exceptions import InvalidInputError, JitterWarning
 from kernreg.operators.base import Operator, as_array, symmetric_order
 from kernreg.operators.budget import TILE_ROWS
 from kernreg.solvers.base import Problem, Solver, checked_ridge, checked_ridges
-from kernreg.solvers.explained import from_features
 from kernreg.solvers.precision import entries_share, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.variance import from_features
 from kernreg.solvers.work import EIGH, entry, flop
 
 __all__ = ["Eigh", "EighState", "RidgePath"]
@@ -305,7 +305,7 @@ class Eigh(Solver):
         status = Status.JITTERED if jitter else Status.OK
         return Solution(dual.reshape(values.shape), status, stats)
 
-    def explained(
+    def variance_explained(
         self, state: EighState, columns: NDArray[np.float64], *, full: bool = False
     ) -> NDArray[np.float64]:
         """From the modes: 2 n^2 operations for each column."""

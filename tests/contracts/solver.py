@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators import MatrixOperator
 from kernreg.solvers import Problem, Progress, Solver, Status
-from kernreg.solvers.explained import from_features
 from kernreg.solvers.registry import SOLVERS
+from kernreg.solvers.variance import from_features
 from kernreg.solvers.work import DISK, EIGH, READ, entry, flop, part, product, square
 from tests.operators.dense import DenseOperator
 
@@ -242,13 +242,13 @@ class SolverContract:
         residual = (self.solver.tol or 0.0) * columns
         return SLACK * np.sqrt(len(A)) * rounding + residual**2 / np.linalg.eigvalsh(A)[0]
 
-    def explained(self, K, ridge, C, full=False):
+    def variance_explained(self, K, ridge, C, full=False):
         solver = self.solver
         state = solver.init(DenseOperator(K), ridge)
         rows = solver.rows_of(state)
         before = C.copy()
         given = C if rows is None else C[rows]
-        found = solver.explained(state, given, full=full)
+        found = solver.variance_explained(state, given, full=full)
         np.testing.assert_array_equal(C, before)
         features = solver.features(state)
         assert (features is None) == (not solver.approximate)
@@ -265,7 +265,7 @@ class SolverContract:
         ridge = max(0.3, self.smallest_ridge) * (np.linspace(1.0, 3.0, 60) if varied else 1.0)
         A = K + np.diag(np.broadcast_to(ridge, 60))
         expected, bound = C.T @ np.linalg.solve(A, C), self.explained_bound(A, C)
-        diagonal, full = (self.explained(K, ridge, C, full) for full in (False, True))
+        diagonal, full = (self.variance_explained(K, ridge, C, full) for full in (False, True))
         assert diagonal.shape == (9,)
         assert full.shape == (9, 9)
         assert (np.abs(diagonal - expected.diagonal()) <= bound).all()
@@ -277,7 +277,7 @@ class SolverContract:
         """Of rows of the system less than the ridge is left, however small it is."""
         K, ridge = kernel_matrix(40), max(1e-6, self.smallest_ridge)
         A, C = K + ridge * np.eye(40), np.column_stack([K[:, :5], K[:, 2:4]])
-        left = np.append(K.diagonal()[:5], K.diagonal()[2:4]) - self.explained(K, ridge, C)
+        left = np.append(K.diagonal()[:5], K.diagonal()[2:4]) - self.variance_explained(K, ridge, C)
         kept = ridge - ridge**2 * np.linalg.inv(A).diagonal()
         bound = self.explained_bound(A, C)
         assert (np.abs(left - np.append(kept[:5], kept[2:4])) <= bound).all()
@@ -290,10 +290,13 @@ class SolverContract:
         K, C = joint[:40, :40], joint[:40, 40:]
         ridge = max(0.3, self.smallest_ridge)
         bound = 2 * self.explained_bound(K + ridge * np.eye(40), C)
-        together, one = self.explained(K, ridge, C), self.explained(K, ridge, C[:, [57]])
+        together, one = (
+            self.variance_explained(K, ridge, C),
+            self.variance_explained(K, ridge, C[:, [57]]),
+        )
         assert together.shape == (110,)
         assert abs(one[0] - together[57]) <= bound[57]
-        none = self.explained(K, ridge, np.zeros((40, 2)), full=True)
+        none = self.variance_explained(K, ridge, np.zeros((40, 2)), full=True)
         assert not none.any()
 
     def test_explained_variance_with_weights(self):
@@ -303,7 +306,7 @@ class SolverContract:
         solver, ridge = self.solver, 2 * max(0.3, self.smallest_ridge)
         state = solver.init_weighted(DenseOperator(K), ridge, weights)
         rows = solver.rows_of(state)
-        found = solver.explained(state, C if rows is None else C[rows])
+        found = solver.variance_explained(state, C if rows is None else C[rows])
         A = K + np.diag(ridge / weights)
         expected = np.einsum("nm,nm->m", C, np.linalg.solve(A, C))
         assert (np.abs(found - expected) <= self.explained_bound(A, C)).all()

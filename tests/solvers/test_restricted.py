@@ -101,11 +101,11 @@ class TestExplained:
         within = np.linalg.solve(core, at_centres)
         left = np.linalg.solve(core + P.T @ inverse @ P, at_centres)
         expected = at_centres.T @ (within - left)
-        found = solver.explained(state, at_centres, full=True)
+        found = solver.variance_explained(state, at_centres, full=True)
         # The normal equations: eps times the condition of the core and of sqrt(400 / 1e-2) squared.
         np.testing.assert_allclose(found, expected, atol=1e-9)
         np.testing.assert_array_equal(found, found.T)
-        some = solver.explained(state, at_centres)
+        some = solver.variance_explained(state, at_centres)
         np.testing.assert_allclose(some, found.diagonal(), rtol=1e-12)
         own = KernelOperator(NET, new).to_dense()
         assert np.linalg.eigvalsh(own - found)[0] > 0
@@ -116,7 +116,7 @@ class TestExplained:
         K[:20, :20], K[20:, 20:] = kernel_matrix(20), kernel_matrix(20, seed=1)
         solver = Restricted(centres=np.arange(5))
         state = solver.init(DenseOperator(K), 0.1)
-        found = solver.explained(state, K[:5])
+        found = solver.variance_explained(state, K[:5])
         assert not found[20:].any()
         assert (found[:20] <= K.diagonal()[:20] * (1 + 1e-12)).all()
         # Five centres and the ridge: some is left of every variance.
@@ -127,7 +127,7 @@ class TestExplained:
         K = kernel_matrix(30)
         solver = Restricted(centres=np.array([0, 1, 2, 3]))
         state = solver.init(DenseOperator(K), ridge)
-        found = solver.explained(state, K[:4])
+        found = solver.variance_explained(state, K[:4])
         left = K.diagonal() - found
         assert np.abs(left[:4]).max() < 1e-10
         assert (left >= -1e-10).all()
@@ -143,7 +143,7 @@ class TestExplained:
         for count in (10, 40, 400):
             solver = Restricted(centres=np.arange(count))
             state = solver.init(operator, 1e-6)
-            explained.append(solver.explained(state, K[state.centres][:, 50:60]))
+            explained.append(solver.variance_explained(state, K[state.centres][:, 50:60]))
         assert (np.diff(explained, axis=0) > 0).all()
 
 

@@ -20,13 +20,13 @@ from kernreg import nn
 from kernreg.estimators.alphas import Approach
 from kernreg.estimators.base import KernelModel
 from kernreg.estimators.checks import check_numbers
+from kernreg.estimators.error_bars import ErrorBars
 from kernreg.estimators.gaussian_process.hyperparameters import Hyperparameters, parameters_of
 from kernreg.estimators.gaussian_process.marginal import Evidence, log_density
 from kernreg.estimators.gaussian_process.tuning import TUNED_ROWS, tuned
 from kernreg.estimators.posterior import Posterior, prior_variance
 from kernreg.estimators.progress import progress
 from kernreg.estimators.solve import as_read, chosen_solver
-from kernreg.estimators.spread import Spread
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators.budget import memory_budget, readable
 from kernreg.operators.kernel import KernelOperator
@@ -56,7 +56,7 @@ class Kept:
     features: Floats | None
 
 
-class GaussianProcess(Spread):
+class GaussianProcess(ErrorBars):
     """Base of the Gaussian processes: a kernel model whose numbers the likelihood tunes."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -21,11 +21,11 @@ from kernreg.operators.inputs import within_memory
 from kernreg.operators.panels import Staircase, full_precision
 from kernreg.solvers.base import Problem, Solver, checked_ridge
 from kernreg.solvers.cholesky.ladder import Ladder
-from kernreg.solvers.explained import from_features
 from kernreg.solvers.precision import entries_share, mean_diagonal, warn_of_ridge, warn_of_rounding
 from kernreg.solvers.refine import Refined, SymmetricProduct, product_tile, refine
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.variance import from_features
 from kernreg.solvers.work import READ, entry, flop, product, square
 
 __all__ = ["CholeskyState", "Factoring"]
@@ -267,7 +267,7 @@ class Factoring(Solver):
             warn_of_ridge(share, float(state.ridge.min()), size, n, kind)
         return Solution(value, status, stats)
 
-    def explained(
+    def variance_explained(
         self, state: CholeskyState, columns: NDArray[np.float64], *, full: bool = False
     ) -> NDArray[np.float64]:
         """From a half solve: n^2 operations for each column, in the factor's dtype."""

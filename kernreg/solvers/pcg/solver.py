@@ -16,7 +16,6 @@ from kernreg.exceptions import ConvergenceWarning
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.solvers.base import Progress, checked_ridge, checked_ridges
-from kernreg.solvers.explained import from_solution
 from kernreg.solvers.pcg.checkpoint import Checkpoint
 from kernreg.solvers.pcg.conjugate import Iterates, iterate, reopen, start
 from kernreg.solvers.pcg.cost import PCGSettings
@@ -31,6 +30,7 @@ from kernreg.solvers.precision import (
 from kernreg.solvers.preconditioners.lowrank import ridge_profile
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.variance import from_solution
 
 __all__ = ["PCG"]
 
@@ -189,7 +189,7 @@ class PCG(PCGSettings):
         _warn_of_ridge(solution, state, state.level)
         return replace(solution, value=solution.value.reshape(values.shape))
 
-    def explained(
+    def variance_explained(
         self, state: PCGState, columns: NDArray[np.float64], *, full: bool = False
     ) -> NDArray[np.float64]:
         """From a solve for each column; too small by ``r^T A^-1 r`` for its residual r."""

@@ -18,7 +18,6 @@ from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.solvers.base import HeldOut, Problem, Solver, checked_ridge, checked_ridges
-from kernreg.solvers.explained import from_features
 from kernreg.solvers.precision import entries_share, warn_of_ridge
 from kernreg.solvers.preconditioners import RPCholesky
 from kernreg.solvers.preconditioners.lowrank import ridge_profile
@@ -28,6 +27,7 @@ from kernreg.solvers.restricted.path import RestrictedPath, score
 from kernreg.solvers.restricted.state import RestrictedState
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.variance import from_features
 from kernreg.solvers.work import EIGH, entry, flop, part
 
 __all__ = ["Restricted", "RestrictedState"]
@@ -338,7 +338,7 @@ class Restricted(Solver):
             warn_of_ridge(share, ridge, state.size, state.n, np.float64)
         return Solution(value.reshape(len(state.centres), *targets.shape[1:]), status, stats)
 
-    def explained(
+    def variance_explained(
         self, state: RestrictedState, columns: NDArray[np.float64], *, full: bool = False
     ) -> NDArray[np.float64]:
         """Of the posterior of the restricted model: 2 m k operations for each column.

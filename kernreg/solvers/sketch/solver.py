@@ -22,13 +22,13 @@ from kernreg.numerics.columns import norms, worst
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.solvers.base import Problem, Progress, Solver, checked_ridge
-from kernreg.solvers.explained import from_solution
 from kernreg.solvers.pcg.checkpoint import Checkpoint
 from kernreg.solvers.precision import entries_share, mean_diagonal, smallest_ridge, warn_of_ridge
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.sketch.projections import Projected, replace_residual, run_pass, start
 from kernreg.solvers.sketch.state import CHUNK, SketchState
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
+from kernreg.solvers.variance import from_solution
 from kernreg.solvers.work import entry, flop, part, product
 
 __all__ = ["SketchAndProject"]
@@ -201,7 +201,7 @@ class SketchAndProject(Solver):
         size, seconds = mean_diagonal(operator), time.perf_counter() - started
         return SketchState(operator if low else exact, exact, shift, size, seconds)
 
-    def explained(
+    def variance_explained(
         self, state: SketchState, columns: NDArray[np.float64], *, full: bool = False
     ) -> NDArray[np.float64]:
         """From a solve for each column; too small by ``r^T A^-1 r`` for its residual r."""

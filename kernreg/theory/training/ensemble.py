@@ -34,7 +34,7 @@ class Ensemble:
         from the initial weights, and its weights are those of the rows in the loss.
     dynamics : Dynamics
         Of training.
-    spread : ndarray of shape (n, n), optional
+    initial : ndarray of shape (n, n), optional
         K on the training rows along the modes, of :func:`along_modes`; T if left out.
     target_noise : float, default=0.0
         Variance of the noise that each member has in its targets, for rows of weight 1.
@@ -42,7 +42,7 @@ class Ensemble:
     Notes
     -----
     Once the modes are there, a time costs ``2 n^2 t`` operations for t targets; variances of m
-    rows cost ``2 m n^2`` more, for each time if ``spread`` is given. Memory ``2 n^2``.
+    rows cost ``2 m n^2`` more, for each time if ``initial`` is given. Memory ``2 n^2``.
 
     References
     ----------
@@ -65,7 +65,7 @@ class Ensemble:
 
     modes: EighState
     dynamics: Dynamics
-    spread: Floats | None = None
+    initial: Floats | None = None
     target_noise: float = 0.0
 
     @cached_property
@@ -103,11 +103,11 @@ class Ensemble:
     @cached_property
     def _spread(self) -> Floats:
         """Covariance of what training removes, along the modes; a vector where it is diagonal."""
-        if self.spread is None:
+        if self.initial is None:
             return np.maximum(self.modes.values, 0.0) + self.target_noise
         if not self.target_noise:
-            return self.spread
-        return np.asarray(self.spread + self.target_noise * np.eye(len(self.spread)))
+            return self.initial
+        return np.asarray(self.initial + self.target_noise * np.eye(len(self.initial)))
 
     def variance(
         self, between: Floats, prior: Floats, own: Floats, times: Sequence[float]

@@ -16,12 +16,12 @@ from kernreg.estimators.text import naming_text
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.kernel import KernelOperator
 
-__all__ = ["Spread"]
+__all__ = ["ErrorBars"]
 
 Floats = NDArray[np.float64]
 
 
-class Spread(KernelModel):
+class ErrorBars(KernelModel):
     """Base of models that predict a distribution: all numbers are float64.
 
     A fit sets ``_targets`` (n, t), less their mean, and ``_weights`` (n,).

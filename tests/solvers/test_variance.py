@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernreg.solvers.explained import from_features, from_solution
+from kernreg.solvers.variance import from_features, from_solution
 from tests.contracts.solver import kernel_matrix
 from tests.operators.dense import DenseOperator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,26 +18,27 @@ from sklearn.utils.validation import check_is_fitted
 from kernreg import nn
 from kernreg.estimators.alphas import Approach
 from kernreg.estimators.base import KernelModel
-from kernreg.estimators.posterior import check_covariance_fits, prior_variance
+from kernreg.estimators.ensemble.plan import plan_of_ensemble
+from kernreg.estimators.ensemble.trained import Trained
+from kernreg.estimators.ensemble.training_run import TrainingRun, check_targets
+from kernreg.estimators.error_bars import ErrorBars
+from kernreg.estimators.posterior import check_covariance_fits
 from kernreg.estimators.predict import times_dual
 from kernreg.estimators.ridge import ridge_unit
 from kernreg.estimators.sampling import from_covariance
-from kernreg.estimators.spread import Spread
-from kernreg.estimators.trained import Trained, plan_of_ensemble
-from kernreg.estimators.training_run import TrainingRun, check_targets
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators.budget import PANEL_BYTES, memory_budget
+from kernreg.operators.budget import memory_budget
 from kernreg.operators.kernel import KernelOperator
 from kernreg.planning.plan import Plan
 from kernreg.solvers.solution import Solution, Stats, Status
-from kernreg.theory.training import LOSSES, Dynamics, MatrixFree, trajectory
+from kernreg.theory.training import LOSSES, Dynamics, trajectory
 
 __all__ = ["EnsembleRegressor"]
 
 Floats = NDArray[np.float64]
 
 
-class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
+class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
     """Mean and spread of infinitely many networks of infinite width, trained for some time.
 
     Each network starts from its own weights, and is trained on all rows by gradient flow or by
@@ -228,8 +229,9 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         started = clock.perf_counter()
         self._check()
         self._system: Trained | None = None
+        time = np.inf if self.time is None else self.time
         self._asked = TrainingRun(
-            np.inf if self.time is None else float(self.time),
+            float(time if self.steps is None else self.steps),
             self.steps is not None,
             float(self.learning_rate),
             float(self.momentum),
@@ -238,8 +240,6 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
             self.alpha_scale,
             self.target_noise,
         )
-        if self.steps is not None:
-            self._asked = replace(self._asked, time=float(self.steps))
         X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
         targets = y.reshape(len(X), -1)
         if isinstance(self.loss, str):
@@ -253,9 +253,8 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         self.loo_ = None
         system = self._made()
         self.largest_learning_rate_ = system.largest_learning_rate
-        time = self._asked.time
-        self._asked.check_rate(self.largest_learning_rate_, time)
-        value = self._coefficients((time,))[0].reshape(y.shape)
+        self._asked.check_rate(self.largest_learning_rate_, self._asked.time)
+        value = self._coefficients((self._asked.time,))[0].reshape(y.shape)
         self.dual_coef_ = value
         stats = Stats(seconds=clock.perf_counter() - started, peak_bytes=self.plan_.peak_bytes)
         self.solution_ = Solution(value, Status.OK, stats)
@@ -318,10 +317,12 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         shape = (len(times), len(rows), *np.shape(self.y_mean_))
         mean = mean.transpose(1, 0, 2).reshape(shape) + self.y_mean_
         found = [mean]
+        budget = memory_budget(self.max_memory)
         if return_std:
-            found.append(self._for_targets(np.sqrt(self._variance(rows, times))))
+            variance = self._made().variance(rows, times, budget)
+            found.append(self._for_targets(np.sqrt(variance)))
         if return_cov:
-            found.append(self._for_targets(self._covariance(rows, times)))
+            found.append(self._for_targets(self._made().covariance(rows, times, budget)))
         if np.ndim(time) == 0:
             found = [values[0] for values in found]
         return found[0] if len(found) == 1 else tuple(found)
@@ -353,7 +354,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
         if not self._asked.linear or len(times) != 1:
             raise InvalidInputError("outputs can be drawn for loss='mse', at one time")
         check_covariance_fits(len(rows), len(self.X_fit_), self.max_memory, copies=4)
-        (cov,) = self._covariance(rows, times)
+        (cov,) = self._made().covariance(rows, times, memory_budget(self.max_memory))
         t = self._targets.shape[1]
         drawn = from_covariance(cov, t * n_samples, check_random_state(random_state))
         drawn = drawn.reshape(len(cov), t, n_samples) + mean.reshape(len(cov), t, 1)
@@ -390,22 +391,23 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
 
     def _made(self) -> Trained:
         """The decomposition, or what stands for it."""
-        asked = self._asked
         if self._system is None:
-            operator = self._fitted(self.X_fit_)
-            ridge = self.alpha_ * ridge_unit(asked.alpha_scale, operator, self._weights)
+            asked = self._asked
+            unit = ridge_unit(asked.alpha_scale, self._fitted(self.X_fit_), self._weights)
+            ridge = self.alpha_ * unit
             total = 1.0
             if asked.reduction == "mean":
                 total = float(self._weights.sum()) * self._targets.shape[1]
             rate = asked.learning_rate / total
-            dynamics = Dynamics(rate, asked.momentum, discrete=asked.discrete)
-            prior = None
-            if self.kernel_ == "ntk":
-                prior = self._initial(self.X_fit_)
+
+            def operator(X: Floats, X2: Floats | None, kernel: str) -> KernelOperator:
+                return self._operator(X, X2, self.network_, kernel)
+
             self._system = Trained(
                 operator,
-                prior,
-                dynamics,
+                self.X_fit_,
+                self.kernel_,
+                Dynamics(rate, asked.momentum, discrete=asked.discrete),
                 self._weights,
                 ridge,
                 asked.target_noise * ridge,
@@ -440,41 +442,6 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, Spread):
             ridge=system.ridge,
         )
         return found
-
-    def _variance(self, rows: Floats, times: Sequence[float]) -> Floats:
-        ensemble = self._made().with_spread(memory_budget(self.max_memory))
-        n = len(self.X_fit_)
-        # Kernels and features of a row, or the vectors of a Lanczos process for it.
-        each = 8 * n * 4
-        if isinstance(ensemble, MatrixFree):
-            products = min(ensemble.max_iter, n)
-            each = 8 * (n * (products + 2 * len(times) + 4) + 3 * products**2)
-        room = min(4 * PANEL_BYTES, memory_budget(self.max_memory) // 4)
-        step = max(1, room // each)
-        result = np.empty((len(times), len(rows)))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            between, prior = self._between(part)
-            own = prior_variance(self._initial(part))
-            result[:, start : start + step] = ensemble.variance(between, prior, own, times)
-        return result
-
-    def _covariance(self, rows: Floats, times: Sequence[float]) -> Floats:
-        ensemble = self._made().with_spread(memory_budget(self.max_memory))
-        between, prior = self._between(rows)
-        own = np.asarray(self._initial(rows).to_dense())
-        return np.stack([ensemble.covariance(between, prior, own, time) for time in times])
-
-    def _initial(self, X: Floats, X2: Floats | None = None) -> KernelOperator:
-        """The kernel of the outputs before training."""
-        return self._operator(X, X2, self.network_, "nngp")
-
-    def _between(self, rows: Floats) -> tuple[Floats, Floats]:
-        """Both kernels of new rows with the training rows; one array if they are the same."""
-        between = np.asarray(self._fitted(rows, self.X_fit_).to_dense())
-        if self.kernel_ == "nngp":
-            return between, between
-        return between, np.asarray(self._initial(rows, self.X_fit_).to_dense())
 
     def _approach(self, X: NDArray[Any], n_targets: int, weights: Floats) -> Approach:
         return Approach(np.array([float(self.alpha)]), False)

@@ -1,0 +1,1 @@
+"""Infinite ensembles of infinitely wide networks in training."""
