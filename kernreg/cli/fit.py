@@ -203,7 +203,7 @@ def fit(
                 dtype,
                 kind=kind,
                 device=device,
-                **given.parameters(store),
+                **given.parameters(loaded.task, store),
             )
         if writes:
             model.save(place(out))

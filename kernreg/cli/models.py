@@ -128,12 +128,14 @@ class ModelOptions:
             return 1e-2 if self.kind == "gp" else 0.0
         return given
 
-    def parameters(self, store: Path | None) -> dict[str, Any]:
+    def parameters(self, task: str, store: Path | None) -> dict[str, Any]:
         """Further parameters of the estimator, the store among them."""
         found: dict[str, Any] = {} if self.kind == "ensemble" else {"store": store}
         if self.kind == "gp":
             if self.noise is not None:
                 found["alpha_scale"] = "absolute"
+            elif task == "regression":
+                found["normalize_y"] = True  # a table's target is in any unit
             if self.tune is False:
                 found["optimizer"] = None
         if self.kind == "ensemble":

@@ -15,7 +15,7 @@ from kernreg.operators.kernel import KernelOperator
 from kernreg.solvers.base import Solver
 from kernreg.solvers.variance import from_features
 
-__all__ = ["Posterior", "check_covariance_fits"]
+__all__ = ["Posterior", "check_covariance_fits", "covariance_bytes", "prior_variance"]
 
 Floats = NDArray[np.float64]
 
@@ -83,19 +83,25 @@ def prior_variance(operator: KernelOperator) -> Floats:
     return np.asarray(operator.diagonal(), dtype=np.float64)
 
 
-def check_covariance_fits(n: int, rows: int, max_memory: str | float | None, copies: int) -> None:
-    """Raise MemoryBudgetError before a covariance of n rows is made that has no room.
+def covariance_bytes(n: int, rows: int, copies: int) -> int:
+    """Memory of matrices of n new rows, and of their kernel with the rows of a fit.
 
     Parameters
     ----------
     n, rows : int
         New rows, and those of the fit.
-    max_memory : str, number or None
-        As for :func:`kernreg.operators.memory_budget`.
     copies : int
         Matrices of shape (n, n) that are needed at once.
     """
-    needed = 8 * n * (copies * n + 2 * rows)
+    return 8 * n * (copies * n + 2 * rows)
+
+
+def check_covariance_fits(n: int, rows: int, max_memory: str | float | None, copies: int) -> None:
+    """Raise MemoryBudgetError before a covariance is made that has no room.
+
+    Arguments as for :func:`covariance_bytes`, and :func:`kernreg.operators.memory_budget`.
+    """
+    needed = covariance_bytes(n, rows, copies)
     budget = memory_budget(max_memory)
     if needed > budget:
         raise MemoryBudgetError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg.estimators.posterior import covariance_bytes
 from kernreg.operators.budget import memory_budget
 from kernreg.operators.kernel import KernelOperator
 from kernreg.theory.training.krylov import functions_times
@@ -25,7 +26,7 @@ _DIRECTION_BYTES = 2**28
 
 def exact_fits(n: int, rows: int, max_memory: str | float | None) -> bool:
     """Whether the covariance of n new rows is small enough to be drawn from."""
-    return n <= _EXACT_ROWS and 8 * n * (4 * n + 2 * rows) <= memory_budget(max_memory)
+    return n <= _EXACT_ROWS and covariance_bytes(n, rows, 4) <= memory_budget(max_memory)
 
 
 def from_covariance(covariance: Floats, count: int, rng: np.random.RandomState) -> Floats:

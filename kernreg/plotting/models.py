@@ -58,6 +58,7 @@ def predict_options(estimator: Any) -> set[str]:
 
 
 def require_std(estimator: Any) -> None:
+    """Raise InvalidInputError unless a model predicts standard deviations."""
     if "return_std" not in predict_options(estimator):
         raise InvalidInputError(
             f"{type(model_of(estimator)).__name__} predicts no standard deviations: fit "

@@ -115,6 +115,27 @@ def test_the_mean_of_targets_is_the_mean_of_the_prior() -> None:
     close(model.log_marginal_likelihood(), other.log_marginal_likelihood())
 
 
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_normalized_targets(size: float) -> None:
+    """One deviation for all targets: that of scikit-learn where there is one target."""
+    y = size * (Y[:, 0] + 5)
+    model = ours(alpha=0.1, normalize_y=True, fit_intercept=True).fit(X, y)
+    kernel = NetworkKernel(NET, NET.W_std, NET.b_std, "nngp")
+    other = Sklearn(kernel, alpha=0.1, optimizer=None, normalize_y=True).fit(X, y)
+    for name in ("return_std", "return_cov"):
+        for found, expected in zip(
+            model.predict(NEW, **{name: True}), other.predict(NEW, **{name: True}), strict=True
+        ):
+            close(found / size, expected / size, 1e-8)
+    close(model.log_marginal_likelihood(), other.log_marginal_likelihood())
+    assert model.noise_ == pytest.approx(0.1 * np.var(y), rel=1e-12)
+    close(model.y_train_ / size, y / size)
+    drawn = model.sample_y(NEW, 4000, random_state=1, method="pathwise")
+    mean, std = model.predict(NEW, return_std=True)
+    assert (np.abs(drawn.mean(axis=1) - mean) < 5 * std / 4000**0.5).all()
+    assert (np.abs(drawn.std(axis=1) / std - 1) < 5 / 8000**0.5).all()
+
+
 def test_relative_noise() -> None:
     unit = float(np.mean(diag(NET, X, kernel="nngp")))
     model = ours(alpha=0.01, alpha_scale="mean_diag").fit(X, Y)

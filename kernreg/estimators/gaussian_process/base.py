@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -24,7 +23,7 @@ from kernreg.estimators.error_bars import ErrorBars
 from kernreg.estimators.gaussian_process.hyperparameters import Hyperparameters, parameters_of
 from kernreg.estimators.gaussian_process.marginal import Evidence, log_density
 from kernreg.estimators.gaussian_process.tuning import TUNED_ROWS, tuned
-from kernreg.estimators.posterior import Posterior, prior_variance
+from kernreg.estimators.posterior import Posterior
 from kernreg.estimators.progress import progress
 from kernreg.estimators.solve import as_read, chosen_solver
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
@@ -36,12 +35,6 @@ from kernreg.solvers.base import Solver
 __all__ = ["GaussianProcess", "Kept"]
 
 Floats = NDArray[np.float64]
-
-_FIRST_ROWS = 256
-# Of the prior: targets of a twentieth were still fitted as well as those of its size.
-_SMALL = 0.05
-# Of the targets, from which on it is all noise.
-_NOISE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +110,7 @@ class GaussianProcess(ErrorBars):
     def _fit_process(
         self, X: NDArray[Any], y: Floats, weights: Floats, alpha: float, counted: bool
     ) -> None:
-        """Tune, and solve for targets of shape (n,) or (n, t)."""
+        """Tune, and solve for targets of shape (n,) or (n, t), in the units that they are in."""
         self.__dict__.pop("_kept", None)  # an old factor would stand beside the new one
         if self.store is not None and TileStore.open(self.store).entries != np.float64:
             raise InvalidInputError(
@@ -139,11 +132,9 @@ class GaussianProcess(ErrorBars):
         fitting = clone(self).set_params(network=network, alpha=alpha, optimizer=None)
         fitting._fit_targets(X, y, weights)
         for name, value in vars(fitting).items():
-            if name.endswith("_") or name in ("_kept", "_held_out"):
+            if name.endswith("_") or name in ("_kept", "_held_out", "_ridge"):
                 setattr(self, name, value)
         self._targets, self._weights = targets - mean, weights
-        if self.optimizer is not None:
-            self._warn_of_noise(X, self._targets)
         self._centred, self._scale = self.fit_intercept, self.alpha_scale
         self._counted = counted
         tuned_to = parameters_of(self.network_, self.alpha_)
@@ -156,7 +147,7 @@ class GaussianProcess(ErrorBars):
             evidence = self._evidence(
                 tuned_to, X, self._targets, weights, self.kernel_, self._scale, counted
             )
-            self.log_marginal_likelihood_value_ = value + evidence.of_copies(self.noise_)
+            self.log_marginal_likelihood_value_ = value + evidence.of_copies(self._ridge)
 
     def log_marginal_likelihood(
         self, theta: Any = None, eval_gradient: bool = False, clone_kernel: bool = True
@@ -249,7 +240,7 @@ class GaussianProcess(ErrorBars):
         return Approach(np.array([float(np.mean(self.alpha))]), False)
 
     def _keep_state(self, solver: Solver, state: Any, weights: Floats, ridge: float) -> None:
-        self.noise_ = ridge
+        self.noise_ = self._ridge = ridge
         features = solver.features(state)
         self._kept = Kept(solver, state if features is None else None, features)
 
@@ -284,19 +275,6 @@ class GaussianProcess(ErrorBars):
             )
         return theta
 
-    def _warn_of_noise(self, X: NDArray[Any], targets: Floats) -> None:
-        """Warn where tuning found noise only, and the network cannot shrink to the targets."""
-        size = float(np.sqrt(np.mean(targets**2)))
-        prior = float(np.sqrt(np.mean(prior_variance(self._operator(X[:_FIRST_ROWS])))))
-        if self.noise_**0.5 > _NOISE * size and 0 < size < _SMALL * prior:
-            warnings.warn(
-                f"tuning found noise only. Targets have a standard deviation of {size:.3g}, the "
-                f"network's outputs {prior:.3g}, and all its layers shrink alike: divide the "
-                "targets by theirs",
-                UserWarning,
-                stacklevel=4,
-            )
-
     def _evidence(
         self,
         hyper: Hyperparameters,
@@ -319,7 +297,7 @@ class GaussianProcess(ErrorBars):
             operator, matrix = as_read(self._fitted(self.X_fit_), self.store)
             n_outputs = self._targets.shape[1]
             solver = kept.solver or chosen_solver(self.solver, self.plan_, operator, n_outputs)
-            state = solver.init_weighted(matrix, self.noise_, self._weights)
+            state = solver.init_weighted(matrix, self._ridge, self._weights)
             self._kept = kept = Kept(solver, state, None)
         return Posterior(kept.solver, kept.state, kept.features, self.X_fit_, self._fitted)
 
@@ -329,7 +307,7 @@ class GaussianProcess(ErrorBars):
             arrays["features"] = self._kept.features
         value = self.log_marginal_likelihood_value_
         return arrays, header | {
-            "noise": self.noise_,
+            "noise": self._ridge,
             "log_likelihood": value,
             "centred": self._centred,
             "counted": self._counted,
@@ -340,7 +318,8 @@ class GaussianProcess(ErrorBars):
         super()._restore(arrays, header)
         features = arrays.get("features")
         self._kept = Kept(None, None, features)
-        self.noise_, self._scale = float(header["noise"]), str(header["scale"])
+        self.noise_ = self._ridge = float(header["noise"])
+        self._scale = str(header["scale"])
         self._centred, self._counted = bool(header["centred"]), bool(header["counted"])
         value = header["log_likelihood"]
         self.log_marginal_likelihood_value_ = None if value is None else float(value)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.stats
@@ -11,6 +15,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from kernreg import nn
 from kernreg.estimators.checks import check_numbers
 from kernreg.estimators.gaussian_process.base import GaussianProcess
 from kernreg.estimators.held_out import held_out_scores
@@ -19,10 +24,17 @@ from kernreg.estimators.posterior import check_covariance_fits, prior_variance
 from kernreg.estimators.sampling import conditioned, exact_fits, from_covariance, from_kernel
 from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
+from kernreg.solvers.base import Solver
 
 __all__ = ["GaussianProcessRegressor"]
 
 Floats = NDArray[np.float64]
+
+_FIRST_ROWS = 256
+# Of the prior: targets of a twentieth were still fitted as well as those of its size.
+_SMALL = 0.05
+# Of the targets, from which on it is all noise.
+_NOISE = 0.9
 
 
 class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess):
@@ -51,6 +63,11 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         them as they are given.
     n_restarts_optimizer : int, default=0
         Further starts, drawn at random.
+    normalize_y : bool, default=False
+        Whether targets, less their mean, are divided by their standard deviation for the fit (one
+        for all targets), and results multiplied. Networks whose layers share their numbers cannot
+        be tuned to targets far smaller than their outputs without it. An absolute ``alpha`` is that
+        of the divided targets, as in scikit-learn.
     fit_intercept : bool, default=True
         Whether the weighted mean of the targets is the mean of the prior, which is 0 if not (as in
         scikit-learn).
@@ -75,8 +92,8 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     alpha_ : float
         The same in the units of ``alpha``.
     log_marginal_likelihood_value_ : float or None
-        Log marginal likelihood of all training rows; None with a solver that gives no
-        determinant.
+        Log marginal likelihood of all training rows, of the divided targets if they are; None with
+        a solver that gives no determinant.
     theta_, theta_names_ : ndarray of shape (k,), list of str
         What was tuned: logarithms of standard deviations and of alpha, other numbers as they are.
     dual_coef_, X_fit_, y_mean_, kernel_, plan_, solution_, n_features_in_, feature_names_in_
@@ -113,6 +130,53 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     (True, True)
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **GaussianProcess._parameter_constraints,
+        "normalize_y": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        network: nn.Layer | str | None = None,
+        kernel: str = "nngp",
+        alpha: Any = 1e-2,
+        alpha_scale: str = "mean_diag",
+        optimizer: str | Callable[..., Any] | None = "fmin_l_bfgs_b",
+        n_restarts_optimizer: int = 0,
+        normalize_y: bool = False,
+        fit_intercept: bool = True,
+        solver: str | Solver = "auto",
+        dtype: Any = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        precision: str = "tf32x3",
+        max_memory: float | str | None = None,
+        verbose: bool | int = 0,
+        store: str | os.PathLike[str] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            network,
+            kernel,
+            alpha,
+            alpha_scale,
+            optimizer,
+            n_restarts_optimizer,
+            fit_intercept,
+            solver,
+            dtype,
+            device,
+            backend,
+            precision,
+            max_memory,
+            verbose,
+            store,
+            random_state,
+        )
+        self.normalize_y = normalize_y
+
+    # What targets were divided by.
+    _unit: float
     # Sizes of residuals of rows left out; None until they are asked for.
     _held_out: Floats | None
 
@@ -153,7 +217,14 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
-        self._fit_process(X, y, weights, alpha, counted)
+        self._unit = _size_of(y, weights, self.fit_intercept) if self.normalize_y else 1.0
+        self._fit_process(X, y / self._unit, weights, alpha, counted)
+        self.noise_ = self._ridge * self._unit**2
+        self.y_mean_ = self.y_mean_ * self._unit
+        self.dual_coef_ = self.dual_coef_ * self._unit
+        self.solution_ = replace(self.solution_, value=self.solution_.value * self._unit)
+        if self.optimizer is not None:
+            self._warn_of_noise()
         return self
 
     def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
@@ -197,10 +268,10 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             check_covariance_fits(len(rows), known, self.max_memory, copies)
             if not fitted:
                 return mean, np.asarray(self._operator(rows).to_dense())
-            return mean, self._for_targets(self._after().covariance(rows))
+            return mean, self._for_targets(self._unit**2 * self._after().covariance(rows))
         if not fitted:
             return mean, np.sqrt(prior_variance(self._operator(rows)))
-        return mean, self._for_targets(np.sqrt(self._after().variance(rows)))
+        return mean, self._for_targets(self._unit * np.sqrt(self._after().variance(rows)))
 
     def predict_interval(
         self, X: Any, level: float = 0.9, *, method: str = "calibrated"
@@ -232,7 +303,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             raise InvalidInputError(f"expected method calibrated or gaussian, found {method!r}")
         check_is_fitted(self, "dual_coef_")
         if method == "calibrated" and self._held_out is None:
-            values = self._targets + np.reshape(self.y_mean_, (1, -1))
+            values = self._targets + np.reshape(self.y_mean_, (1, -1)) / self._unit
             targets = Targets(values, self._weights, self._centred, self._correct)
             self._held_out = self._sizes_left_out(self.X_fit_, targets)
         mean, std = self.predict(X, return_std=True)
@@ -286,7 +357,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         if method == "exact":
             mean = self.predict(X)
             cov = (
-                self._after().covariance(rows)
+                self._unit**2 * self._after().covariance(rows)
                 if fitted
                 else np.asarray(self._operator(rows).to_dense())
             )
@@ -304,7 +375,9 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     @property
     def y_train_(self) -> Floats:
         """Training targets."""
-        return np.asarray(self._targets + self.y_mean_).reshape(-1, *np.shape(self.y_mean_))
+        return np.asarray(self._targets * self._unit + self.y_mean_).reshape(
+            -1, *np.shape(self.y_mean_)
+        )
 
     def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any, ridge: float) -> None:
         # Learned when it is asked for, unless the rows are gone then.
@@ -314,19 +387,38 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
 
     def _sizes_left_out(self, X: NDArray[Any], targets: Targets) -> Floats:
         """Residuals of rows left out over their standard deviations, ascending, shape (n, t)."""
-        found = held_out_scores(self._fitted, X, targets, self.noise_, "absolute", self.max_memory)
-        spread = np.sqrt(found.variance + self.noise_ / found.weights)[:, None]
+        found = held_out_scores(self._fitted, X, targets, self._ridge, "absolute", self.max_memory)
+        spread = np.sqrt(found.variance + self._ridge / found.weights)[:, None]
         off = np.abs(found.targets - found.predictions)
         with np.errstate(divide="ignore", invalid="ignore"):
             sizes = np.where((off == 0) & (spread == 0), 0.0, off / spread)
         return ascending(sizes)
 
+    def _warn_of_noise(self) -> None:
+        """Warn where tuning found noise only, and the network cannot shrink to the targets."""
+        size = float(np.sqrt(np.mean(self._targets**2)))
+        given = self._operator(self.X_fit_[:_FIRST_ROWS])
+        prior = float(np.sqrt(np.mean(prior_variance(given))))
+        if self._ridge**0.5 > _NOISE * size and 0 < size < _SMALL * prior:
+            warnings.warn(
+                f"tuning found noise only. Targets have a standard deviation of {size:.3g}, the "
+                f"network's outputs {prior:.3g}, and all its layers shrink alike: give "
+                "normalize_y=True",
+                UserWarning,
+                stacklevel=3,
+            )
+
     def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays, header = super()._own_state()
+        header |= {"unit": self._unit}
         return arrays if self._held_out is None else arrays | {"held_out": self._held_out}, header
 
     def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
         super()._restore(arrays, header)
+        self._unit = float(header["unit"])
+        if not 0 < self._unit < np.inf:
+            raise ValueError(f"expected a positive unit, found {self._unit}")
+        self.noise_ = self._ridge * self._unit**2
         self._held_out = arrays.get("held_out")
         if self._held_out is None:
             if self._kept.features is not None:
@@ -355,9 +447,17 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             self.X_fit_,
             rows,
             np.repeat(self._targets, n_samples, axis=1),
-            self.noise_ / self._weights,
+            self._ridge / self._weights,
             solve,
             rng,
         )
         mean = np.reshape(self.y_mean_, (1, -1, 1))
-        return drawn.reshape(len(rows), t, n_samples) + mean
+        return self._unit * drawn.reshape(len(rows), t, n_samples) + mean
+
+
+def _size_of(y: Floats, weights: Floats, centred: bool) -> float:
+    """Standard deviation of all targets, about the mean of each if it is taken off."""
+    targets = y.reshape(len(y), -1)
+    mean = np.average(targets, axis=0, weights=weights) * centred
+    size = float(np.sqrt(np.average(np.mean((targets - mean) ** 2, axis=1), weights=weights)))
+    return size if 0 < size < np.inf else 1.0
