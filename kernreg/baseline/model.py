@@ -143,9 +143,10 @@ class TableModel:
         lower, upper = self.estimator.predict_interval(self.scaler.transform(X), level)
         return np.asarray(lower), np.asarray(upper)
 
-    def rows_for_trial(self) -> np.ndarray:
-        """One row of features, by which is found out what the model can tell."""
-        return np.zeros((1, len(self.scaler.mean)))
+    @property
+    def row_of_means(self) -> np.ndarray:
+        """The means of the features, shape (1, d): a row that any model can be tried on."""
+        return self.scaler.mean[None]
 
     def read(self, data: str, *, id_name: str | None = None, header: bool | None = None) -> NewRows:
         """The rows of a set's name or a file, with features of shape (n, d).

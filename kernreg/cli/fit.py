@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 import typer
 from rich.markup import escape
 
 from kernreg.cli.console import (
-    as_option,
     join_job,
     keeping,
     progress,
@@ -22,8 +20,18 @@ from kernreg.cli.console import (
     stderr,
     stdout,
 )
+from kernreg.cli.fitted import account, left_by_interruption, what_is_unsolved
 from kernreg.cli.inputs import check_data
-from kernreg.cli.models import KINDS, ModelOptions
+from kernreg.cli.models import (
+    KINDS,
+    LearningRate,
+    ModelName,
+    ModelOptions,
+    Noise,
+    Steps,
+    Time,
+    Tune,
+)
 from kernreg.cli.options import (
     Centres,
     DataArgument,
@@ -60,10 +68,9 @@ from kernreg.exceptions import (
     ConvergenceWarning,
     InvalidInputError,
 )
-from kernreg.wording import counted, lasting
+from kernreg.wording import counted
 
 if TYPE_CHECKING:
-    from kernreg.baseline import TableModel
     from kernreg.operators import TileStore
 
 __all__ = ["fit"]
@@ -73,14 +80,7 @@ def fit(
     context: typer.Context,
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="MODEL", help="File to write.")],
-    kind: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help="ridge; gp: a Gaussian process, tuned by its likelihood, with error bars; "
-            "ensemble: networks at any time of their training.",
-        ),
-    ] = "ridge",
+    kind: ModelName = "ridge",
     network: Network = "mlp(depth=3)",
     kernel: Annotated[
         str | None, typer.Option(help="ntk or nngp; nngp for gp if left out, else ntk.")
@@ -117,25 +117,11 @@ def fit(
             help="Tiles that gram wrote for these data, with its network, kernel and scaling.",
         ),
     ] = None,
-    noise: Annotated[
-        float | None,
-        typer.Option(metavar="VARIANCE", help="gp: of the target, instead of --alpha."),
-    ] = None,
-    tune: Annotated[
-        bool | None,
-        typer.Option(
-            "--tune/--no-tune", help="gp: tune network and noise (the default), or keep them."
-        ),
-    ] = None,
-    time: Annotated[
-        float | None, typer.Option(help="ensemble: of gradient flow; without end if left out.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=0, help="ensemble: of gradient descent, instead of --time.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="ensemble: for the mean of half the squares; 1.")
-    ] = None,
+    noise: Noise = None,
+    tune: Tune = None,
+    time: Time = None,
+    steps: Steps = None,
+    learning_rate: LearningRate = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
@@ -187,9 +173,9 @@ def fit(
     scaled: Literal["standard", "common"] | Scaler = cast(Literal["standard"], scaling)
     if store is not None:
         parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])
-    kept = partial(_kept, out, checkpoint, folder)
+    kept = partial(left_by_interruption, out, checkpoint, folder)
     with keeping(kept), progress(writes, "fitting") as move, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # _unsolved says it
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what_is_unsolved says it
         with heard_by(move if writes else None):
             model = fit_model(
                 loaded,
@@ -211,80 +197,12 @@ def fit(
         f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
         markup=False,
     )
-    for line in _account(model, float(np.var(loaded.y)) if loaded.task == "regression" else 0.0):
+    for line in account(model, float(np.var(loaded.y)) if loaded.task == "regression" else 0.0):
         stdout.print(line, markup=False)
-    unsolved = _unsolved(model, options)
+    unsolved = what_is_unsolved(model, options)
     if unsolved:
         stderr.print(f"[bold red]not converged:[/] {escape(unsolved)}")
         raise typer.Exit(1)
-
-
-def _kept(out: Path, checkpoint: Path | None, folder: Path | None) -> str:
-    """What an interrupted fit leaves."""
-    if checkpoint is not None and checkpoint.exists():
-        return f"{out} was not written; {checkpoint} keeps the iterates: the same command goes on."
-    if folder is not None and folder.exists():
-        return f"{out} was not written; {folder} keeps what is factored: the same command goes on."
-    return (
-        f"{out} was not written, and nothing is kept. A fit that can go on has --solver pcg "
-        "--checkpoint FILE, or --solver out-of-core --folder DIR."
-    )
-
-
-def _unsolved(model: TableModel, options: SolverOptions) -> str:
-    """What to do about a solution that is not what was asked for; empty if it is."""
-    from kernreg.solvers import Status
-
-    solution = model.estimator.solution_
-    if solution.status not in (Status.NOT_CONVERGED, Status.MAX_ITERATIONS):
-        return ""
-    remedies = ["raise --alpha"]
-    if options.dtype == "float32":
-        remedies.append("use --dtype float64")
-    if options.kind is not None:
-        remedies += map(as_option, options.kind.remedies)
-    if options.kind is not None and options.kind.tol is not None:
-        remedies.append("raise --tol if less is enough")
-    residuals = solution.stats.residuals
-    left = f"the relative residual is still {residuals[-1]:.1e}; " if residuals else ""
-    return f"{left}the model was written, but do not rely on it: {', or '.join(remedies)}."
-
-
-def _account(model: TableModel, variance: float) -> Iterator[str]:
-    """How a model was fitted, and how good its leave-one-out predictions are."""
-    estimator = model.estimator
-    solution, loo = estimator.solution_, getattr(estimator, "loo_", None)
-    stats = solution.stats
-    products = f", {counted(stats.iterations, 'iteration')}" if stats.iterations else ""
-    residual = f", relative residual {stats.residuals[-1]:.1e}" if stats.residuals else ""
-    yield (
-        f"{estimator.plan_.solver} ({solution.status.name}){products}{residual}, "
-        f"{lasting(stats.seconds)}; {estimator.kernel} of {estimator.network!r}."
-    )
-    yield from _fitted(estimator)
-    if loo is not None:
-        score = (
-            f"accuracy {100 * loo.accuracy[loo.best]:.2f} %"
-            if loo.accuracy is not None
-            else f"R2 {1 - loo.squared_error[loo.best] / variance:.4f}"
-        )
-        sample = "" if loo.rows is None else f" on a sample of {counted(len(loo.rows), 'row')}"
-        place = {int(np.argmin(loo.alphas)): "smallest", int(np.argmax(loo.alphas)): "largest"}
-        edge = f" (the {place[loo.best]} tried)" if loo.best in place and len(place) > 1 else ""
-        yield f"alpha {loo.alphas[loo.best]:.3g}{edge}, leave-one-out {score}{sample}."
-
-
-def _fitted(estimator: Any) -> Iterator[str]:
-    """What a Gaussian process was tuned to, or how an ensemble may be trained."""
-    if hasattr(estimator, "noise_"):
-        value = estimator.log_marginal_likelihood_value_
-        likelihood = "" if value is None else f", log marginal likelihood {value:.6g}"
-        yield (
-            f"Network {estimator.network_!r}, standard deviation of the noise "
-            f"{estimator.noise_**0.5:.4g}{likelihood}."
-        )
-    if hasattr(estimator, "largest_learning_rate_"):
-        yield f"The largest stable learning rate is {estimator.largest_learning_rate_:.6g}."
 
 
 def _was_given(context: typer.Context, name: str) -> bool:

@@ -5,17 +5,68 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from kernreg.cli.options import check_choice
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["KINDS", "ModelOptions"]
+__all__ = [
+    "KINDS",
+    "LearningRate",
+    "ModelName",
+    "ModelOptions",
+    "Noise",
+    "Steps",
+    "Time",
+    "Tune",
+]
 
 KINDS = ("ridge", "gp", "ensemble")
 """Kernel ridge regression, a Gaussian process, an infinite ensemble."""
+
+_PROCESS, _ENSEMBLE = "Of --model gp", "Of --model ensemble"
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="ridge; gp: a Gaussian process, tuned by its likelihood, with error bars; ensemble: "
+        "networks at any time of their training.",
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        metavar="VARIANCE",
+        help="Of the target, instead of --alpha, which is where tuning starts.",
+        rich_help_panel=_PROCESS,
+    ),
+]
+Tune = Annotated[
+    bool | None,
+    typer.Option(
+        "--tune/--no-tune",
+        help="Tune network and noise, or keep them; tune if left out.",
+        rich_help_panel=_PROCESS,
+    ),
+]
+Time = Annotated[
+    float | None,
+    typer.Option(help="Of gradient flow; without end if left out.", rich_help_panel=_ENSEMBLE),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=0, help="Of gradient descent, instead of --time.", rich_help_panel=_ENSEMBLE),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        help="For the mean of half the squares; 1 if left out.", rich_help_panel=_ENSEMBLE
+    ),
+]
 
 # What each option is for, by the name of the field.
 _FOR = {

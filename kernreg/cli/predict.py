@@ -96,19 +96,7 @@ def predict(
             f"{model} is no model, but {data} is one: the model comes first, kernreg predict "
             f"{data} {model}."
         ) from error
-    if scores and loaded.task == "regression":
-        raise InvalidInputError(
-            f"--scores is for labels, and the model predicts the numbers {loaded.target_name!r}: "
-            "leave it out."
-        )
-    if interval is not None:
-        if not 0 < interval < 1:
-            raise InvalidInputError(
-                f"--interval is {interval:g}; expected a probability between 0 and 1, 0.9 say."
-            )
-        loaded.interval(loaded.rows_for_trial(), interval)
-    if proba:
-        loaded.probabilities(loaded.rows_for_trial())
+    _check_wanted(loaded, scores, interval, proba)
     check_data(data, "predict MODEL DATA")
     rows = loaded.read(data, id_name=id_name, header=header)
     say_notes(rows.notes)
@@ -116,24 +104,45 @@ def predict(
     with progress(writes, "predicting"):
         predicted = loaded.predict(rows.X)
         columns = [range(len(predicted)) if rows.ids is None else rows.ids, predicted.tolist()]
-        if scores:
-            labels, values = loaded.scores(rows.X)
-            names += [f"score_{label}" for label in labels]
-            columns += values.T.tolist()
-        if interval is not None:
-            lower, upper = loaded.interval(rows.X, interval)
-            names += [f"lower_{interval:g}", f"upper_{interval:g}"]
-            columns += [lower.tolist(), upper.tolist()]
-        if proba:
-            labels, values = loaded.probabilities(rows.X)
-            names += [f"probability_{label}" for label in labels]
-            columns += values.T.tolist()
+        for name, values in _wanted(loaded, rows.X, scores, interval, proba):
+            names.append(name)
+            columns.append(values.tolist())
     if not writes:
         return
     _write(out, names, columns)
     if rows.y is not None:
         stderr.print(_score(loaded.task, predicted, rows.y), markup=False)
         say_notes(_doubts(loaded, rows.X, rows.y))
+
+
+def _check_wanted(model: TableModel, scores: bool, interval: float | None, proba: bool) -> None:
+    """Raise InvalidInputError for what the model cannot tell, before the data are read."""
+    if scores and model.task == "regression":
+        raise InvalidInputError(
+            f"--scores is for labels, and the model predicts the numbers {model.target_name!r}: "
+            "leave it out."
+        )
+    if interval is not None and not 0 < interval < 1:
+        raise InvalidInputError(
+            f"--interval is {interval:g}; expected a probability between 0 and 1, 0.9 say."
+        )
+    for _ in _wanted(model, model.row_of_means, False, interval, proba):
+        pass
+
+
+def _wanted(
+    model: TableModel, X: np.ndarray, scores: bool, interval: float | None, proba: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and values of the columns that are asked for beside the prediction."""
+    if scores:
+        labels, values = model.scores(X)
+        yield from zip((f"score_{label}" for label in labels), values.T, strict=True)
+    if interval is not None:
+        for name, bound in zip(("lower", "upper"), model.interval(X, interval), strict=True):
+            yield f"{name}_{interval:g}", bound
+    if proba:
+        labels, values = model.probabilities(X)
+        yield from zip((f"probability_{label}" for label in labels), values.T, strict=True)
 
 
 def _write(out: Path | None, names: list[str], columns: list[Sequence[Any]]) -> None:
