@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernreg import KernelOperator, nn
+from kernreg.solvers import Restricted
 from kernreg.solvers.variance import from_features, from_solution
-from tests.contracts.solver import kernel_matrix
+from tests.contracts.solver import gaussian_points, kernel_matrix
 from tests.operators.dense import DenseOperator
 
 EPS = np.finfo(np.float64).eps
+NET = nn.mlp(depth=2, b_std=0.1)
+POINTS = gaussian_points(400, 4, seed=5)
 
 
 def test_features_are_squared():
@@ -54,3 +58,67 @@ def test_no_columns(full):
     empty = np.empty((4, 0))
     found = from_solution(DenseOperator(np.eye(4)), np.ones(4), empty, empty, full)
     assert found.shape == ((0, 0) if full else (0,))
+
+
+class TestRestricted:
+    """Of the posterior of the restricted model, and the prior of what no centre spans."""
+
+    @pytest.mark.parametrize("method", ["rpcholesky", "uniform"])
+    @pytest.mark.parametrize("ridge", [1e-2, np.geomspace(1e-2, 1.0, 400)])
+    def test_dense_formula(self, method, ridge):
+        solver = Restricted(centres=60, method=method)
+        operator = KernelOperator(NET, POINTS)
+        state = solver.init(operator, ridge)
+        new = gaussian_points(9, 4, seed=6)
+        at_centres = KernelOperator(NET, POINTS[state.centres], new).to_dense()
+        dense = operator.to_dense()
+        P = dense[:, state.centres]
+        core = P[state.centres]
+        inverse = np.diag(1 / np.broadcast_to(ridge, 400))
+        within = np.linalg.solve(core, at_centres)
+        left = np.linalg.solve(core + P.T @ inverse @ P, at_centres)
+        expected = at_centres.T @ (within - left)
+        found = solver.variance_explained(state, at_centres, full=True)
+        # The normal equations: eps times the condition of the core and of sqrt(400 / 1e-2) squared.
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+        np.testing.assert_array_equal(found, found.T)
+        some = solver.variance_explained(state, at_centres)
+        np.testing.assert_allclose(some, found.diagonal(), rtol=1e-12)
+        own = KernelOperator(NET, new).to_dense()
+        assert np.linalg.eigvalsh(own - found)[0] > 0
+
+    def test_rows_that_no_centre_spans_keep_their_variance(self):
+        """Two blocks, of which one has no centre."""
+        K = np.zeros((40, 40))
+        K[:20, :20], K[20:, 20:] = kernel_matrix(20), kernel_matrix(20, seed=1)
+        solver = Restricted(centres=np.arange(5))
+        state = solver.init(DenseOperator(K), 0.1)
+        found = solver.variance_explained(state, K[:5])
+        assert not found[20:].any()
+        assert (found[:20] <= K.diagonal()[:20] * (1 + 1e-12)).all()
+        # Five centres and the ridge: some is left of every variance.
+        assert (found[:5] < K.diagonal()[:5]).all()
+
+    @pytest.mark.parametrize("ridge", [0.0, 1e-12])
+    def test_without_noise_centres_are_known(self, ridge):
+        K = kernel_matrix(30)
+        solver = Restricted(centres=np.array([0, 1, 2, 3]))
+        state = solver.init(DenseOperator(K), ridge)
+        found = solver.variance_explained(state, K[:4])
+        left = K.diagonal() - found
+        assert np.abs(left[:4]).max() < 1e-10
+        assert (left >= -1e-10).all()
+        features = solver.features(state)
+        assert features.shape == (4, 4)
+        np.testing.assert_allclose(((features.T @ K[:4]) ** 2).sum(axis=0), found, rtol=1e-12)
+
+    def test_more_centres_explain_more(self):
+        """With little noise: of a nested set none has a larger variance."""
+        operator = KernelOperator(NET, POINTS)
+        K = operator.to_dense()
+        explained = []
+        for count in (10, 40, 400):
+            solver = Restricted(centres=np.arange(count))
+            state = solver.init(operator, 1e-6)
+            explained.append(solver.variance_explained(state, K[state.centres][:, 50:60]))
+        assert (np.diff(explained, axis=0) > 0).all()
