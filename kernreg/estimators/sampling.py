@@ -13,7 +13,7 @@ from kernreg.operators.budget import memory_budget
 from kernreg.operators.kernel import KernelOperator
 from kernreg.theory.training.krylov import functions_times
 
-__all__ = ["conditioned", "exact_fits", "from_covariance", "from_kernel"]
+__all__ = ["conditioned", "drawn_from", "exact_fits", "from_covariance", "from_kernel"]
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +58,18 @@ def from_kernel(operator: KernelOperator, count: int, rng: np.random.RandomState
             max_iter=_PRODUCTS,
         )
     return found
+
+
+def drawn_from(
+    operator: KernelOperator,
+    count: int,
+    rng: np.random.RandomState,
+    max_memory: str | float | None,
+) -> Floats:
+    """``count`` columns with the covariance of an operator, in the way that fits its size."""
+    if exact_fits(operator.shape[0], 0, max_memory):
+        return from_covariance(np.asarray(operator.to_dense()), count, rng)
+    return from_kernel(operator, count, rng)
 
 
 def conditioned(

@@ -242,6 +242,8 @@ class EnsembleDisplay:
         y: ArrayLike | None = None,
         *,
         target: int = 0,
+        samples: int = 0,
+        random_state: Any = 0,
         n_std: float = 2.0,
         labels: Any = None,
         ax: Axes | None = None,
@@ -260,6 +262,10 @@ class EnsembleDisplay:
             Targets of these rows, drawn as dashed lines.
         target : int, default=0
             Which, of several.
+        samples : int, default=0
+            Networks that are drawn and followed through training, each a thin line for every row.
+        random_state : int, RandomState or None, default=0
+            Draws them.
         n_std : float, default=2.0
             Standard deviations from the mean to the edge of the band.
         labels : sequence of str, optional
@@ -277,7 +283,16 @@ class EnsembleDisplay:
         options = at_time(estimator, moments)
         if moments.ndim != 1 or not moments.size or (moments < 0).any():
             raise InvalidInputError(f"expected times >= 0, found {times!r}.")
+        if samples < 0:
+            raise InvalidInputError(f"expected samples >= 0, found {samples!r}.")
         mean, std = estimator.predict(X, return_std=True, **options)
+        drawn = None
+        if samples:
+            last, inner = last_step(estimator, X)
+            paths = last.sample_y(inner, samples, random_state=random_state, **options)
+            # Shape (times, rows, samples), or with targets before the last axis.
+            paths = paths if paths.ndim == 3 else paths[:, :, target]
+            drawn = paths.reshape(len(moments), -1)
         shown = None if y is None else one_target(numbers_of("y", y), target, axis=1)
         count = np.shape(mean)[1]
         trained_by_steps = getattr(model_of(estimator), "steps", None) is not None
@@ -285,6 +300,7 @@ class EnsembleDisplay:
             moments,
             one_target(mean, target, axis=2),
             one_target(std, target, axis=2),
+            samples=drawn,
             targets=shown,
             n_std=n_std,
             labels=[f"row {row}" for row in range(count)] if labels is None else labels,
@@ -319,9 +335,14 @@ class EnsembleDisplay:
             self.lines_ += ax.plot(self.x, mean, color=colour, linewidth=1.8, label=names[k])
         if many:
             ax.fill_between([], [], color="#555555", alpha=0.18, linewidth=0, label=band)
+        each = max(1, self.samples.shape[1] // self.mean.shape[1])
         for number, drawn in enumerate(self.samples.T):
-            label = "drawn" if number == 0 else None
-            ax.plot(self.x, drawn, color=COLOURS[1], linewidth=0.8, alpha=0.8, label=label)
+            # Those of several outputs have the colours of their means.
+            colour = COLOURS[number // each % len(COLOURS)] if many else COLOURS[1]
+            label = "drawn" if number == 0 and not many else None
+            ax.plot(self.x, drawn, color=colour, linewidth=0.8, alpha=0.8, label=label)
+        if many and self.samples.size:
+            ax.plot([], [], color="#555555", linewidth=0.8, label="drawn")
         if self.points is not None:
             ax.plot(*self.points, "o", color="black", markersize=4, alpha=0.7, label="targets")
         if self.targets is not None:

@@ -266,8 +266,7 @@ def test_other_losses_have_no_spread_and_no_end(loss: Any) -> None:
     for name in ("return_std", "return_cov"):
         with pytest.raises(InvalidInputError, match="known for loss='mse' only"):
             model.predict(NEW, **{name: True})
-    with pytest.raises(InvalidInputError, match="drawn for loss='mse'"):
-        model.sample_y(NEW)
+    assert model.sample_y(NEW, 2).shape == (M, 3, 2)
     with pytest.raises(InvalidInputError, match="finite time"):
         model.predict(NEW, time=[1.0, np.inf])
     with pytest.raises(InvalidInputError, match="target_noise is for loss='mse'"):
@@ -327,6 +326,38 @@ def test_draws(time: float) -> None:
     one = EnsembleRegressor(NET, alpha=0.05).fit(X, Y[:, 0])
     assert one.sample_y(NEW, 4, time=time).shape == (M, 4)
     assert np.array_equal(one.sample_y(NEW, 4), one.sample_y(NEW, 4))
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_draws_are_followed_through_training(noise: bool) -> None:
+    """The same networks at every time: from the prior to the targets, as each is trained."""
+    model = EnsembleRegressor(NET, alpha=0.05 * noise, target_noise=noise).fit(X, Y)
+    times = [0.0, 3.0, 50.0, np.inf]
+    paths = model.sample_y(np.vstack([NEW, X]), 5, time=times)
+    assert paths.shape == (4, M + N, 2, 5)
+    for index, time in enumerate(times):
+        alone = model.sample_y(np.vstack([NEW, X]), 5, time=time)
+        np.testing.assert_allclose(paths[index], alone, rtol=0, atol=1e-10)
+    start, end = paths[0], paths[-1]
+    moved = end - start
+    # What a network learns is what its own distance from the targets is worth.
+    gap = Y[:, :, None] - start[M:]
+    train = model._fitted(X).to_dense()
+    if not noise:
+        expected = model._fitted(NEW, X).to_dense() @ np.linalg.solve(train, gap.reshape(N, -1))
+        np.testing.assert_allclose(moved[:M].reshape(M, -1), expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(end[M:], np.repeat(Y[:, :, None], 5, axis=2), atol=1e-6)
+    else:
+        assert np.abs(end[M:] - Y[:, :, None]).max() > 0.01
+
+
+def test_draws_of_other_losses() -> None:
+    """Squared error by its gradient has the same networks."""
+    known = EnsembleRegressor(NET, alpha=0.02, time=6.0).fit(X, Y, sample_weight=WEIGHTS)
+    model = EnsembleRegressor(NET, alpha=0.02, time=6.0, loss=np.subtract)
+    model.fit(X, Y, sample_weight=WEIGHTS)
+    expected, found = (m.sample_y(NEW, 3, time=[1.0, 6.0]) for m in (known, model))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 def test_memory() -> None:

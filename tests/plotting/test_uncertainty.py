@@ -156,6 +156,17 @@ def test_regressors_of_scikit_learn():
     assert (shown.std > 0).all()
 
 
+def test_networks_are_followed_over_time():
+    times = [0.0, 1.0, 10.0]
+    shown = EnsembleDisplay.over_time(FLOW, X[:2], times, samples=3)
+    drawn = FLOW.sample_y(X[:2], 3, time=times)
+    drawn = drawn if drawn.ndim == 3 else drawn[:, :, 0]
+    np.testing.assert_array_equal(shown.samples, drawn.reshape(3, 6))
+    lines = [line for line in shown.ax_.lines if len(line.get_xdata()) == 3]
+    colours = [line.get_color() for line in lines[2:8]]
+    assert colours == [lines[0].get_color()] * 3 + [lines[1].get_color()] * 3
+
+
 def test_shares_by_hand():
     shown = CalibrationDisplay.from_predictions(
         [0.0, 1.0, -3.0, 2.5], [0.0, 0.0, 0.0, 2.0], [0.0, 1.0, 2.0, 1.0], levels=[0.5, 0.8, 0.9]
@@ -214,6 +225,7 @@ def test_several_models_share_axes():
         (lambda: EnsembleDisplay.over_time(FLOW, X[:1], [2.0, 1.0]), "ascending"),
         (lambda: EnsembleDisplay.over_time(STEPS, X[:1], [0.5]), "whole numbers"),
         (lambda: EnsembleDisplay.over_time(GP, X[:1], [1.0]), "not trained over time"),
+        (lambda: EnsembleDisplay.over_time(FLOW, X[:1], [1.0], samples=-1), "samples >= 0"),
         (lambda: EnsembleDisplay.over_time(FLOW, X[:2], [1.0], [0.0]), "2 targets"),
         (lambda: EnsembleDisplay.from_estimator(GP, X, time=1.0), "not trained over time"),
         (lambda: EnsembleDisplay.from_estimator(KernelRegressor(NET), X), "KernelRegressor pred"),

@@ -25,7 +25,7 @@ from kernreg.estimators.error_bars import ErrorBars
 from kernreg.estimators.posterior import check_covariance_fits
 from kernreg.estimators.predict import times_dual
 from kernreg.estimators.ridge import ridge_unit
-from kernreg.estimators.sampling import from_covariance
+from kernreg.estimators.sampling import drawn_from
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.budget import memory_budget
 from kernreg.operators.kernel import KernelOperator
@@ -68,8 +68,8 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         What is trained on: half the squared error; the cross-entropy of the softmax of the outputs
         to targets that are probabilities; ``log(1 + exp(-y f))`` for targets +1 and -1; the squared
         error up to 1, linear beyond; or the gradient of a loss by outputs as
-        ``gradient(outputs, targets)``. With any but "mse" there is no covariance, and the mean is
-        the network that starts from 0.
+        ``gradient(outputs, targets)``. With any but "mse" there is no covariance, and predictions
+        are those of the network that starts from 0; ``sample_y`` draws others.
     reduction : {"mean", "sum"}, default="mean"
         Whether the loss is the mean over rows (by weights) and targets, or the sum.
     target_noise : bool, default=False
@@ -328,9 +328,9 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         return found[0] if len(found) == 1 else tuple(found)
 
     def sample_y(
-        self, X: Any, n_samples: int = 1, random_state: Any = 0, *, time: float | None = None
+        self, X: Any, n_samples: int = 1, random_state: Any = 0, *, time: Any = None
     ) -> Floats:
-        """Outputs of networks drawn from the ensemble.
+        """Outputs of networks drawn from the ensemble: from their start, trained on any loss.
 
         Parameters
         ----------
@@ -339,26 +339,43 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         n_samples : int, default=1
             How many networks.
         random_state : int, RandomState or None, default=0
-            Draws them.
-        time : float, optional
-            Another time than that of the fit.
+            Draws their initial outputs.
+        time : float or sequence of float, optional
+            Another time than that of the fit, or several of the same networks.
 
         Returns
         -------
         ndarray of shape (n_rows, n_samples) or (n_rows, n_targets, n_samples)
+            With several times they are the first axis.
+
+        Notes
+        -----
+        Initial outputs of training and new rows are drawn together: from their covariance up to
+        3,000 rows, if that fits, else by products with it.
         """
         if n_samples < 1:
             raise InvalidInputError(f"expected n_samples >= 1, found {n_samples!r}")
-        mean = self.predict(X, time=time)
+        check_is_fitted(self, "dual_coef_")
         rows, times = self._rows(X), self._checked(time)
-        if not self._asked.linear or len(times) != 1:
-            raise InvalidInputError("outputs can be drawn for loss='mse', at one time")
-        check_covariance_fits(len(rows), len(self.X_fit_), self.max_memory, copies=4)
-        (cov,) = self._made().covariance(rows, times, memory_budget(self.max_memory))
-        t = self._targets.shape[1]
-        drawn = from_covariance(cov, t * n_samples, check_random_state(random_state))
-        drawn = drawn.reshape(len(cov), t, n_samples) + mean.reshape(len(cov), t, 1)
-        return drawn if np.ndim(self.y_mean_) else drawn[:, 0]
+        rng = check_random_state(random_state)
+        (n, t), m = self._targets.shape, len(rows)
+        joint = self._operator(np.vstack([self.X_fit_, rows]), None, self.network_, "nngp")
+        start = drawn_from(joint, t * n_samples, rng, self.max_memory)
+        targets = np.repeat(self._targets, n_samples, axis=1)
+        system = self._made()
+        if system.target_noise:
+            levels = np.sqrt(system.target_noise / self._weights)[:, None]
+            targets = targets + levels * rng.standard_normal(targets.shape)
+        ends = self._coefficients(times, targets, start[:n])
+        learned = times_dual(
+            self._fitted(rows, self.X_fit_),
+            np.ascontiguousarray(ends.transpose(1, 0, 2).reshape(n, -1)),
+            self.max_memory,
+        ).reshape(m, len(times), -1)
+        drawn = (start[n:, None] + learned).transpose(1, 0, 2).reshape(len(times), m, t, n_samples)
+        drawn = drawn + np.reshape(self.y_mean_, (1, 1, -1, 1))
+        drawn = drawn if np.ndim(self.y_mean_) else drawn[:, :, 0]
+        return drawn[0] if np.ndim(time) == 0 else drawn
 
     def _check(self) -> None:
         self._require_one_process()
@@ -416,31 +433,52 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
             )
         return self._system
 
-    def _coefficients(self, times: Sequence[float]) -> Floats:
+    def _coefficients(
+        self,
+        times: Sequence[float],
+        targets: Floats | None = None,
+        start: Floats | None = None,
+    ) -> Floats:
+        """Coefficients at some times, for the own targets, or several networks side by side.
+
+        Parameters
+        ----------
+        times : sequence of float
+            Of training.
+        targets, start : ndarray of shape (n, t s), optional
+            Targets and initial outputs of s networks, those of a target next to each other.
+        """
+        system = self._made()
+        targets = self._targets if targets is None else targets
+        start = np.zeros_like(targets) if start is None else start
         if self._asked.linear:
             with np.errstate(over="ignore", invalid="ignore"):
-                found = self._made().ensemble.coefficients(self._targets, times)
+                found = system.ensemble.coefficients(targets - start, times)
             if not np.isfinite(found).all():
                 raise InvalidInputError(
                     f"outputs leave the range of numbers after so many steps: lower learning_rate "
                     f"to at most {self.largest_learning_rate_:.6g}"
                 )
             return found
-        system = self._made()
-        gradient = self._asked.gradient
         weights = self._weights[:, None]
 
-        def weighted(outputs: Floats, targets: Floats) -> Floats:
-            return np.asarray(weights * gradient(outputs, targets))
+        def gradient(outputs: Floats, targets: Floats) -> Floats:
+            return np.asarray(weights * self._asked.gradient(outputs, targets))
 
-        found = trajectory(
-            system.product(memory_budget(self.max_memory)),
-            weighted,
-            self._targets,
-            times,
-            system.dynamics,
-            ridge=system.ridge,
-        )
+        product = system.product(memory_budget(self.max_memory))
+        found = np.empty((len(times), *targets.shape))
+        count = targets.shape[1] // self._targets.shape[1]
+        for member in range(count):  # a loss sees the outputs of one network at a time
+            own = slice(member, None, count)
+            found[:, :, own] = trajectory(
+                product,
+                gradient,
+                targets[:, own],
+                times,
+                system.dynamics,
+                start=start[:, own],
+                ridge=system.ridge,
+            )
         return found
 
     def _approach(self, X: NDArray[Any], n_targets: int, weights: Floats) -> Approach:
