@@ -1,5 +1,6 @@
 // One instruction set's copy of the engine. Each lives in a namespace of its own: the linker
 // would otherwise keep one copy of an inline function for all of them.
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -23,9 +24,11 @@ KR_INLINE double root(double x) { return __builtin_sqrt(x); }
 #include "gemm.inl"
 #include "vm.inl"
 #include "tile.inl"
+#include "plane.inl"
 }  // namespace KR_ISA
 
 Kernels KR_KERNELS() {
-  return {KR_ISA::fill<float, float>, KR_ISA::fill<double, double>, KR_ISA::fill<double, float>};
+  return {KR_ISA::fill<float, float>, KR_ISA::fill<double, double>, KR_ISA::fill<double, float>,
+          KR_ISA::fill_planes<float>, KR_ISA::fill_planes<double>};
 }
 }  // namespace kr

@@ -8,6 +8,8 @@ constexpr int kBlock = 256;      // columns worked on at a time
 constexpr int kRegisters = 64;   // block registers of the virtual machine
 constexpr int kAngleTerms = 8192;  // most terms times nodes of a series in the angle
 constexpr int kMaxNodes = 48;
+constexpr int kPlanes = 8;       // planes alive at once
+constexpr int kLanded = 4;       // values that a stage hands to the next
 
 // One instruction of the virtual machine; the meaning of the fields depends on op (see vm.inl).
 struct Instr {
@@ -44,11 +46,54 @@ struct Job {
   Parallel parallel;             // null: threads are started and joined
 };
 
+// The positions of one size of images, as planes go through them (see plane.inl).
+struct PlaneStage {
+  int64_t line, lines;      // cells of a line, and lines
+  int64_t ring;             // dead cells between lines, or copies at each end of them if circular
+  int64_t origin;           // cell of the first position
+  int64_t halo;             // cells that are read from beyond either end
+  int64_t circular;
+  int64_t code, n_code;     // its instructions
+  int64_t plane, n_planes;  // its planes, two numbers each: how far lines are turned, and the shift
+  int64_t landed;           // values that it begins with, besides the images
+  int64_t cells() const { return line * lines; }
+};
+
+// One side of the images: for each stage tables of an image after that of another, (n, slots, ld);
+// those of the columns hold their cells twice.
+struct PlaneSide {
+  const void *const *table;
+  const int64_t *slots;
+  int64_t n;
+};
+
+struct PlaneJob {
+  PlaneSide rows, cols;
+  int64_t i0, i1, j0, j1;
+  int64_t mode;             // all pairs, those with j <= i, or every image with itself
+  const PlaneStage *stages;
+  int64_t n_stages;
+  const Instr *code;
+  const double *consts;
+  int64_t n_consts;
+  const int64_t *numbers;   // offsets and sizes that instructions refer to
+  const int64_t *planes;
+  double *readouts;         // (pairs, n_readouts, 2): half squares of distances, tangent kernels
+  int64_t n_readouts;
+  double *still;            // (images, landed, cells): where the last stage begins, undisplaced
+  int threads;
+  Parallel parallel;
+};
+
+enum PlaneMode : int64_t { all_pairs, lower_pairs, same_image };
+
 // By the type of the arithmetic and of the output.
 struct Kernels {
   void (*in_float)(const Job &);
   void (*in_double)(const Job &);
   void (*in_double_to_float)(const Job &);
+  void (*planes_in_float)(const PlaneJob &);
+  void (*planes_in_double)(const PlaneJob &);
 };
 
 Kernels baseline_kernels();

@@ -114,6 +114,77 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
   run(job);
 }
 
+using Numbers = py::array_t<int64_t, py::array::c_style>;
+using Reals = py::array_t<double, py::array::c_style>;
+
+// Tables of every stage: arrays (images, slots, twice the cells) of one type.
+struct Tables {
+  std::vector<const void *> table;
+  std::vector<int64_t> slots;
+  kr::PlaneSide side{};
+  Tables(const std::vector<Array> &arrays, const kr::PlaneStage *stages, int64_t itemsize) {
+    for (size_t k = 0; k < arrays.size(); ++k) {
+      const Array &a = arrays[k];
+      if (a.ndim() != 3 || !(a.flags() & py::array::c_style) || a.itemsize() != itemsize ||
+          a.shape(2) != 2 * stages[k].cells() || (k > 0 && a.shape(0) != arrays[0].shape(0)))
+        throw std::invalid_argument("tables of planes must be (images, slots, twice the cells)");
+      table.push_back(a.data());
+      slots.push_back(a.shape(1));
+    }
+    side = {table.data(), slots.data(), arrays[0].shape(0)};
+  }
+};
+
+void planes(const std::string &isa, const std::vector<Array> &rows, const std::vector<Array> &cols,
+            const Numbers &stages, const py::array_t<int32_t, py::array::c_style> &code,
+            const Reals &consts, const Numbers &numbers, const Numbers &shifts,
+            std::vector<int64_t> part, int64_t mode, py::object readouts, py::object still, int threads) {
+  kr::PlaneJob job{};
+  static_assert(sizeof(kr::PlaneStage) == 11 * sizeof(int64_t));
+  if (rows.empty() || rows.size() != cols.size() || part.size() != 4 || stages.ndim() != 2 ||
+      stages.shape(0) != int64_t(rows.size()) || stages.shape(1) != 11 || code.ndim() != 2 ||
+      code.shape(1) != 8 || shifts.ndim() != 2 || shifts.shape(1) != 2)
+    throw std::invalid_argument("malformed job of planes");
+  job.stages = reinterpret_cast<const kr::PlaneStage *>(stages.data());
+  job.n_stages = stages.shape(0);
+  int64_t itemsize = rows[0].itemsize();
+  Tables first(rows, job.stages, itemsize), second(cols, job.stages, itemsize);
+  job.rows = first.side;
+  job.cols = second.side;
+  job.i0 = part[0]; job.i1 = part[1]; job.j0 = part[2]; job.j1 = part[3];
+  job.mode = mode;
+  if (job.i0 < 0 || job.j0 < 0 || job.i0 > job.i1 || job.j0 > job.j1 || job.i1 > job.rows.n ||
+      job.j1 > job.cols.n)
+    throw std::invalid_argument("part lies outside the matrix");
+  int64_t wide = mode == kr::same_image ? 1 : job.j1 - job.j0, pairs = (job.i1 - job.i0) * wide;
+  job.code = reinterpret_cast<const Instr *>(code.data());
+  job.consts = consts.data();
+  job.n_consts = consts.size();
+  job.numbers = numbers.data();
+  job.planes = shifts.data();
+  job.threads = threads < 1 ? 1 : threads;
+  job.parallel = torch_threads();
+  if (!readouts.is_none()) {
+    Reals out = py::cast<Reals>(readouts);
+    if (out.ndim() != 3 || out.shape(0) != pairs || out.shape(2) != 2)
+      throw std::invalid_argument("readouts must be (pairs, readouts, 2)");
+    job.readouts = out.mutable_data();
+    job.n_readouts = out.shape(1);
+  }
+  if (!still.is_none()) {
+    Reals out = py::cast<Reals>(still);
+    const kr::PlaneStage &last = job.stages[job.n_stages - 1];
+    if (out.ndim() != 3 || out.shape(0) != pairs || out.shape(1) != last.landed ||
+        out.shape(2) != last.cells())
+      throw std::invalid_argument("room for undisplaced planes must be (images, landed, cells)");
+    job.still = out.mutable_data();
+  }
+  kr::Kernels k = kernels(isa);
+  void (*run)(const kr::PlaneJob &) = itemsize == 8 ? k.planes_in_double : k.planes_in_float;
+  py::gil_scoped_release release;
+  run(job);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -127,5 +198,8 @@ PYBIND11_MODULE(_core, m) {
   m.attr("ANGLE_TERMS") = kr::kAngleTerms;
   m.attr("MAX_NODES") = kr::kMaxNodes;
   m.attr("INSTRUCTIONS") = int(kr::kInstructions);
+  m.attr("PLANES") = kr::kPlanes;
+  m.attr("LANDED") = kr::kLanded;
   m.def("fill", &fill, "Fill part of a kernel matrix.");
+  m.def("planes", &planes, "Work out spatial kernels of pairs of images.");
 }

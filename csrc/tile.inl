@@ -224,6 +224,23 @@ inline bool can_start(int count) {
   return true;
 }
 
+// Runs a worker on as many threads as are allowed and have work.
+template <class F> void run_threads(F &worker, int threads, int64_t work, Parallel parallel) {
+  if (work < threads) threads = int(work);
+  if (parallel && threads > 1 && can_start(threads - 1)) {
+    parallel([](void *data) { (*static_cast<F *>(data))(); }, &worker, unsigned(threads), 0);
+    return;
+  }
+  std::vector<std::thread> pool;
+  try {
+    for (int t = 1; t < threads; ++t) pool.emplace_back([&worker] { worker(); });
+  } catch (const std::system_error &) {
+    // The system allows no more: those that started share the work.
+  }
+  worker();
+  for (auto &t : pool) t.join();
+}
+
 template <class T, class O> void fill(const Job &job) {
   std::vector<Strip> work = strips(job);
   std::vector<T> consts(job.consts, job.consts + job.n_consts);
@@ -234,18 +251,5 @@ template <class T, class O> void fill(const Job &job) {
     for (size_t k; (k = next.fetch_add(1)) < work.size();)
       filler.strip(work[k].j, work[k].cols, work[k].a, work[k].b);
   };
-  int threads = job.threads < int(work.size()) ? job.threads : int(work.size());
-  if (job.parallel && threads > 1 && can_start(threads - 1)) {
-    job.parallel([](void *data) { (*static_cast<decltype(worker) *>(data))(); }, &worker,
-                 unsigned(threads), 0);
-    return;
-  }
-  std::vector<std::thread> pool;
-  try {
-    for (int t = 1; t < threads; ++t) pool.emplace_back(worker);
-  } catch (const std::system_error &) {
-    // The system allows no more: those that started share the work.
-  }
-  worker();
-  for (auto &t : pool) t.join();
+  run_threads(worker, job.threads, int64_t(work.size()), job.parallel);
 }

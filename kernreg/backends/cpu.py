@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor
 from kernreg import config
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
-from kernreg.backends.base import CPU, KERNELS, Part, Request
+from kernreg.backends.base import CPU, KERNELS, Bound, Part, Request
+from kernreg.backends.planes.bound import PlanesBound
 from kernreg.backends.tiles import Machine, translate
 from kernreg.codegen.instructions import checksum
 from kernreg.exceptions import BackendError
@@ -107,6 +110,16 @@ class _CpuBound:
                 target[k - part.i0, k - part.j0] = self._diagonals[kernel][low:high]
 
 
+def _planes(request: Request) -> Bound:
+    duals = {s: k for k, s in enumerate(_core.signatures())}
+    machine = Machine(lambda _, code: duals.get(code.signature), _core.PLANES)
+    return PlanesBound(request, machine, functools.partial(_run_planes, instruction_set()))
+
+
+def _run_planes(*job: Any) -> None:
+    _core.planes(*job, config.num_threads())
+
+
 class CpuBackend:
     """C++ tiles on AVX-512, AVX2 or baseline x86-64, and on any other processor."""
 
@@ -116,8 +129,10 @@ class CpuBackend:
         """The extension must be there; what else may fail depends on the data."""
         return _MISSING if device == CPU else "it computes on the CPU only"
 
-    def bind(self, request: Request) -> _CpuBound:
+    def bind(self, request: Request) -> Bound:
         """Prepare a request."""
         if _MISSING is not None:
             raise BackendError(_MISSING)
+        if request.shape is not None:
+            return _planes(request)
         return _CpuBound(request, request.exact)

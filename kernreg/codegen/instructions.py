@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["CODES", "DUAL", "NONNEGATIVE", "POSITIVE", "checksum", "instructions"]
+__all__ = ["CODES", "DUAL", "LINEAR", "NONNEGATIVE", "POSITIVE", "checksum", "instructions"]
 
 _OF_STATES = (
     "loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "profile",
@@ -14,20 +14,23 @@ _PRIMITIVES = (
     "sqrt", "exp", "expm1", "abs", "arc", "lune", "asin", "copy",
 )  # fmt: skip
 
+_OF_PLANES = ("pixels", "landed", "box", "mix", "reset", "land", "readout")
+
 DUAL = 1000
 """The number of a compiled dual is added to this."""
 
-CODES = {name: k for k, name in enumerate((*_OF_STATES, *_PRIMITIVES))} | {"dual": DUAL}
+CODES = {name: k for k, name in enumerate((*_OF_STATES, *_PRIMITIVES, *_OF_PLANES))} | {"dual": DUAL}
 """Number of every instruction by its name."""
 
 
-NONNEGATIVE, POSITIVE = 1, 2
-"""Flags of a dual's instruction: no correlation behind it, or before it, is negative."""
+NONNEGATIVE, POSITIVE, LINEAR = 1, 2, 4
+"""Flags of a dual's instruction: no correlation behind it, or before it, is negative; what comes out
+scales with what comes in."""
 
 
 def checksum() -> int:
     """Of the list: an extension that was built with another one must not run."""
-    return zlib.crc32(repr((CODES, NONNEGATIVE, POSITIVE)).encode()) >> 1
+    return zlib.crc32(repr((CODES, NONNEGATIVE, POSITIVE, LINEAR)).encode()) >> 1
 
 
 def instructions() -> str:
@@ -42,6 +45,7 @@ def instructions() -> str:
     """
     numbers = "".join(f"  op_{name} = {number},\n" for name, number in CODES.items())
     flags = f"flag_nonnegative = {NONNEGATIVE}, flag_positive = {POSITIVE}"
+    flags += f", flag_linear = {LINEAR}"
     return (
         f"enum Op : int32_t {{\n{numbers}}};\n\nenum Sign : int32_t {{ {flags} }};\n\n"
         f"constexpr int32_t kInstructions = {checksum()};  // of this list\n"

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from kernreg.exceptions import NetworkError
 from kernreg.ir import operations as ir
-from kernreg.ir.domain import VECTOR, Domain
+from kernreg.ir.domain import AS_DATA, VECTOR, Domain
 from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
+from kernreg.ir.taps import Taps
 
 __all__ = ["Builder", "Kind", "Ref"]
 
@@ -29,22 +30,26 @@ class Ref:
     index: int
     kind: Kind
     made_by: str = "the input"
-    domain: Domain = VECTOR
+    domain: Domain = AS_DATA
 
 
 @dataclass
 class Builder:
-    """Collects operations while layers lower themselves."""
+    """Collects operations while layers lower themselves.
+
+    ``found`` holds the layer that said how many axes of positions the data have, by that number.
+    """
 
     ops: list[ir.Op] = field(default_factory=list)
     params: list[float] = field(default_factory=list)
+    found: dict[int, str] = field(default_factory=dict)
 
     def slot(self, value: float) -> int:
         """A new run-time parameter."""
         self.params.append(float(value))
         return len(self.params) - 1
 
-    def emit(self, op: ir.Op, kind: Kind, label: str, domain: Domain = VECTOR) -> Ref:
+    def emit(self, op: ir.Op, kind: Kind, label: str, domain: Domain = AS_DATA) -> Ref:
         """Append an operation that comes from the layer ``label``."""
         self.ops.append(replace(op, label=label))
         return Ref(len(self.ops) - 1, kind, label, domain)
@@ -69,6 +74,44 @@ class Builder:
         op = ir.Dense(x.index, W, bias, fan_in, trained)
         return self.emit(op, Kind.GAUSSIAN, label, x.domain)
 
+    def mix(
+        self,
+        x: Ref,
+        taps: Taps,
+        kind: Kind,
+        label: str,
+        W_std: float | None = None,
+        b_std: float | None = None,
+        fan_in: int | None = None,
+        trained: bool = True,
+        shared: str | None = None,
+        local: bool = False,
+    ) -> Ref:
+        """Append a sum over positions; without ``W_std`` it has no weights."""
+        domain = self.positions(x, None if taps.shape is None else len(taps.shape), label)
+        W = None if W_std is None else self.slot(W_std)
+        bias = None if b_std is None or (b_std == 0 and fan_in is None) else self.slot(b_std)
+        op = ir.Mix(x.index, taps, W, bias, fan_in, trained, shared, local)
+        return self.emit(op, kind, label, VECTOR if taps.shape is None else domain)
+
+    def positions(self, x: Ref, axes: int | None, label: str) -> Domain:
+        """The positions of a value for a layer that works on them, along so many axes."""
+        if x.domain.axes == 0:
+            raise NetworkError(
+                f"{label} stands after {x.made_by}, which leaves no positions: put it before."
+            )
+        found = next(iter(self.found), None) if x.domain.axes is None else x.domain.axes
+        if axes is not None and found is not None and axes != found:
+            by = f" from {self.found[found]}" if found in self.found else ""
+            raise NetworkError(
+                f"{label} works on {axes} axes of positions, but there are {found}{by}: expected "
+                "layers of one network with the same number of axes."
+            )
+        if axes is None:
+            return x.domain
+        self.found.setdefault(axes, label)
+        return Domain(axes)
+
     def apply(self, x: Ref, fn: Dual, values: tuple[float, ...], label: str) -> Ref:
         """Append a nonlinearity."""
         slots = tuple(self.slot(v) for v in values)
@@ -78,12 +121,12 @@ class Builder:
         """Append a weighted sum of branches (no weights: all 1)."""
         slots = tuple(self.slot(w) for w in weights)
         op = ir.Sum(tuple(x.index for x in xs), slots)
-        return self.emit(op, kind, label, _common_domain(xs, label))
+        return self.emit(op, kind, label, self._common_domain(xs, label))
 
     def product(self, xs: list[Ref], label: str) -> Ref:
         """Append a product of branches."""
         op = ir.Product(tuple(x.index for x in xs))
-        return self.emit(op, Kind.OTHER, label, _common_domain(xs, label))
+        return self.emit(op, Kind.OTHER, label, self._common_domain(xs, label))
 
     def repeat(self, x: Ref, body: Builder, out: Ref, count: int, label: str) -> Ref:
         """Append ``count`` turns of ``body``, which was built on its own :meth:`body`."""
@@ -92,7 +135,7 @@ class Builder:
 
     def body(self, x: Ref) -> tuple[Builder, Ref]:
         """A builder for a loop body on values like ``x``; it shares the parameters."""
-        inner = Builder(params=self.params)
+        inner = Builder(params=self.params, found=self.found)
         carry = inner.emit(ir.Carry(), x.kind, x.made_by, x.domain)
         return inner, carry
 
@@ -100,15 +143,21 @@ class Builder:
         """The finished program."""
         if out.index != len(self.ops) - 1:
             raise ValueError("the output of a program must be its last value")
-        return Program(tuple(self.ops), tuple(self.params))
+        mixes = any(isinstance(op, ir.Mix) for op in ir.all_ops(self.ops))
+        axes = next(iter(self.found), None) if mixes else 0
+        return Program(
+            tuple(self.ops), tuple(self.params), axes, mixes and out.domain.axes != 0
+        )
 
+    def _common_domain(self, xs: list[Ref], label: str) -> Domain:
+        """The positions of branches that are merged, which must be along the same axes."""
+        found = next(iter(self.found), None)
+        domains = [Domain(found) if x.domain == AS_DATA else x.domain for x in xs]
+        for x, domain in zip(xs[1:], domains[1:], strict=True):
+            if domain != domains[0]:
+                raise NetworkError(
+                    f"{label}: expected branches with the same positions, found {domains[0]} "
+                    f"behind {xs[0].made_by} and {domain} behind {x.made_by}."
+                )
+        return domains[0]
 
-def _common_domain(xs: list[Ref], label: str) -> Domain:
-    """The positions of branches that are merged, which must be the same."""
-    for x in xs[1:]:
-        if x.domain != xs[0].domain:
-            raise NetworkError(
-                f"{label}: expected branches with the same positions, found {xs[0].domain} behind "
-                f"{xs[0].made_by} and {x.domain} behind {x.made_by}."
-            )
-    return xs[0].domain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["VECTOR", "Domain"]
+__all__ = ["AS_DATA", "VECTOR", "Domain"]
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,21 @@ class Domain:
 
     Parameters
     ----------
-    axes : int
-        Their number, 0 for a vector: it has one position, and each of its rows one state.
+    axes : int or None
+        Their number, 0 for a vector: it has one position, and each of its rows one state. None: as
+        many as the data have.
     """
 
-    axes: int = 0
+    axes: int | None = 0
+
+    def __str__(self) -> str:
+        if self.axes is None:
+            return "the axes of the data"
+        return "no axes of positions" if self.axes == 0 else f"{self.axes} axes of positions"
 
 
 VECTOR = Domain()
 """No positions."""
+
+AS_DATA = Domain(None)
+"""Those of the input, of which the network does not say how many axes they have."""

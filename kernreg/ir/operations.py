@@ -5,10 +5,12 @@ What the engine does with an operation stands in :mod:`kernreg.backends.ops`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from kernreg.ir.pair import Dual
+from kernreg.ir.taps import Taps
 
 __all__ = [
     "Apply",
@@ -16,11 +18,14 @@ __all__ = [
     "Dense",
     "Dropout",
     "Input",
+    "Mix",
     "Normalize",
     "Op",
     "Product",
     "Repeat",
     "Sum",
+    "all_ops",
+    "listing",
 ]
 
 # Floating-point operations of a nonlinearity per matrix entry.
@@ -120,6 +125,66 @@ class Dense(_Unary):
 
 
 @dataclass(frozen=True)
+class Mix(_Unary):
+    """Sums over positions: ``K' = sum_a A_a K A_a'^T`` with what the layer's weights do to it.
+
+    Each tap has weights of its own, as in a convolution, unless they are ``shared``: then the sum
+    is of the values themselves, as in pooling.
+
+    Parameters
+    ----------
+    taps : Taps
+        Which positions are read.
+    W, b : int or None
+        Slots of ``params``; a layer without weights has no ``W``.
+    fan_in : int or None
+        Width of the input times positions of a filter, in the "standard" parameterization.
+    trained : bool
+        As in :class:`Dense`.
+    shared : str or None
+        How a shared sum is scaled: "mean", "sum", or "present", the mean over what is there.
+    local : bool
+        Whether weights differ from position to position, so that no two positions behind are
+        correlated.
+    """
+
+    taps: Taps
+    W: int | None = None
+    b: int | None = None
+    fan_in: int | None = None
+    trained: bool = True
+    shared: str | None = None
+    local: bool = False
+
+    def own(self, params: Params) -> tuple[float, float]:
+        """``(g, h)`` of ``t' = g k' + h + W^2 A(t)``, the part that the layer's weights add."""
+        if self.W is None or not self.trained:
+            return 0.0, 0.0
+        if self.fan_in is None:
+            return 1.0, 0.0
+        g = self.fan_in / params[self.W] ** 2
+        b = None if self.b is None else params[self.b]
+        return g, 0.0 if b is None else 1.0 - g * b * b
+
+    def numbers(self, params: Params) -> tuple[float, float]:
+        """Standard deviations of weights and biases, 1 and 0 where there are none."""
+        W = 1.0 if self.W is None else params[self.W]
+        return W, 0.0 if self.b is None else params[self.b]
+
+    def flops(self) -> int:
+        return 12
+
+    def text(self, params: Params) -> str:
+        name = "local mix" if self.local else "mix"
+        text = f"{name} %{self.x}  {self.taps}"
+        text += "" if self.shared is None else f" {self.shared}"
+        text += "" if self.W is None else f" W_std={params[self.W]:g}"
+        text += "" if self.b is None else f" b_std={params[self.b]:g}"
+        text += "" if self.fan_in is None else f" standard fan_in={self.fan_in}"
+        return text + ("" if self.trained else " not trained")
+
+
+@dataclass(frozen=True)
 class Apply(_Unary):
     """A nonlinearity: ``k' = E[phi phi']``, ``t' = t E[phi_dot phi_dot']``."""
 
@@ -184,12 +249,17 @@ class Product(Op):
 
 @dataclass(frozen=True)
 class Normalize(_Unary):
-    """Layer normalisation: ``k' = k / sqrt((eps + q1)(eps + q2))``, the same factor for ``t``."""
+    """Layer normalisation: ``k' = k / sqrt((eps + q1)(eps + q2))``, the same factor for ``t``.
+
+    Along ``axes`` of positions variances are averaged.
+    """
 
     eps: int
+    axes: tuple[int, ...] = ()
 
     def text(self, params: Params) -> str:
-        return f"normalize %{self.x}  eps={params[self.eps]:g}"
+        over = f" axes={self.axes}" if self.axes else ""
+        return f"normalize %{self.x}  eps={params[self.eps]:g}{over}"
 
 
 @dataclass(frozen=True)
@@ -232,3 +302,9 @@ def listing(ops: tuple[Op, ...], params: Params) -> list[str]:
         for i, op in enumerate(ops)
         for line in (f"%{i} = {op.text(params)}", *op.lines(params))
     ]
+
+
+def all_ops(ops: Iterable[Op]) -> list[Op]:
+    """Operations, and those of loops in them."""
+    inner = [all_ops(op.body) for op in ops if isinstance(op, Repeat)]
+    return [*ops, *(op for body in inner for op in body)]

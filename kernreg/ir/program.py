@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernreg.ir.operations import Dense, Op, Repeat, listing
+from kernreg.ir.operations import Dense, Mix, Op, all_ops, listing
 
 __all__ = ["Program"]
 
@@ -25,6 +25,10 @@ class Program:
         Operation ``i`` makes value ``i``; the last value is the output.
     params : tuple of float
         Run-time parameters.
+    axes : int or None
+        Axes of positions that the data must have: 0 for rows, None for any number but 0.
+    spatial : bool
+        Whether the output has positions too.
 
     Examples
     --------
@@ -40,6 +44,8 @@ class Program:
 
     ops: tuple[Op, ...]
     params: tuple[float, ...] = ()
+    axes: int | None = 0
+    spatial: bool = False
 
     def structure(self) -> tuple[Any, ...]:
         """What compiled code depends on: everything but the values of ``params``."""
@@ -53,7 +59,10 @@ class Program:
 
     def trains(self) -> bool:
         """Whether some layer is trained, or none has weights at all."""
-        layers = [op for op in _all(self.ops) if isinstance(op, Dense)]
+        ops = all_ops(self.ops)
+        layers = [
+            op for op in ops if isinstance(op, Dense) or (isinstance(op, Mix) and op.W is not None)
+        ]
         return not layers or any(op.trained for op in layers)
 
     def flops(self) -> int:
@@ -63,8 +72,3 @@ class Program:
     def __str__(self) -> str:
         return "\n".join(listing(self.ops, self.params))
 
-
-def _all(ops: tuple[Op, ...]) -> list[Op]:
-    """All operations, those of loops included."""
-    inner = [_all(op.body) for op in ops if isinstance(op, Repeat)]
-    return [*ops, *(op for body in inner for op in body)]

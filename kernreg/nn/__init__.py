@@ -7,14 +7,34 @@ from kernreg.nn.nonlinearities import *  # noqa: F403
 from kernreg.nn.nonlinearities import __all__ as _nonlinearities
 from kernreg.nn.presets import mlp
 from kernreg.nn.serialize import from_json, to_json
+from kernreg.nn.spatial import (
+    AvgPool,
+    Conv,
+    ConvLocal,
+    ConvTranspose,
+    Flatten,
+    GlobalAvgPool,
+    GlobalSumPool,
+    LocalAvgPool,
+    SumPool,
+)
 
 __all__ = [
+    "AvgPool",
+    "Conv",
+    "ConvLocal",
+    "ConvTranspose",
     "Dense",
     "Dropout",
+    "Flatten",
+    "GlobalAvgPool",
+    "GlobalSumPool",
     "Identity",
     "Layer",
     "LayerNorm",
+    "LocalAvgPool",
     "Nonlinearity",
+    "SumPool",
     "from_json",
     "mlp",
     "parallel",

@@ -1,4 +1,4 @@
-"""Linear layers, normalisation and dropout for vector inputs."""
+"""Dense layers, normalisation and dropout."""
 
 from __future__ import annotations
 
@@ -11,10 +11,34 @@ from kernreg.ir import operations as ir
 from kernreg.ir.builder import Builder, Kind, Ref
 from kernreg.nn.base import Layer, check_number
 
-__all__ = ["Dense", "Dropout", "Identity", "LayerNorm"]
+__all__ = ["Dense", "Dropout", "Identity", "LayerNorm", "check_weights"]
 
 # A whole number from here on is a layer's width in other libraries, and no standard deviation.
 _LIKE_A_WIDTH = 32
+
+
+def check_weights(layer: Any) -> None:
+    """Raise :class:`NetworkError` for weights of a layer that are not usable."""
+    name = type(layer).__name__
+    check_number(name, "W_std", layer.W_std, low=0.0, strict=True)
+    if layer.b_std is not None:
+        check_number(name, "b_std", layer.b_std, low=0.0)
+    if layer.parameterization not in ("ntk", "standard"):
+        raise NetworkError(
+            f"{name}: parameterization must be 'ntk' or 'standard', "
+            f"found {layer.parameterization!r}."
+        )
+    if layer.parameterization == "standard":
+        if layer.fan_in is None:
+            raise NetworkError(
+                f"{name}: the 'standard' parameterization needs fan_in, the width of the "
+                "layer's input."
+            )
+        check_number(name, "fan_in", layer.fan_in, low=1)
+        if layer.fan_in != int(layer.fan_in):
+            raise NetworkError(f"{name}: fan_in must be a whole number, found {layer.fan_in!r}.")
+    if type(layer.trainable).__name__ not in ("bool", "bool_"):  # NumPy's come from grids
+        raise NetworkError(f"{name}: trainable must be True or False, found {layer.trainable!r}.")
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,26 +98,7 @@ class Dense(Layer):
                 f"whole number {first}. Leave it out, or write W_std={float(first)} if a standard "
                 f"deviation is meant."
             )
-        check_number("Dense", "W_std", self.W_std, low=0.0, strict=True)
-        if self.b_std is not None:
-            check_number("Dense", "b_std", self.b_std, low=0.0)
-        if self.parameterization not in ("ntk", "standard"):
-            raise NetworkError(
-                f"Dense: parameterization must be 'ntk' or 'standard', "
-                f"found {self.parameterization!r}."
-            )
-        if self.parameterization == "standard":
-            if self.fan_in is None:
-                raise NetworkError(
-                    "Dense: the 'standard' parameterization needs fan_in, the width of the "
-                    "layer's input."
-                )
-            check_number("Dense", "fan_in", self.fan_in, low=1)
-            if self.fan_in != int(self.fan_in):
-                raise NetworkError(f"Dense: fan_in must be a whole number, found {self.fan_in!r}.")
-
-        if type(self.trainable).__name__ not in ("bool", "bool_"):  # NumPy's come from grids
-            raise NetworkError(f"Dense: trainable must be True or False, found {self.trainable!r}.")
+        check_weights(self)
 
     def passes(self) -> bool:
         return False
@@ -128,6 +133,9 @@ class LayerNorm(Layer):
     ----------
     eps : float
         Added to the variances.
+    axes : tuple of int
+        Axes of positions, from 0, over which variances are averaged besides over channels; for
+        images 0 is the height and 1 the width.
 
     References
     ----------
@@ -141,9 +149,18 @@ class LayerNorm(Layer):
     """
 
     eps: float = 1e-12
+    axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_number("LayerNorm", "eps", self.eps, low=0.0)
+        axes = (self.axes,) if isinstance(self.axes, numbers.Integral) else tuple(self.axes)
+        wrong = any(not isinstance(a, numbers.Integral) or a < 0 for a in axes)
+        if wrong or len(set(axes)) != len(axes):
+            raise NetworkError(
+                f"LayerNorm: axes must be different numbers of axes of positions, from 0, found "
+                f"{self.axes!r}."
+            )
+        object.__setattr__(self, "axes", tuple(sorted(int(a) for a in axes)))
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the normalisation; its input must be Gaussian."""
@@ -152,8 +169,15 @@ class LayerNorm(Layer):
                 f"{self!r} stands after {x.made_by}, but it needs a Gaussian preactivation: "
                 "put it after a Dense layer."
             )
-        op = ir.Normalize(x.index, b.slot(self.eps))
-        return b.emit(op, x.kind, repr(self), x.domain)
+        domain = x.domain
+        if self.axes:
+            domain = b.positions(x, None, repr(self))
+            if domain.axes is not None and self.axes[-1] >= domain.axes:
+                raise NetworkError(
+                    f"{self!r}: axes must be below {domain.axes}, the number of axes of positions."
+                )
+        op = ir.Normalize(x.index, b.slot(self.eps), self.axes)
+        return b.emit(op, x.kind, repr(self), domain)
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernreg.exceptions import NetworkError
-from kernreg.nn import combinators, layers, nonlinearities, presets
+from kernreg.nn import combinators, layers, nonlinearities, presets, spatial
 from kernreg.nn.base import Layer
 from kernreg.nn.bounds import check_bounds
 from kernreg.nn.expressions import evaluate
@@ -18,7 +18,8 @@ __all__ = ["NAMES", "parse_network"]
 _MAKERS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
     for module, names in (
-        (layers, layers.__all__),
+        (layers, ("Dense", "Dropout", "Identity", "LayerNorm")),
+        (spatial, spatial.__all__),
         (nonlinearities, nonlinearities.__all__),
         (combinators, ("parallel", "repeat", "residual", "serial")),
         (presets, ("mlp",)),

@@ -56,6 +56,8 @@ _BY_NAME: dict[str, Callable[..., nn.Layer]] = {
     "Abs": nn.Abs,
     "Cos": nn.Cos,
     "Erf": nn.Erf,
+    "GlobalAvgPool": nn.GlobalAvgPool,
+    "GlobalSumPool": nn.GlobalSumPool,
     "Exp": nn.Exp,
     "ExpNormalized": nn.ExpNormalized,
     "Gabor": nn.Gabor,
@@ -77,7 +79,7 @@ _NUMERICAL = {"tanh": nn.Tanh, "swish": nn.Swish}
 _MERGE = {"FanInSum": "sum", "FanInProd": "product", "FanInConcat": "concat"}
 
 
-def network(arch: Arch, in_features: int | None = None) -> nn.Layer:
+def network(arch: Arch, in_features: int | None = None, positions: int = 1) -> nn.Layer:
     """The network that an ``arch`` list of the index describes.
 
     Parameters
@@ -86,8 +88,11 @@ def network(arch: Arch, in_features: int | None = None) -> nn.Layer:
         Layers, as in the index.
     in_features : int, optional
         Width of the input; needed where the first layer is in the standard parameterization.
+    positions : int
+        Those of an image, which :class:`nn.Flatten` multiplies the width by.
     """
-    return _serial(arch, in_features)[0]
+    flat = [layer | {"positions": positions} if layer["op"] == "Flatten" else layer for layer in arch]
+    return _serial(flat, in_features)[0]
 
 
 def _serial(arch: Arch, width: int | None) -> tuple[nn.Layer, int | None]:
@@ -109,8 +114,15 @@ def _layer(layer: dict[str, Any], width: int | None) -> tuple[nn.Layer, int | No
         case "Branch":
             return _branch(width, **options)
         case "LayerNorm":
-            assert options["axis"] == -1
-            return nn.LayerNorm(eps=options.get("eps", 1e-12)), width
+            axis = options["axis"]
+            axes = tuple(a - 1 for a in axis if a != 3) if isinstance(axis, list) else ()
+            return nn.LayerNorm(eps=options.get("eps", 1e-12), axes=axes), width
+        case "Flatten":
+            return nn.Flatten(), None if width is None else width * options["positions"]
+        case "Conv" | "ConvLocal" | "ConvTranspose" as name:
+            return _conv(getattr(nn, name), width, **options)
+        case "AvgPool" | "SumPool" as name:
+            return _pool(getattr(nn, name), **options), width
         case "Dropout":
             keep = options["rate"] if options["mode"] == "train" else 1.0
             return nn.Dropout(keep_prob=keep), width
@@ -136,6 +148,35 @@ def _dense(
     fan_in = width // s[0]
     dense = nn.Dense(W_std=W_std, b_std=b_std, parameterization="standard", fan_in=fan_in)
     return dense, out
+
+
+def _conv(
+    maker: Callable[..., nn.Layer],
+    width: int | None,
+    filter_shape: list[int],
+    out_chan: int = DEFAULT_WIDTH,
+    s: tuple[int, int] = (1, 1),
+    parameterization: str = "ntk",
+    **options: Any,
+) -> tuple[nn.Layer, int]:
+    """As :func:`_dense`; ``fan_in`` is that of one position of the filter."""
+    out = out_chan * s[1]
+    if parameterization == "standard":
+        assert width is not None, "the first standard layer must know the channels of the input"
+        options |= {"parameterization": "standard", "fan_in": width // s[0]}
+    return maker(tuple(filter_shape), **options), out
+
+
+def _pool(
+    maker: Callable[..., nn.Layer],
+    window_shape: list[int],
+    strides: list[int] | None = None,
+    padding: str = "VALID",
+    **options: Any,
+) -> nn.Layer:
+    """Windows that the index leaves without strides lie one position apart."""
+    steps = tuple(strides or [1] * len(window_shape))
+    return maker(tuple(window_shape), strides=steps, padding=padding, **options)
 
 
 def _branch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor
 from kernreg.backends.cuda.source import CudaWriter
 from kernreg.backends.ops.expansion import inverse, write_expansion
 from kernreg.backends.ops.primitives import write_primitives
+from kernreg.backends.planes.filters import join
+from kernreg.backends.planes.series import plane_series
+from kernreg.backends.planes.translate import PLANES, Spatial
+from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import (
     CLOSE,
@@ -27,7 +32,7 @@ from kernreg.backends.signs import SIGNS
 from kernreg.backends.statements import CUDA, TRITON, Instruction
 from kernreg.backends.tiles import INSTRUCTIONS, STATES, State, Translator
 from kernreg.backends.triton.source import TritonWriter
-from kernreg.codegen.instructions import NONNEGATIVE, POSITIVE
+from kernreg.codegen.instructions import LINEAR, NONNEGATIVE, POSITIVE
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.operations import Apply
 from kernreg.ir.pair import Dual, Pair, normalised
@@ -80,7 +85,7 @@ def apply_row(row: Row, fn: Dual) -> tuple[Row, Tensor]:
         square = torch.as_tensor(m.kappa, dtype=s.dtype).expand_as(s)
         slope = torch.as_tensor(m.kappa_dot, dtype=s.dtype).expand_as(s)
     else:
-        square, slope = row_moments(fn, s)
+        square, slope = (m.reshape(s.shape) for m in row_moments(fn, s.reshape(-1)))
     out = torch.sqrt(square)
     share = ratio(s, out, 0.0)
     dot = slope * share * share
@@ -175,6 +180,32 @@ def _instructions(t: Translator, op: Apply, x: State) -> State:
         for values in evaluate(slots, leaves, TorchMath):
             t.table(side, values)
     return t.behind(op, dst, x, row=after, dual=dual)
+
+
+@PLANES.of(Apply)
+def _planes(t: PlaneTranslator, op: Apply, x: Spatial) -> Spatial:
+    fn = op.bound(t.params)
+    after, dot = apply_row(x.row, fn)
+    number = t.machine.number(op.fn, code := _code(op.fn)) if fn.closed_form else None
+    if number is None:
+        return plane_series(t, op, fn, x, after, dot)
+    linear = fn.homogeneous == 1
+    plain = x.unit * unit_moments(fn)[0] if linear else t.size_of(op)
+    unit = plain if linear else t.unit_near(op, plain)
+    leaves = _leaves(op, fn, t.params, x.row, after)
+    signs = NONNEGATIVE * fn.nonnegative + POSITIVE * x.positive + LINEAR * linear
+    dst, a, fused, numbers = join(t, x)
+    scalars = [float(v) for v in evaluate(code.scalars, leaves, TorchMath)]
+    start = t.constants([*numbers, *scalars])
+    t.emit(x.stage, "dual", dst, a, fused, start, signs, number)
+    out = replace(t.behind(op, dst, unit, x, clean=True), row=after)
+    t.both(x.stage, *t.scaled(x))
+    if not linear:
+        t.both(x.stage, t.scaled(out)[0])
+    for side, slots in enumerate((code.rows1, code.rows2)):
+        for values in evaluate(slots, leaves, TorchMath):
+            t.table(x.stage, side, values)
+    return out
 
 
 def _leaves(

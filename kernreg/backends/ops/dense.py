@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.planes.filters import filter_planes
+from kernreg.backends.planes.tail import COVARIANCES, Covariance
+from kernreg.backends.planes.translate import PLANES, Spatial
+from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio
@@ -118,6 +123,31 @@ def _instructions(t: Translator, op: Dense, x: State) -> State:
         t.emit("dense", slot, x.slot, b=int(op.b is not None), n=int(not op.plain))
     t.both(*c.tables())
     return t.behind(op, slot, x)
+
+
+def own_part(op: Dense, params: tuple[float, ...]) -> tuple[float, float]:
+    """``(g, h)`` of ``t' = g k' + h + W^2 t``, the part that the layer's weights add."""
+    if not op.trained:
+        return 0.0, 0.0
+    if op.fan_in is None:
+        return 1.0, 0.0
+    g = op.fan_in / params[op.W] ** 2
+    return g, 0.0 if op.b is None else 1.0 - g * params[op.b] ** 2
+
+
+@PLANES.of(Dense)
+def _planes(t: PlaneTranslator, op: Dense, x: Spatial) -> Spatial:
+    W = t.params[op.W]
+    own = own_part(op, t.params)
+    return filter_planes(t, op, x, ([0], [0]), W * W, own)
+
+
+@COVARIANCES.of(Dense)
+def _covariances(walk: Any, op: Dense, x: Covariance) -> Covariance:
+    W, b = walk.params[op.W], 0.0 if op.b is None else walk.params[op.b]
+    k = W * W * x.k + b * b
+    g, h = own_part(op, walk.params)
+    return Covariance(k, g * k + h + W * W * x.t)
 
 
 @TRITON.of("dense")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.planes.tail import COVARIANCES, Covariance
+from kernreg.backends.planes.translate import PLANES, Spatial
+from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, row_behind
@@ -43,6 +48,19 @@ def _instructions(t: Translator, op: Dropout, x: State) -> State:
     dst = t.place()
     t.emit("dropout", dst, x.slot, c=t.constants([t.params[op.keep]]))
     return t.behind(op, dst, x)
+
+
+@PLANES.of(Dropout)
+def _planes(t: PlaneTranslator, op: Dropout, x: Spatial) -> Spatial:
+    dst = x.slot if t.last(x) else t.place(x.stage)
+    t.emit(x.stage, "dropout", dst, x.slot, c=t.constants([t.params[op.keep]]))
+    t.both(x.stage, t.scaled(x)[0])
+    return t.behind(op, dst, x.unit, x, clean=x.clean)
+
+
+@COVARIANCES.of(Dropout)
+def _covariances(walk: Any, op: Dropout, x: Covariance) -> Covariance:
+    return x
 
 
 @TRITON.of("dropout")

@@ -7,6 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kernreg.backends.planes.translate import PLANES, Spatial
+from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio, row_behind
@@ -19,7 +21,13 @@ SIGNS.of(Normalize)(all_nonnegative)
 
 @ROWS.of(Normalize)
 def _rows(params: tuple[float, ...], op: Normalize, x: Row) -> tuple[Row, tuple[Tensor, ...]]:
-    norm = torch.hypot(x.s, x.s.new_tensor(params[op.eps] ** 0.5))
+    size = x.s
+    if op.axes:
+        over = [1 + axis for axis in op.axes]
+        top = torch.where((top := size.amax(over, keepdim=True)) == 0, 1.0, top)
+        size = top * torch.sqrt(((size / top) ** 2).mean(over, keepdim=True))
+        size = size.expand_as(x.s)
+    norm = torch.hypot(size, x.s.new_tensor(params[op.eps] ** 0.5))
     return Row(ratio(x.s, norm, 0.0), x.tau), ()
 
 
@@ -36,3 +44,12 @@ def _rounding(walk: Walker, op: Normalize, x: Tracked) -> Tracked:
 @INSTRUCTIONS.of(Normalize)
 def _instructions(t: Translator, op: Normalize, x: State) -> State:
     return t.behind(op, t.same_pairs(x), x)
+
+
+@PLANES.of(Normalize)
+def _planes(t: PlaneTranslator, op: Normalize, x: Spatial) -> Spatial:
+    dst = x.slot if t.last(x) else t.place(x.stage)
+    out = t.behind(op, dst, t.unit_near(op, t.size_of(op)), x, clean=True)
+    t.emit(x.stage, "reset", dst, x.slot)
+    t.both(x.stage, *t.scaled(x), t.scaled(out)[0])
+    return out

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.planes.translate import PLANES, Spatial
+from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, row_behind
@@ -55,6 +59,20 @@ def _rounding(walk: Walker, op: Product, *xs: Tracked) -> Tracked:
 @INSTRUCTIONS.of(Product)
 def _instructions(t: Translator, op: Product, *xs: State) -> State:
     return t.behind(op, t.in_pairs("product", xs), *xs)
+
+
+@PLANES.of(Product)
+def _planes(t: PlaneTranslator, op: Product, *xs: Spatial) -> Spatial:
+    dst, stage = t.place(xs[0].stage), xs[0].stage
+    so_far = xs[0]
+    if len(xs) == 1:
+        t.emit(stage, "copy", dst, so_far.slot)
+    for x in xs[1:]:
+        t.emit(stage, "product", dst, so_far.slot, x.slot)
+        t.both(stage, *t.scaled(so_far), *t.scaled(x))
+        row = Row(so_far.row.s * x.row.s, so_far.row.tau + x.row.tau)
+        so_far = replace(so_far, slot=dst, unit=so_far.unit * x.unit, row=row)
+    return t.behind(op, dst, so_far.unit, *xs, clean=len(xs) > 1 or xs[0].clean)
 
 
 @TRITON.of("product")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.planes.translate import PLANES, Spatial
+from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.signs import nonnegative
 from kernreg.backends.statements import CUDA, TRITON, Instruction
 from kernreg.backends.tiles import INSTRUCTIONS, State, Translator
@@ -54,6 +56,37 @@ def _turn(t: Translator, op: Repeat, x: State, positive: bool) -> State:
         t.used.discard(state.slot)
         t.used.add(x.slot)
     return replace(state, slot=x.slot, dual=None)
+
+
+@PLANES.of(Repeat)
+def _planes(t: PlaneTranslator, op: Repeat, x: Spatial) -> Spatial:
+    slot = x.slot if t.last(x) else t.place(x.stage)
+    if slot != x.slot:
+        t.emit(x.stage, "copy", slot, x.slot)
+    unit = max(t.size_of(op), t.size_of(op.body[-1]))
+    state = t.in_unit(replace(t.clean(replace(x, slot=slot)), filtered=None), unit)
+    positive = x.positive and nonnegative(op.body, True)
+    stage = t.block.stages[x.stage]
+    head, writing, looping = len(stage.code), t.writing, t.looping
+    t.emit(x.stage, "loop", n=op.count)
+    before = [len(side) for side in stage.tables]
+    t.looping = True
+    for turn in range(op.count):
+        out = t.run(op.body, replace(state, positive=positive))
+        assert isinstance(out, Spatial)
+        out = t.in_unit(t.clean(out), unit)
+        if out.slot != slot:
+            t.emit(x.stage, "copy", slot, out.slot)
+            stage.used.discard(out.slot)
+            stage.used.add(slot)
+        state = replace(out, slot=slot, filtered=None)
+        if turn == 0 and writing:
+            steps = [len(side) - k for side, k in zip(stage.tables, before, strict=True)]
+            stage.code[head][5:7] = steps
+            t.emit(x.stage, "next")
+        t.writing = False
+    t.writing, t.looping = writing, looping
+    return state
 
 
 @TRITON.of("loop")

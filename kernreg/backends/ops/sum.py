@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.planes.tail import COVARIANCES, Covariance
+from kernreg.backends.planes.translate import PLANES, Spatial
+from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
 from kernreg.backends.rows import ROWS, Row, ratio
@@ -73,6 +78,28 @@ def _instructions(t: Translator, op: Sum, *xs: State) -> State:
 
     # The rows of all branches at once, so that the diagonal is `diag` to the last bit.
     return t.behind(op, t.in_pairs("sum", xs, merged), *xs)
+
+
+@PLANES.of(Sum)
+def _planes(t: PlaneTranslator, op: Sum, *xs: Spatial) -> Spatial:
+    unit = t.unit_near(op, t.size_of(op))
+    factors = [w * x.unit / unit for w, x in zip(op.weights(t.params), xs, strict=True)]
+    dst, stage = t.place(xs[0].stage), xs[0].stage
+    at, first = xs[0].slot, factors[0]
+    for x, factor in zip(xs[1:], factors[1:], strict=True):
+        t.emit(stage, "sum", dst, at, x.slot, c=t.constants([first, factor]))
+        at, first = dst, 1.0
+    if len(xs) == 1:
+        t.emit(stage, "sum", dst, at, at, c=t.constants([first, 0.0]))
+    return t.behind(op, dst, unit, *xs, clean=all(x.clean for x in xs))
+
+
+@COVARIANCES.of(Sum)
+def _covariances(walk: Any, op: Sum, *xs: Covariance) -> Covariance:
+    weights = op.weights(walk.params)
+    k = sum(w * x.k for w, x in zip(weights[1:], xs[1:], strict=True)) + weights[0] * xs[0].k
+    t = sum(w * x.t for w, x in zip(weights[1:], xs[1:], strict=True)) + weights[0] * xs[0].t
+    return Covariance(k, t)
 
 
 @TRITON.of("sum")

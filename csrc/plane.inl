@@ -1,0 +1,571 @@
+// Spatial kernels: each plane of a covariance, the pairs of positions of one displacement, goes
+// through all layers of a stage in cache.
+//
+// The positions of an image are laid out line by line as one array of cells, with dead cells between
+// lines and behind the last one: a shift of positions is a shift of cells, and cell `j` of one image
+// is paired with cell `j + shift` of the other, modulo their number. Where positions wrap around
+// (circular), lines hold copies of their ends instead, and those of the other image are turned.
+//
+// The state of a pair of cells is the square of their distance, D = q + q' - 2 k, and twice the
+// tangent kernel, N. Sums of independent parts are sums of both. A dead cell has variance 0, which
+// makes D the variance of the other one.
+
+template <class T> struct Plane { T *D, *N; };
+
+// Two positions by their standard deviations; the inverse is that of twice the product.
+template <class T> struct Cells {
+  T s, t, inverse;
+  // 1 - rho; without cancellation where both deviations are equal.
+  inline __attribute__((always_inline)) T opposite(T D) const {
+    T apart = s - t;
+    return min_(T(2), max_(T(0), D - apart * apart) * inverse);
+  }
+  inline __attribute__((always_inline)) T twice() const { return (s + s) * t; }
+  inline __attribute__((always_inline)) T distance(T opposite) const {
+    T apart = s - t;
+    return twice() * opposite + apart * apart;
+  }
+};
+
+template <class T> KR_INLINE T opposite_of(const State<T> &p) {
+  return p.rho > T(0) ? p.gap : T(2) - p.gap;
+}
+
+// Positions [y0, y1) x [x0, x1) that are all displaced by (dy, dx).
+struct Rectangle { int64_t dy, dx, y0, y1, x0, x1; };
+
+// Cells that are worked on at a time, so that sums between lines stay in L1.
+constexpr int kCells = 256, kReach = 32;
+
+// A filter and a dense layer, of which `line` and `step` are the offsets between lines and within
+// them if TAPS is 3, and which is done before if not; and the nonlinearity behind them.
+// LINEAR says that it scales with its input; POSITIVE that no correlation before it is negative,
+// NONNEGATIVE the same of those behind it; PLAIN that the dense layer's numbers are 1, 1 and 0.
+template <class D, int TAPS, bool POSITIVE, bool NONNEGATIVE, bool LINEAR, bool PLAIN, class T>
+void plane_dual(Plane<T> in, Plane<T> out, const T *x, int64_t ldx, const T *y, int64_t ldy,
+                const T *constants, int64_t line, int64_t step, int64_t n) {
+  T scale = constants[0], own = constants[1], bias = constants[2];
+  T c[D::scalars + 1];
+  for (int k = 0; k < D::scalars; ++k) c[k] = constants[3 + k];
+  constexpr int first = LINEAR ? 2 : 3;
+  alignas(64) T sums[2][kCells + 2 * kReach];
+  for (int64_t from = 0; from < n; from += kCells) {
+    int m = int(n - from < kCells ? n - from : kCells);
+    const T *P = in.D + from, *N = in.N + from;
+    if (TAPS == 3) {
+      T *e = sums[0] + kReach, *f = sums[1] + kReach;
+#pragma GCC ivdep
+      for (int64_t j = -step; j < m + step; ++j) {
+        e[j] = P[j - line] + P[j] + P[j + line];
+        f[j] = N[j - line] + N[j] + N[j + line];
+      }
+      P = e, N = f;
+    }
+    const T *s = x + from, *t = y + from, *si = s + ldx, *ti = t + ldy;
+    T *to_D = out.D + from, *to_N = out.N + from;
+#pragma GCC ivdep
+    for (int64_t j = 0; j < m; ++j) {
+      T xs[D::rows1 + 1], ys[D::rows2 + 1];
+#pragma GCC unroll 16
+      for (int k = 0; k < D::rows1; ++k) xs[k] = s[(first + k) * ldx + j];
+#pragma GCC unroll 16
+      for (int k = 0; k < D::rows2; ++k) ys[k] = t[(first + k) * ldy + j];
+      T distance = P[j], trained = N[j];
+      if (TAPS == 3) {
+        distance += P[j - step] + P[j + step];
+        trained += N[j - step] + N[j + step];
+      }
+      Cells<T> p{s[j], t[j], si[j] * ti[j]};
+      T apart = p.s - p.t, lost = apart * apart, twice = p.twice();
+      T opposite = ((PLAIN ? distance : scale * distance) - lost) * p.inverse, gap = opposite;
+      if (!POSITIVE) {  // else rounding below 0 does no harm
+        opposite = min_(T(2), max_(T(0), opposite));
+        gap = min_(opposite, T(2) - opposite);
+      }
+      T rho = T(1) - opposite;
+      trained = PLAIN ? trained + twice * rho : scale * trained + own * (twice * rho) + bias;
+      State<T> v;
+      T dot;
+      D::template eval<POSITIVE, true>(rho, gap, c, xs, ys, v.rho, v.gap, dot);
+      T behind = NONNEGATIVE ? v.gap : opposite_of(v);
+      trained *= dot;
+      if (LINEAR) {
+        to_D[j] = twice * behind + lost;
+        to_N[j] = p.inverse > T(0) ? trained : T(0);
+      } else {
+        Cells<T> q{s[2 * ldx + j], t[2 * ldy + j], T(0)};
+        to_D[j] = q.distance(behind);
+        to_N[j] = q.twice() * (trained * p.inverse);
+      }
+    }
+  }
+}
+
+template <class D, class T>
+void run_plane_dual(const Instr &I, Plane<T> in, Plane<T> out, const T *x, int64_t ldx, const T *y,
+                    int64_t ldy, const T *c, const int64_t *offsets, int64_t n) {
+  bool linear = I.n & flag_linear, positive = I.n & flag_positive, three = I.b;
+  bool nonnegative = I.n & flag_nonnegative, plain = c[0] == T(1) && c[1] == T(1) && c[2] == T(0);
+  int64_t line = three ? offsets[0] : 0, step = three ? offsets[1] : 0;
+#define KR_RUN(taps, pos, non, lin, pln) \
+  return plane_dual<D, taps, pos, non, lin, pln>(in, out, x, ldx, y, ldy, c, line, step, n)
+  if constexpr (D::rows1 == 0) {
+    if (linear && nonnegative && positive && three && plain) KR_RUN(3, true, true, true, true);
+    if (linear && nonnegative && positive && three) KR_RUN(3, true, true, true, false);
+    if (linear && nonnegative && positive) KR_RUN(1, true, true, true, false);
+    if (linear && nonnegative && three && plain) KR_RUN(3, false, true, true, true);
+    if (linear && three) KR_RUN(3, false, false, true, false);
+    if (linear) KR_RUN(1, false, false, true, false);
+  }
+  if (three) KR_RUN(3, false, false, false, false);
+  KR_RUN(1, false, false, false, false);
+#undef KR_RUN
+}
+
+template <class T> struct Planes {
+  const PlaneJob &job;
+  const T *consts;
+  std::vector<T> memory, turned;
+  std::vector<T> buffers[2];            // what stages begin with
+  Plane<T> states[kPlanes], sums;
+
+  const PlaneStage *stage;
+  int64_t k, i, j;                      // stage and images
+  const T *x, *y;
+  int64_t ldx, ldy, cells, shift, turn;
+  bool same;
+  double *readout;
+
+  explicit Planes(const PlaneJob &job, const T *consts) : job(job), consts(consts) {
+    int64_t widest = 0, landed[2] = {0, 0}, tables = 0;
+    for (int64_t m = 0; m < job.n_stages; ++m) {
+      const PlaneStage &s = job.stages[m];
+      widest = max_(widest, s.cells() + 2 * s.halo + 128);
+      landed[m % 2] = max_(landed[m % 2], 2 * s.landed * s.cells() * count(s));
+      if (s.circular) tables = max_(tables, job.cols.slots[m] * 2 * s.cells());
+    }
+    memory.resize(2 * (kPlanes + 1) * widest);
+    turned.resize(tables);
+    for (int m = 0; m < 2; ++m) buffers[m].resize(landed[m]);
+    int64_t halo = 0;
+    for (int64_t m = 0; m < job.n_stages; ++m) halo = max_(halo, job.stages[m].halo);
+    T *p = memory.data() + halo;
+    for (int s = 0; s <= kPlanes; ++s, p += 2 * widest) (s < kPlanes ? states[s] : sums) = {p, p + widest};
+  }
+
+  // Displacements of a stage.
+  static int64_t count(const PlaneStage &s) {
+    return s.circular ? (s.line - 2 * s.ring) * s.lines : s.cells();
+  }
+
+  // Number of a displacement, which may be negative.
+  static int64_t number(const PlaneStage &s, int64_t dy, int64_t dx) {
+    if (!s.circular) {
+      int64_t shift = dy * s.line + dx;
+      return shift < 0 ? shift + s.cells() : shift;
+    }
+    int64_t width = s.line - 2 * s.ring;
+    return (dx < 0 ? dx + width : dx) * s.lines + (dy < 0 ? dy + s.lines : dy);
+  }
+
+  T *landed(int64_t m, int64_t slot, int part) {
+    const PlaneStage &s = job.stages[m];
+    return buffers[m % 2].data() + (2 * slot + part) * s.cells() * count(s);
+  }
+
+  // The parts of a plane of height x width positions that have one displacement each.
+  template <class F> void rectangles(int64_t height, int64_t width, F f) const {
+    int64_t dy = shift / stage->line, dx = stage->circular ? turn : shift % stage->line;
+    int64_t period = stage->circular ? stage->line - 2 * stage->ring : stage->line;
+    for (int carried = 0; carried < 2; ++carried)
+      for (int around = 0; around < 2; ++around) {
+        Rectangle r{dy + (carried && !stage->circular) - around * stage->lines,
+                    dx - carried * period, 0, height, 0, width};
+        r.y0 = max_(int64_t(0), -r.dy), r.y1 = min_(height, height - r.dy);
+        r.x0 = max_(int64_t(0), -r.dx), r.x1 = min_(width, width - r.dx);
+        if (r.y0 < r.y1 && r.x0 < r.x1) f(r);
+      }
+  }
+
+  // Cells beyond both ends of the array, and beyond those of its lines where they wrap around.
+  void wrap(T *v) const {
+    if (stage->circular) {
+      int64_t ring = stage->ring, width = stage->line - 2 * ring;
+      for (T *line = v; line < v + cells; line += stage->line)
+        for (int64_t c = 0; c < ring; ++c) {
+          line[c] = line[c + width];
+          line[ring + width + c] = line[ring + c];
+        }
+    }
+    for (int64_t c = 0; c < stage->halo; ++c) {
+      v[c - stage->halo] = v[cells - stage->halo + c];
+      v[cells + c] = v[c];
+    }
+  }
+
+  static void add_up(const T *v, const int64_t *offset, int64_t count, T *out, int64_t from,
+                     int64_t to) {
+    if (count == 3) {
+      int64_t a = offset[0], b = offset[1], c = offset[2];
+#pragma GCC ivdep
+      for (int64_t m = from; m < to; ++m) out[m] = v[m + a] + v[m + b] + v[m + c];
+      return;
+    }
+    int64_t a = offset[0];
+#pragma GCC ivdep
+    for (int64_t m = from; m < to; ++m) out[m] = v[m + a];
+    for (int64_t q = 1; q < count; ++q) {
+      a = offset[q];
+#pragma GCC ivdep
+      for (int64_t m = from; m < to; ++m) out[m] += v[m + a];
+    }
+  }
+
+  // Sums over offsets between lines, for `margin` cells more at both ends.
+  void box(Plane<T> in, Plane<T> out, const int64_t *geometry) const {
+    const int64_t margin = geometry[0], count = geometry[1], *offset = geometry + 2;
+    for (T *v : {in.D, in.N}) wrap(v);
+    add_up(in.D, offset, count, out.D, -margin, cells + margin);
+    add_up(in.N, offset, count, out.N, -margin, cells + margin);
+  }
+
+  // A filter and a dense layer where no nonlinearity follows at once; `geometry` holds offsets
+  // within lines. A filter that differs from place to place leaves no covariance between places.
+  void mix(const Instr &I, Plane<T> in, Plane<T> out, const T *c, const int64_t *geometry) const {
+    T scale = c[0], own = c[1], bias = c[2];
+    const T *p = x, *q = y;
+    if (I.n && !(shift == 0 && turn == 0)) {
+      for (int64_t m = 0; m < cells; ++m) {
+        out.D[m] = (p[m] * p[m] + q[m] * q[m]);
+        out.N[m] = T(0);
+      }
+      return;
+    }
+    add_up(in.D, geometry + 1, geometry[0], out.D, 0, cells);
+    add_up(in.N, geometry + 1, geometry[0], out.N, 0, cells);
+#pragma GCC ivdep
+    for (int64_t m = 0; m < cells; ++m) {
+      T E = scale * out.D[m];
+      out.D[m] = E;
+      out.N[m] = scale * out.N[m] + own * ((p[m] * p[m] + q[m] * q[m]) - E) + bias;
+    }
+  }
+
+  // Pixels: the distance is a sum of squares of differences.
+  void pixels(Plane<T> out, int64_t channels) const {
+    for (int64_t m = 0; m < cells; ++m) out.D[m] = out.N[m] = T(0);
+    for (int64_t c = 0; c < channels; ++c) {
+      const T *p = x + c * ldx, *q = y + c * ldy;
+      T *E = out.D;
+#pragma GCC ivdep
+      for (int64_t m = 0; m < cells; ++m) {
+        T d = p[m] - q[m];
+        E[m] += d * d;
+      }
+    }
+  }
+
+  // What the stage before has left. Parts that share weights (pooling) come with the distances
+  // within either image, which are taken off, and with what is lost at edges.
+  void take(const Instr &I, Plane<T> out, const T *c) {
+    int64_t at = stage->circular ? turn * stage->lines + shift / stage->line : shift;
+    const T *D = landed(k, I.a, 0) + at * cells, *N = landed(k, I.a, 1) + at * cells;
+    T scale = c[0], own = c[1], bias = c[2];
+    const T *p = x, *q = y;
+    if (I.n == 0) {
+#pragma GCC ivdep
+      for (int64_t m = 0; m < cells; ++m) {
+        T e = scale * D[m];
+        out.D[m] = e;
+        out.N[m] = scale * N[m] + own * ((p[m] * p[m] + q[m] * q[m]) - e) + bias;
+      }
+      return;
+    }
+    const T *share1 = p + ldx, *size1 = share1 + ldx, *weight1 = size1 + ldx;
+    const T *share2 = q + ldy, *size2 = share2 + ldy, *weight2 = size2 + ldy;
+#pragma GCC ivdep
+    for (int64_t m = 0; m < cells; ++m) {
+      T a = weight1[m], b = weight2[m];
+      T edge = (share1[m] - share2[m]) * (size1[m] - size2[m]) - (a - b) * (a * p[m] - b * q[m]);
+      // What both images share cancels exactly where they are equal.
+      out.D[m] = max_(T(0), a * b * ((D[m] - p[m]) - q[m]) + edge);
+      out.N[m] = a * b * N[m];
+    }
+  }
+
+  // Deviations anew: of dead cells, behind LayerNorm, and behind dropout.
+  void reset(const Instr &I, Plane<T> in, Plane<T> out) const {
+    const T *s = x, *si = x + ldx, *u = x + 2 * ldx, *t = y, *ti = y + ldy, *v = y + 2 * ldy;
+#pragma GCC ivdep
+    for (int64_t m = 0; m < cells; ++m) {
+      Cells<T> p{s[m], t[m], si[m] * ti[m]}, q{u[m], v[m], T(0)};
+      T ratio = q.twice() * p.inverse;
+      T opposite = p.opposite(in.D[m]);
+      out.D[m] = q.distance(opposite);
+      out.N[m] = ratio * in.N[m];
+    }
+  }
+
+  void dropout(const Instr &I, Plane<T> in, Plane<T> out, T keep) const {
+    bool own = same && shift == 0 && turn == 0;
+    T more = own ? T(0) : T(1) / keep - T(1), factor = own ? T(1) / keep : T(1);
+    const T *s = x, *t = y;
+#pragma GCC ivdep
+    for (int64_t m = 0; m < cells; ++m) {
+      out.D[m] = in.D[m] + more * (s[m] * s[m] + t[m] * t[m]);
+      out.N[m] = factor * in.N[m];
+    }
+  }
+
+  void sum(Plane<T> a, Plane<T> b, Plane<T> out, T wa, T wb) const {
+#pragma GCC ivdep
+    for (int64_t m = 0; m < cells; ++m) {
+      out.D[m] = wa * a.D[m] + wb * b.D[m];
+      out.N[m] = wa * a.N[m] + wb * b.N[m];
+    }
+  }
+
+  void product(Plane<T> a, Plane<T> b, Plane<T> out) const {
+    const T *s = x, *si = x + ldx, *u = x + 2 * ldx, *ui = x + 3 * ldx;
+    const T *t = y, *ti = y + ldy, *v = y + 2 * ldy, *vi = y + 3 * ldy;
+#pragma GCC ivdep
+    for (int64_t m = 0; m < cells; ++m) {
+      Cells<T> p{s[m], t[m], si[m] * ti[m]}, q{u[m], v[m], ui[m] * vi[m]};
+      Cells<T> r{p.s * q.s, p.t * q.t, T(0)};
+      T g = p.opposite(a.D[m]), h = q.opposite(b.D[m]);
+      T N = a.N[m] * q.s * q.t * (T(1) - h) + p.s * p.t * (T(1) - g) * b.N[m];
+      out.D[m] = r.distance(g + h - g * h);
+      out.N[m] = N;
+    }
+  }
+
+  // Behind a nonlinearity that is a Hermite series in both positions.
+  void series(const Instr &I, Plane<T> in, Plane<T> out, const T *c) const {
+    const T *xs = x + 3 * ldx, *ys = y + 3 * ldy;
+    T parity = c[0];
+    constexpr int W = 32;
+    for (int64_t m0 = 0; m0 < cells; m0 += W) {
+      int live = int(cells - m0 < W ? cells - m0 : W);
+      alignas(64) T at[W], opp[W], value[W] = {}, slope[W] = {}, growth[W] = {}, apart[W] = {};
+      for (int m = 0; m < W; ++m) {
+        int64_t e = m0 + (m < live ? m : 0);
+        Cells<T> p{x[e], y[e], x[ldx + e] * y[ldy + e]};
+        opp[m] = p.opposite(in.D[e]);
+        at[m] = series_at(T(1) - opp[m], parity);
+      }
+      for (int term = I.n - 1; term >= 0; --term) {
+        const T *a = xs + term * ldx + m0, *b = ys + term * ldy + m0;
+#pragma GCC ivdep
+        for (int m = 0; m < W; ++m) {
+          T u = a[m], v = b[m], d = u - v;
+          slope[m] = slope[m] * at[m] + value[m];
+          growth[m] += value[m];
+          value[m] = value[m] * at[m] + u * v;
+          apart[m] += d * d;
+        }
+      }
+      const T *fx = xs + I.n * ldx + m0, *fy = ys + I.n * ldy + m0;
+#pragma GCC ivdep
+      for (int m = 0; m < live; ++m) {
+        int64_t e = m0 + m;
+        T inverse = x[ldx + e] * y[ldy + e];
+        State<T> p{T(1) - opp[m], min_(opp[m], T(2) - opp[m]), in.N[e] * inverse};
+        p = series_pair(p, parity, value[m], slope[m] * (fx[m] * fy[m]), growth[m], T(0.5) * apart[m]);
+        Cells<T> q{x[2 * ldx + e], y[2 * ldy + e], T(0)};
+        out.D[e] = q.distance(opposite_of(p));
+        out.N[e] = q.twice() * p.tau;
+      }
+    }
+  }
+
+  // Windows of positions become single ones of the next stage.
+  void land(const Instr &I, Plane<T> in, const int64_t *g) {
+    int64_t height = g[0], width = g[1], high = g[6], wide = g[7];
+    const int64_t *window = g + 2, *strides = g + 4, *low = g + 8;
+    const PlaneStage &next = job.stages[k + 1];
+    rectangles(height, width, [&](const Rectangle &r) {
+      for (int64_t DY = down(r.dy - window[0] + 1, strides[0], true);
+           DY <= down(r.dy + window[0] - 1, strides[0], false); ++DY)
+        for (int64_t DX = down(r.dx - window[1] + 1, strides[1], true);
+             DX <= down(r.dx + window[1] - 1, strides[1], false); ++DX) {
+          if (DY <= -high || DY >= high || DX <= -wide || DX >= wide) continue;
+          int64_t at = number(next, DY, DX) * next.cells() + next.origin;
+          int64_t ey = strides[0] * DY - r.dy, ex = strides[1] * DX - r.dx;
+          for (int64_t wy = max_(int64_t(0), ey); wy < window[0] + min_(int64_t(0), ey); ++wy)
+            for (int64_t wx = max_(int64_t(0), ex); wx < window[1] + min_(int64_t(0), ex); ++wx) {
+              // Positions of the next stage whose window has a cell there, in this rectangle.
+              int64_t Y0 = max_(down(r.y0 - wy + low[0], strides[0], true), max_(int64_t(0), -DY));
+              int64_t Y1 = min_(down(r.y1 - 1 - wy + low[0], strides[0], false) + 1,
+                                min_(high, high - DY));
+              int64_t X0 = max_(down(r.x0 - wx + low[1], strides[1], true), max_(int64_t(0), -DX));
+              int64_t X1 = min_(down(r.x1 - 1 - wx + low[1], strides[1], false) + 1,
+                                min_(wide, wide - DX));
+              for (int64_t Y = Y0; Y < Y1; ++Y) {
+                int64_t from = stage->origin + (strides[0] * Y + wy - low[0]) * stage->line +
+                               strides[1] * X0 + wx - low[1];
+                int64_t to = at + Y * next.line + X0;
+                add_strided(landed(k + 1, I.dst, 0) + to, in.D + from, strides[1], X1 - X0);
+                add_strided(landed(k + 1, I.dst, 1) + to, in.N + from, strides[1], X1 - X0);
+              }
+            }
+        }
+    });
+  }
+
+  static int64_t down(int64_t a, int64_t b, bool up) {
+    int64_t q = a / b, r = a % b;
+    return q + (up ? r > 0 : -(r < 0));
+  }
+
+  static void add_strided(T *to, const T *from, int64_t step, int64_t n) {
+    if (step == 2) {
+#pragma GCC ivdep
+      for (int64_t m = 0; m < n; ++m) to[m] += from[2 * m];
+    } else {
+#pragma GCC ivdep
+      for (int64_t m = 0; m < n; ++m) to[m] += from[step * m];
+    }
+  }
+
+  // A weighted sum over all pairs of positions, the weights a product of those of both axes.
+  void read_out(const Instr &I, Plane<T> in, const T *weights, const int64_t *g) {
+    int64_t height = g[0], width = g[1];
+    const T *of_lines = weights, *in_lines = weights + height * height;
+    rectangles(height, width, [&](const Rectangle &r) {
+      const T *w = in_lines + (r.dx + width - 1) * width;
+      for (int64_t v = r.y0; v < r.y1; ++v) {
+        T factor = of_lines[v * height + v + r.dy];
+        if (factor == T(0)) continue;
+        const T *E = in.D + stage->origin + v * stage->line, *N = in.N + (E - in.D);
+        T e = 0, n = 0;
+#pragma GCC ivdep
+        for (int64_t u = r.x0; u < r.x1; ++u) {
+          e += w[u] * E[u];
+          n += w[u] * N[u];
+        }
+        readout[2 * I.dst] += double(factor) * double(e);
+        readout[2 * I.dst + 1] += double(factor) * double(n);
+      }
+    });
+  }
+
+  template <class D> void run_dual(D, const Instr &I, Plane<T> in, Plane<T> out, const T *c) const {
+    if (I.b)
+      for (T *v : {in.D, in.N}) wrap(v);
+    run_plane_dual<D>(I, in, out, x, ldx, y, ldy, c, job.numbers + I.b, cells);
+  }
+
+  void run_plane() {
+    struct Turn { int64_t start; int left; int64_t offset; int step; } stack[8];
+    int depth = 0;
+    const T *tx = x, *ty = y;
+    int64_t offset = 0;
+    for (int64_t p = stage->code; p < stage->code + stage->n_code; ++p) {
+      const Instr &I = job.code[p];
+      Plane<T> in = I.a >= 0 && I.a < kPlanes ? states[I.a] : sums;
+      Plane<T> out = I.dst >= 0 && I.dst < kPlanes ? states[I.dst] : sums;
+      x = tx + (I.x + offset) * ldx;
+      y = ty + (I.y + offset) * ldy;
+      const T *c = consts + I.c;
+      switch (I.op) {
+        case op_loop: stack[depth++] = {p, I.n, offset, I.x}; break;
+        case op_next: {
+          Turn &t = stack[depth - 1];
+          if (--t.left > 0) offset += t.step, p = t.start;
+          else offset = t.offset, --depth;
+          break;
+        }
+        case op_pixels: pixels(out, I.n); break;
+        case op_landed: take(I, out, c); break;
+        case op_box: box(in, sums, job.numbers + I.n); break;
+        case op_mix: mix(I, in, out, c, job.numbers + I.b); break;
+        case op_reset: reset(I, in, out); break;
+        case op_dropout: dropout(I, in, out, c[0]); break;
+        case op_sum: sum(in, states[I.b], out, c[0], c[1]); break;
+        case op_product: product(in, states[I.b], out); break;
+        case op_series: series(I, in, out, c); break;
+        case op_land: land(I, in, job.numbers + I.n); break;
+        case op_readout: read_out(I, in, c, job.numbers + I.n); break;
+        case op_copy: sum(in, in, out, T(1), T(0)); break;
+        default:
+          switch (I.op - op_dual) {
+#define KR_DUAL(m) \
+  case m: run_dual(Dual##m<T>{}, I, in, out, c); break;
+            KR_DUALS
+#undef KR_DUAL
+          }
+      }
+    }
+    x = tx, y = ty;
+  }
+
+  // The tables of the second image with their lines turned.
+  const T *turn_lines(const T *from, int64_t slots) {
+    int64_t ring = stage->ring, line = stage->line, width = line - 2 * ring;
+    for (int64_t m = 0; m < slots; ++m)
+      for (int64_t row = 0; row < stage->lines; ++row) {
+        const T *source = from + m * 2 * cells + row * line + ring;
+        T *target = turned.data() + m * 2 * cells + row * line;
+        for (int64_t c = 0; c < line; ++c) target[c] = source[(c - ring + turn + 2 * width) % width];
+        std::memcpy(target + cells, target, line * sizeof(T));
+      }
+    return turned.data();
+  }
+
+  // Room for what the stage before leaves, in the planes that are needed.
+  void clear(int64_t m) {
+    const PlaneStage &s = job.stages[m];
+    for (int64_t slot = 0; slot < s.landed; ++slot)
+      for (int part = 0; part < 2; ++part)
+        for (int64_t p = s.plane; p < s.plane + s.n_planes; ++p) {
+          int64_t turned = job.planes[2 * p], shifted = job.planes[2 * p + 1];
+          int64_t at = s.circular ? turned * s.lines + shifted / s.line : shifted;
+          std::memset(landed(m, slot, part) + at * s.cells(), 0, s.cells() * sizeof(T));
+        }
+  }
+
+  void run(int64_t first, int64_t second) {
+    i = first, j = second, same = job.mode == same_image;
+    for (k = 0; k < job.n_stages; ++k) {
+      stage = job.stages + k;
+      cells = stage->cells();
+      ldx = ldy = 2 * cells;
+      int64_t rows = job.rows.slots[k], cols = job.cols.slots[k];
+      const T *tx = static_cast<const T *>(job.rows.table[k]) + i * rows * ldx;
+      const T *ty = static_cast<const T *>(job.cols.table[k]) + j * cols * ldy, *now = ty;
+      if (k + 1 < job.n_stages) clear(k + 1);
+      int64_t turned_by = 0;
+      for (int64_t m = 0; m < stage->n_planes; ++m) {
+        turn = job.planes[2 * (stage->plane + m)], shift = job.planes[2 * (stage->plane + m) + 1];
+        if (turn != turned_by) now = turn ? turn_lines(ty, cols) : ty, turned_by = turn;
+        x = tx, y = now + shift;
+        run_plane();
+      }
+    }
+  }
+};
+
+template <class T> void fill_planes(const PlaneJob &job) {
+  std::vector<T> consts(job.consts, job.consts + job.n_consts);
+  int64_t wide = job.mode == same_image ? 1 : job.j1 - job.j0;
+  std::atomic<int64_t> next{job.i0 * wide};
+  int64_t end = job.i1 * wide;
+  auto worker = [&] {
+    Planes<T> planes(job, consts.data());
+    std::vector<double> nothing(2 * job.n_readouts + 2);
+    for (int64_t at; (at = next.fetch_add(1)) < end;) {
+      int64_t i = at / wide, j = job.mode == same_image ? i : job.j0 + at % wide;
+      if (job.mode == lower_pairs && j > i) continue;
+      planes.readout = job.readouts ? job.readouts + (at - job.i0 * wide) * 2 * job.n_readouts : nothing.data();
+      planes.run(i, j);
+      if (!job.still) continue;
+      const PlaneStage &last = job.stages[job.n_stages - 1];
+      for (int64_t s = 0; s < last.landed; ++s) {
+        const T *from = planes.landed(job.n_stages - 1, s, 0);
+        double *to = job.still + ((at - job.i0 * wide) * last.landed + s) * last.cells();
+        for (int64_t m = 0; m < last.cells(); ++m) to[m] = double(from[m]);
+      }
+    }
+  };
+  run_threads(worker, job.threads, end - job.i0 * wide, job.parallel);
+}

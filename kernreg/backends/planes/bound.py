@@ -1,0 +1,255 @@
+"""A spatial program bound to images."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kernreg.backends import rows as R
+from kernreg.backends.base import Part, Request
+from kernreg.backends.planes.job import (
+    ALL_PAIRS,
+    LOWER_PAIRS,
+    SAME_IMAGE,
+    Engine,
+    Tables,
+    tables_of,
+)
+from kernreg.backends.planes.stages import Unsupported, plan
+from kernreg.backends.planes.tail import Covariance, Tail
+from kernreg.backends.planes.translate import Block, Translator
+from kernreg.backends.reference import Evaluated, PairState
+from kernreg.backends.tiles import Machine
+from kernreg.exceptions import BackendError
+
+__all__ = ["PlanesBound"]
+
+_TABLE_BYTES = 2**25
+"""Of the tables of a block of images."""
+_BLOCKS_KEPT = 8
+_MOST_IMAGES = 256
+_SAMPLE = 3
+# Variances further from their unit are not left to float32.
+_RANGE = 1e16
+
+
+class PlanesBound:
+    """Images are prepared block by block, when pairs of them are asked for.
+
+    Parameters
+    ----------
+    request : Request
+        What is wanted.
+    machine : Machine
+        What the extension offers.
+    run : callable
+        Its function for planes.
+    """
+
+    def __init__(self, request: Request, machine: Machine, run: Callable[..., None]) -> None:
+        assert request.shape is not None
+        *sizes, channels = request.shape
+        self._params, self._symmetric = request.program.params, request.symmetric
+        data = [request.X1] if request.X2 is None else [request.X1, request.X2]
+        self._images = [X.reshape(len(X), *sizes, channels) for X in data]
+        try:
+            self._plan = plan(request.program, tuple(sizes))
+        except Unsupported as reason:
+            raise BackendError(str(reason)) from None
+        self._tail, self._machine = Tail(self._plan, self._params), machine
+        self._sizes: dict[int, float] = {}
+        self._terms: dict[int, int] = {}
+        self._prepared: OrderedDict[tuple[int, int], Tables] = OrderedDict()
+        self._own: dict[int, list[R.Row]] = {}
+        self._within: dict[int, list[Tensor]] = {}
+        sample = torch.cat([_some(X) for X in self._images]).to(torch.float64)
+        self.arithmetic = self._choose(sample, request.dtype, run)
+        tables = self._tables(sample)
+        self._step = max(1, min(_MOST_IMAGES, _TABLE_BYTES // max(1, tables.nbytes // len(sample))))
+        row = self._tail.rows(self._states(tables, self._engine.readouts(
+            tables, tables, [0, len(sample)] * 2, SAME_IMAGE)))
+        start = R.Row(sample.reshape(len(sample), -1).norm(dim=1), row.tau)
+        R.check_range(row, request.dtype, start, request.kernels)
+
+    def _choose(self, sample: Tensor, wanted: np.dtype, run: Callable[..., None]) -> np.dtype:
+        """The arithmetic, and units near the variances of some images."""
+        self._engine = Engine(self._plan, np.dtype(np.float64), run)
+        seen = self._translate(sample, np.dtype(np.float64)).seen
+        self._sizes = {key: max(top, 1e-300) for key, (top, _) in seen.items()}
+        if np.dtype(wanted) == np.float64:
+            return np.dtype(np.float64)
+        kind = np.dtype(np.float32)
+        self._engine = Engine(self._plan, kind, run)
+        seen = self._translate(sample, kind).seen
+        if all(1 / _RANGE < found < _RANGE for _, found in seen.values() if found > 0):
+            return kind
+        self._engine = Engine(self._plan, np.dtype(np.float64), run)
+        return np.dtype(np.float64)
+
+    def _translate(self, X: Tensor, dtype: np.dtype) -> Translator:
+        def within(block: Block, stage: int, slot: int) -> NDArray[np.float64]:
+            return self._engine.within(tables_of(block, len(X), dtype), stage, slot)
+
+        t = Translator(
+            self._params, self._plan, self._machine, self._sizes, self._terms, within, dtype
+        )
+        with np.errstate(all="ignore"):
+            t.run(self._plan.ops, t.images(X))
+        return t
+
+    def _tables(self, X: Tensor) -> Tables:
+        return tables_of(self._translate(X, self.arithmetic).block, len(X), self.arithmetic)
+
+    def _block(self, side: int, start: int) -> Tables:
+        """The block of images that begins there, for a while kept."""
+        key = (side, start)
+        if key not in self._prepared:
+            terms = dict(self._terms)
+            X = self._images[side][start : start + self._step].to(torch.float64)
+            made = self._tables(X)
+            if terms != self._terms:  # series became longer: blocks must have the same
+                self._prepared.clear()
+            self._prepared[key] = made
+        self._prepared.move_to_end(key)
+        while len(self._prepared) > _BLOCKS_KEPT:
+            self._prepared.popitem(last=False)
+        return self._prepared[key]
+
+    def _pair(self, rows: tuple[int, int], cols: tuple[int, int]) -> tuple[Tables, Tables]:
+        """Two blocks, whose series have the same lengths."""
+        first = self._block(*rows)
+        second = self._block(*cols)
+        if rows not in self._prepared:
+            first = self._block(*rows)
+        return first, second
+
+    def _states(self, tables: Tables, own: NDArray[np.float64]) -> list[R.Row]:
+        """States of images at the readouts, from those of each with itself."""
+        found = []
+        for k, r in enumerate(tables.block.readouts):
+            square = r.sums - 0.5 * torch.from_numpy(own[:, k, 0]) * r.shared
+            s = torch.sqrt(torch.clamp(square, min=0.0))
+            trained = 0.5 * torch.from_numpy(own[:, k, 1])
+            found.append(R.Row(s, R.ratio(trained, s * s, 0.0)))
+        return found
+
+    def _own_states(self, side: int) -> tuple[list[R.Row], list[Tensor]]:
+        """States of all images of a side at the readouts, and distances within each.
+
+        The price of a pair for each image.
+        """
+        if side not in self._own:
+            rows: list[list[R.Row]] = []
+            within: list[Tensor] = []
+            for start, stop in self._blocks(side, 0, len(self._images[side])):
+                tables = self._block(side, start)
+                part = [0, stop - start] * 2
+                own = self._engine.readouts(tables, tables, part, SAME_IMAGE)
+                rows.append(self._states(tables, own))
+                within.append(torch.from_numpy(own[:, :, 0]))
+            self._own[side] = [
+                R.Row(torch.cat([p[k].s for p in rows]), torch.cat([p[k].tau for p in rows]))
+                for k in range(len(rows[0]))
+            ]
+            self._within[side] = list(torch.cat(within).T)
+        return self._own[side], self._within[side]
+
+    def _blocks(self, side: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Pieces between multiples of the length of blocks."""
+        while start < stop:
+            end = min(stop, (start // self._step + 1) * self._step)
+            yield start, end
+            start = end
+
+    def diagonal(self, kernel: str) -> NDArray[np.float64]:
+        """The kernel of each image with itself."""
+        return R.diagonal(self._tail.rows(self._own_states(0)[0]), kernel).numpy()
+
+    def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
+        """Write a part for each kernel named in ``out``."""
+        n2 = len(self._images[-1])
+        part.check(len(self._images[0]), n2, out)
+        for i0, i1 in self._blocks(0, part.i0, part.i1):
+            for j0, j1 in self._blocks(-1, part.j0, part.j1):
+                tile = self._tile(i0, i1, j0, j1)
+                for kernel, target in out.items():
+                    to = target[i0 - part.i0 : i1 - part.i0, j0 - part.j0 : j1 - part.j0]
+                    to.copy_(tile[kernel])
+        low, high = max(part.i0, part.j0), min(part.i1, part.j1)
+        if self._symmetric and low < high:
+            k = torch.arange(low, high)
+            for kernel, target in out.items():
+                diagonal = torch.from_numpy(self.diagonal(kernel)[low:high])
+                target[k - part.i0, k - part.j0] = diagonal.to(target.dtype)
+
+    def _tile(self, i0: int, i1: int, j0: int, j1: int) -> dict[str, Tensor]:
+        """Entries of two blocks; of a symmetric matrix worked out below the diagonal."""
+        if not self._symmetric:
+            return self._between(i0, i1, j0, j1, ALL_PAIRS)
+        if i0 // self._step < j0 // self._step:
+            return {k: v.T for k, v in self._between(j0, j1, i0, i1, ALL_PAIRS).items()}
+        if i0 // self._step > j0 // self._step:
+            return self._between(i0, i1, j0, j1, ALL_PAIRS)
+        # One block: the square that covers the part, each pair once.
+        low, high = min(i0, j0), max(i1, j1)
+        square = self._between(low, high, low, high, LOWER_PAIRS)
+        for kernel, values in square.items():
+            lower = torch.tril(values, -1)
+            square[kernel] = (lower + lower.T)[i0 - low : i1 - low, j0 - low : j1 - low]
+        return square
+
+    def _between(self, i0: int, i1: int, j0: int, j1: int, mode: int) -> dict[str, Tensor]:
+        """Both kernels of some images of two blocks."""
+        side = 0 if self._symmetric else 1
+        first, second = i0 // self._step * self._step, j0 // self._step * self._step
+        rows, cols = self._pair((0, first), (side, second))
+        part = [i0 - first, i1 - first, j0 - second, j1 - second]
+        found = self._engine.readouts(rows, cols, part, mode)
+        found = found.reshape(i1 - i0, j1 - j0, -1, 2)
+        if self._tail.linear:
+            given = []
+            for k, (r, c) in enumerate(
+                zip(rows.block.readouts, cols.block.readouts, strict=True)
+            ):
+                sums = r.sums[part[0] : part[1], None] + c.sums[None, part[2] : part[3]]
+                distance, trained = (torch.from_numpy(found[:, :, k, m]) for m in (0, 1))
+                given.append(Covariance(0.5 * (sums - distance), 0.5 * trained))
+            out = self._tail.covariance(given)
+            return {"nngp": out.k, "ntk": out.t}
+        (own1, lost1), (own2, lost2) = self._own_states(0), self._own_states(side)
+        pairs = []
+        for k, r in enumerate(rows.block.readouts):
+            distance, trained = (torch.from_numpy(found[:, :, k, m]) for m in (0, 1))
+            if r.shared:
+                distance = distance - 0.5 * (lost1[k][i0:i1, None] + lost2[k][None, j0:j1])
+            a, b = _part(own1[k], i0, i1), _part(own2[k], j0, j1)
+            pairs.append(_evaluated(distance, trained, a, b))
+        pair, row = self._tail.pairs(pairs, i1 - i0)
+        scale = row.s[: i1 - i0, None] * row.s[None, i1 - i0 :]
+        return {"nngp": scale * pair.rho, "ntk": scale * pair.tau}
+
+
+def _evaluated(distance: Tensor, trained: Tensor, a: R.Row, b: R.Row) -> Evaluated:
+    """Squares of distances and twice the tangent kernels as correlations."""
+    s, t = a.s[:, None], b.s[None, :]
+    twice = 2.0 * s * t
+    below = R.ratio(torch.clamp(distance - (s - t) ** 2, min=0.0), twice, 1.0).clamp(max=2.0)
+    pair = PairState.from_gaps(below, 2.0 - below, R.ratio(trained, twice, 0.0))
+    return Evaluated(pair, R.Row(torch.cat([a.s, b.s]), torch.cat([a.tau, b.tau])))
+
+
+def _part(row: R.Row, start: int, stop: int) -> R.Row:
+    return R.Row(row.s[start:stop], row.tau[start:stop])
+
+
+def _some(X: Tensor) -> Tensor:
+    """A few images: the first one, the largest and the smallest of some."""
+    among = X[:: max(1, len(X) // 256)]
+    size = among.reshape(len(among), -1).to(torch.float64).norm(dim=1)
+    chosen = torch.unique(torch.stack([torch.tensor(0), size.argmax(), size.argmin()]))
+    return among[chosen]
