@@ -63,8 +63,6 @@ class Request:
         Of float32 products on the matrix units of a GPU.
     kernels : tuple of str
         Those that parts will be filled with.
-    shape : tuple of int or None
-        Of the images that rows hold, channels last; None for vectors.
     """
 
     program: Program
@@ -74,7 +72,6 @@ class Request:
     exact: bool = False
     precision: str = "tf32x3"
     kernels: tuple[str, ...] = KERNELS
-    shape: tuple[int, ...] | None = None
 
     @property
     def symmetric(self) -> bool:

@@ -133,6 +133,6 @@ class CpuBackend:
         """Prepare a request."""
         if _MISSING is not None:
             raise BackendError(_MISSING)
-        if request.shape is not None:
+        if request.program.shape is not None:
             return _planes(request)
         return _CpuBound(request, request.exact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -9,14 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.backends import rows as R
-from kernreg.backends.base import CPU, Part, Request
+from kernreg.backends.base import CPU, Bound, Part, Request
+from kernreg.backends.blocks import evaluate_blocks
 from kernreg.backends.distinct import Distinct
-from kernreg.backends.reference import evaluate, input_pairs
+from kernreg.backends.reference import PairState, evaluate, input_pairs
 from kernreg.ir.program import Program
 
 __all__ = ["ReferenceBackend"]
 
 _TILE = 512
+# Pairs of positions that are worked on at once.
+_NUMBERS = 2**21
 
 
 def _input(X: torch.Tensor) -> tuple[R.Row, torch.Tensor]:
@@ -84,6 +88,68 @@ def _cuts(start: int, stop: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
+class _SpatialBound:
+    """Spatial programs: blocks of positions for a few pairs of images at a time."""
+
+    arithmetic = np.dtype(np.float64)
+
+    def __init__(self, request: Request) -> None:
+        assert request.program.shape is not None
+        self._request, self._program = request, request.program
+        data = [request.X1] if request.X2 is None else [request.X1, request.X2]
+        self._images = [X.reshape(len(X), *request.program.shape) for X in data]
+        widest = max(max(1, math.prod(s)) for s in request.program.sizes())
+        self._blocks = max(1, _NUMBERS // (widest * widest))
+        self._rows: R.Row | None = None
+
+    def _pairs(
+        self, images: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+    ) -> tuple[PairState, R.Row]:
+        """Pairs of images, the last of each with itself."""
+        program = self._program
+        kind = images.to(torch.float64)
+        return evaluate_blocks(program.ops, program.params, kind, first, second)
+
+    def diagonal(self, kernel: str) -> NDArray[np.float64]:
+        if self._rows is None:
+            pieces = []
+            for X in self._images[0].split(self._blocks):
+                own = torch.arange(len(X))
+                pieces.append(self._pairs(X, own, own)[1])
+            s, tau = (torch.cat([getattr(p, name) for p in pieces]) for name in ("s", "tau"))
+            self._rows = R.Row(s.reshape(-1), tau.reshape(-1))
+            start = R.Row(self._images[0].flatten(1).double().norm(dim=1), self._rows.tau)
+            R.check_range(self._rows, self._request.dtype, start, self._request.kernels)
+        return R.diagonal(self._rows, kernel).numpy()
+
+    def fill(self, part: Part, out: Mapping[str, torch.Tensor]) -> None:
+        X, Y, symmetric = self._images[0], self._images[-1], self._request.symmetric
+        part.check(len(X), len(Y), out)
+        rows, columns = torch.arange(part.i0, part.i1), torch.arange(part.j0, part.j1)
+        i, j = (t.reshape(-1) for t in torch.meshgrid(rows, columns, indexing="ij"))
+        # Of a symmetric matrix below the diagonal, so that both halves are equal.
+        a, b = (torch.maximum(i, j), torch.minimum(i, j)) if symmetric else (i, j)
+        for at in torch.arange(len(a)).split(self._blocks):
+            n = len(at)
+            own = torch.arange(2 * n)
+            images = torch.cat([X[a[at]], Y[b[at]]])
+            pair, row = self._pairs(
+                images, torch.cat([own[:n], own]), torch.cat([own[n:], own])
+            )
+            s = row.s.reshape(-1)
+            scale = s[:n] * s[n:]
+            for kernel, values in (("nngp", pair.rho), ("ntk", pair.tau)):
+                if kernel in out:
+                    flat = (scale * values[:n].reshape(-1)).to(out[kernel].dtype)
+                    out[kernel][i[at] - part.i0, j[at] - part.j0] = flat
+        low, high = max(part.i0, part.j0), min(part.i1, part.j1)
+        if symmetric and low < high:
+            k = torch.arange(low, high)
+            for kernel, target in out.items():
+                known = torch.from_numpy(self.diagonal(kernel)[low:high])
+                target[k - part.i0, k - part.j0] = known.to(target.dtype)
+
+
 class ReferenceBackend:
     """Torch in float64: slow, clear, trusted."""
 
@@ -93,6 +159,8 @@ class ReferenceBackend:
         """Runs every program."""
         return None
 
-    def bind(self, request: Request) -> _ReferenceBound:
+    def bind(self, request: Request) -> Bound:
         """Prepare a request."""
+        if request.program.shape is not None:
+            return _SpatialBound(request)
         return _ReferenceBound(request)

@@ -37,12 +37,14 @@ class Ref:
 class Builder:
     """Collects operations while layers lower themselves.
 
-    ``found`` holds the layer that said how many axes of positions the data have, by that number.
+    ``found`` holds the layer that said how many axes of positions the data have, by that number;
+    ``shape`` is that of the images that rows hold, channels last.
     """
 
     ops: list[ir.Op] = field(default_factory=list)
     params: list[float] = field(default_factory=list)
     found: dict[int, str] = field(default_factory=dict)
+    shape: tuple[int, ...] | None = None
 
     def slot(self, value: float) -> int:
         """A new run-time parameter."""
@@ -94,6 +96,14 @@ class Builder:
         op = ir.Mix(x.index, taps, W, bias, fan_in, trained, shared, local)
         return self.emit(op, kind, label, VECTOR if taps.shape is None else domain)
 
+    def images(self, x: Ref, shape: tuple[int, ...], label: str) -> Ref:
+        """Say that rows hold images of a shape, channels last."""
+        if x.index != 0 or x.kind is not Kind.INPUT or self.shape is not None:
+            raise NetworkError(f"{label} stands after {x.made_by}: expected it first of all layers.")
+        domain = self.positions(x, len(shape) - 1, label)
+        self.shape = shape
+        return replace(x, made_by=label, domain=domain)
+
     def positions(self, x: Ref, axes: int | None, label: str) -> Domain:
         """The positions of a value for a layer that works on them, along so many axes."""
         if x.domain.axes == 0:
@@ -144,9 +154,14 @@ class Builder:
         if out.index != len(self.ops) - 1:
             raise ValueError("the output of a program must be its last value")
         mixes = any(isinstance(op, ir.Mix) for op in ir.all_ops(self.ops))
+        mixes = mixes or self.shape is not None
         axes = next(iter(self.found), None) if mixes else 0
         return Program(
-            tuple(self.ops), tuple(self.params), axes, mixes and out.domain.axes != 0
+            tuple(self.ops),
+            tuple(self.params),
+            axes,
+            out.made_by if mixes and out.domain.axes != 0 else None,
+            self.shape,
         )
 
     def _common_domain(self, xs: list[Ref], label: str) -> Domain:

@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernreg.ir.operations import Dense, Mix, Op, all_ops, listing
+from kernreg.exceptions import NetworkError
+from kernreg.ir.fold import Pass, Rules
+from kernreg.ir.operations import Dense, Mix, Normalize, Op, Repeat, all_ops, listing
+from kernreg.ir.taps import Sizes
 
 __all__ = ["Program"]
 
@@ -27,8 +30,10 @@ class Program:
         Run-time parameters.
     axes : int or None
         Axes of positions that the data must have: 0 for rows, None for any number but 0.
-    spatial : bool
-        Whether the output has positions too.
+    spatial : str or None
+        The last layer, if the output has positions too.
+    shape : tuple of int or None
+        Of the images that rows hold, channels last, where the network says so.
 
     Examples
     --------
@@ -45,7 +50,8 @@ class Program:
     ops: tuple[Op, ...]
     params: tuple[float, ...] = ()
     axes: int | None = 0
-    spatial: bool = False
+    spatial: str | None = None
+    shape: tuple[int, ...] | None = None
 
     def structure(self) -> tuple[Any, ...]:
         """What compiled code depends on: everything but the values of ``params``."""
@@ -56,6 +62,18 @@ class Program:
         if len(params) != len(self.params):
             raise ValueError(f"expected {len(self.params)} parameters, found {len(params)}")
         return replace(self, params=tuple(float(v) for v in params))
+
+    def sizes(self) -> list[Sizes]:
+        """Numbers of positions behind each operation, () for vectors.
+
+        Raises
+        ------
+        NetworkError
+            If a layer does not fit the images.
+        """
+        if self.shape is None:
+            raise ValueError("the program does not say of which shape images are")
+        return _Sizes().all(self.ops, self.shape[:-1])
 
     def trains(self) -> bool:
         """Whether some layer is trained, or none has weights at all."""
@@ -72,3 +90,39 @@ class Program:
     def __str__(self) -> str:
         return "\n".join(listing(self.ops, self.params))
 
+
+
+class _Sizes(Pass[Sizes]):
+    """Numbers of positions; operations that are named nowhere keep them."""
+
+    rules = Rules("sizes")
+
+    def all(self, ops: tuple[Op, ...], start: Sizes) -> list[Sizes]:
+        found = [start]
+        for op in ops[1:]:
+            found.append(self.step(op, [found[x] for x in op.inputs], []))
+        return found
+
+    def step(self, op: Op, xs: list[Sizes], done: list[Sizes]) -> Sizes:
+        if isinstance(op, Repeat):
+            return self._turns(op, xs[0])
+        if isinstance(op, Mix):
+            return op.taps.out(xs[0], op.label)
+        if isinstance(op, Normalize) and op.axes and max(op.axes) >= len(xs[0]):
+            raise NetworkError(
+                f"{op.label}: axes must be below {len(xs[0])}, the number of axes of positions."
+            )
+        for x in xs[1:]:
+            if x != xs[0]:
+                raise NetworkError(
+                    f"{op.label}: expected branches with as many positions, found {xs[0]} and {x}: "
+                    "give them the same strides and padding."
+                )
+        return xs[0]
+
+    def _turns(self, op: Repeat, x: Sizes) -> Sizes:
+        for _ in range(op.count):
+            before, x = x, self.all(op.body, x)[-1]
+            if x == before:
+                break
+        return x

@@ -17,6 +17,7 @@ from kernreg.nn.spatial import (
     GlobalSumPool,
     LocalAvgPool,
     SumPool,
+    Unflatten,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "LocalAvgPool",
     "Nonlinearity",
     "SumPool",
+    "Unflatten",
     "from_json",
     "mlp",
     "parallel",

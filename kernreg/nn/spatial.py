@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,11 @@ __all__ = [
     "GlobalSumPool",
     "LocalAvgPool",
     "SumPool",
+    "Unflatten",
 ]
+
+_MOST_NUMBERS = 2**31
+"""Of an image."""
 
 _MOST = 2**20
 """Positions of a window along an axis, or steps between them."""
@@ -360,3 +365,42 @@ class Flatten(Layer):
         """Append the readout."""
         kind = Kind.INPUT if x.kind is Kind.INPUT else Kind.OTHER
         return b.mix(x, WHOLE, kind, repr(self))
+
+
+@dataclass(frozen=True, repr=False)
+class Unflatten(Layer):
+    """Rows of numbers as images of a shape; the first layer of a network.
+
+    Arrays of images say it themselves, so that it is needed for flat rows only.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Positions along each axis, and channels last: ``(height, width, channels)``.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nn.Unflatten((28, 28, 1))
+    Unflatten(shape=(28, 28, 1))
+    """
+
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        shape = _whole_numbers("Unflatten", "shape", self.shape)
+        if len(shape) < 2:
+            raise NetworkError(
+                "Unflatten: shape must have at least one axis of positions and the channels, as in "
+                f"(height, width, channels), found {self.shape!r}."
+            )
+        if math.prod(shape) > _MOST_NUMBERS:
+            raise NetworkError(
+                f"Unflatten: an image of shape {shape} has {math.prod(shape)} numbers, expected at "
+                f"most {_MOST_NUMBERS}."
+            )
+        object.__setattr__(self, "shape", shape)
+
+    def lower(self, b: Builder, x: Ref) -> Ref:
+        """Say what rows hold."""
+        return b.images(x, self.shape, repr(self))

@@ -13,6 +13,7 @@ from kernreg.backends import bind
 from kernreg.backends.base import CPU, Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
+from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import (
     as_output,
     as_rows,
@@ -48,6 +49,8 @@ def gram(
     out: Any = None,
     exact: bool = False,
     precision: str = "tf32x3",
+    input_shape: tuple[int, ...] | None = None,
+    channels: str = "last",
 ) -> Any:
     """Kernel matrix of an infinitely wide network.
 
@@ -55,7 +58,7 @@ def gram(
     ----------
     net : Layer or str
         The network, from :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``.
-    X1 : array of shape (n1, d)
+    X1 : array of shape (n1, d), or of images (n1, height, width, channels)
         Rows: NumPy, torch (what comes in goes out), a frame of numbers or nested lists. Half
         precision is computed in float64, with a warning.
     X2 : array of shape (n2, d), optional
@@ -77,6 +80,11 @@ def gram(
         Of float32 products on the matrix units of a GPU: three tf32 products (the accuracy of
         float32), none of the matrix units, one tf32 product (relative error 5e-4), three bf16
         products (1e-5). Rows that are nearly parallel keep float32 accuracy under all of them.
+    input_shape : tuple of int, optional
+        ``(height, width, channels)`` of the images that flat rows hold, for a spatial network.
+        Arrays of shape (n, height, width, channels) need none.
+    channels : {"last", "first"}
+        Where arrays of images have their channels; "first" is (n, channels, height, width).
 
     Returns
     -------
@@ -111,8 +119,13 @@ def gram(
     net = check_network(net, X1)
     names = kernel_names(kernel)
     check_trained(net, names)
-    A = as_rows(X1, "X1", device=device)
-    B = None if X2 is None else as_rows(X2, "X2", like=A, device=A.device)
+    net = on_images(net, shape_of(X1, channels) or input_shape, "X1")
+    net = net if X2 is None else on_images(net, shape_of(X2, channels), "X2")
+    A = as_rows(flat_rows(X1, channels), "X1", device=device)
+    B = None
+    if X2 is not None:
+        B = as_rows(flat_rows(X2, channels), "X2", like=A, device=A.device)
+    check_shapes(net, A.shape[1], "X1")
     kind = common_dtype(dtype, A, B)
     shape = (len(A), len(A if B is None else B))
     tensors = isinstance(X1, Tensor)
@@ -136,7 +149,15 @@ def gram(
     return results[kernel] if isinstance(kernel, str) else _named(results, names)
 
 
-def diag(net: Layer | str, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | None = None) -> Any:
+def diag(
+    net: Layer | str,
+    X: Any,
+    kernel: str = "ntk",
+    *,
+    dtype: DTypeLike | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    channels: str = "last",
+) -> Any:
     """Diagonal of the kernel matrix, each row with itself.
 
     Parameters
@@ -149,6 +170,8 @@ def diag(net: Layer | str, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | No
         Which kernel.
     dtype : dtype, optional
         float32 or float64; that of the data if left out.
+    input_shape, channels
+        As for :func:`gram`.
 
     Returns
     -------
@@ -161,7 +184,7 @@ def diag(net: Layer | str, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | No
 
     Notes
     -----
-    O(n (d + depth)) time and memory.
+    O(n (d + depth)) time and memory; of images with pooling, the price of a pair for each.
 
     Examples
     --------
@@ -173,9 +196,14 @@ def diag(net: Layer | str, X: Any, kernel: str = "ntk", *, dtype: DTypeLike | No
     net = check_network(net, X)
     (name,) = kernel_names(kernel, single=True)
     check_trained(net, (name,))
-    rows = as_rows(X, "X")
+    net = on_images(net, shape_of(X, channels) or input_shape)
+    rows = as_rows(flat_rows(X, channels), "X")
+    check_shapes(net, rows.shape[1])
     kind = common_dtype(dtype, rows)
-    _, bound = bind(Request(net.program(), rows, None, kind, kernels=(name,)), "reference")
+    program = net.program()
+    # Rows alone are all that vectors need.
+    backend = "reference" if program.axes == 0 else "auto"
+    _, bound = bind(Request(program, rows, None, kind, kernels=(name,)), backend)
     values = bound.diagonal(name).astype(kind)
     return torch.from_numpy(values).to(X.device) if isinstance(X, Tensor) else values
 

@@ -18,6 +18,7 @@ from kernreg.nn import Layer, to_json
 from kernreg.operators.base import Rows
 from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.operators.fingerprint import Side, fingerprint
+from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import (
     as_output,
     as_rows,
@@ -47,7 +48,7 @@ class KernelOperator(Parts):
     ----------
     net : Layer or str
         The network, or its code.
-    X1 : array of shape (n1, d)
+    X1 : array of shape (n1, d), or of images (n1, height, width, channels)
         Rows: NumPy, torch, a frame of numbers or nested lists.
     X2 : array of shape (n2, d), optional
         Columns; left out, the matrix is the symmetric one of ``X1``.
@@ -63,6 +64,8 @@ class KernelOperator(Parts):
         Run every layer; no profile pass.
     precision : {"tf32x3", "ieee", "tf32", "bf16x3"}
         Of float32 products on the matrix units of a GPU; see :func:`kernreg.gram`.
+    input_shape, channels
+        Of images, as for :func:`kernreg.gram`; ``net`` then begins with ``Unflatten``.
 
     Attributes
     ----------
@@ -115,8 +118,11 @@ class KernelOperator(Parts):
         backend: str = "auto",
         exact: bool = False,
         precision: str = "tf32x3",
+        input_shape: tuple[int, ...] | None = None,
+        channels: str = "last",
     ) -> None:
-        self.net = check_network(net, X1)
+        self.net = on_images(check_network(net, X1), shape_of(X1, channels) or input_shape, "X1")
+        self.net = on_images(self.net, None if X2 is None else shape_of(X2, channels), "X2")
         (self.kernel,) = kernel_names(kernel, single=True)
         check_trained(self.net, (self.kernel,))
         self._options: dict[str, Any] = {
@@ -125,9 +131,13 @@ class KernelOperator(Parts):
             "precision": precision,
         }
         self._tensors = isinstance(X1, Tensor)
-        self._X1 = as_rows(X1, "X1", device=device)
+        self._X1 = as_rows(flat_rows(X1, channels), "X1", device=device)
+        check_shapes(self.net, self._X1.shape[1], "X1")
         self.device = self._X1.device
-        self._X2 = None if X2 is None else as_rows(X2, "X2", like=self._X1, device=self.device)
+        self._X2 = None
+        if X2 is not None:
+            rows = flat_rows(X2, channels)
+            self._X2 = as_rows(rows, "X2", like=self._X1, device=self.device)
         self.dtype = common_dtype(dtype, self._X1, self._X2)
         check_precision(precision)
         self.symmetric = self._X2 is None
@@ -271,8 +281,9 @@ class KernelOperator(Parts):
             return self._bound.diagonal(self.kernel).astype(self.dtype)
         pieces = []
         for X in self._X1.split(_ROWS):
-            request = Request(self.net.program(), X, None, self.dtype, kernels=(self.kernel,))
-            _, piece = bind(request, "reference")
+            program = self.net.program()
+            request = Request(program, X, None, self.dtype, kernels=(self.kernel,))
+            _, piece = bind(request, "reference" if program.axes == 0 else "auto")
             pieces.append(piece.diagonal(self.kernel))
         return np.concatenate(pieces).astype(self.dtype)
 

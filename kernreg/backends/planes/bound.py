@@ -52,8 +52,8 @@ class PlanesBound:
     """
 
     def __init__(self, request: Request, machine: Machine, run: Callable[..., None]) -> None:
-        assert request.shape is not None
-        *sizes, channels = request.shape
+        assert request.program.shape is not None
+        *sizes, channels = request.program.shape
         self._params, self._symmetric = request.program.params, request.symmetric
         data = [request.X1] if request.X2 is None else [request.X1, request.X2]
         self._images = [X.reshape(len(X), *sizes, channels) for X in data]
