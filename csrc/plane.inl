@@ -94,8 +94,11 @@ void plane_dual(Plane<T> in, Plane<T> out, const T *x, int64_t ldx, const T *y, 
         to_N[j] = p.inverse > T(0) ? trained : T(0);
       } else {
         Cells<T> q{s[2 * ldx + j], t[2 * ldy + j], T(0)};
-        to_D[j] = q.distance(behind);
-        to_N[j] = q.twice() * (trained * p.inverse);
+        // A dual divides by numbers that dead cells do not have.
+        T around = q.twice();
+        bool alive = around > T(0);
+        to_D[j] = q.distance(alive ? behind : T(1));
+        to_N[j] = alive ? around * (trained * p.inverse) : T(0);
       }
     }
   }

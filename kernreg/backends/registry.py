@@ -11,6 +11,7 @@ import torch
 from kernreg import config
 from kernreg.backends.base import CPU, Backend, Bound, Request
 from kernreg.backends.cpu import CpuBackend, load_extension
+from kernreg.backends.flips import FlippedBound
 from kernreg.backends.cuda.backend import CudaBackend
 from kernreg.backends.torch_backend import ReferenceBackend
 from kernreg.backends.triton.backend import TritonBackend
@@ -80,6 +81,8 @@ def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
         reason = candidate.supports(request.program, request.device)
         if reason is None:
             try:
+                if request.program.flips:
+                    return name, FlippedBound(request, candidate.bind)
                 return name, candidate.bind(request)
             except BackendError as error:
                 reason = str(error)

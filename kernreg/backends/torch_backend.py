@@ -129,19 +129,20 @@ class _SpatialBound:
         i, j = (t.reshape(-1) for t in torch.meshgrid(rows, columns, indexing="ij"))
         # Of a symmetric matrix below the diagonal, so that both halves are equal.
         a, b = (torch.maximum(i, j), torch.minimum(i, j)) if symmetric else (i, j)
-        for at in torch.arange(len(a)).split(self._blocks):
+        numbers, place = torch.unique(a * len(Y) + b, return_inverse=True)
+        found = {kernel: torch.empty(len(numbers), dtype=torch.float64) for kernel in out}
+        for at in torch.arange(len(numbers)).split(self._blocks):
             n = len(at)
             own = torch.arange(2 * n)
-            images = torch.cat([X[a[at]], Y[b[at]]])
-            pair, row = self._pairs(
-                images, torch.cat([own[:n], own]), torch.cat([own[n:], own])
-            )
+            images = torch.cat([X[numbers[at] // len(Y)], Y[numbers[at] % len(Y)]])
+            pair, row = self._pairs(images, torch.cat([own[:n], own]), torch.cat([own[n:], own]))
             s = row.s.reshape(-1)
             scale = s[:n] * s[n:]
             for kernel, values in (("nngp", pair.rho), ("ntk", pair.tau)):
                 if kernel in out:
-                    flat = (scale * values[:n].reshape(-1)).to(out[kernel].dtype)
-                    out[kernel][i[at] - part.i0, j[at] - part.j0] = flat
+                    found[kernel][at] = scale * values[:n].reshape(-1)
+        for kernel, target in out.items():
+            target.copy_(found[kernel][place].reshape(target.shape))
         low, high = max(part.i0, part.j0), min(part.i1, part.j1)
         if symmetric and low < high:
             k = torch.arange(low, high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from kernreg.exceptions import NetworkError
@@ -45,6 +46,7 @@ class Builder:
     params: list[float] = field(default_factory=list)
     found: dict[int, str] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
+    flips: str | None = None
 
     def slot(self, value: float) -> int:
         """A new run-time parameter."""
@@ -53,6 +55,8 @@ class Builder:
 
     def emit(self, op: ir.Op, kind: Kind, label: str, domain: Domain = AS_DATA) -> Ref:
         """Append an operation that comes from the layer ``label``."""
+        if self.flips is not None:
+            raise NetworkError(f"{label} stands after {self.flips}, which is a whole network.")
         self.ops.append(replace(op, label=label))
         return Ref(len(self.ops) - 1, kind, label, domain)
 
@@ -103,6 +107,17 @@ class Builder:
         domain = self.positions(x, len(shape) - 1, label)
         self.shape = shape
         return replace(x, made_by=label, domain=domain)
+
+    def flip(self, x: Ref, lower: Callable[[Builder, Ref], Ref], label: str) -> Ref:
+        """Append a network whose kernel is averaged over flips; it must be the whole program."""
+        if x.index != 0 or x.kind is not Kind.INPUT or self.flips is not None:
+            raise NetworkError(
+                f"{label} stands after {x.made_by}: expected it around the whole network."
+            )
+        self.positions(x, None, label)
+        out = lower(self, x)
+        self.flips = label
+        return out
 
     def positions(self, x: Ref, axes: int | None, label: str) -> Domain:
         """The positions of a value for a layer that works on them, along so many axes."""
@@ -162,6 +177,7 @@ class Builder:
             axes,
             out.made_by if mixes and out.domain.axes != 0 else None,
             self.shape,
+            self.flips is not None,
         )
 
     def _common_domain(self, xs: list[Ref], label: str) -> Domain:

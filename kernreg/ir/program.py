@@ -34,6 +34,8 @@ class Program:
         The last layer, if the output has positions too.
     shape : tuple of int or None
         Of the images that rows hold, channels last, where the network says so.
+    flips : bool
+        Whether the kernel is averaged over images and their mirror images.
 
     Examples
     --------
@@ -52,6 +54,7 @@ class Program:
     axes: int | None = 0
     spatial: str | None = None
     shape: tuple[int, ...] | None = None
+    flips: bool = False
 
     def structure(self) -> tuple[Any, ...]:
         """What compiled code depends on: everything but the values of ``params``."""

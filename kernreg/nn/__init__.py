@@ -5,7 +5,8 @@ from kernreg.nn.combinators import parallel, repeat, residual, serial
 from kernreg.nn.layers import Dense, Dropout, Identity, LayerNorm
 from kernreg.nn.nonlinearities import *  # noqa: F403
 from kernreg.nn.nonlinearities import __all__ as _nonlinearities
-from kernreg.nn.presets import mlp
+from kernreg.nn.flips import flip_augmented
+from kernreg.nn.presets import cnn, mlp, myrtle, wide_resnet
 from kernreg.nn.serialize import from_json, to_json
 from kernreg.nn.spatial import (
     AvgPool,
@@ -37,12 +38,16 @@ __all__ = [
     "Nonlinearity",
     "SumPool",
     "Unflatten",
+    "cnn",
+    "flip_augmented",
     "from_json",
     "mlp",
+    "myrtle",
     "parallel",
     "repeat",
     "residual",
     "serial",
     "to_json",
+    "wide_resnet",
 ]
 __all__ += _nonlinearities

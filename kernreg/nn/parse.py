@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernreg.exceptions import NetworkError
-from kernreg.nn import combinators, layers, nonlinearities, presets, spatial
+from kernreg.nn import combinators, flips, layers, nonlinearities, presets, spatial
 from kernreg.nn.base import Layer
 from kernreg.nn.bounds import check_bounds
 from kernreg.nn.expressions import evaluate
@@ -22,7 +22,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
         (spatial, spatial.__all__),
         (nonlinearities, nonlinearities.__all__),
         (combinators, ("parallel", "repeat", "residual", "serial")),
-        (presets, ("mlp",)),
+        (presets, ("cnn", "mlp", "myrtle", "wide_resnet")),
+        (flips, ("flip_augmented",)),
     )
     for name in names
 }
