@@ -11,9 +11,10 @@ from kernreg import nn
 from kernreg.baseline.scaling import Kind
 from kernreg.estimators.alphas import ALPHAS
 
-__all__ = ["ALPHAS", "GAUSSIAN", "Candidate", "gaussians", "networks"]
+__all__ = ["ALPHAS", "GAUSSIAN", "Candidate", "convolutions", "gaussians", "networks"]
 
 GAUSSIAN = "Gaussian kernel"
+CONVOLUTION = "convolution"
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Candidate:
 
     Parameters
     ----------
-    scaling : {"standard", "common"}
+    scaling : {"standard", "common", "channel"}
         Scaling of the inputs.
     family : str
-        Name of the nonlinearity, or :data:`GAUSSIAN`.
+        Name of the nonlinearity, :data:`CONVOLUTION`, or :data:`GAUSSIAN`.
     network : Layer or None
         The network; None for the Gaussian kernel.
     depth : int
@@ -57,6 +58,11 @@ class Candidate:
         if self.network is None:
             return f"gamma = {self.gamma:g} / d, {self.scaling} scaling"
         plural = "s" if self.depth > 1 else ""
+        if self.family == CONVOLUTION:
+            return (
+                f"{self.depth} convolutions of 3 x 3, Relu, W_std = {self.W_std:g}, "
+                f"b_std = {self.b_std:g}, channels scaled"
+            )
         rows = " of unit norm" if self.unit_rows else ""
         return (
             f"{self.depth} hidden layer{plural}, W_std = {self.W_std:g}, b_std = {self.b_std:g}, "
@@ -106,6 +112,33 @@ def networks(scalings: tuple[Kind, ...], quick: bool = False) -> list[Candidate]
                     network = nn.serial(nn.Dense(), nn.LayerNorm(), network)
                 family = type(activation).__name__
                 grid.append(Candidate(scaling, family, network, depth, W_std, b_std, unit_rows))
+    return grid
+
+
+def convolutions(shape: tuple[int, ...] | None, quick: bool = False) -> list[Candidate]:
+    """Convolutional networks for images, their positions read each for itself.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        Of the images, without or with channels; there are none for rows, and for images of fewer
+        than three positions along an axis.
+    quick : bool
+        Fewer.
+
+    Notes
+    -----
+    Pooling would cost a thousand times as much: see ``kernreg fit --network 'myrtle(5)'``.
+    """
+    shape = None if shape is None else shape if len(shape) > 2 else (*shape, 1)
+    if shape is None or len(shape) != 3 or min(shape[:2]) < 3:
+        return []
+    grid, root2 = [], round(2**0.5, 4)
+    for depth in (3,) if quick else (2, 4, 8):
+        for b_std in (0.1,) if quick else (0.0, 0.3):
+            conv = nn.cnn(depth, W_std=root2, b_std=b_std, readout="flatten")
+            network = nn.serial(nn.Unflatten(shape), conv)
+            grid.append(Candidate("channel", CONVOLUTION, network, depth, root2, b_std))
     return grid
 
 

@@ -341,7 +341,7 @@ def fit_model(
         Its kernel.
     alpha : "auto", float or ndarray
         Ridge relative to the mean diagonal, or several to choose from by leave-one-out.
-    scaling : {"standard", "common"} or Scaler
+    scaling : {"standard", "common", "channel"} or Scaler
         Scaling of the inputs, chosen on the rows or known.
     max_memory : int, optional
         Bytes.
@@ -354,7 +354,8 @@ def fit_model(
     **options : object
         Further parameters of the estimators.
     """
-    scaler = scaling if isinstance(scaling, Scaler) else Scaler.fit(data.X[rows], scaling)
+    known = isinstance(scaling, Scaler)
+    scaler = scaling if known else Scaler.fit(data.X[rows], scaling, data.shape)
     parameters = {"train" if kind == "ensemble" else "kernel": kernel, "alpha": alpha}
     estimator = estimator_class(kind, data.task)(
         network,

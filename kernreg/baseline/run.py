@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from kernreg.baseline.compare import Score, constant, evaluate, gaussian_ridge, ridge
-from kernreg.baseline.grid import gaussians, networks
+from kernreg.baseline.grid import convolutions, gaussians, networks
 from kernreg.baseline.model import TableModel, fit_model
 from kernreg.baseline.scaling import scalings_for
 from kernreg.baseline.search import Stage, Trial, plan_stages, search
@@ -238,13 +238,14 @@ def _fold(
     scalings = scalings_for(settings.scaling, X)
     started = time.perf_counter()
     rounds = search(
-        networks(scalings, settings.quick),
+        networks(scalings, settings.quick) + convolutions(data.shape, settings.quick),
         X,
         y,
         data.classes,
         stages,
         np.random.default_rng(settings.seed),
         lambda done, total, what: report(done, total, f"networks: {what}"),
+        data.shape,
     )
     searched = time.perf_counter()
     gaussian = search(

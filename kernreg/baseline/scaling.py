@@ -11,11 +11,12 @@ from kernreg.exceptions import InvalidInputError
 
 __all__ = ["IN_WORDS", "Kind", "Scaler", "scalings_for", "share_a_unit"]
 
-Kind = Literal["standard", "common"]
+Kind = Literal["standard", "common", "channel"]
 
 IN_WORDS: dict[Kind, str] = {
     "standard": "each column is scaled to mean 0 and variance 1",
     "common": "one factor scales all columns, so that the mean square entry is 1",
+    "channel": "each channel of the images is scaled to mean 0 and variance 1",
 }
 """What a scaling does."""
 
@@ -26,10 +27,11 @@ class Scaler:
 
     Parameters
     ----------
-    kind : {"standard", "common"}
+    kind : {"standard", "common", "channel"}
         ``"standard"``: every column to mean 0 and variance 1; constant columns to 0.
         ``"common"``: one factor for all columns, so that the mean square entry is 1; right where
-        all columns share a unit, as the pixels of an image do.
+        all columns share a unit, as the pixels of an image do. ``"channel"``: each channel of
+        images to mean 0 and variance 1.
     mean, scale : ndarray of shape (d,)
         The numbers.
 
@@ -45,8 +47,8 @@ class Scaler:
     scale: np.ndarray
 
     @classmethod
-    def fit(cls, X: np.ndarray, kind: Kind) -> Scaler:
-        """Choose mean and scale from the rows of X, shape (n, d).
+    def fit(cls, X: np.ndarray, kind: Kind, shape: tuple[int, ...] | None = None) -> Scaler:
+        """Choose mean and scale from the rows of X, shape (n, d), or of images of a shape.
 
         Raises
         ------
@@ -54,6 +56,11 @@ class Scaler:
             If the squares of the values overflow.
         """
         d = X.shape[1]
+        if kind == "channel":
+            channels = shape[-1] if shape is not None and len(shape) > 2 else 1
+            one = cls.fit(X.reshape(-1, channels), "standard")
+            places = d // channels
+            return cls(kind, np.tile(one.mean, places), np.tile(one.scale, places))
         with np.errstate(over="ignore", invalid="ignore"):
             if kind == "standard":
                 mean = X.mean(axis=0, dtype=np.float64)

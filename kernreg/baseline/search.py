@@ -206,6 +206,7 @@ def search(
     stages: Sequence[Stage],
     rng: np.random.Generator,
     progress: Callable[[int, int, str], None],
+    shape: tuple[int, ...] | None = None,
 ) -> list[list[Trial]]:
     """Score candidates on growing subsets of the rows, keeping the best of each round.
 
@@ -225,6 +226,8 @@ def search(
         Chooses the subsets; the rows of a round contain those of the round before.
     progress : callable
         Called as ``progress(done, total, description)``.
+    shape : tuple of int, optional
+        Of the images that rows hold.
 
     Returns
     -------
@@ -242,7 +245,7 @@ def search(
         for index, (candidate, kernels) in enumerate(entrants):
             kind = candidate.scaling
             if kind not in scaled:
-                scaled[kind] = Scaler.fit(X[rows], kind).transform(X[rows])
+                scaled[kind] = Scaler.fit(X[rows], kind, shape).transform(X[rows])
             what = f"round {number} of {len(stages)}, {stage.rows:,} rows, {candidate.family}"
             progress(index, len(entrants), what)
             started = time.perf_counter()

@@ -75,7 +75,7 @@ def explain(
     ] = True,
 ) -> None:
     """Say what would be computed, by what, and at what cost, without doing it."""
-    from kernreg.cli.networks import NAMES, looks_like_network, parse_network
+    from kernreg.cli.networks import NAMES, for_data, looks_like_network, parse_network
     from kernreg.datasets import load
     from kernreg.datasets.readers import BUILTIN
     from kernreg.estimators.explain import labelled
@@ -95,10 +95,10 @@ def explain(
             text = labelled(_network(network))
         else:
             options.check(ridges)
-            scaled = cast(Literal["standard"], scaling)
             check_data(data, "explain NETWORK --data DATA")
             budget = memory_budget(max_memory)
             loaded = load(data, target, kind, **tables, max_memory=budget).training()
+            network, scaled = for_data(network, loaded, scaling)
             text = _fit(network, loaded, kernel, scaled, max_memory, ridges, options, seconds)
     elif what in BUILTIN or Path(what).exists():
         check_data(what, "explain DATA")
@@ -133,7 +133,7 @@ def _fit(
     network: nn.Layer,
     loaded: Dataset,
     kernel: str,
-    scaling: Literal["standard", "common"],
+    scaling: Literal["standard", "common", "channel"],
     max_memory: str,
     alpha: str | float | np.ndarray,
     options: SolverOptions,
@@ -154,7 +154,7 @@ def _fit(
         max_memory=max_memory,
     )
     # Iterations are counted on the spectrum that the fit will have.
-    X = Scaler.fit(loaded.X, scaling).transform(loaded.X)
+    X = Scaler.fit(loaded.X, scaling, loaded.shape).transform(loaded.X)
     return str(model.explain(X, loaded.y, seconds=seconds))
 
 

@@ -126,8 +126,8 @@ def fit(
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
     from kernreg.baseline import fit_model
-    from kernreg.baseline.scaling import Scaler
-    from kernreg.cli.networks import parse_network
+    from kernreg.baseline.scaling import Kind, Scaler
+    from kernreg.cli.networks import for_data, parse_network
     from kernreg.cli.stores import read_note
     from kernreg.datasets import load
     from kernreg.estimators.progress import heard_by
@@ -170,9 +170,11 @@ def fit(
     # A store has the tiles of all rows.
     loaded = loaded.training() if store is None else loaded
     say_notes(loaded.notes)
-    scaled: Literal["standard", "common"] | Scaler = cast(Literal["standard"], scaling)
+    scaled: Kind | Scaler
     if store is not None:
         parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])
+    else:
+        parsed, scaled = for_data(parsed, loaded, scaling)
     kept = partial(left_by_interruption, out, checkpoint, folder)
     with keeping(kept), progress(writes, "fitting") as move, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # what_is_unsolved says it

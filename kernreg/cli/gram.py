@@ -62,7 +62,7 @@ def gram(
     """
     from kernreg import KernelOperator
     from kernreg.baseline.scaling import Scaler
-    from kernreg.cli.networks import parse_network
+    from kernreg.cli.networks import for_data, parse_network
     from kernreg.cli.stores import kept_dtype, written_note
     from kernreg.datasets import load
     from kernreg.distributed import from_first
@@ -80,7 +80,8 @@ def gram(
     check_data(data, "gram DATA --network NETWORK")
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables)
     say_notes(loaded.notes)
-    scaler = Scaler.fit(loaded.X, cast(Literal["standard"], scaling))
+    parsed, scaled = for_data(parsed, loaded, scaling)
+    scaler = Scaler.fit(loaded.X, scaled, loaded.shape)
     X = scaler.transform(loaded.X)
     kind = from_first(lambda: dtype or kept_dtype(out))
     entries = "float64" if kind == "float64" else "float32"

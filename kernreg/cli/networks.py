@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 from kernreg import nn
 from kernreg.exceptions import NetworkError
 from kernreg.nn import parse
 from kernreg.nn.parse import NAMES
 
-__all__ = ["NAMES", "looks_like_network", "parse_network"]
+if TYPE_CHECKING:
+    from kernreg.datasets import Dataset
+
+__all__ = ["NAMES", "for_data", "looks_like_network", "parse_network"]
 
 
 def looks_like_network(text: str) -> bool:
@@ -22,6 +26,27 @@ def looks_like_network(text: str) -> bool:
     (True, False)
     """
     return ("(" in text and not os.path.exists(text)) or text.lstrip().startswith("{")
+
+
+def for_data(
+    network: nn.Layer, loaded: Dataset, scaling: str
+) -> tuple[nn.Layer, Literal["standard", "common", "channel"]]:
+    """A network on the data of a file, and their scaling: that of images is by channel.
+
+    Raises
+    ------
+    InvalidInputError
+        If a spatial network meets rows that are no images.
+    """
+    from kernreg.operators.images import check_shapes, on_images
+
+    axes = network.program().axes
+    if axes == 0:
+        return network, cast(Literal["standard"], scaling)
+    if network.program().shape is None:
+        network = on_images(network, loaded.shape, loaded.name)
+    check_shapes(network, loaded.X.shape[1], loaded.name)
+    return network, "channel" if scaling == "standard" else "common"
 
 
 def parse_network(text: str, *, part: bool = False) -> nn.Layer:

@@ -33,12 +33,15 @@ class Arrays:
         Test rows.
     names : tuple of str or None
         Names of the columns.
+    shape : tuple of int or None
+        Of the images that rows hold; None if the file held rows.
     """
 
     X: np.ndarray
     y: np.ndarray | None
     test_mask: np.ndarray | None
     names: tuple[str, ...] | None
+    shape: tuple[int, ...] | None = None
 
 
 def read_npz(path: Path, target: str, need_target: bool, max_memory: int | None) -> Arrays:
@@ -75,7 +78,8 @@ def read_npz(path: Path, target: str, need_target: bool, max_memory: int | None)
         wanted = [name for name in (*inputs, *answers, masked, labels) if name is not None]
         _check_size(path, file, wanted, max_memory)
         arrays = {name: guarded(path, partial(_member, file, name)) for name in wanted}
-    X = _matrix(path, _joined(path, [(n, arrays[n]) for n in inputs if n is not None]))
+    given = _joined(path, [(n, arrays[n]) for n in inputs if n is not None])
+    X, shape = _matrix(path, given), given.shape[1:] if given.ndim > 2 else None
     y = _joined(path, [(n, arrays[n]) for n in answers if n is not None]) if answers else None
     mask = arrays.get(masked) if masked is not None else None
     if split:
@@ -93,6 +97,7 @@ def read_npz(path: Path, target: str, need_target: bool, max_memory: int | None)
         y,
         _mask(path, mask, len(X)),
         tuple(map(str, names)) if fits and names is not None else None,
+        shape,
     )
 
 

@@ -71,6 +71,8 @@ class Dataset:
         Names of the rows.
     layout : Layout
         How the source was laid out.
+    shape : tuple of int or None
+        Of the images that rows hold; None for tables.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     ids: np.ndarray | None = None
     layout: Layout = field(default_factory=Layout)
+    shape: tuple[int, ...] | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -131,7 +134,7 @@ def load(
     name_or_path : str
         ``breast_cancer``, ``diabetes``, ``digits``, ``iris``, ``wine``, or a path. NPZ files hold
         ``X`` and ``y`` (and optionally ``test_mask``), or ``X_train``, ``y_train``, ``X_test``
-        and ``y_test``; images are flattened. The target of an NPY file is its last column.
+        and ``y_test``; images become rows, whose ``shape`` is kept. The target of an NPY file is its last column.
     target : str, optional
         Column of the target; by default a column called target, y, label or class, otherwise
         the last one.
@@ -213,6 +216,7 @@ def load(
         notes,
         source.ids,
         Layout(source.names, header, id_name, y.dtype.kind == "U"),
+        source.shape,
     )
 
 

@@ -67,6 +67,8 @@ class Source:
         All columns of a table, in order.
     commas : {"decimal", "thousands"} or None
         What commas in numbers mean.
+    shape : tuple of int or None
+        Of the images that rows hold.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Source:
     ids: np.ndarray | None = None
     names: tuple[str, ...] = ()
     commas: Commas | None = None
+    shape: tuple[int, ...] | None = None
 
 
 def read(
@@ -136,7 +139,7 @@ def read(
             features = pd.DataFrame(arrays.X, columns=list(arrays.names))
             _check_names(path, features.columns)
         known = target or "y" if arrays.y is not None else None
-        return Source(path.stem, features, arrays.y, known, arrays.test_mask)
+        return Source(path.stem, features, arrays.y, known, arrays.test_mask, shape=arrays.shape)
     return _npy(path, target, need_target, max_memory)
 
 

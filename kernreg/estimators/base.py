@@ -26,6 +26,7 @@ from kernreg import nn
 from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.distributed import by_rows, from_first, rank
 from kernreg.estimators import persistence
+from kernreg.estimators.alphas import Approach
 from kernreg.estimators.duplicates import INSEPARABLE
 from kernreg.estimators.inputs import check_data, check_weights
 from kernreg.estimators.loo import LeaveOneOut
@@ -43,7 +44,10 @@ from kernreg.estimators.solve import (
 from kernreg.estimators.targets import Targets
 from kernreg.estimators.text import naming_text
 from kernreg.operators.distributed import led
+from kernreg.operators.images import check_shapes
 from kernreg.operators.inputs import check_device
+from kernreg.operators.kept import KeptKernel
+from kernreg.planning.plan import Plan
 from kernreg.solvers.base import Solver
 from kernreg.solvers.registry import by_name
 
@@ -70,6 +74,7 @@ class KernelModel(Planned, BaseEstimator):
         "max_memory": [Interval(Real, 1, None, closed="left"), str, None],
         "verbose": ["verbose"],
         "store": [str, os.PathLike, None],
+        "input_shape": ["array-like", None],
     }
 
     def __init__(
@@ -87,6 +92,7 @@ class KernelModel(Planned, BaseEstimator):
         max_memory: float | str | None = None,
         verbose: bool | int = 0,
         store: str | os.PathLike[str] | None = None,
+        input_shape: tuple[int, ...] | None = None,
     ) -> None:
         self.network = network
         self.kernel = kernel
@@ -101,6 +107,7 @@ class KernelModel(Planned, BaseEstimator):
         self.max_memory = max_memory
         self.verbose = verbose
         self.store = store
+        self.input_shape = input_shape
 
     # Whether the solver's state is needed behind the fit.
     _keeps_state: ClassVar[bool] = False
@@ -197,9 +204,11 @@ class KernelModel(Planned, BaseEstimator):
         """Data, targets and weights of the rows whose weight is positive."""
         check_weights(sample_weight)
         check_data(X, y)
+        X = self._as_rows(X)
         with naming_text(X, y):
             options = {"dtype": self._dtypes(), "order": "C", "copy": True, **y_options}
             X, y = validate_data(self, X, y, **options)
+            check_shapes(self._network(), X.shape[1])
             # What the caller does with its arrays afterwards is no business of the model.
             y = np.array(y, dtype=np.float64 if y_options.get("y_numeric") else None)
         if sample_weight is None:
@@ -222,7 +231,6 @@ class KernelModel(Planned, BaseEstimator):
     ) -> None:
         """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
         check_device(self.device)
-        network = self._network()
         wanted = Targets(targets.reshape(len(X), -1), weights, self.fit_intercept, self._correct)
         if self._merges(len(X)) or self._inseparable(X, weights):
             given = len(X)
@@ -233,6 +241,25 @@ class KernelModel(Planned, BaseEstimator):
         how = from_first(lambda: self._approach(X, t, weights))
         planned = from_first(lambda: self._plan(X, t, weights, how))
         shown = bool(self.verbose) and rank() == 0
+        try:
+            if self._worth_keeping(X, planned):
+                with progress(f"{type(self).__name__}: kernel", shown) as bar:
+                    self._known = X, KeptKernel(self._operator(X), bar)
+            self._solve_targets(X, targets, wanted, how, planned, shown)
+        finally:
+            self._known = None
+
+    def _solve_targets(
+        self,
+        X: NDArray[Any],
+        targets: NDArray[np.float64],
+        wanted: Targets,
+        how: Approach,
+        planned: Plan,
+        shown: bool,
+    ) -> None:
+        """Choose alpha where that is still to be done, and solve."""
+        network, t, weights = self._network(), wanted.values.shape[1], wanted.weights
         chosen: LeaveOneOut | None = None
         if how.rows:
             with progress(f"{type(self).__name__}: alpha", shown) as bar:
@@ -305,6 +332,7 @@ class KernelModel(Planned, BaseEstimator):
         """Predictions of shape (n,) or (n, t), made in blocks of rows of bounded size."""
         check_is_fitted(self, "dual_coef_")
         check_data(X)
+        X = self._as_fitted(X)
         with naming_text(X):
             X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
 

@@ -157,6 +157,7 @@ class KernelClassifier(Decisions, KernelModel):
         max_memory: float | str | None = None,
         verbose: bool | int = 0,
         store: str | os.PathLike[str] | None = None,
+        input_shape: tuple[int, ...] | None = None,
         class_weight: Any = None,
     ) -> None:
         super().__init__(
@@ -173,6 +174,7 @@ class KernelClassifier(Decisions, KernelModel):
             max_memory,
             verbose,
             store,
+            input_shape,
         )
         self.class_weight = class_weight
 

@@ -54,6 +54,7 @@ class ErrorBars(KernelModel):
     def _rows(self, X: Any) -> Floats:
         """New rows, checked; before a fit, too."""
         check_data(X)
+        X = self._as_fitted(X) if hasattr(self, "network_") else self._as_rows(X)
         with naming_text(X):
             if hasattr(self, "dual_coef_"):
                 return validate_data(self, X, dtype=np.float64, order="C", reset=False)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
 from kernreg import nn
+from kernreg.distributed import processes
 from kernreg.estimators.alphas import ROWS, Approach, approach, is_auto, sample
 from kernreg.estimators.explain import Explanation
 from kernreg.estimators.inputs import check_data
@@ -20,12 +21,14 @@ from kernreg.estimators.solve import read_dtype, solve_alphas
 from kernreg.estimators.targets import Targets
 from kernreg.estimators.text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import check_device, check_network
 from kernreg.operators.kernel import KernelOperator
 from kernreg.planning.plan import Plan, plan
 from kernreg.planning.probe import Probe
 from kernreg.solvers.base import Solver
 from kernreg.solvers.eigh import Eigh
+from kernreg.solvers.registry import SOLVERS
 
 __all__ = ["Planned"]
 
@@ -45,6 +48,13 @@ class Planned:
     precision: str
     max_memory: float | str | None
     store: str | os.PathLike[str] | None
+    input_shape: tuple[int, ...] | None
+    network_: nn.Layer
+
+    # Of the images of the last fit, if they came as images.
+    _image_shape: tuple[int, ...] | None = None
+    # Rows during a fit, and their kernel, where its entries are too dear to be worked out twice.
+    _known: tuple[NDArray[Any], KernelOperator] | None = None
 
     def explain(self, X: Any, y: Any = None, *, seconds: bool = True) -> Explanation:
         """Say what ``fit(X, y)`` would do, without doing it.
@@ -78,8 +88,10 @@ class Planned:
         self._validate_params()  # type: ignore[attr-defined]
         check_device(self.device)
         check_data(X)
+        X = self._as_rows(X)
         with naming_text(X):
             X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
+        check_shapes(self._network(), X.shape[1])
         program = self._network().program()
         n_targets = 1 if y is None else self._count_targets(y)
         weights = np.ones(len(X))
@@ -107,7 +119,19 @@ class Planned:
         )
 
     def _network(self) -> nn.Layer:
-        return nn.mlp(depth=3) if self.network is None else check_network(self.network)
+        """The network, with the shape of the images that it is fitted to."""
+        net = nn.mlp(depth=3) if self.network is None else check_network(self.network)
+        return on_images(net, self._image_shape or self.input_shape)
+
+    def _as_rows(self, X: Any) -> Any:
+        """Images as rows; what they looked like is part of the network from then on."""
+        self._image_shape = shape_of(X)
+        return flat_rows(X)
+
+    def _as_fitted(self, X: Any) -> Any:
+        """The same for new data, which must look like those of the fit."""
+        on_images(self.network_, shape_of(X))
+        return flat_rows(X)
 
     def _dtypes(self) -> Any:
         """What ``validate_data`` should make of X: by default float32 stays, all else is float64.
@@ -157,6 +181,9 @@ class Planned:
         kernel: str | None = None,
         dtype: Any = None,
     ) -> KernelOperator:
+        if X2 is None and network is None and kernel is None and self._known is not None:
+            if self._known[0] is X:
+                return self._known[1] if dtype is None else self._known[1].astype(dtype)
         return KernelOperator(
             network or self._network(),
             X,
@@ -193,6 +220,15 @@ class Planned:
             probe=probe,
         )
 
+    def _worth_keeping(self, X: NDArray[Any], planned: Plan) -> bool:
+        """Whether entries cost so much that all are worked out once, and there is room for them."""
+        if self._network().program().axes == 0 or self.store is not None or processes() > 1:
+            return False
+        if SOLVERS[planned.solver].needs_parts:  # and so never sees all
+            return False
+        room = planned.budget_bytes - planned.peak_bytes
+        return 2 * len(X) ** 2 * X.dtype.itemsize <= room
+
     def _count_targets(self, y: Any) -> int:
         shape = np.shape(y)
         return shape[1] if len(shape) == 2 else 1
@@ -211,7 +247,7 @@ class Planned:
         rows = sample(len(X), how.rows)
         kept, part = targets.taken(rows).merged(X[rows])
         rows = rows[kept]
-        operator = self._operator(X[rows])
+        operator = self._operator(X).take(rows)
         unit = ridge_unit(self.alpha_scale, operator, part.weights)
         choice = solve_alphas(
             Eigh(),

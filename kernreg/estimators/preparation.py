@@ -70,7 +70,8 @@ class _Preparation(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if reset and hasattr(self, "mean_"):
             del self.mean_  # after an error nothing is fitted
         check_values(X, "X")
-        if not hasattr(X, "shape") or len(X.shape) > 2:
+        text = getattr(getattr(X, "dtype", None), "kind", "") in ("U", "S")
+        if text or not hasattr(X, "shape") or len(X.shape) > 2:
             X = as_numbers(X, "X")
         found = shape_of(X)
         known = self._known_shape(X, found, reset)
@@ -222,7 +223,7 @@ class ImageScaler(_Preparation):
         rows, _ = self._read(X, reset=True)
         assert self.image_shape_ is not None
         mean, deviation = _moments(rows, self.image_shape_[-1])
-        # 1 over a subnormal number may be infinite.
+        # A subnormal number has lost its digits.
         self.mean_, self.scale_ = mean, np.where(deviation < _TINY, 1.0, deviation)
         return self
 
@@ -295,8 +296,8 @@ class ZCA(_Preparation):
     Notes
     -----
     Numbers are worked on in float64, whatever the type of the data: float32 results are rounded
-    once. Results have the absolute accuracy of the covariance, some eps times its largest
-    eigenvalue over r (over the smallest one plus r, if n > d).
+    once. Their relative error is some eps times the largest eigenvalue of S over r (over the
+    smallest one plus r, if n > d).
 
     Up to n = d nothing of size d x d is made: the eigenvectors U of the n x n matrix of inner
     products give ``W = I / sqrt(r) + X^T U diag(c) U^T X``, exactly, also for what is orthogonal
@@ -478,7 +479,7 @@ def _moments(rows: NDArray[Any], channels: int) -> tuple[Numbers, Numbers]:
     """Mean and standard deviation of each channel; 0 for one that varies by rounding only.
 
     Deviations are taken from a first mean, which their mean then corrects, in units of the range,
-    so that no square overflows.
+    so that no square overflows. Means are then right to a rounding, also of constant channels.
     """
     count = rows.size // channels
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
@@ -494,8 +495,7 @@ def _moments(rows: NDArray[Any], channels: int) -> tuple[Numbers, Numbers]:
         raise InvalidInputError(
             f"X reaches {reach.max():.3g}, too large to add up in float64: divide it by a constant."
         )
-    # A constant channel has exactly its value as mean.
-    mean = np.clip(first / count, low, high)
+    mean = first / count
     eps = max(_EPS, float(np.finfo(rows.dtype).eps)) if rows.dtype.kind == "f" else _EPS
     constant = spread <= 4 * eps * reach
     unit = np.where(spread > 0, spread, 1.0)

@@ -60,7 +60,7 @@ def on_images(net: Layer, shape: Shape | None, name: str = "X") -> Layer:
     net : Layer
         The network.
     shape : tuple of int or None
-        Of an image, channels last; None for rows.
+        Of an image, channels last (one channel may have no axis); None for rows.
     name : str
         What to call the data in errors.
 
@@ -74,11 +74,13 @@ def on_images(net: Layer, shape: Shape | None, name: str = "X") -> Layer:
     shape = tuple(int(n) for n in shape)
     given = net.program()
     if given.shape is not None:
-        if given.shape != shape:
+        if given.shape not in (shape, (*shape, 1)):
             raise InvalidInputError(
                 f"{name} holds images of shape {shape}, but the network is for {given.shape}."
             )
         return net
+    if given.axes == len(shape):  # one channel, which has no axis of its own
+        shape = (*shape, 1)
     first = Unflatten(shape)
     if given.axes == 0:
         raise InvalidInputError(

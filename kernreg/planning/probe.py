@@ -34,7 +34,9 @@ _PANEL = (512, 2**16)
 _DISK_BYTES = 2**26
 # Seconds from which a measurement counts, and rows at which it starts and ends.
 _LONG_ENOUGH = 0.03
-_FEWEST, _MOST = 64, 4096
+_FEWEST, _MOST = 4, 4096
+# Of the entries that are measured or counted on at most.
+_SECONDS = 10.0
 # Rows and columns of a part.
 _MANY, _FEW = 8192, 512
 
@@ -65,6 +67,7 @@ class Probe:
     def __init__(self, operator: Operator, ridge: float) -> None:
         self._operator = operator
         self._ridge = ridge
+        self._entries: dict[str, tuple[float, float]] = {}
 
     def rates_for(self, solver: Solver) -> dict[str, float]:
         """:attr:`rates`, and for a solver on disk that of the disk of its folder.
@@ -82,7 +85,8 @@ class Probe:
         """Seconds for each unit of :mod:`kernreg.solvers.work`, the disk apart."""
         own = {}
         for dtype in ("float32", "float64"):
-            own[entry(dtype)], own[product(dtype)] = self._entry(dtype)
+            self._entry_seconds(dtype)
+            own[entry(dtype)], own[product(dtype)] = self._entries[dtype]
             own[part(dtype)] = self._part(dtype)
         return _machine(str(self._operator.device)) | own
 
@@ -99,6 +103,8 @@ class Probe:
         if sampled is None:
             return 0
         m, counted = sampled
+        if m * m / 2 * self._entry_seconds("float32") > _SECONDS:
+            return None
         try:
             found = self._counted(counted, m)
             if m == n:
@@ -132,12 +138,22 @@ class Probe:
             if taken > _LONG_ENOUGH or m == min(n, _MOST):
                 ones = np.ones((m, 1), dtype=dtype)
                 multiplied = _best(functools.partial(sampled.__matmul__, ones))
-                return taken / (m * m / 2), multiplied / (m * m / 2)
+                entries = m * (m + 1) / 2
+                return taken / entries, multiplied / entries
             m = min(2 * m, n, _MOST)
+
+    def _entry_seconds(self, dtype: str) -> float:
+        if dtype not in self._entries:
+            self._entries[dtype] = self._entry(dtype)
+        return self._entries[dtype][0]
 
     def _part(self, dtype: str) -> float:
         """Seconds for an entry between few rows and many."""
         n, m = min(self._operator.shape[0], _MANY), min(self._operator.shape[0], _FEW)
+        most = _SECONDS / 10 / max(self._entry_seconds(dtype), 1e-12)
+        if n * m > most:  # entries of images cost milliseconds
+            m = max(1, min(m, int(most**0.5)))
+            n = max(1, min(n, int(most / m)))
         chosen = self._sample(m)
         operator = self._operator.astype(dtype)
         buffer = np.empty((n, m), dtype=dtype)
@@ -195,8 +211,8 @@ def _multiplied(matrix: torch.Tensor) -> float:
 
 def _best(action: Callable[[], Any], turns: int = 3) -> float:
     """Shortest time of a few turns: the first ones load libraries and touch memory."""
-    found = []
-    for _ in range(turns):
+    found: list[float] = []
+    while len(found) < turns and sum(found) < 1.0:
         started = time.perf_counter()
         action()
         found.append(time.perf_counter() - started)

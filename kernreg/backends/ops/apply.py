@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -198,7 +197,7 @@ def _planes(t: PlaneTranslator, op: Apply, x: Spatial) -> Spatial:
     scalars = [float(v) for v in evaluate(code.scalars, leaves, TorchMath)]
     start = t.constants([*numbers, *scalars])
     t.emit(x.stage, "dual", dst, a, fused, start, signs, number)
-    out = replace(t.behind(op, dst, unit, x, clean=True), row=after)
+    out = t.behind(op, dst, unit, x, clean=True, row=after)
     t.both(x.stage, *t.scaled(x))
     if not linear:
         t.both(x.stage, t.scaled(out)[0])

@@ -21,7 +21,7 @@ from kernreg.exceptions import BackendError
 from kernreg.ir.operations import Mix
 from kernreg.ir.taps import Sizes, Taps
 
-__all__ = ["pooling", "tap_weights", "windows"]
+__all__ = ["filter_row", "pooling", "tap_weights", "windows"]
 
 SIGNS.of(Mix)(all_nonnegative)
 
@@ -91,6 +91,44 @@ def tap_weights(row: Row, op: Mix, params: tuple[float, ...]) -> tuple[Row, Tens
     out = own + (u * u * tau[:, at]).sum(1)
     shape = (len(s), *behind)
     return Row(s.reshape(shape), torch.where(s == 0, g, out).reshape(shape)), u, v
+
+
+def filter_row(row: Row, op: Mix, params: tuple[float, ...]) -> Row:
+    """Standard deviations behind a filter, without what each tap has a share of.
+
+    Sums along one axis after the other; ``tau`` is left out.
+    """
+    sizes, (W, b) = tuple(row.s.shape[1:]), op.numbers(params)
+    top = max(float(row.s.max()), 1e-300)  # the square may overflow
+    total = (row.s / top) ** 2
+    for axis, size in enumerate(sizes):
+        total = _line_sums(total, op.taps, axis, size)
+    square = total * (W * W / op.taps.count(sizes))
+    s = top * torch.sqrt(square + (b / top) ** 2) if b else top * torch.sqrt(square)
+    return Row(s, torch.zeros_like(s))
+
+
+def _line_sums(x: Tensor, taps: Taps, axis: int, size: int) -> Tensor:
+    """Sums over the windows along an axis of positions."""
+    assert taps.shape is not None
+    k, s, d = taps.shape[axis], taps.strides[axis], taps.dilation[axis]
+    count, low = len(taps.sources(axis, size)), taps.low(axis, size)
+    high = (count - 1) * s + (k - 1) * d + 1 - low - size
+    if taps.padding == "CIRCULAR":
+        x = x.index_select(1 + axis, torch.arange(-low, size + max(0, high)) % size)
+    elif low or high > 0:
+        edges = [(n, *x.shape[1 : 1 + axis]) for n in (low, max(0, high))]
+        before, after = (x.new_zeros((x.shape[0], *e[1:], e[0], *x.shape[2 + axis :])) for e in edges)
+        x = torch.cat([before, x, after], dim=1 + axis)
+    parts = []
+    for a in range(k):
+        at = [slice(None)] * x.ndim
+        at[1 + axis] = slice(a * d, a * d + (count - 1) * s + 1, s)
+        parts.append(x[tuple(at)])
+    total = parts[0].clone() if k > 1 else parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 @ROWS.of(Mix)
@@ -190,7 +228,8 @@ def _planes(t: Translator, op: Mix, x: Spatial) -> Spatial | Vector:
             t.emit(x.stage, "copy", slot := t.place(x.stage), x.slot)
         return replace(x, slot=slot, pool=op, filtered=None)
     if lands(op):
-        return land(t, op, x)
+        return land(t, op, x, filter_row(x.row, op, t.params) if op.shared is None else None)
     W, _ = op.numbers(t.params)
     scale = W * W / op.taps.count(x.sizes)
-    return filter_planes(t, op, x, offsets(op.taps, x.sizes), scale, op.own(t.params))
+    row = filter_row(x.row, op, t.params)
+    return filter_planes(t, op, x, offsets(op.taps, x.sizes), scale, op.own(t.params), row)

@@ -31,7 +31,7 @@ __all__ = ["PlanesBound"]
 
 _TABLE_BYTES = 2**25
 """Of the tables of a block of images."""
-_BLOCKS_KEPT = 8
+_KEPT_BYTES = 2**29
 _MOST_IMAGES = 256
 _SAMPLE = 3
 # Variances further from their unit are not left to float32.
@@ -116,7 +116,7 @@ class PlanesBound:
                 self._prepared.clear()
             self._prepared[key] = made
         self._prepared.move_to_end(key)
-        while len(self._prepared) > _BLOCKS_KEPT:
+        while len(self._prepared) > 2 and sum(t.nbytes for t in self._prepared.values()) > _KEPT_BYTES:
             self._prepared.popitem(last=False)
         return self._prepared[key]
 
@@ -191,17 +191,18 @@ class PlanesBound:
         """Entries of two blocks; of a symmetric matrix worked out below the diagonal."""
         if not self._symmetric:
             return self._between(i0, i1, j0, j1, ALL_PAIRS)
-        if i0 // self._step < j0 // self._step:
-            return {k: v.T for k, v in self._between(j0, j1, i0, i1, ALL_PAIRS).items()}
-        if i0 // self._step > j0 // self._step:
-            return self._between(i0, i1, j0, j1, ALL_PAIRS)
-        # One block: the square that covers the part, each pair once.
-        low, high = min(i0, j0), max(i1, j1)
-        square = self._between(low, high, low, high, LOWER_PAIRS)
-        for kernel, values in square.items():
-            lower = torch.tril(values, -1)
-            square[kernel] = (lower + lower.T)[i0 - low : i1 - low, j0 - low : j1 - low]
-        return square
+        parts = []
+        if j0 < min(j1, i0):
+            parts.append(self._between(i0, i1, j0, min(j1, i0), ALL_PAIRS))
+        low, high = max(j0, i0), min(j1, i1)
+        if low < high:
+            square = self._between(i0, i1, i0, i1, LOWER_PAIRS)
+            lower = {k: torch.tril(v, -1) for k, v in square.items()}
+            parts.append({k: (v + v.T)[:, low - i0 : high - i0] for k, v in lower.items()})
+        if max(j0, i1) < j1:
+            mirrored = self._between(max(j0, i1), j1, i0, i1, ALL_PAIRS)
+            parts.append({k: v.T for k, v in mirrored.items()})
+        return {k: torch.cat([p[k] for p in parts], dim=1) for k in parts[0]}
 
     def _between(self, i0: int, i1: int, j0: int, j1: int, mode: int) -> dict[str, Tensor]:
         """Both kernels of some images of two blocks."""

@@ -35,6 +35,7 @@ def filter_planes(
     around: Offsets,
     scale: float,
     own: tuple[float, float],
+    row: R.Row | None = None,
 ) -> Spatial:
     """A filter, with what its weights add to the tangent kernel.
 
@@ -52,6 +53,8 @@ def filter_planes(
         Factor on the sums.
     own : tuple of float
         ``(g, h)`` of ``t' = g k' + h + scale sum t``.
+    row : Row, optional
+        What is behind, if it is known.
     """
     x = t.clean(x) if _wide(around) else x
     unit = t.unit_near(op, scale * x.unit)
@@ -61,7 +64,7 @@ def filter_planes(
     begin = len(stage.code)
     local = isinstance(op, ir.Mix) and op.local
     _sums(t, x, around, dst, numbers, local)
-    out = t.behind(op, dst, unit, x, clean=not _wide(around) and x.clean)
+    out = t.behind(op, dst, unit, x, clean=not _wide(around) and x.clean, row=row)
     t.both(x.stage, t.scaled(out)[0])
     if local or not (three := _three(t, x, around) if _wide(around) else 0) and _wide(around):
         return out
@@ -120,8 +123,11 @@ def join(t: Translator, x: Spatial) -> tuple[int, int, int, tuple[float, float, 
     return x.slot, f.slot, f.offsets, f.numbers
 
 
-def land(t: Translator, op: ir.Mix, x: Spatial) -> Spatial:
-    """A filter with strides, or a pooling: what is behind belongs to the next stage."""
+def land(t: Translator, op: ir.Mix, x: Spatial, row: R.Row | None) -> Spatial:
+    """A filter with strides, or a pooling: what is behind belongs to the next stage.
+
+    ``row`` is what is behind a filter.
+    """
     stage, after = x.stage, t.block.stages[x.stage + 1]
     lines = in_lines(x.sizes)
     behind = op.taps.out(x.sizes, op.label)
@@ -140,21 +146,21 @@ def land(t: Translator, op: ir.Mix, x: Spatial) -> Spatial:
         geometry[2:4] = in_lines(op.taps.shape or ())
         geometry[8:10] = [0, *low] if len(low) == 1 else low
     t.emit(stage, "land", at, slot, n=t.integers(geometry))
-    return _filtered(t, op, x, at) if op.shared is None else _pooled(t, op, x, at)
+    return _pooled(t, op, x, at) if row is None else _filtered(t, op, x, at, row)
 
 
 def _two(values: tuple[int, ...]) -> Sizes2:
     return (1, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _filtered(t: Translator, op: ir.Mix, x: Spatial, at: int) -> Spatial:
+def _filtered(t: Translator, op: ir.Mix, x: Spatial, at: int, row: R.Row) -> Spatial:
     W, _ = op.numbers(t.params)
     scale, (g, h) = W * W / op.taps.count(x.sizes), op.own(t.params)
     unit = t.unit_near(op, scale * x.unit)
     slot, stage = t.place(x.stage + 1), x.stage + 1
     numbers = t.constants([scale * x.unit / unit, g, 2.0 * h / unit])
     t.emit(stage, "landed", slot, at, c=numbers)
-    out = replace(t.behind(op, slot, unit, x, clean=False), stage=stage)
+    out = replace(t.behind(op, slot, unit, x, clean=False, row=row), stage=stage)
     t.both(stage, t.scaled(out)[0])
     return out
 

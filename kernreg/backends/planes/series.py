@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,7 +32,7 @@ def plane_series(
         )
     t.terms[id(op)] = terms = max(length, t.terms.get(id(op), 0))
     dst = x.slot if t.last(x) else t.place(x.stage)
-    out = replace(t.behind(op, dst, t.unit_near(op, t.size_of(op)), x, clean=True), row=after)
+    out = t.behind(op, dst, t.unit_near(op, t.size_of(op)), x, clean=True, row=after)
     t.emit(x.stage, "series", dst, x.slot, c=t.constants([parity(fn)]), n=terms)
     t.both(x.stage, *t.scaled(x), t.scaled(out)[0])
     s = x.row.s.reshape(-1)

@@ -279,9 +279,17 @@ class Translator(Pass[Spatial | Vector]):
         self.emit(x.stage, "sum", x.slot, x.slot, x.slot, c=self.constants([x.unit / unit, 0.0]))
         return replace(x, unit=unit, filtered=None)
 
-    def behind(self, op: ir.Op, slot: int, unit: float, *xs: Spatial, clean: bool) -> Spatial:
-        """The value behind an operation on one size of images."""
-        row = R.row_behind(op, self.params, *(x.row for x in xs))
+    def behind(
+        self,
+        op: ir.Op,
+        slot: int,
+        unit: float,
+        *xs: Spatial,
+        clean: bool,
+        row: R.Row | None = None,
+    ) -> Spatial:
+        """The value behind an operation on one size of images; ``row`` if it is known."""
+        row = R.row_behind(op, self.params, *(x.row for x in xs)) if row is None else row
         positive = is_nonnegative(op, *(x.positive for x in xs))
         return Spatial(xs[0].stage, slot, unit, row, clean, positive)
 

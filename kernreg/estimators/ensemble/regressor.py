@@ -165,6 +165,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         precision: str = "tf32x3",
         max_memory: float | str | None = None,
         verbose: bool | int = 0,
+        input_shape: tuple[int, ...] | None = None,
     ) -> None:
         self.network = network
         self.train = train
@@ -185,6 +186,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         self.precision = precision
         self.max_memory = max_memory
         self.verbose = verbose
+        self.input_shape = input_shape
 
     # What a fit was asked for, whatever the parameters are set to later.
     _asked: TrainingRun

@@ -79,6 +79,7 @@ class GaussianProcess(ErrorBars):
         max_memory: float | str | None = None,
         verbose: bool | int = 0,
         store: str | os.PathLike[str] | None = None,
+        input_shape: tuple[int, ...] | None = None,
         random_state: Any = None,
     ) -> None:
         super().__init__(
@@ -95,6 +96,7 @@ class GaussianProcess(ErrorBars):
             max_memory,
             verbose,
             store,
+            input_shape,
         )
         self.optimizer = optimizer
         self.n_restarts_optimizer = n_restarts_optimizer

@@ -153,6 +153,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
         max_memory: float | str | None = None,
         verbose: bool | int = 0,
         store: str | os.PathLike[str] | None = None,
+        input_shape: tuple[int, ...] | None = None,
         random_state: Any = None,
     ) -> None:
         super().__init__(
@@ -171,6 +172,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
             max_memory,
             verbose,
             store,
+            input_shape,
             random_state,
         )
         self.normalize_y = normalize_y
