@@ -44,9 +44,9 @@ constexpr int kCells = 256, kReach = 32;
 template <class D, int TAPS, bool POSITIVE, bool NONNEGATIVE, bool LINEAR, bool PLAIN, class T>
 void plane_dual(Plane<T> in, Plane<T> out, const T *x, int64_t ldx, const T *y, int64_t ldy,
                 const T *constants, int64_t line, int64_t step, int64_t n) {
-  T scale = constants[0], own = constants[1], bias = constants[2];
+  T scale = constants[0], rest = constants[1], own = constants[2], bias = constants[3];
   T c[D::scalars + 1];
-  for (int k = 0; k < D::scalars; ++k) c[k] = constants[3 + k];
+  for (int k = 0; k < D::scalars; ++k) c[k] = constants[4 + k];
   constexpr int first = LINEAR ? 2 : 3;
   alignas(64) T sums[2][kCells + 2 * kReach];
   for (int64_t from = 0; from < n; from += kCells) {
@@ -77,13 +77,17 @@ void plane_dual(Plane<T> in, Plane<T> out, const T *x, int64_t ldx, const T *y, 
       }
       Cells<T> p{s[j], t[j], si[j] * ti[j]};
       T apart = p.s - p.t, lost = apart * apart, twice = p.twice();
-      T opposite = ((PLAIN ? distance : scale * distance) - lost) * p.inverse, gap = opposite;
+      if (!PLAIN) {  // the rest is what a rounded factor would add up to over thousands of layers
+        distance = scale * distance + rest * distance;
+        trained = scale * trained + rest * trained;
+      }
+      T opposite = (distance - lost) * p.inverse, gap = opposite;
       if (!POSITIVE) {  // else rounding below 0 does no harm
         opposite = min_(T(2), max_(T(0), opposite));
         gap = min_(opposite, T(2) - opposite);
       }
       T rho = T(1) - opposite;
-      trained = PLAIN ? trained + twice * rho : scale * trained + own * (twice * rho) + bias;
+      trained += PLAIN ? twice * rho : own * (twice * rho) + bias;
       State<T> v;
       T dot;
       D::template eval<POSITIVE, true>(rho, gap, c, xs, ys, v.rho, v.gap, dot);
@@ -108,7 +112,7 @@ template <class D, class T>
 void run_plane_dual(const Instr &I, Plane<T> in, Plane<T> out, const T *x, int64_t ldx, const T *y,
                     int64_t ldy, const T *c, const int64_t *offsets, int64_t n) {
   bool linear = I.n & flag_linear, positive = I.n & flag_positive, three = I.b;
-  bool nonnegative = I.n & flag_nonnegative, plain = c[0] == T(1) && c[1] == T(1) && c[2] == T(0);
+  bool nonnegative = I.n & flag_nonnegative, plain = c[0] == T(1) && c[1] == T(0) && c[2] == T(1) && c[3] == T(0);
   int64_t line = three ? offsets[0] : 0, step = three ? offsets[1] : 0;
 #define KR_RUN(taps, pos, non, lin, pln) \
   return plane_dual<D, taps, pos, non, lin, pln>(in, out, x, ldx, y, ldy, c, line, step, n)
@@ -235,7 +239,7 @@ template <class T> struct Planes {
   // A filter and a dense layer where no nonlinearity follows at once; `geometry` holds offsets
   // within lines. A filter that differs from place to place leaves no covariance between places.
   void mix(const Instr &I, Plane<T> in, Plane<T> out, const T *c, const int64_t *geometry) const {
-    T scale = c[0], own = c[1], bias = c[2];
+    T scale = c[0], rest = c[1], own = c[2], bias = c[3];
     const T *p = x, *q = y;
     if (I.n && !(shift == 0 && turn == 0)) {
       for (int64_t m = 0; m < cells; ++m) {
@@ -248,9 +252,9 @@ template <class T> struct Planes {
     add_up(in.N, geometry + 1, geometry[0], out.N, 0, cells);
 #pragma GCC ivdep
     for (int64_t m = 0; m < cells; ++m) {
-      T E = scale * out.D[m];
-      out.D[m] = E;
-      out.N[m] = scale * out.N[m] + own * ((p[m] * p[m] + q[m] * q[m]) - E) + bias;
+      T D = scale * out.D[m] + rest * out.D[m];
+      out.N[m] = scale * out.N[m] + rest * out.N[m] + own * ((p[m] * p[m] + q[m] * q[m]) - D) + bias;
+      out.D[m] = D;
     }
   }
 
@@ -273,7 +277,7 @@ template <class T> struct Planes {
   void take(const Instr &I, Plane<T> out, const T *c) {
     int64_t at = stage->circular ? turn * stage->lines + shift / stage->line : shift;
     const T *D = landed(k, I.a, 0) + at * cells, *N = landed(k, I.a, 1) + at * cells;
-    T scale = c[0], own = c[1], bias = c[2];
+    T scale = c[0], own = c[2], bias = c[3];
     const T *p = x, *q = y;
     if (I.n == 0) {
 #pragma GCC ivdep

@@ -26,6 +26,7 @@ from kernreg.backends.planes.translate import Block, Translator
 from kernreg.backends.reference import Evaluated, PairState
 from kernreg.backends.tiles import Machine
 from kernreg.exceptions import BackendError
+from kernreg.ir import operations as ir
 
 __all__ = ["PlanesBound"]
 
@@ -34,6 +35,8 @@ _TABLE_BYTES = 2**25
 _KEPT_BYTES = 2**29
 _MOST_IMAGES = 256
 _SAMPLE = 3
+# Each layer adds to the tangent kernel, whose last digit in float32 then counts: 3e-8 a layer.
+_MOST_LAYERS = 160
 # Variances further from their unit are not left to float32.
 _RANGE = 1e16
 
@@ -79,24 +82,32 @@ class PlanesBound:
     def _choose(self, sample: Tensor, wanted: np.dtype, run: Callable[..., None]) -> np.dtype:
         """The arithmetic, and units near the variances of some images."""
         self._engine = Engine(self._plan, np.dtype(np.float64), run)
-        seen = self._translate(sample, np.dtype(np.float64)).seen
+        survey = len(self._plan.grids) == 1  # else pools within images are worked out on the way
+        seen = self._translate(sample, np.dtype(np.float64), survey).seen
         self._sizes = {key: max(top, 1e-300) for key, (top, _) in seen.items()}
-        if np.dtype(wanted) == np.float64:
+        if np.dtype(wanted) == np.float64 or _layers(self._plan.ops) > _MOST_LAYERS:
             return np.dtype(np.float64)
         kind = np.dtype(np.float32)
         self._engine = Engine(self._plan, kind, run)
-        seen = self._translate(sample, kind).seen
+        seen = self._translate(sample, kind, survey).seen
         if all(1 / _RANGE < found < _RANGE for _, found in seen.values() if found > 0):
             return kind
         self._engine = Engine(self._plan, np.dtype(np.float64), run)
         return np.dtype(np.float64)
 
-    def _translate(self, X: Tensor, dtype: np.dtype) -> Translator:
+    def _translate(self, X: Tensor, dtype: np.dtype, survey: bool = False) -> Translator:
         def within(block: Block, stage: int, slot: int) -> NDArray[np.float64]:
             return self._engine.within(tables_of(block, len(X), dtype), stage, slot)
 
         t = Translator(
-            self._params, self._plan, self._machine, self._sizes, self._terms, within, dtype
+            self._params,
+            self._plan,
+            self._machine,
+            self._sizes,
+            self._terms,
+            within,
+            np.dtype(dtype),
+            survey=survey,
         )
         with np.errstate(all="ignore"):
             t.run(self._plan.ops, t.images(X))
@@ -242,6 +253,14 @@ def _evaluated(distance: Tensor, trained: Tensor, a: R.Row, b: R.Row) -> Evaluat
     below = R.ratio(torch.clamp(distance - (s - t) ** 2, min=0.0), twice, 1.0).clamp(max=2.0)
     pair = PairState.from_gaps(below, 2.0 - below, R.ratio(trained, twice, 0.0))
     return Evaluated(pair, R.Row(torch.cat([a.s, b.s]), torch.cat([a.tau, b.tau])))
+
+
+def _layers(ops: tuple[ir.Op, ...]) -> int:
+    """Nonlinearities, those of all turns of loops."""
+    return sum(
+        op.count * _layers(op.body) if isinstance(op, ir.Repeat) else isinstance(op, ir.Apply)
+        for op in ops
+    )
 
 
 def _part(row: R.Row, start: int, stop: int) -> R.Row:

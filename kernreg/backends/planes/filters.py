@@ -15,6 +15,7 @@ from kernreg.backends.planes.stages import in_lines, offsets
 from kernreg.backends.planes.translate import (
     SUMS,
     Filtered,
+    Numbers,
     Readout,
     Spatial,
     Translator,
@@ -58,7 +59,7 @@ def filter_planes(
     """
     x = t.clean(x) if _wide(around) else x
     unit = t.unit_near(op, scale * x.unit)
-    numbers = scale * x.unit / unit, own[0], 2.0 * own[1] / unit
+    numbers = t.numbers(scale * x.unit / unit, own[0], 2.0 * own[1] / unit)
     dst = t.place(x.stage)
     stage = t.block.stages[x.stage]
     begin = len(stage.code)
@@ -80,7 +81,7 @@ def _sums(
     x: Spatial,
     around: Offsets,
     dst: int,
-    numbers: tuple[float, float, float],
+    numbers: Numbers,
     local: bool = False,
 ) -> None:
     """Sums over both axes."""
@@ -104,7 +105,7 @@ def _three(t: Translator, x: Spatial, around: Offsets) -> int:
     return t.integers([grid.offset(a[2], 0), b[2]])
 
 
-def join(t: Translator, x: Spatial) -> tuple[int, int, int, tuple[float, float, float]]:
+def join(t: Translator, x: Spatial) -> tuple[int, int, int, Numbers]:
     """Where a nonlinearity writes and reads, with the filter before it in the same pass.
 
     Returns
@@ -115,7 +116,7 @@ def join(t: Translator, x: Spatial) -> tuple[int, int, int, tuple[float, float, 
     stage, f = t.block.stages[x.stage], x.filtered
     alone = t.last(x)
     if f is None or not alone or len(stage.code) != (f.end if t.writing else len(stage.code)):
-        return (x.slot if alone else t.place(x.stage)), x.slot, 0, (1.0, 0.0, 0.0)
+        return (x.slot if alone else t.place(x.stage)), x.slot, 0, (1.0, 0.0, 0.0, 0.0)
     if t.writing:
         del stage.code[f.begin :]
     for side in stage.tables:  # that of the filter alone
@@ -138,7 +139,7 @@ def land(t: Translator, op: ir.Mix, x: Spatial, row: R.Row | None) -> Spatial:
         around = offsets(op.taps, x.sizes)
         if _wide(around):
             x = t.clean(x)
-            _sums(t, x, around, slot := t.place(stage), (1.0, 0.0, 0.0))
+            _sums(t, x, around, slot := t.place(stage), (1.0, 0.0, 0.0, 0.0))
             t.both(stage, t.scaled(x)[0])
             t.block.stages[stage].used.discard(slot)
     else:
@@ -158,7 +159,7 @@ def _filtered(t: Translator, op: ir.Mix, x: Spatial, at: int, row: R.Row) -> Spa
     scale, (g, h) = W * W / op.taps.count(x.sizes), op.own(t.params)
     unit = t.unit_near(op, scale * x.unit)
     slot, stage = t.place(x.stage + 1), x.stage + 1
-    numbers = t.constants([scale * x.unit / unit, g, 2.0 * h / unit])
+    numbers = t.constants(list(t.numbers(scale * x.unit / unit, g, 2.0 * h / unit)))
     t.emit(stage, "landed", slot, at, c=numbers)
     out = replace(t.behind(op, slot, unit, x, clean=False, row=row), stage=stage)
     t.both(stage, t.scaled(out)[0])

@@ -33,6 +33,8 @@ def plane_series(
     t.terms[id(op)] = terms = max(length, t.terms.get(id(op), 0))
     dst = x.slot if t.last(x) else t.place(x.stage)
     out = t.behind(op, dst, t.unit_near(op, t.size_of(op)), x, clean=True, row=after)
+    if t.survey:
+        return out
     t.emit(x.stage, "series", dst, x.slot, c=t.constants([parity(fn)]), n=terms)
     t.both(x.stage, *t.scaled(x), t.scaled(out)[0])
     s = x.row.s.reshape(-1)

@@ -25,7 +25,7 @@ from kernreg.ir import operations as ir
 from kernreg.ir.fold import Pass, Rules
 from kernreg.ir.taps import Sizes
 
-__all__ = ["PLANES", "Block", "Filtered", "Readout", "Spatial", "Stage", "Translator", "Vector"]
+__all__ = ["PLANES", "Block", "Filtered", "Numbers", "Readout", "Spatial", "Stage", "Translator", "Vector"]
 
 PLANES = Rules("planes of images")
 """Rules ``(translator, operation, *values) -> value``, which write instructions and tables."""
@@ -37,6 +37,10 @@ _FURTHEST = 1e10
 """How far the unit of a value may be from its size."""
 
 
+Numbers = tuple[float, float, float, float]
+"""How a filter scales sums, with what its rounding leaves, and its own part of tangent kernels."""
+
+
 @dataclass(frozen=True)
 class Filtered:
     """Instructions of a filter: where they begin and end, what it reads, how it scales that, and
@@ -45,7 +49,7 @@ class Filtered:
     begin: int
     end: int
     slot: int
-    numbers: tuple[float, float, float]
+    numbers: Numbers
     offsets: int
 
 
@@ -135,6 +139,8 @@ class Translator(Pass[Spatial | Vector]):
         pools of each image, worked out with what is written so far.
     dtype : dtype
         Of the arithmetic.
+    survey : bool
+        Whether only the sizes of values are wanted, and no tables of series.
     """
 
     params: tuple[float, ...]
@@ -148,6 +154,7 @@ class Translator(Pass[Spatial | Vector]):
     done: list[Spatial | Vector] = field(default_factory=list)
     writing: bool = True
     looping: bool = False
+    survey: bool = False
     seen: dict[int, tuple[float, float]] = field(default_factory=dict)
     rules = PLANES
 
@@ -229,6 +236,11 @@ class Translator(Pass[Spatial | Vector]):
         if self.writing:
             self.block.consts += [float(v) for v in values]
         return len(self.block.consts) - len(values)
+
+    def numbers(self, scale: float, own: float, bias: float) -> Numbers:
+        """How a filter scales, in the arithmetic of the engine."""
+        rounded = float(self.dtype.type(scale))
+        return rounded, scale - rounded, own, bias
 
     def integers(self, values: list[int]) -> int:
         """Append offsets and sizes and say where they begin."""
