@@ -42,44 +42,10 @@ def moved_digits(n: int, seed: int = 0) -> tuple[Array, NDArray[np.str_]]:
     return np.array(images), data.target[chosen].astype(str)
 
 
-def convolutional(images: Array, depth: int) -> tuple[Array, Array]:
-    """NTK of a ReLU network of 3 x 3 convolutions: with a flat readout, and with an average.
-
-    Between pixels p of one image and p + shift of another the covariance is a plane of its own
-    for every shift; convolution averages a plane over 3 x 3 neighbours.
-    """
-    n, side = images.shape[0], images.shape[1]
-    variances = images**2
-    flat, average = np.zeros((n, n)), np.zeros((n, n))
-    layers = []
-    for _ in range(depth):
-        variances = _blur(variances) * 2
-        layers.append(variances)
-        variances = variances / 2
-    for dy in range(side):
-        for dx in range(side):
-            other = np.roll(images, (-dy, -dx), axis=(1, 2))
-            K = images[:, None] * other[None]
-            T = np.zeros_like(K)
-            for scale in layers:
-                K, T = 2 * _blur(K), 2 * _blur(K + T)
-                size = np.sqrt(scale[:, None] * np.roll(scale, (-dy, -dx), axis=(1, 2))[None])
-                size = np.maximum(size, 1e-12)
-                angle = np.arccos(np.clip(K / size, -1, 1))
-                K = size / (2 * np.pi) * (np.sin(angle) + (np.pi - angle) * np.cos(angle))
-                T = T * (np.pi - angle) / (2 * np.pi)
-            total = (K + T).mean(axis=(2, 3))
-            average += total / side**2
-            if dy == dx == 0:
-                flat = total
-    return flat, average
-
-
-def _blur(planes: Array) -> Array:
-    """Means over 3 x 3 neighbours of the last two axes, circular."""
-    for axis in (-1, -2):
-        planes = (planes + np.roll(planes, 1, axis) + np.roll(planes, -1, axis)) / 3
-    return planes
+def convolutional(images: Array, depth: int, readout: str) -> Array:
+    """NTK of a ReLU network of circular 3 x 3 convolutions."""
+    net = nn.cnn(depth, b_std=0.0, padding="CIRCULAR", readout=readout)
+    return np.asarray(gram(net, images[..., None]))
 
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
@@ -89,11 +55,10 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
     images, labels = moved_digits(80 if options.quick else 300)
-    flat, average = convolutional(images, depth=3)
     kernels = {
         "fully connected": gram(nn.mlp(depth=3), images.reshape(len(images), -1)),
-        "convolutional, flat": flat,
-        "convolutional, averaged": average,
+        "convolutional, flat": convolutional(images, 3, "flatten"),
+        "convolutional, averaged": convolutional(images, 3, "average"),
     }
     table = compare(kernels, None, labels, alpha=1e-3)
     print(table)

@@ -5,13 +5,16 @@ from kernreg.estimators.ensemble.regressor import EnsembleRegressor
 from kernreg.estimators.gaussian_process.classifier import GaussianProcessClassifier
 from kernreg.estimators.gaussian_process.regressor import GaussianProcessRegressor
 from kernreg.estimators.persistence import load
+from kernreg.estimators.preparation import ZCA, ImageScaler
 from kernreg.estimators.regressor import KernelRegressor
 
 __all__ = [
     "EnsembleRegressor",
     "GaussianProcessClassifier",
     "GaussianProcessRegressor",
+    "ImageScaler",
     "KernelClassifier",
     "KernelRegressor",
+    "ZCA",
     "load",
 ]
