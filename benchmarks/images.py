@@ -6,8 +6,6 @@ Parts are ``sides``, ``networks``, ``depths``, ``rows``; all if none is named. W
 ``benchmarks/results/images.json``. Some minutes on two quiet cores.
 """
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import json
@@ -113,7 +111,11 @@ def main(arguments: list[str]) -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in arguments or list(PARTS):
         for threads in (1, 2):
-            env = {**os.environ, "KERNREG_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+            env = {
+                **os.environ,
+                "KERNREG_NUM_THREADS": str(threads),
+                "OMP_NUM_THREADS": str(threads),
+            }
             call = [sys.executable, "-m", "benchmarks.images", "--worker", part]
             run = subprocess.run(call, env=env, capture_output=True, text=True, check=True)
             records = [json.loads(line) for line in run.stdout.splitlines()]

@@ -18,8 +18,8 @@ __all__ = ["Blocks", "evaluate_blocks", "pixel_pairs"]
 class Blocks(Evaluation):
     """Every position of an image with every position of another, for pairs of images.
 
-    Rows have the shape (images, *positions), pairs (blocks, positions, positions): block ``k`` is of
-    images ``first[k]`` and ``second[k]``. The last ones are of each image with itself.
+    Rows have the shape (images, *positions), pairs (blocks, positions, positions): block ``k`` is
+    of images ``first[k]`` and ``second[k]``. The last ones are of each image with itself.
     """
 
     first: Tensor
@@ -43,7 +43,9 @@ class Blocks(Evaluation):
         """Positions of one image meet themselves: dropout and rounding leave them equal."""
         p = x.pair
         parts = [t.clone() for t in (p.rho, p.gap, p.tau)]
-        for t, value in zip(parts, (1.0, 0.0, x.row.tau.reshape(self.images, -1)), strict=True):
+        tau = x.row.tau.reshape(self.images, -1)
+        ends = (torch.ones_like(tau), torch.zeros_like(tau), tau)
+        for t, value in zip(parts, ends, strict=True):
             torch.diagonal(t[self.own], dim1=1, dim2=2)[:] = value
         return replace(x, pair=PairState(*parts))
 
@@ -97,4 +99,3 @@ def evaluate_blocks(
     run = Blocks(params, first, second, n)
     out = run.run(ops, Evaluated(pixel_pairs(unit, first, second), start))
     return out.pair, out.row
-

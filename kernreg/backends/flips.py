@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -34,13 +35,11 @@ def keeps_mirror(program: Program) -> bool:
 
     def of(ops: tuple[ir.Op, ...], before: list[tuple[int, ...]]) -> bool:
         for op in ops:
-            if isinstance(op, ir.Repeat):
-                # A loop may change the number of positions: its first turns stand for all.
-                if not _loop_keeps(op, before[op.x], of):
-                    return False
-            elif isinstance(op, ir.Mix) and op.taps.shape is not None:
-                if not _symmetric(op, before[op.x]):
-                    return False
+            # A loop may change the number of positions: its turns are looked at one by one.
+            if isinstance(op, ir.Repeat) and not _loop_keeps(op, before[op.x], of):
+                return False
+            if isinstance(op, ir.Mix) and not _symmetric(op, before[op.x]):
+                return False
         return True
 
     return of(program.ops, sizes)
@@ -58,6 +57,8 @@ def _loop_keeps(op: ir.Repeat, start: tuple[int, ...], of: Callable[..., bool]) 
 
 
 def _symmetric(op: ir.Mix, sizes: tuple[int, ...]) -> bool:
+    if op.taps.shape is None:
+        return True
     axis, size = len(sizes) - 1, sizes[-1]
     rows = op.taps.sources(axis, size)
     mirrored = tuple(
@@ -135,10 +136,8 @@ class FlippedBound:
         """A tile whose entries all come from below the diagonal."""
         if i[1] <= j[0]:
             return {k: v.T for k, v in self._lower(j, i, out).items()}
-        if j[1] <= i[0]:
-            low = (i, j)
-        else:
-            low = ((min(i[0], j[0]), max(i[1], j[1])),) * 2
+        square = ((min(i[0], j[0]), max(i[1], j[1])),) * 2
+        low = (i, j) if j[1] <= i[0] else square
         (a0, a1), (b0, b1) = low
         room = {k: t.new_empty((a1 - a0, b1 - b0)) for k, t in out.items()}
         self._mean(Part(a0, a1, b0, b1), room)
@@ -148,7 +147,9 @@ class FlippedBound:
         return {k: v[i[0] - a0 : i[1] - a0, j[0] - b0 : j[1] - b0] for k, v in both.items()}
 
     def _mean(self, part: Part, out: Mapping[str, Tensor]) -> None:
-        room = {k: torch.empty_like(t, memory_format=torch.contiguous_format) for k, t in out.items()}
+        room = {
+            k: torch.empty_like(t, memory_format=torch.contiguous_format) for k, t in out.items()
+        }
         for target in out.values():
             target.zero_()
         for bound in self._bounds:
@@ -167,7 +168,7 @@ def _entry(bound: Bound, kernel: str, i: int) -> float:
 
 def _steps(start: int, stop: int) -> list[tuple[int, int]]:
     cuts = [start, *range((start // _STEP + 1) * _STEP, stop, _STEP), stop]
-    return list(zip(cuts[:-1], cuts[1:], strict=True)) if start < stop else []
+    return list(itertools.pairwise(cuts)) if start < stop else []
 
 
 def _put(

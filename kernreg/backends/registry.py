@@ -11,8 +11,8 @@ import torch
 from kernreg import config
 from kernreg.backends.base import CPU, Backend, Bound, Request
 from kernreg.backends.cpu import CpuBackend, load_extension
-from kernreg.backends.flips import FlippedBound
 from kernreg.backends.cuda.backend import CudaBackend
+from kernreg.backends.flips import FlippedBound
 from kernreg.backends.torch_backend import ReferenceBackend
 from kernreg.backends.triton.backend import TritonBackend
 from kernreg.exceptions import BackendError, BackendWarning, InvalidInputError

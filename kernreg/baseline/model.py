@@ -354,8 +354,10 @@ def fit_model(
     **options : object
         Further parameters of the estimators.
     """
-    known = isinstance(scaling, Scaler)
-    scaler = scaling if known else Scaler.fit(data.X[rows], scaling, data.shape)
+    if isinstance(scaling, Scaler):
+        scaler = scaling
+    else:
+        scaler = Scaler.fit(data.X[rows], scaling, data.shape)
     parameters = {"train" if kind == "ensemble" else "kernel": kernel, "alpha": alpha}
     estimator = estimator_class(kind, data.task)(
         network,

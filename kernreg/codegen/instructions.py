@@ -19,13 +19,15 @@ _OF_PLANES = ("pixels", "landed", "box", "mix", "reset", "land", "readout")
 DUAL = 1000
 """The number of a compiled dual is added to this."""
 
-CODES = {name: k for k, name in enumerate((*_OF_STATES, *_PRIMITIVES, *_OF_PLANES))} | {"dual": DUAL}
+CODES = {name: k for k, name in enumerate((*_OF_STATES, *_PRIMITIVES, *_OF_PLANES))} | {
+    "dual": DUAL
+}
 """Number of every instruction by its name."""
 
 
 NONNEGATIVE, POSITIVE, LINEAR = 1, 2, 4
-"""Flags of a dual's instruction: no correlation behind it, or before it, is negative; what comes out
-scales with what comes in."""
+"""Flags of a dual's instruction: no correlation behind it, or before it, is negative; what comes
+out scales with what comes in."""
 
 
 def checksum() -> int:

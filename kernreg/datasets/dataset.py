@@ -134,7 +134,8 @@ def load(
     name_or_path : str
         ``breast_cancer``, ``diabetes``, ``digits``, ``iris``, ``wine``, or a path. NPZ files hold
         ``X`` and ``y`` (and optionally ``test_mask``), or ``X_train``, ``y_train``, ``X_test``
-        and ``y_test``; images become rows, whose ``shape`` is kept. The target of an NPY file is its last column.
+        and ``y_test``; images become rows whose ``shape`` is kept. The target of an NPY file is its
+        last column.
     target : str, optional
         Column of the target; by default a column called target, y, label or class, otherwise
         the last one.

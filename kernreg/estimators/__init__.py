@@ -9,12 +9,12 @@ from kernreg.estimators.preparation import ZCA, ImageScaler
 from kernreg.estimators.regressor import KernelRegressor
 
 __all__ = [
+    "ZCA",
     "EnsembleRegressor",
     "GaussianProcessClassifier",
     "GaussianProcessRegressor",
     "ImageScaler",
     "KernelClassifier",
     "KernelRegressor",
-    "ZCA",
     "load",
 ]

@@ -181,9 +181,9 @@ class Planned:
         kernel: str | None = None,
         dtype: Any = None,
     ) -> KernelOperator:
-        if X2 is None and network is None and kernel is None and self._known is not None:
-            if self._known[0] is X:
-                return self._known[1] if dtype is None else self._known[1].astype(dtype)
+        of_fit = X2 is None and network is None and kernel is None
+        if of_fit and self._known is not None and self._known[0] is X:
+            return self._known[1] if dtype is None else self._known[1].astype(dtype)
         return KernelOperator(
             network or self._network(),
             X,

@@ -103,7 +103,9 @@ class Builder:
     def images(self, x: Ref, shape: tuple[int, ...], label: str) -> Ref:
         """Say that rows hold images of a shape, channels last."""
         if x.index != 0 or x.kind is not Kind.INPUT or self.shape is not None:
-            raise NetworkError(f"{label} stands after {x.made_by}: expected it first of all layers.")
+            raise NetworkError(
+                f"{label} stands after {x.made_by}: expected it first of all layers."
+            )
         domain = self.positions(x, len(shape) - 1, label)
         self.shape = shape
         return replace(x, made_by=label, domain=domain)
@@ -191,4 +193,3 @@ class Builder:
                     f"behind {xs[0].made_by} and {domain} behind {x.made_by}."
                 )
         return domains[0]
-

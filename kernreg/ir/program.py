@@ -94,7 +94,6 @@ class Program:
         return "\n".join(listing(self.ops, self.params))
 
 
-
 class _Sizes(Pass[Sizes]):
     """Numbers of positions; operations that are named nowhere keep them."""
 

@@ -2,10 +2,10 @@
 
 from kernreg.nn.base import Layer, Nonlinearity
 from kernreg.nn.combinators import parallel, repeat, residual, serial
+from kernreg.nn.flips import flip_augmented
 from kernreg.nn.layers import Dense, Dropout, Identity, LayerNorm
 from kernreg.nn.nonlinearities import *  # noqa: F403
 from kernreg.nn.nonlinearities import __all__ as _nonlinearities
-from kernreg.nn.flips import flip_augmented
 from kernreg.nn.presets import cnn, mlp, myrtle, wide_resnet
 from kernreg.nn.serialize import from_json, to_json
 from kernreg.nn.spatial import (

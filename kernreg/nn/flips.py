@@ -20,9 +20,7 @@ class FlipAugmented(Layer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, Layer):
-            raise NetworkError(
-                f"flip_augmented: network must be a layer, found {self.network!r}."
-            )
+            raise NetworkError(f"flip_augmented: network must be a layer, found {self.network!r}.")
         self.check()
 
     def passes(self) -> bool:
@@ -40,10 +38,10 @@ class FlipAugmented(Layer):
 def flip_augmented(network: Layer) -> FlipAugmented:
     """A whole network whose kernel is averaged over images and their mirror images.
 
-    ``K(x, x') = mean over flips of K(flip x, flip' x')``, left and right exchanged (the last axis of
-    positions): kernel regression with it is regression on a training set that holds both, with
-    weights that are alike. Where padding is symmetric this is ``(K(x, x') + K(x, flip x')) / 2``, at
-    twice the cost; else four kernels are averaged.
+    ``K(x, x') = mean over flips of K(flip x, flip' x')``, left and right exchanged (the last axis
+    of positions): kernel regression with it is regression on a training set that holds both, with
+    weights that are alike. Where padding is symmetric this is ``(K(x, x') + K(x, flip x')) / 2``,
+    at twice the cost; else four kernels are averaged.
 
     Parameters
     ----------

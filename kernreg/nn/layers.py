@@ -153,8 +153,9 @@ class LayerNorm(Layer):
 
     def __post_init__(self) -> None:
         check_number("LayerNorm", "eps", self.eps, low=0.0)
-        axes = (self.axes,) if isinstance(self.axes, numbers.Integral) else tuple(self.axes)
-        wrong = any(not isinstance(a, numbers.Integral) or a < 0 for a in axes)
+        given: Any = self.axes
+        axes = (given,) if isinstance(given, numbers.Integral) else tuple(given)
+        wrong = any(not isinstance(a, numbers.Integral) or int(a) < 0 for a in axes)
         if wrong or len(set(axes)) != len(axes):
             raise NetworkError(
                 f"LayerNorm: axes must be different numbers of axes of positions, from 0, found "

@@ -112,8 +112,9 @@ class Cnn(_Preset):
     def __post_init__(self) -> None:
         _check_depth("cnn", self.depth)
         _check_activation("cnn", self)
-        if isinstance(self.filter_shape, list):
-            object.__setattr__(self, "filter_shape", tuple(self.filter_shape))
+        given: Any = self.filter_shape
+        if isinstance(given, list):  # is not hashable
+            object.__setattr__(self, "filter_shape", tuple(given))
         self._conv()
         if self.readout not in _READOUTS:
             raise NetworkError(
@@ -194,7 +195,10 @@ class WideResnet(_Preset):
         blocks = (int(self.depth) - 4) // 6
         layers: list[Layer] = [conv()]
         for strides in (1, 2, 2):
-            layers += [Residual(block(strides), conv(strides)), Repeat(Residual(block(1)), blocks - 1)]
+            layers += [
+                Residual(block(strides), conv(strides)),
+                Repeat(Residual(block(1)), blocks - 1),
+            ]
         return Serial((*layers, GlobalAvgPool(), Dense(self.W_std, self.b_std)))
 
 

@@ -37,7 +37,8 @@ def _whole_numbers(layer: str, name: str, value: Any, axes: int | None = None) -
     """One whole number for each axis."""
     given = tuple(value) if isinstance(value, tuple | list) else (value,) * (axes or 1)
     for v in given:
-        if not isinstance(v, numbers.Integral) or isinstance(v, bool) or not 1 <= v <= _MOST:
+        whole = isinstance(v, numbers.Integral) and type(v) is not bool
+        if not whole or not 1 <= int(v) <= _MOST:
             raise NetworkError(
                 f"{layer}: {name} must be whole numbers from 1 to {_MOST}, one for each axis, "
                 f"found {value!r}."

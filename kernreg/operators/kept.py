@@ -46,7 +46,7 @@ class KeptKernel(KernelOperator):
     """
 
     kept = True
-    fused = False  # type: ignore[assignment]
+    fused = False
 
     def __init__(self, operator: KernelOperator, callback: Any = None) -> None:
         self.__dict__.update(operator.__dict__)
@@ -103,7 +103,9 @@ class KeptKernel(KernelOperator):
 
     def part(self, rows: Rows, columns: Rows, out: Any = None) -> Any:
         """Entries between the given rows and columns."""
-        i, j = (torch.from_numpy(row_numbers(self._checked(k), self.shape[0])) for k in (rows, columns))
+        i, j = (
+            torch.from_numpy(row_numbers(self._checked(k), self.shape[0])) for k in (rows, columns)
+        )
 
         def fill(target: Tensor) -> None:
             target.copy_(self._matrix[i][:, j])

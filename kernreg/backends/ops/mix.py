@@ -118,7 +118,9 @@ def _line_sums(x: Tensor, taps: Taps, axis: int, size: int) -> Tensor:
         x = x.index_select(1 + axis, torch.arange(-low, size + max(0, high)) % size)
     elif low or high > 0:
         edges = [(n, *x.shape[1 : 1 + axis]) for n in (low, max(0, high))]
-        before, after = (x.new_zeros((x.shape[0], *e[1:], e[0], *x.shape[2 + axis :])) for e in edges)
+        before, after = (
+            x.new_zeros((x.shape[0], *e[1:], e[0], *x.shape[2 + axis :])) for e in edges
+        )
         x = torch.cat([before, x, after], dim=1 + axis)
     parts = []
     for a in range(k):

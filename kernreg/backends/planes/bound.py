@@ -74,8 +74,11 @@ class PlanesBound:
         self.arithmetic = self._choose(sample, request.dtype, run)
         tables = self._tables(sample)
         self._step = max(1, min(_MOST_IMAGES, _TABLE_BYTES // max(1, tables.nbytes // len(sample))))
-        row = self._tail.rows(self._states(tables, self._engine.readouts(
-            tables, tables, [0, len(sample)] * 2, SAME_IMAGE)))
+        row = self._tail.rows(
+            self._states(
+                tables, self._engine.readouts(tables, tables, [0, len(sample)] * 2, SAME_IMAGE)
+            )
+        )
         start = R.Row(sample.reshape(len(sample), -1).norm(dim=1), row.tau)
         R.check_range(row, request.dtype, start, request.kernels)
 
@@ -127,7 +130,9 @@ class PlanesBound:
                 self._prepared.clear()
             self._prepared[key] = made
         self._prepared.move_to_end(key)
-        while len(self._prepared) > 2 and sum(t.nbytes for t in self._prepared.values()) > _KEPT_BYTES:
+        while (
+            len(self._prepared) > 2 and sum(t.nbytes for t in self._prepared.values()) > _KEPT_BYTES
+        ):
             self._prepared.popitem(last=False)
         return self._prepared[key]
 
@@ -225,9 +230,7 @@ class PlanesBound:
         found = found.reshape(i1 - i0, j1 - j0, -1, 2)
         if self._tail.linear:
             given = []
-            for k, (r, c) in enumerate(
-                zip(rows.block.readouts, cols.block.readouts, strict=True)
-            ):
+            for k, (r, c) in enumerate(zip(rows.block.readouts, cols.block.readouts, strict=True)):
                 sums = r.sums[part[0] : part[1], None] + c.sums[None, part[2] : part[3]]
                 distance, trained = (torch.from_numpy(found[:, :, k, m]) for m in (0, 1))
                 given.append(Covariance(0.5 * (sums - distance), 0.5 * trained))

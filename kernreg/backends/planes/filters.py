@@ -67,7 +67,7 @@ def filter_planes(
     _sums(t, x, around, dst, numbers, local)
     out = t.behind(op, dst, unit, x, clean=not _wide(around) and x.clean, row=row)
     t.both(x.stage, t.scaled(out)[0])
-    if local or not (three := _three(t, x, around) if _wide(around) else 0) and _wide(around):
+    if local or (not (three := _three(t, x, around) if _wide(around) else 0) and _wide(around)):
         return out
     return replace(out, filtered=Filtered(begin, len(stage.code), x.slot, numbers, three))
 
@@ -174,7 +174,9 @@ def _pooled(t: Translator, op: ir.Mix, x: Spatial, at: int) -> Spatial:
     share = _outer([torch.from_numpy(A.sum(axis=1)) for A in weights])
     size = x.row.s**2
     for axis, A in enumerate(weights):
-        size = torch.movedim(torch.movedim(size, 1 + axis, -1) @ torch.from_numpy(A).T, -1, 1 + axis)
+        size = torch.movedim(
+            torch.movedim(size, 1 + axis, -1) @ torch.from_numpy(A).T, -1, 1 + axis
+        )
     raw = _positions(t, t.within(t.block, stage, at), stage, behind)
     within = raw * x.unit * weight**2
     square = torch.clamp(share * size - 0.5 * within, min=0.0)

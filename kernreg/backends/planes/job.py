@@ -41,8 +41,10 @@ def tables_of(block: Block, images: int, dtype: np.dtype) -> Tables:
     for stage in block.stages:
         made: list[NDArray[np.floating]] = []
         for tables in stage.tables:
-            alike = made and len(tables) == len(stage.tables[0]) and all(
-                a is b for a, b in zip(tables, stage.tables[0], strict=True)
+            alike = (
+                made
+                and len(tables) == len(stage.tables[0])
+                and all(a is b for a, b in zip(tables, stage.tables[0], strict=True))
             )
             if alike:
                 made.append(made[0])
@@ -80,7 +82,9 @@ class Engine:
             stage = self.plan.stage[op.x]
             assert stage is not None
             window = in_lines(op.taps.shape) if op.shared is not None else (1, 1)
-            found[stage].append((in_lines(self.plan.sizes[op.x]), window, in_lines(op.taps.strides)))
+            found[stage].append(
+                (in_lines(self.plan.sizes[op.x]), window, in_lines(op.taps.strides))
+            )
         return found
 
     def _needed(self, last: int, readouts: list[Readout] | None) -> list[NDArray[np.int64]]:
@@ -96,7 +100,7 @@ class Engine:
             axes = []
             for w in r.weights:
                 n = len(w)
-                axes.append([bool(np.diagonal(w, d).any()) for d in range(1 - n, n)])
+                axes.append(np.array([np.diagonal(w, d).any() for d in range(1 - n, n)]))
             (high, wide), full = map(len, r.weights), needed[r.stage]
             sizes = self.plan.grids[r.stage].sizes
             y, x = sizes[0] - high, sizes[1] - wide
@@ -104,9 +108,7 @@ class Engine:
         for k in range(last, 0, -1):
             for sizes, window, strides in self._landings[k - 1]:
                 part = behind_window(needed[k], sizes, window, strides)
-                y, x = (
-                    g - s for g, s in zip(self.plan.grids[k - 1].sizes, sizes, strict=True)
-                )
+                y, x = (g - s for g, s in zip(self.plan.grids[k - 1].sizes, sizes, strict=True))
                 whole = needed[k - 1]
                 whole[y : whole.shape[0] - y, x : whole.shape[1] - x] |= part
         return [planes_of(g, n) for g, n in zip(self.plan.grids, needed, strict=False)]
@@ -114,13 +116,20 @@ class Engine:
     def _stages(
         self, block: Block, last: int, planes: list[NDArray[np.int64]], running: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-        rows, code, at = [], [], 0
+        rows: list[list[int]] = []
+        code: list[list[int]] = []
+        at = 0
         for k, stage in enumerate(block.stages[: last + 1]):
             grid, mine = stage.grid, stage.code if k < running else []
-            rows.append(
-                [grid.line, grid.lines, grid.ring[1], grid.origin, grid.halo, int(grid.circular)]
-                + [len(code), len(mine), at, len(planes[k]), stage.landed]
-            )
+            shape = [
+                grid.line,
+                grid.lines,
+                grid.ring[1],
+                grid.origin,
+                grid.halo,
+                int(grid.circular),
+            ]
+            rows.append([*shape, len(code), len(mine), at, len(planes[k]), stage.landed])
             code += mine
             at += len(planes[k])
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kernreg.backends.planes.grid import Grid, Sizes2
 from kernreg.ir import operations as ir
@@ -82,7 +83,10 @@ def unrolled(ops: tuple[ir.Op, ...]) -> tuple[ir.Op, ...]:
 def _renumbered(op: ir.Op, at: dict[int, int]) -> ir.Op:
     if isinstance(op, ir.Sum | ir.Product):
         return replace(op, xs=tuple(at[x] for x in op.xs))
-    return replace(op, x=at[op.x]) if hasattr(op, "x") else op
+    if not op.inputs:
+        return op
+    changed: Any = op  # all others read one value
+    return replace(changed, x=at[changed.x])  # type: ignore[no-any-return]
 
 
 def _stays(ops: tuple[ir.Op, ...]) -> bool:
@@ -121,23 +125,24 @@ def plan(program: Program, sizes: Sizes) -> Plan:
     strides: list[list[Sizes2 | None]] = [[]]
     of_stage: list[Sizes] = [sizes]
     for i, op in enumerate(found.ops):
-        if isinstance(op, ir.Input):
-            stage, now = 0, sizes
-        elif isinstance(op, ir.Mix):
-            stage, now = found.stage[op.x], found.sizes[op.x]
+        before = [found.stage[x] for x in op.inputs]
+        stage = before[0] if before else 0
+        now = found.sizes[op.inputs[0]] if before else sizes
+        if isinstance(op, ir.Mix):
             assert stage is not None
             out = op.taps.out(now, op.label)
+            lazy = op.shared is not None and _only_read_out(found.ops, i)
             if op.taps.shape is None:
                 found.readouts.append(i)
                 strides[stage].append(None)
                 stage = None
-            elif op.shared is not None and _only_read_out(found.ops, i):
+            elif lazy:
                 _check_pool(op, now)
                 found.lazy.add(id(op))
                 strides[stage].append(None)
             elif lands(op):
                 if op.local:
-                    raise Unsupported(f"{op.label} has weights of its own at each position, and strides")
+                    raise Unsupported(f"{op.label} has strides and weights at each position")
                 if op.shared is not None:
                     _check_pool(op, now)
                     strides[stage].append(None)
@@ -158,14 +163,11 @@ def plan(program: Program, sizes: Sizes) -> Plan:
                 filters[stage].append((op, now))
             now = out
         else:
-            stages = {found.stage[x] for x in op.inputs}
-            if len(stages) > 1:
+            if len(set(before)) > 1:
                 raise Unsupported("branches with different numbers of positions are merged")
-            (stage,), now = stages, found.sizes[op.inputs[0]]
             if isinstance(op, ir.Repeat) and stage is not None:
-                filters[stage] += [(o, now) for o in ir.all_ops(op.body) if isinstance(o, ir.Mix)]
-            if isinstance(op, ir.Normalize) and op.axes and max(op.axes) >= len(sizes):
-                raise Unsupported("LayerNorm names an axis that the images do not have")
+                mixes = [o for o in ir.all_ops(op.body) if isinstance(o, ir.Mix)]
+                filters[stage] += [(o, now) for o in mixes]
         found.stage.append(stage)
         found.sizes.append(now)
     for now, mixes, steps in zip(of_stage, filters, strides, strict=True):
@@ -183,8 +185,7 @@ def _check_pool(op: ir.Mix, sizes: Sizes) -> None:
     assert taps.shape is not None
     if taps.padding == "CIRCULAR":
         apart = all(
-            n % s == 0 and k == s
-            for n, s, k in zip(sizes, taps.strides, taps.shape, strict=True)
+            n % s == 0 and k == s for n, s, k in zip(sizes, taps.strides, taps.shape, strict=True)
         )
         if not apart:
             raise Unsupported(f"{op.label} pools over windows that wrap around")

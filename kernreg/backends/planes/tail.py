@@ -71,7 +71,8 @@ class Tail:
             if self.plan.stage[i] is None and i not in self.plan.readouts
         ]
         return all(
-            type(op) in COVARIANCES or isinstance(op, ir.Repeat) for op in ir.all_ops(vectors)
+            type(op) in COVARIANCES or isinstance(op, ir.Repeat)
+            for op in ir.all_ops(vectors)
             if not isinstance(op, ir.Carry)
         )
 

@@ -25,7 +25,17 @@ from kernreg.ir import operations as ir
 from kernreg.ir.fold import Pass, Rules
 from kernreg.ir.taps import Sizes
 
-__all__ = ["PLANES", "Block", "Filtered", "Numbers", "Readout", "Spatial", "Stage", "Translator", "Vector"]
+__all__ = [
+    "PLANES",
+    "Block",
+    "Filtered",
+    "Numbers",
+    "Readout",
+    "Spatial",
+    "Stage",
+    "Translator",
+    "Vector",
+]
 
 PLANES = Rules("planes of images")
 """Rules ``(translator, operation, *values) -> value``, which write instructions and tables."""
@@ -58,7 +68,8 @@ class Spatial:
     """A value of the program: where the engine keeps it, in which unit, and its variances.
 
     ``clean`` says that dead cells hold what they should, ``positive`` that no correlation of it is
-    negative. ``filtered`` is a filter that a nonlinearity may join. ``pool`` stands for a pooling of this value that only readouts read.
+    negative. ``filtered`` is a filter that a nonlinearity may join. ``pool`` stands for a pooling of
+    this value that only readouts read.
     """
 
     stage: int
@@ -96,8 +107,8 @@ class Stage:
 class Readout:
     """A weighted sum over pairs of positions, the weights a product of those of both axes.
 
-    ``op`` is its operation, ``sums`` what each position of an image weighs in it times its variance;
-    ``shared`` says that positions share weights.
+    ``op`` is its operation, ``sums`` what each position of an image weighs in it times its
+    variance; ``shared`` says that positions share weights.
     """
 
     op: int
