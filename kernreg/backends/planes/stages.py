@@ -86,7 +86,7 @@ def _renumbered(op: ir.Op, at: dict[int, int]) -> ir.Op:
     if not op.inputs:
         return op
     changed: Any = op  # all others read one value
-    return replace(changed, x=at[changed.x])  # type: ignore[no-any-return]
+    return replace(changed, x=at[changed.x])
 
 
 def _stays(ops: tuple[ir.Op, ...]) -> bool:
@@ -166,8 +166,8 @@ def plan(program: Program, sizes: Sizes) -> Plan:
             if len(set(before)) > 1:
                 raise Unsupported("branches with different numbers of positions are merged")
             if isinstance(op, ir.Repeat) and stage is not None:
-                mixes = [o for o in ir.all_ops(op.body) if isinstance(o, ir.Mix)]
-                filters[stage] += [(o, now) for o in mixes]
+                inner = [o for o in ir.all_ops(op.body) if isinstance(o, ir.Mix)]
+                filters[stage] += [(o, now) for o in inner]
         found.stage.append(stage)
         found.sizes.append(now)
     for now, mixes, steps in zip(of_stage, filters, strides, strict=True):

@@ -68,8 +68,8 @@ class Spatial:
     """A value of the program: where the engine keeps it, in which unit, and its variances.
 
     ``clean`` says that dead cells hold what they should, ``positive`` that no correlation of it is
-    negative. ``filtered`` is a filter that a nonlinearity may join. ``pool`` stands for a pooling of
-    this value that only readouts read.
+    negative. ``filtered`` is a filter that a nonlinearity may join. ``pool`` stands for a pooling
+    of this value that only readouts read.
     """
 
     stage: int
