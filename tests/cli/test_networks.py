@@ -43,10 +43,10 @@ def test_prefix_and_arithmetic():
         ("3", "'3' is 3, not a network such as mlp"),
         ("mlp", r"^'mlp' lacks its parentheses: write mlp\(...\)\.$"),
         ("mlp(activation=Erf)", "'Erf' lacks its parentheses"),
-        ("Oracle()", r"^Unknown layer 'Oracle'; known are ABRelu, .*, residual, serial\.$"),
+        ("Oracle()", r"^Unknown layer 'Oracle'; known are ABRelu, .*, wide_resnet\.$"),
         ("oracle", "Unknown layer 'oracle'; known are ABRelu"),
-        ("mlpp(depth=2)", r"serial\. Did you mean 'mlp'\?$"),
-        ("serial(Dense(), ReLU(), Dense())", r"serial\. Did you mean 'Relu'\?$"),
+        ("mlpp(depth=2)", r"wide_resnet\. Did you mean 'mlp'\?$"),
+        ("serial(Dense(), ReLU(), Dense())", r"wide_resnet\. Did you mean 'Relu'\?$"),
         (
             "mlp(depht=2)",
             r"^mlp\(depht=2\): got an unexpected keyword argument 'depht'; mlp takes depth, "

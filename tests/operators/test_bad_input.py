@@ -24,7 +24,7 @@ ROWS = [
     (changed(np.inf), r"NaN or infinity \(first in row 7\)"),
     (torch.from_numpy(changed(np.nan)), r"NaN or infinity \(first in row 7\)"),
     (X[0], r"matrix of shape \(n, d\), found shape \(4,\); reshape a single row"),
-    (X[None], r"found shape \(1, 12, 4\)"),
+    (X[None], r"holds images of shape \(12, 4\), but the network has no layer for positions"),
     (5.0, r"found shape \(\)"),
     (X[:0], r"empty: shape \(0, 4\)"),
     (X[:, :0], r"empty: shape \(12, 0\)"),

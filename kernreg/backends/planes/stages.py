@@ -15,7 +15,8 @@ __all__ = ["Plan", "Unsupported", "in_lines", "lands", "offsets", "plan", "unrol
 Filter = tuple[ir.Mix, Sizes]
 
 _LOOPED = 64
-"""Turns from which a loop stays a loop."""
+"""Turns from which a loop stays a loop, but for its first ones."""
+_FIRST = 16
 _MOST_OPERATIONS = 20_000
 _MOST_REACH = 32
 
@@ -64,10 +65,13 @@ def unrolled(ops: tuple[ir.Op, ...]) -> tuple[ir.Op, ...]:
             if i == 0 and start is not None:
                 continue
             op = _renumbered(op, at)
-            if isinstance(op, ir.Repeat) and (op.count < _LOOPED or not _stays(op.body)):
-                value = op.x
-                for _ in range(op.count):
-                    value = write(op.body, value)
+            if isinstance(op, ir.Repeat):
+                value, left, first = op.x, op.count, _stays(op.body)
+                while left and (not first or op.count < _LOOPED or left > op.count - _FIRST):
+                    value, left = write(op.body, value), left - 1
+                for count in _growing(left):
+                    out.append(ir.Repeat(value, _fresh(op.body), count, label=op.label))
+                    value = len(out) - 1
                 at[i] = value
             else:
                 out.append(op)
@@ -78,6 +82,23 @@ def unrolled(ops: tuple[ir.Op, ...]) -> tuple[ir.Op, ...]:
 
     write(ops, None)
     return tuple(out)
+
+
+def _growing(count: int) -> list[int]:
+    """Loops of growing length, as layers change less and less: each has series of its own."""
+    found, size = [], 4 * _FIRST
+    while count:
+        found.append(min(size, count))
+        count, size = count - found[-1], 4 * size
+    return found
+
+
+def _fresh(ops: tuple[ir.Op, ...]) -> tuple[ir.Op, ...]:
+    """The same operations as objects of their own."""
+    return tuple(
+        replace(op, body=_fresh(op.body)) if isinstance(op, ir.Repeat) else replace(op)
+        for op in ops
+    )
 
 
 def _renumbered(op: ir.Op, at: dict[int, int]) -> ir.Op:
