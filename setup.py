@@ -7,6 +7,7 @@ Python definitions in ``kernreg/nn/nonlinearities``.
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension, build_ext
@@ -79,6 +80,11 @@ class BuildPackage(build_py):
 
 class BuildLibraries(build_clib):
     """Goes on without a compiler: linking then fails, and the optional extension is left out."""
+
+    def build_libraries(self, libraries):
+        """All instruction sets at once, a process each."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda one: build_clib.build_libraries(self, [one]), libraries))
 
     def run(self):
         try:

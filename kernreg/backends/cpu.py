@@ -16,7 +16,7 @@ from kernreg import config
 from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import CPU, KERNELS, Bound, Part, Request
-from kernreg.backends.planes.bound import PlanesBound
+from kernreg.backends.planes.bound import PlanesBound, unsupported
 from kernreg.backends.tiles import Machine, translate
 from kernreg.codegen.instructions import checksum
 from kernreg.exceptions import BackendError
@@ -126,8 +126,13 @@ class CpuBackend:
     name = "cpu"
 
     def supports(self, program: Program, device: torch.device = CPU) -> str | None:
-        """The extension must be there; what else may fail depends on the data."""
-        return _MISSING if device == CPU else "it computes on the CPU only"
+        """The extension must be there, and planes take what a program does to images.
+
+        What else may fail depends on the data.
+        """
+        if _MISSING is not None or device != CPU:
+            return _MISSING if device == CPU else "it computes on the CPU only"
+        return None if program.shape is None else unsupported(program)
 
     def bind(self, request: Request) -> Bound:
         """Prepare a request."""

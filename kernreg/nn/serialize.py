@@ -38,7 +38,7 @@ def to_json(network: Layer) -> str:
     --------
     >>> from kernreg import nn
     >>> nn.to_json(nn.LayerNorm(0.5))
-    '{"layer": "LayerNorm", "eps": 0.5}'
+    '{"layer": "LayerNorm", "eps": 0.5, "axes": []}'
     """
     try:
         return json.dumps(_encode(network))

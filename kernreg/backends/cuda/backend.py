@@ -79,7 +79,7 @@ class CudaBackend:
             return "it computes on an NVIDIA GPU only: use device='cuda'"
         if torch.cuda.get_device_capability(device) < (8, 0):
             return "it needs a GPU of compute capability 8.0 or newer"
-        return missing()
+        return missing() if program.axes == 0 else "it has no kernels for images yet"
 
     def bind(self, request: Request) -> _CudaBound:
         """Prepare a request."""

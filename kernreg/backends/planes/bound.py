@@ -27,18 +27,32 @@ from kernreg.backends.reference import Evaluated, PairState
 from kernreg.backends.tiles import Machine
 from kernreg.exceptions import BackendError
 from kernreg.ir import operations as ir
+from kernreg.ir.program import Program
 
-__all__ = ["PlanesBound"]
+__all__ = ["PlanesBound", "unsupported"]
 
 _TABLE_BYTES = 2**25
 """Of the tables of a block of images."""
 _KEPT_BYTES = 2**29
 _MOST_IMAGES = 256
+# Squares of distances over those of lengths below which a pair is left to float64: of gaps beyond,
+# an error of 1e-7 is one of 5e-6 in what a kink hands on.
+_CLOSE = 1e-4
 _SAMPLE = 3
 # Each layer adds to the tangent kernel, whose last digit in float32 then counts: 3e-8 a layer.
 _MOST_LAYERS = 160
 # Variances further from their unit are not left to float32.
 _RANGE = 1e16
+
+
+def unsupported(program: Program) -> str | None:
+    """Why planes cannot run a program that says of which shape its images are; None if they can."""
+    assert program.shape is not None
+    try:
+        plan(program, program.shape[:-1])
+    except Unsupported as reason:
+        return str(reason)
+    return None
 
 
 class PlanesBound:
@@ -72,6 +86,11 @@ class PlanesBound:
         self._within: dict[int, list[Tensor]] = {}
         sample = torch.cat([_some(X) for X in self._images]).to(torch.float64)
         self.arithmetic = self._choose(sample, request.dtype, run)
+        # Pools take distances within images from those between them.
+        pools = any(isinstance(op, ir.Mix) and op.shared is not None for op in self._plan.ops)
+        landed = len(self._plan.grids) > 1 or not self._tail.linear
+        self._subtracts = pools and landed and self.arithmetic == np.float32
+        self._exact: PlanesBound | None = None
         tables = self._tables(sample)
         self._step = max(1, min(_MOST_IMAGES, _TABLE_BYTES // max(1, tables.nbytes // len(sample))))
         row = self._tail.rows(
@@ -221,6 +240,40 @@ class PlanesBound:
         return {k: torch.cat([p[k] for p in parts], dim=1) for k in parts[0]}
 
     def _between(self, i0: int, i1: int, j0: int, j1: int, mode: int) -> dict[str, Tensor]:
+        """Both kernels of some images of two blocks; of nearly equal ones in float64."""
+        out = self._worked_out(i0, i1, j0, j1, mode)
+        if not self._subtracts:
+            return out
+        a, b = (
+            X.flatten(1).to(torch.float64)
+            for X in (self._images[0][i0:i1], self._images[-1][j0:j1])
+        )
+        size = a.square().sum(1)[:, None] + b.square().sum(1)[None, :]
+        close = torch.nonzero(size - 2.0 * (a @ b.T) < _CLOSE * size)
+        for i, j in close.tolist():
+            if mode == LOWER_PAIRS and j >= i:
+                continue
+            exact = self._in_float64()._worked_out(
+                i0 + i, i0 + i + 1, j0 + j, j0 + j + 1, ALL_PAIRS
+            )
+            for kernel, values in out.items():
+                values[i, j] = exact[kernel][0, 0]
+        return out
+
+    def _in_float64(self) -> PlanesBound:
+        """The same program on the same images in float64."""
+        if self._exact is None:
+            made = PlanesBound.__new__(PlanesBound)
+            made.__dict__.update(self.__dict__)
+            made._engine = Engine(self._plan, np.dtype(np.float64), self._engine.run)
+            made.arithmetic, made._subtracts = np.dtype(np.float64), False
+            made._terms, made._prepared = {}, OrderedDict()
+            made._own, made._within = {}, {}
+            made._step = max(1, self._step // 2)
+            self._exact = made
+        return self._exact
+
+    def _worked_out(self, i0: int, i1: int, j0: int, j1: int, mode: int) -> dict[str, Tensor]:
         """Both kernels of some images of two blocks."""
         side = 0 if self._symmetric else 1
         first, second = i0 // self._step * self._step, j0 // self._step * self._step

@@ -161,7 +161,7 @@ class TritonBackend:
             return "the package triton is not installed"
         if device.type != "cuda" and not (device == CPU and config.triton_interpreter()):
             return "it computes on a GPU only: use device='cuda'"
-        return None
+        return None if program.axes == 0 else "it has no kernels for images yet"
 
     def bind(self, request: Request) -> _TritonBound:
         """Prepare a request."""
