@@ -125,7 +125,7 @@ class FlippedBound:
                     _put(out, part, j, i, {k: v.T for k, v in tile.items()})
                     done.add((j[0], i[0]))
         low, high = max(part.i0, part.j0), min(part.i1, part.j1)
-        k = torch.arange(low, high)
+        k = torch.arange(low, max(low, high))
         for kernel, target in out.items() if low < high else ():
             known = torch.from_numpy(self.diagonal(kernel)[low:high])
             target[k - part.i0, k - part.j0] = known.to(target.dtype)

@@ -99,7 +99,7 @@ def filter_row(row: Row, op: Mix, params: tuple[float, ...]) -> Row:
     Sums along one axis after the other; ``tau`` is left out.
     """
     sizes, (W, b) = tuple(row.s.shape[1:]), op.numbers(params)
-    top = max(float(row.s.max()), 1e-300)  # the square may overflow
+    top = max(float(row.s.max()), b) or 1.0  # the square may overflow
     total = (row.s / top) ** 2
     for axis, size in enumerate(sizes):
         total = _line_sums(total, op.taps, axis, size)

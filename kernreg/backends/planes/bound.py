@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg.backends import rows as R
-from kernreg.backends.base import Part, Request
+from kernreg.backends.base import Bound, Part, Request
 from kernreg.backends.planes.job import (
     ALL_PAIRS,
     LOWER_PAIRS,
@@ -25,7 +26,8 @@ from kernreg.backends.planes.tail import Covariance, Tail
 from kernreg.backends.planes.translate import Block, Translator
 from kernreg.backends.reference import Evaluated, PairState
 from kernreg.backends.tiles import Machine
-from kernreg.exceptions import BackendError
+from kernreg.backends.torch_backend import ReferenceBackend
+from kernreg.exceptions import BackendError, BackendWarning
 from kernreg.ir import operations as ir
 from kernreg.ir.program import Program
 
@@ -35,12 +37,14 @@ _TABLE_BYTES = 2**25
 """Of the tables of a block of images."""
 _KEPT_BYTES = 2**29
 _MOST_IMAGES = 256
-# Squares of distances over those of lengths below which a pair is left to float64: of gaps beyond,
-# an error of 1e-7 is one of 5e-6 in what a kink hands on.
-_CLOSE = 1e-4
+# Gaps between images, and ratios of their lengths, at which a pair is left to float64: of gaps
+# beyond, an error of 1e-7 is one of 5e-6 in what a kink hands on.
+_CLOSE, _APART = 1e-4, 16.0
 _SAMPLE = 3
 # Each layer adds to the tangent kernel, whose last digit in float32 then counts: 3e-8 a layer.
 _MOST_LAYERS = 160
+# Lengths of images that differ by more are not left to float32.
+_SPREAD = 1e6
 # Variances further from their unit are not left to float32.
 _RANGE = 1e16
 
@@ -82,6 +86,8 @@ class PlanesBound:
         self._sizes: dict[int, float] = {}
         self._terms: dict[int, int] = {}
         self._prepared: OrderedDict[tuple[int, int], Tables] = OrderedDict()
+        self._request = request
+        self._reference: Bound | None = None
         self._own: dict[int, list[R.Row]] = {}
         self._within: dict[int, list[Tensor]] = {}
         sample = torch.cat([_some(X) for X in self._images]).to(torch.float64)
@@ -108,6 +114,9 @@ class PlanesBound:
         seen = self._translate(sample, np.dtype(np.float64), survey).seen
         self._sizes = {key: max(top, 1e-300) for key, (top, _) in seen.items()}
         if np.dtype(wanted) == np.float64 or _layers(self._plan.ops) > _MOST_LAYERS:
+            return np.dtype(np.float64)
+        size = sample.flatten(1).norm(dim=1)
+        if float(size.max()) > _SPREAD * float(size[size > 0].min() if bool(size.any()) else 1.0):
             return np.dtype(np.float64)
         kind = np.dtype(np.float32)
         self._engine = Engine(self._plan, kind, run)
@@ -203,10 +212,31 @@ class PlanesBound:
 
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         """The kernel of each image with itself."""
+        try:
+            return self._diagonal(kernel)
+        except BackendError as reason:
+            return self._instead(reason).diagonal(kernel)
+
+    def _diagonal(self, kernel: str) -> NDArray[np.float64]:
         return R.diagonal(self._tail.rows(self._own_states(0)[0]), kernel).numpy()
 
     def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
         """Write a part for each kernel named in ``out``."""
+        try:
+            self._fill(part, out)
+        except BackendError as reason:
+            self._instead(reason).fill(part, out)
+
+    def _instead(self, reason: BackendError) -> Bound:
+        """The reference, for images that no series serves: they are seen block by block."""
+        if self._reference is None:
+            warnings.warn(
+                f"The slow reference backend is used: {reason}.", BackendWarning, stacklevel=3
+            )
+            self._reference = ReferenceBackend().bind(self._request)
+        return self._reference
+
+    def _fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
         n2 = len(self._images[-1])
         part.check(len(self._images[0]), n2, out)
         for i0, i1 in self._blocks(0, part.i0, part.i1):
@@ -240,24 +270,35 @@ class PlanesBound:
         return {k: torch.cat([p[k] for p in parts], dim=1) for k in parts[0]}
 
     def _between(self, i0: int, i1: int, j0: int, j1: int, mode: int) -> dict[str, Tensor]:
-        """Both kernels of some images of two blocks; of nearly equal ones in float64."""
+        """Both kernels of some images of two blocks; where float32 has too few digits in float64.
+
+        Distances lose the angle of images that are nearly parallel, unless they are nearly equal
+        and no pool takes distances within images from those between them; and what is left of a
+        small image beside a large one.
+        """
         out = self._worked_out(i0, i1, j0, j1, mode)
-        if not self._subtracts:
+        if self.arithmetic == np.float64:
             return out
-        a, b = (
-            X.flatten(1).to(torch.float64)
-            for X in (self._images[0][i0:i1], self._images[-1][j0:j1])
-        )
-        size = a.square().sum(1)[:, None] + b.square().sum(1)[None, :]
-        close = torch.nonzero(size - 2.0 * (a @ b.T) < _CLOSE * size)
-        for i, j in close.tolist():
-            if mode == LOWER_PAIRS and j >= i:
-                continue
-            exact = self._in_float64()._worked_out(
-                i0 + i, i0 + i + 1, j0 + j, j0 + j + 1, ALL_PAIRS
-            )
+        a = self._images[0][i0:i1].flatten(1).to(torch.float64)
+        b = self._images[-1][j0:j1].flatten(1).to(torch.float64)
+        p, q = a.norm(dim=1)[:, None], b.norm(dim=1)[None, :]
+        unequal = torch.maximum(p, q) > 1.01 * torch.minimum(p, q)
+        parallel = (a @ b.T).abs() > (1.0 - _CLOSE) * p * q
+        doubtful = parallel & (unequal | self._subtracts)
+        doubtful |= torch.maximum(p, q) > _APART * torch.minimum(p, q)
+        doubtful &= (p > 0) & (q > 0)
+        if mode == LOWER_PAIRS:
+            doubtful = torch.tril(doubtful, -1)
+        if not bool(doubtful.any()):
+            return out
+        exact = self._in_float64()
+        if float(doubtful.double().mean()) > 0.1:
+            wide = exact._worked_out(i0, i1, j0, j1, mode)
+            return {k: torch.where(doubtful, wide[k], v) for k, v in out.items()}
+        for i, j in torch.nonzero(doubtful).tolist():
+            one = exact._worked_out(i0 + i, i0 + i + 1, j0 + j, j0 + j + 1, ALL_PAIRS)
             for kernel, values in out.items():
-                values[i, j] = exact[kernel][0, 0]
+                values[i, j] = one[kernel][0, 0]
         return out
 
     def _in_float64(self) -> PlanesBound:
@@ -269,7 +310,6 @@ class PlanesBound:
             made.arithmetic, made._subtracts = np.dtype(np.float64), False
             made._terms, made._prepared = {}, OrderedDict()
             made._own, made._within = {}, {}
-            made._step = max(1, self._step // 2)
             self._exact = made
         return self._exact
 
@@ -286,7 +326,12 @@ class PlanesBound:
             for k, (r, c) in enumerate(zip(rows.block.readouts, cols.block.readouts, strict=True)):
                 sums = r.sums[part[0] : part[1], None] + c.sums[None, part[2] : part[3]]
                 distance, trained = (torch.from_numpy(found[:, :, k, m]) for m in (0, 1))
-                given.append(Covariance(0.5 * (sums - distance), 0.5 * trained))
+                # An image of zeros meets nothing.
+                gone = (r.sums[part[0] : part[1], None] == 0) | (
+                    c.sums[None, part[2] : part[3]] == 0
+                )
+                k2 = torch.where(gone, 0.0, sums - distance)
+                given.append(Covariance(0.5 * k2, torch.where(gone, 0.0, 0.5 * trained)))
             out = self._tail.covariance(given)
             return {"nngp": out.k, "ntk": out.t}
         (own1, lost1), (own2, lost2) = self._own_states(0), self._own_states(side)
@@ -324,8 +369,7 @@ def _part(row: R.Row, start: int, stop: int) -> R.Row:
 
 
 def _some(X: Tensor) -> Tensor:
-    """A few images: the first one, the largest and the smallest of some."""
-    among = X[:: max(1, len(X) // 256)]
-    size = among.reshape(len(among), -1).to(torch.float64).norm(dim=1)
-    chosen = torch.unique(torch.stack([torch.tensor(0), size.argmax(), size.argmin()]))
-    return among[chosen]
+    """A few images: the first one, the largest and the smallest that is not dark."""
+    size = torch.linalg.vector_norm(X.flatten(1), dim=1, dtype=torch.float64)
+    small = torch.where(size > 0, size, torch.inf).argmin()
+    return X[torch.unique(torch.stack([torch.tensor(0), size.argmax(), small]))]

@@ -65,7 +65,9 @@ def filter_planes(
     begin = len(stage.code)
     local = isinstance(op, ir.Mix) and op.local
     _sums(t, x, around, dst, numbers, local)
-    out = t.behind(op, dst, unit, x, clean=not _wide(around) and x.clean, row=row)
+    # A bias has no place in dead cells, which have no variance.
+    clean = x.clean and not _wide(around) and getattr(op, "b", None) is None
+    out = t.behind(op, dst, unit, x, clean=clean, row=row)
     t.both(x.stage, t.scaled(out)[0])
     if local or (not (three := _three(t, x, around) if _wide(around) else 0) and _wide(around)):
         return out

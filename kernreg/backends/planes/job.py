@@ -59,6 +59,14 @@ def tables_of(block: Block, images: int, dtype: np.dtype) -> Tables:
     return Tables(block, sides)
 
 
+def _around(needed: NDArray[np.bool_], sizes: tuple[int, int]) -> NDArray[np.bool_]:
+    """Displacements with those that are the same where positions wrap around."""
+    once = np.zeros(sizes, dtype=bool)
+    places = [np.arange(1 - n, n) % n for n in sizes]
+    np.logical_or.at(once, np.ix_(*places), needed)
+    return np.asarray(once[np.ix_(*places)])
+
+
 @dataclass
 class Engine:
     """Runs a plan on pairs of blocks of images; ``run`` is the function of the extension."""
@@ -106,6 +114,8 @@ class Engine:
             y, x = sizes[0] - high, sizes[1] - wide
             full[y : y + 2 * high - 1, x : x + 2 * wide - 1] |= np.outer(*axes)
         for k in range(last, 0, -1):
+            if self.plan.grids[k].circular:
+                needed[k] = _around(needed[k], self.plan.grids[k].sizes)
             for sizes, window, strides in self._landings[k - 1]:
                 part = behind_window(needed[k], sizes, window, strides)
                 y, x = (g - s for g, s in zip(self.plan.grids[k - 1].sizes, sizes, strict=True))

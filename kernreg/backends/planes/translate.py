@@ -171,7 +171,8 @@ class Translator(Pass[Spatial | Vector]):
 
     def __post_init__(self) -> None:
         stages = [Stage(grid) for grid in self.plan.grids]
-        self.block = Block(stages, [], [0, 0], [])
+        # Four zeros for instructions that have no constants of their own.
+        self.block = Block(stages, [0.0] * 4, [0, 0], [])
 
     def step(
         self, op: ir.Op, xs: list[Spatial | Vector], done: list[Spatial | Vector]
