@@ -34,7 +34,7 @@ MATRICES = [
     (X + 1j, ValueError, "Complex data not supported"),
     (scipy.sparse.csr_array(X), TypeError, r"Sparse data was passed for X.*toarray"),
     (X[:, 0], ValueError, r"(?s)Expected 2D array, got 1D array.*Reshape your data"),
-    (X[None], ValueError, "Found array with dim 3, while dim <= 2 is required"),
+    (X[None], ValueError, "the network has no layer for positions"),
     (X[:0], ValueError, r"Found array with 0 sample\(s\)"),
     (X[:, :0], ValueError, r"Found array with 0 feature\(s\)"),
     ([[1.0, 2.0], [3.0]], ValueError, "inhomogeneous shape"),

@@ -51,7 +51,7 @@ ROWS = [
     (changed(np.inf), "Input X contains infinity"),
     (changed("red", object), "Column 1 of X holds text such as 'red'"),
     (X[:, 0], "Expected 2D array, got 1D array"),
-    (X[None], "Found array with dim 3"),
+    (X[None], "the network has no layer for positions"),
     (X[:0], r"Found array with 0 sample\(s\)"),
     (X + 1j, "Complex data not supported"),
     (pd.DataFrame(X, columns=list("uvw")).assign(v="x"), "Column 'v' of X holds text such as 'x'"),
