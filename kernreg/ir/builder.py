@@ -13,7 +13,11 @@ from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
 from kernreg.ir.taps import Taps
 
-__all__ = ["Builder", "Kind", "Ref"]
+__all__ = ["Builder", "Kind", "NeedsInputError", "Ref"]
+
+
+class NeedsInputError(NetworkError):
+    """A layer that can only be the first one is not."""
 
 
 class Kind(enum.Enum):
@@ -103,7 +107,7 @@ class Builder:
     def images(self, x: Ref, shape: tuple[int, ...], label: str) -> Ref:
         """Say that rows hold images of a shape, channels last."""
         if x.index != 0 or x.kind is not Kind.INPUT or self.shape is not None:
-            raise NetworkError(
+            raise NeedsInputError(
                 f"{label} stands after {x.made_by}: expected it first of all layers."
             )
         domain = self.positions(x, len(shape) - 1, label)
@@ -113,7 +117,7 @@ class Builder:
     def flip(self, x: Ref, lower: Callable[[Builder, Ref], Ref], label: str) -> Ref:
         """Append a network whose kernel is averaged over flips; it must be the whole program."""
         if x.index != 0 or x.kind is not Kind.INPUT or self.flips is not None:
-            raise NetworkError(
+            raise NeedsInputError(
                 f"{label} stands after {x.made_by}: expected it around the whole network."
             )
         self.positions(x, None, label)
@@ -171,7 +175,7 @@ class Builder:
         if out.index != len(self.ops) - 1:
             raise ValueError("the output of a program must be its last value")
         mixes = any(isinstance(op, ir.Mix) for op in ir.all_ops(self.ops))
-        mixes = mixes or self.shape is not None
+        mixes = mixes or self.shape is not None or self.flips is not None
         axes = next(iter(self.found), None) if mixes else 0
         return Program(
             tuple(self.ops),

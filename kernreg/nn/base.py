@@ -8,7 +8,7 @@ import numbers
 from typing import Any, ClassVar, Self
 
 from kernreg.exceptions import NetworkError
-from kernreg.ir.builder import Builder, Kind, Ref
+from kernreg.ir.builder import Builder, Kind, NeedsInputError, Ref
 from kernreg.ir.pair import Moments, Pair
 from kernreg.ir.program import Program
 from kernreg.nn.arguments import InitSignature, check_arguments
@@ -101,11 +101,14 @@ class Layer:
         builder = Builder()
         try:
             self.lower(builder, builder.input(Kind.INPUT))
-        except NetworkError:
-            builder = Builder()
+        except NetworkError as error:
+            builder, first = Builder(), str(error)
         else:
             return
-        self.lower(builder, builder.input(Kind.GAUSSIAN))
+        try:
+            self.lower(builder, builder.input(Kind.GAUSSIAN))
+        except NeedsInputError:
+            raise NetworkError(first) from None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments by name, as scikit-learn wants them.

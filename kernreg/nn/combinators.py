@@ -206,7 +206,7 @@ class Repeat(Layer):
             return x
         body, carry = b.body(x)
         out = self.block.lower(body, carry)
-        if self.n > 1 and out.kind is not x.kind:
+        if self.n > 1 and (out.kind is not x.kind or out.domain != x.domain):
             # The second turn must fit as well; this names the layer that does not.
             trial, again = b.body(out)
             self.block.lower(trial, again)

@@ -41,6 +41,11 @@ def exact(case: str) -> dict[str, np.ndarray]:
     return dict(np.load(path)) if path.exists() else {}
 
 
+def is_spatial(case: str) -> bool:
+    """Whether the inputs of a case are images or signals; those of the others are rows."""
+    return len(index()[case]["shapes"]["x1"]) > 2
+
+
 def layers(arch: Arch) -> list[dict[str, Any]]:
     """All layers of an architecture, those inside branches included."""
     out = []
@@ -91,7 +96,9 @@ def network(arch: Arch, in_features: int | None = None, positions: int = 1) -> n
     positions : int
         Those of an image, which :class:`nn.Flatten` multiplies the width by.
     """
-    flat = [layer | {"positions": positions} if layer["op"] == "Flatten" else layer for layer in arch]
+    flat = [
+        layer | {"positions": positions} if layer["op"] == "Flatten" else layer for layer in arch
+    ]
     return _serial(flat, in_features)[0]
 
 
