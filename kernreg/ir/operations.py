@@ -95,6 +95,14 @@ class Carry(Op):
         return "carry"
 
 
+def _own(params: Params, W: int, b: int | None, fan_in: int | None) -> tuple[float, float]:
+    """The same for trained weights: ``fan_in k + [b is a parameter]`` is ``g k' + h``."""
+    if fan_in is None:
+        return 1.0, 0.0
+    g = fan_in / params[W] ** 2
+    return g, 0.0 if b is None else 1.0 - g * params[b] ** 2
+
+
 @dataclass(frozen=True)
 class Dense(_Unary):
     """``k' = W^2 k + b^2``, ``t' = k' + W^2 t`` ("ntk" parameterization).
@@ -113,6 +121,10 @@ class Dense(_Unary):
     def plain(self) -> bool:
         """Whether it adds ``k'`` to the tangent kernel, as most layers do."""
         return self.trained and self.fan_in is None
+
+    def own(self, params: Params) -> tuple[float, float]:
+        """``(g, h)`` of ``t' = g k' + h + W^2 t``, the part that the layer's weights add."""
+        return _own(params, self.W, self.b, self.fan_in) if self.trained else (0.0, 0.0)
 
     def flops(self) -> int:
         return 8
@@ -160,11 +172,7 @@ class Mix(_Unary):
         """``(g, h)`` of ``t' = g k' + h + W^2 A(t)``, the part that the layer's weights add."""
         if self.W is None or not self.trained:
             return 0.0, 0.0
-        if self.fan_in is None:
-            return 1.0, 0.0
-        g = self.fan_in / params[self.W] ** 2
-        b = None if self.b is None else params[self.b]
-        return g, 0.0 if b is None else 1.0 - g * b * b
+        return _own(params, self.W, self.b, self.fan_in)
 
     def numbers(self, params: Params) -> tuple[float, float]:
         """Standard deviations of weights and biases, 1 and 0 where there are none."""

@@ -20,7 +20,7 @@ _MOST_ENTRIES = 100_000
 _MOST_SIZE = 2**53
 _MOST_TEXT = 2**24
 # Entries that repeat what is inside or what the layer stands for.
-_COUNTS = {"Repeat": "n", "Mlp": "depth"}
+_COUNTS = {"Repeat": "n", "Mlp": "depth", "Cnn": "depth", "WideResnet": "depth"}
 
 
 def check_length(text: str) -> None:

@@ -19,8 +19,27 @@ from kernreg.nn.spatial import AvgPool, Conv, Flatten, GlobalAvgPool
 __all__ = ["Cnn", "Mlp", "Myrtle", "WideResnet", "cnn", "mlp", "myrtle", "wide_resnet"]
 
 
+class _Preset(Layer):
+    """A network that is spelled out by ``layers``."""
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names())
+        return f"{_MAKERS[type(self).__name__]}({fields})"
+
+    def layers(self) -> Serial:
+        """The network spelled out."""
+        raise NotImplementedError
+
+    def passes(self) -> bool:
+        return False
+
+    def lower(self, b: Builder, x: Ref) -> Ref:
+        """Append the network."""
+        return self.layers().lower(b, x)
+
+
 @dataclass(frozen=True, repr=False)
-class Mlp(Layer):
+class Mlp(_Preset):
     """A fully connected network; made by :func:`mlp`."""
 
     depth: int
@@ -37,19 +56,6 @@ class Mlp(Layer):
         """The network spelled out."""
         dense = Dense(self.W_std, self.b_std)
         return Serial((dense, Repeat(Serial((self.activation, dense)), self.depth)))
-
-    def passes(self) -> bool:
-        return False
-
-    def lower(self, b: Builder, x: Ref) -> Ref:
-        """Append the network."""
-        return self.layers().lower(b, x)
-
-    def __repr__(self) -> str:
-        return (
-            f"mlp(depth={self.depth!r}, activation={self.activation!r}, "
-            f"W_std={self.W_std!r}, b_std={self.b_std!r})"
-        )
 
 
 def _check_depth(name: str, depth: Any) -> None:
@@ -73,25 +79,6 @@ def _nonlinearity(text: str) -> Any:
     """A nonlinearity by its name or its code."""
     makers = {name: getattr(nonlinearities, name) for name in nonlinearities.__all__}
     return named(text, makers, "'relu' or 'Erf(a=2)'")
-
-
-class _Preset(Layer):
-    """A network that is spelled out by ``layers``."""
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names())
-        return f"{_MAKERS[type(self).__name__]}({fields})"
-
-    def layers(self) -> Serial:
-        """The network spelled out."""
-        raise NotImplementedError
-
-    def passes(self) -> bool:
-        return False
-
-    def lower(self, b: Builder, x: Ref) -> Ref:
-        """Append the network."""
-        return self.layers().lower(b, x)
 
 
 _READOUTS = {"average": GlobalAvgPool, "flatten": Flatten}

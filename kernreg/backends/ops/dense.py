@@ -125,20 +125,10 @@ def _instructions(t: Translator, op: Dense, x: State) -> State:
     return t.behind(op, slot, x)
 
 
-def own_part(op: Dense, params: tuple[float, ...]) -> tuple[float, float]:
-    """``(g, h)`` of ``t' = g k' + h + W^2 t``, the part that the layer's weights add."""
-    if not op.trained:
-        return 0.0, 0.0
-    if op.fan_in is None:
-        return 1.0, 0.0
-    g = op.fan_in / params[op.W] ** 2
-    return g, 0.0 if op.b is None else 1.0 - g * params[op.b] ** 2
-
-
 @PLANES.of(Dense)
 def _planes(t: PlaneTranslator, op: Dense, x: Spatial) -> Spatial:
     W = t.params[op.W]
-    own = own_part(op, t.params)
+    own = op.own(t.params)
     return filter_planes(t, op, x, ([0], [0]), W * W, own)
 
 
@@ -146,7 +136,7 @@ def _planes(t: PlaneTranslator, op: Dense, x: Spatial) -> Spatial:
 def _covariances(walk: Any, op: Dense, x: Covariance) -> Covariance:
     W, b = walk.params[op.W], 0.0 if op.b is None else walk.params[op.b]
     k = W * W * x.k + b * b
-    g, h = own_part(op, walk.params)
+    g, h = op.own(walk.params)
     return Covariance(k, g * k + h + W * W * x.t)
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg.backends import rows as R
-from kernreg.backends.planes.grid import Sizes2
 from kernreg.backends.planes.stages import in_lines, offsets
 from kernreg.backends.planes.translate import (
     SUMS,
@@ -21,6 +20,7 @@ from kernreg.backends.planes.translate import (
     Translator,
     Vector,
 )
+from kernreg.backends.windows import pooling
 from kernreg.ir import operations as ir
 from kernreg.ir.taps import Taps
 
@@ -136,7 +136,7 @@ def land(t: Translator, op: ir.Mix, x: Spatial, row: R.Row | None) -> Spatial:
     behind = op.taps.out(x.sizes, op.label)
     at, slot = after.landed, x.slot
     after.landed += 1
-    geometry = [*lines, 1, 1, *_two(op.taps.strides), *in_lines(behind), 0, 0]
+    geometry = [*lines, 1, 1, *in_lines(op.taps.strides), *in_lines(behind), 0, 0]
     if op.shared is None:
         around = offsets(op.taps, x.sizes)
         if _wide(around):
@@ -150,10 +150,6 @@ def land(t: Translator, op: ir.Mix, x: Spatial, row: R.Row | None) -> Spatial:
         geometry[8:10] = [0, *low] if len(low) == 1 else low
     t.emit(stage, "land", at, slot, n=t.integers(geometry))
     return _pooled(t, op, x, at) if row is None else _filtered(t, op, x, at, row)
-
-
-def _two(values: tuple[int, ...]) -> Sizes2:
-    return (1, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
 def _filtered(t: Translator, op: ir.Mix, x: Spatial, at: int, row: R.Row) -> Spatial:
@@ -212,15 +208,8 @@ def _outer(vectors: list[Tensor]) -> Tensor:
 def _axis(op: ir.Mix, axis: int, size: int) -> NDArray[np.float64]:
     """The matrix of a pooling along one axis."""
     assert op.taps.shape is not None
-    taps = Taps((op.taps.shape[axis],), (op.taps.strides[axis],), (1,), op.taps.padding)
-    rows = taps.sources(0, size)
-    matrix = np.zeros((len(rows), size))
-    for i, row in enumerate(rows):
-        there = [p for p in row if p >= 0]
-        scale = {"sum": 1, "mean": len(row), "present": len(there)}[str(op.shared)]
-        for p in there:
-            matrix[i, p] += 1.0 / scale
-    return matrix
+    one = Taps((op.taps.shape[axis],), (op.taps.strides[axis],), (1,), op.taps.padding)
+    return pooling(one, (size,), str(op.shared)).numpy()
 
 
 def read_out(t: Translator, op: ir.Mix, x: Spatial) -> Vector:
