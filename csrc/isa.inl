@@ -24,6 +24,7 @@ KR_INLINE double root(double x) { return __builtin_sqrt(x); }
 #include "gemm.inl"
 #include "vm.inl"
 #include "tile.inl"
+#include "cells.inl"
 #include "plane.inl"
 }  // namespace KR_ISA
 
