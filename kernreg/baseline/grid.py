@@ -134,8 +134,8 @@ def convolutions(shape: tuple[int, ...] | None, quick: bool = False) -> list[Can
     if shape is None or len(shape) != 3 or min(shape[:2]) < 3:
         return []
     grid, root2 = [], round(2**0.5, 4)
-    for depth in (3,) if quick else (2, 4, 8):
-        for b_std in (0.1,) if quick else (0.0, 0.3):
+    for depth in (8,) if quick else (2, 4, 8):
+        for b_std in (0.0,) if quick else (0.0, 0.3):
             conv = nn.cnn(depth, W_std=root2, b_std=b_std, readout="flatten")
             network = nn.serial(nn.Unflatten(shape), conv)
             grid.append(Candidate("channel", CONVOLUTION, network, depth, root2, b_std))

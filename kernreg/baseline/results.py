@@ -70,7 +70,12 @@ def code(fold: Fold) -> str:
     best, kind = fold.winner, type(fold.model.estimator).__name__
     network = f"network = {_qualified(repr(best.candidate.network))}"
     made = f'{kind}(network, kernel="{best.kernel}", alpha={best.alpha!r})'
-    if best.candidate.scaling == "standard":
+    needed = [kind, "nn"]
+    if best.candidate.scaling == "channel":
+        assert best.candidate.network is not None
+        shape = best.candidate.network.program().shape
+        imports, scaling, needed = "", f"ImageScaler(input_shape={shape})", ["ImageScaler", *needed]
+    elif best.candidate.scaling == "standard":
         imports = "from sklearn.preprocessing import StandardScaler\n"
         scaling = "StandardScaler()"
     else:
@@ -78,7 +83,8 @@ def code(fold: Fold) -> str:
         factor = 1.0 / float(fold.model.scaler.scale[0])
         scaling = f"FunctionTransformer(partial(np.multiply, {factor!r}))"
         imports = f"from functools import partial\n\nimport numpy as np\n{imports}"
-    imports += f"from sklearn.pipeline import make_pipeline\n\nfrom kernreg import {kind}, nn"
+    imports += "from sklearn.pipeline import make_pipeline\n\n"
+    imports += f"from kernreg import {', '.join(needed)}"
     return f"{imports}\n\n{network}\nmodel = make_pipeline(\n    {scaling},\n    {made},\n)"
 
 

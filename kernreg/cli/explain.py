@@ -166,7 +166,7 @@ def _baseline(
     tables: dict[str, Any],
 ) -> list[tuple[str, str]]:
     from kernreg.baseline import Settings, splits
-    from kernreg.baseline.grid import networks
+    from kernreg.baseline.grid import convolutions, networks
     from kernreg.baseline.run import plan_search
     from kernreg.baseline.scaling import scalings_for
     from kernreg.datasets import load
@@ -196,7 +196,8 @@ def _baseline(
     except MemoryBudgetError as error:
         rows.append(("plan", f"does not fit: {error}"))
     else:
-        kernels = [2 * len(networks(kinds)), *(stage.keep for stage in stages)]
+        tried = networks(kinds) + convolutions(loaded.shape)
+        kernels = [2 * len(tried), *(stage.keep for stage in stages)]
         for number, (stage, count) in enumerate(zip(stages, kernels, strict=False), start=1):
             text = f"{counted(stage.rows, 'row')}, {counted(count, 'kernel')}"
             rows.append((f"round {number}", text))

@@ -10,6 +10,7 @@ import pytest
 
 import kernreg
 from kernreg import nn
+from kernreg.baseline.grid import convolutions
 from kernreg.baseline.results import code, comparison, summary, table, write
 from kernreg.baseline.scaling import Scaler
 from tests.baseline.problems import quick
@@ -179,6 +180,21 @@ def test_code_scales_as_the_model_does(scaling, regression):
     exec(code(dataclasses.replace(fold, rounds=rounds, model=model)), names)
     found = names["model"][0].fit_transform(X)
     np.testing.assert_allclose(found, scaler.transform(X), rtol=1e-12, atol=1e-12)
+
+
+def test_code_of_a_convolution_scales_channels_and_reads_flat_rows(regression):
+    fold, shape = regression.folds[0], (4, 5, 2)
+    X = 3.0 + np.random.default_rng(5).normal(size=(20, 40))
+    (candidate, *_) = convolutions(shape)
+    rounds = [[dataclasses.replace(fold.winner, candidate=candidate)]]
+    names = {}
+    exec(code(dataclasses.replace(fold, rounds=rounds)), names)
+    scaler, estimator = names["model"]
+    expected = Scaler.fit(X, "channel", shape).transform(X)
+    np.testing.assert_allclose(scaler.fit_transform(X), expected, rtol=1e-12, atol=1e-12)
+    assert estimator.network == candidate.network
+    fitted = names["model"].fit(X, X[:, 0])
+    assert fitted.predict(X).shape == (20,)
 
 
 def test_json_has_no_nan(regression, tmp_path):

@@ -166,3 +166,22 @@ def test_labels_that_mean_something_elsewhere(label, run, tmp_path):
     assert result.exit_code == 0
     # The most frequent class is named in the row of the constant.
     assert f"always {label}" in " ".join(result.stdout.split())
+
+
+def test_images_get_convolutions(run, tmp_path, no_report):
+    """Bars at any place, lying or standing: neighbourhoods tell them apart, pixels hardly."""
+    rng = np.random.default_rng(0)
+    X, y = 0.2 * rng.normal(size=(200, 9, 9)), rng.integers(0, 2, 200)
+    for image, stands in zip(X, y, strict=True):
+        line, start = rng.integers(0, 9), rng.integers(0, 6)
+        (image.T if stands else image)[line, start : start + 4] += 1.0
+    np.savez(tmp_path / "bars.npz", X=X, y=y)
+    folder = tmp_path / "out"
+    assert run("baseline", tmp_path / "bars.npz", "--quick", "--out", folder).exit_code == 0
+    found = results(folder)
+    assert found["comparison"][0]["model"] == "convolution network"
+    assert found["comparison"][0]["test"] > 0.75
+    again = TableModel.load(folder / "model.safetensors").predict(X.reshape(200, -1))
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [str(again[int(row["row"])]) for row in rows] == [row["predicted"] for row in rows]
