@@ -39,16 +39,18 @@ void plane_dual(Plane<T> in, Plane<T> out, const T *x, int64_t ldx, const T *y, 
   T c[D::scalars + 1];
   for (int k = 0; k < D::scalars; ++k) c[k] = constants[4 + k];
   constexpr int first = LINEAR ? 2 : 3;
-  alignas(64) T sums[2][kCells + 2 * kReach];
+  alignas(64) T sums[2][kCells + 2 * kReach + kBeyond];
   for (int64_t from = 0; from < n; from += kCells) {
     int m = int(n - from < kCells ? n - from : kCells);
     const T *P = in.D + from, *N = in.N + from;
     if (TAPS == 3) {
       T *e = sums[0] + kReach, *f = sums[1] + kReach;
+      int64_t count = (m + 2 * step + kBeyond - 1) / kBeyond * kBeyond;
 #pragma GCC ivdep
-      for (int64_t j = -step; j < m + step; ++j) {
-        e[j] = P[j - line] + P[j] + P[j + line];
-        f[j] = N[j - line] + N[j] + N[j + line];
+      for (int64_t j = 0; j < count; ++j) {
+        int64_t at = j - step;
+        e[at] = P[at - line] + P[at] + P[at + line];
+        f[at] = N[at - line] + N[at] + N[at + line];
       }
       P = e, N = f;
     }

@@ -46,6 +46,9 @@ struct Job {
   Parallel parallel;             // null: threads are started and joined
 };
 
+// Loops over cells go on to the end of a vector: so much may be read, and is written, beyond the last.
+constexpr int64_t kBeyond = 16;
+
 // The positions of one size of images, as planes go through them (see plane.inl).
 struct PlaneStage {
   int64_t line, lines;      // cells of a line, and lines
@@ -57,10 +60,12 @@ struct PlaneStage {
   int64_t plane, n_planes;  // its planes, two numbers each: how far lines are turned, and the shift
   int64_t landed;           // values that it begins with, besides the images
   int64_t cells() const { return line * lines; }
+  int64_t whole() const { return (cells() + kBeyond - 1) / kBeyond * kBeyond; }
+  int64_t table() const { return 2 * cells() + kBeyond; }
 };
 
 // One side of the images: for each stage tables of an image after that of another, (n, slots, ld);
-// those of the columns hold their cells twice.
+// they hold their cells twice, and end behind that where `table` says.
 struct PlaneSide {
   const void *const *table;
   const int64_t *slots;
@@ -70,7 +75,7 @@ struct PlaneSide {
 struct PlaneJob {
   PlaneSide rows, cols;
   int64_t i0, i1, j0, j1;
-  int64_t mode;             // all pairs, those with j <= i, or every image with itself
+  int64_t mode;             // all pairs, those with j < i, or every image with itself
   const PlaneStage *stages;
   int64_t n_stages;
   const Instr *code;

@@ -117,7 +117,7 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
 using Numbers = py::array_t<int64_t, py::array::c_style>;
 using Reals = py::array_t<double, py::array::c_style>;
 
-// Tables of every stage: arrays (images, slots, twice the cells) of one type.
+// Tables of every stage: arrays (images, slots, length of a table) of one type.
 struct Tables {
   std::vector<const void *> table;
   std::vector<int64_t> slots;
@@ -126,8 +126,8 @@ struct Tables {
     for (size_t k = 0; k < arrays.size(); ++k) {
       const Array &a = arrays[k];
       if (a.ndim() != 3 || !(a.flags() & py::array::c_style) || a.itemsize() != itemsize ||
-          a.shape(2) != 2 * stages[k].cells() || (k > 0 && a.shape(0) != arrays[0].shape(0)))
-        throw std::invalid_argument("tables of planes must be (images, slots, twice the cells)");
+          a.shape(2) != stages[k].table() || (k > 0 && a.shape(0) != arrays[0].shape(0)))
+        throw std::invalid_argument("tables of planes must be (images, slots, length of a table)");
       table.push_back(a.data());
       slots.push_back(a.shape(1));
     }

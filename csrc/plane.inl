@@ -19,7 +19,7 @@ template <class T> struct Planes {
   const PlaneStage *stage;
   int64_t k, i, j;                      // stage and images
   const T *x, *y;
-  int64_t ldx, ldy, cells, shift, turn;
+  int64_t ldx, ldy, cells, whole, shift, turn;
   bool same;
   double *readout;
 
@@ -28,8 +28,8 @@ template <class T> struct Planes {
     for (int64_t m = 0; m < job.n_stages; ++m) {
       const PlaneStage &s = job.stages[m];
       widest = max_(widest, s.cells() + 2 * s.halo + 128);
-      landed[m % 2] = max_(landed[m % 2], 2 * s.landed * s.cells() * count(s));
-      if (s.circular) tables = max_(tables, job.cols.slots[m] * 2 * s.cells());
+      landed[m % 2] = max_(landed[m % 2], 2 * s.landed * s.cells() * count(s) + kBeyond);
+      if (s.circular) tables = max_(tables, job.cols.slots[m] * s.table());
     }
     memory.resize(2 * (kPlanes + 1) * widest);
     turned.resize(tables);
@@ -122,16 +122,16 @@ template <class T> struct Planes {
     T scale = c[0], rest = c[1], own = c[2], bias = c[3];
     const T *p = x, *q = y;
     if (I.n && !(shift == 0 && turn == 0)) {
-      for (int64_t m = 0; m < cells; ++m) {
+      for (int64_t m = 0; m < whole; ++m) {
         out.D[m] = (p[m] * p[m] + q[m] * q[m]);
         out.N[m] = T(0);
       }
       return;
     }
-    add_up(in.D, geometry + 1, geometry[0], out.D, 0, cells);
-    add_up(in.N, geometry + 1, geometry[0], out.N, 0, cells);
+    add_up(in.D, geometry + 1, geometry[0], out.D, 0, whole);
+    add_up(in.N, geometry + 1, geometry[0], out.N, 0, whole);
 #pragma GCC ivdep
-    for (int64_t m = 0; m < cells; ++m) {
+    for (int64_t m = 0; m < whole; ++m) {
       T D = scale * out.D[m] + rest * out.D[m];
       out.N[m] = scale * out.N[m] + rest * out.N[m] + own * ((p[m] * p[m] + q[m] * q[m]) - D) + bias;
       out.D[m] = D;
@@ -139,13 +139,28 @@ template <class T> struct Planes {
   }
 
   // Pixels: the distance is a sum of squares of differences.
+  template <int CHANNELS> void few_pixels(Plane<T> out) const {
+#pragma GCC ivdep
+    for (int64_t m = 0; m < whole; ++m) {
+      T sum = 0;
+#pragma GCC unroll 4
+      for (int64_t c = 0; c < CHANNELS; ++c) {
+        T d = x[c * ldx + m] - y[c * ldy + m];
+        sum += d * d;
+      }
+      out.D[m] = sum, out.N[m] = T(0);
+    }
+  }
+
   void pixels(Plane<T> out, int64_t channels) const {
-    for (int64_t m = 0; m < cells; ++m) out.D[m] = out.N[m] = T(0);
+    if (channels == 1) return few_pixels<1>(out);
+    if (channels == 3) return few_pixels<3>(out);
+    few_pixels<0>(out);
     for (int64_t c = 0; c < channels; ++c) {
       const T *p = x + c * ldx, *q = y + c * ldy;
       T *E = out.D;
 #pragma GCC ivdep
-      for (int64_t m = 0; m < cells; ++m) {
+      for (int64_t m = 0; m < whole; ++m) {
         T d = p[m] - q[m];
         E[m] += d * d;
       }
@@ -161,7 +176,7 @@ template <class T> struct Planes {
     const T *p = x, *q = y;
     if (I.n == 0) {
 #pragma GCC ivdep
-      for (int64_t m = 0; m < cells; ++m) {
+      for (int64_t m = 0; m < whole; ++m) {
         T e = scale * D[m];
         out.D[m] = e;
         out.N[m] = scale * N[m] + own * ((p[m] * p[m] + q[m] * q[m]) - e) + bias;
@@ -171,7 +186,7 @@ template <class T> struct Planes {
     const T *share1 = p + ldx, *size1 = share1 + ldx, *weight1 = size1 + ldx;
     const T *share2 = q + ldy, *size2 = share2 + ldy, *weight2 = size2 + ldy;
 #pragma GCC ivdep
-    for (int64_t m = 0; m < cells; ++m) {
+    for (int64_t m = 0; m < whole; ++m) {
       T a = weight1[m], b = weight2[m];
       T edge = (share1[m] - share2[m]) * (size1[m] - size2[m]) - (a - b) * (a * p[m] - b * q[m]);
       // What both images share cancels exactly where they are equal.
@@ -184,7 +199,7 @@ template <class T> struct Planes {
   void reset(const Instr &I, Plane<T> in, Plane<T> out) const {
     const T *s = x, *si = x + ldx, *u = x + 2 * ldx, *t = y, *ti = y + ldy, *v = y + 2 * ldy;
 #pragma GCC ivdep
-    for (int64_t m = 0; m < cells; ++m) {
+    for (int64_t m = 0; m < whole; ++m) {
       Cells<T> p{s[m], t[m], si[m] * ti[m]}, q{u[m], v[m], T(0)};
       T ratio = q.twice() * p.inverse;
       T opposite = p.opposite(in.D[m]);
@@ -198,7 +213,7 @@ template <class T> struct Planes {
     T more = own ? T(0) : T(1) / keep - T(1), factor = own ? T(1) / keep : T(1);
     const T *s = x, *t = y;
 #pragma GCC ivdep
-    for (int64_t m = 0; m < cells; ++m) {
+    for (int64_t m = 0; m < whole; ++m) {
       out.D[m] = in.D[m] + more * (s[m] * s[m] + t[m] * t[m]);
       out.N[m] = factor * in.N[m];
     }
@@ -206,7 +221,7 @@ template <class T> struct Planes {
 
   void sum(Plane<T> a, Plane<T> b, Plane<T> out, T wa, T wb) const {
 #pragma GCC ivdep
-    for (int64_t m = 0; m < cells; ++m) {
+    for (int64_t m = 0; m < whole; ++m) {
       out.D[m] = wa * a.D[m] + wb * b.D[m];
       out.N[m] = wa * a.N[m] + wb * b.N[m];
     }
@@ -216,7 +231,7 @@ template <class T> struct Planes {
     const T *s = x, *si = x + ldx, *u = x + 2 * ldx, *ui = x + 3 * ldx;
     const T *t = y, *ti = y + ldy, *v = y + 2 * ldy, *vi = y + 3 * ldy;
 #pragma GCC ivdep
-    for (int64_t m = 0; m < cells; ++m) {
+    for (int64_t m = 0; m < whole; ++m) {
       Cells<T> p{s[m], t[m], si[m] * ti[m]}, q{u[m], v[m], ui[m] * vi[m]};
       Cells<T> r{p.s * q.s, p.t * q.t, T(0)};
       T g = p.opposite(a.D[m]), h = q.opposite(b.D[m]);
@@ -278,23 +293,30 @@ template <class T> struct Planes {
           if (DY <= -high || DY >= high || DX <= -wide || DX >= wide) continue;
           int64_t at = number(next, DY, DX) * next.cells() + next.origin;
           int64_t ey = strides[0] * DY - r.dy, ex = strides[1] * DX - r.dx;
-          for (int64_t wy = max_(int64_t(0), ey); wy < window[0] + min_(int64_t(0), ey); ++wy)
-            for (int64_t wx = max_(int64_t(0), ex); wx < window[1] + min_(int64_t(0), ex); ++wx) {
-              // Positions of the next stage whose window has a cell there, in this rectangle.
-              int64_t Y0 = max_(down(r.y0 - wy + low[0], strides[0], true), max_(int64_t(0), -DY));
-              int64_t Y1 = min_(down(r.y1 - 1 - wy + low[0], strides[0], false) + 1,
-                                min_(high, high - DY));
-              int64_t X0 = max_(down(r.x0 - wx + low[1], strides[1], true), max_(int64_t(0), -DX));
-              int64_t X1 = min_(down(r.x1 - 1 - wx + low[1], strides[1], false) + 1,
-                                min_(wide, wide - DX));
-              for (int64_t Y = Y0; Y < Y1; ++Y) {
-                int64_t from = stage->origin + (strides[0] * Y + wy - low[0]) * stage->line +
-                               strides[1] * X0 + wx - low[1];
+          int64_t first = max_(int64_t(0), ey), last = window[0] + min_(int64_t(0), ey);
+          for (int64_t wx = max_(int64_t(0), ex); wx < window[1] + min_(int64_t(0), ex); ++wx) {
+            // Positions of the next stage whose window has a cell there, in this rectangle.
+            int64_t X0 = max_(down(r.x0 - wx + low[1], strides[1], true), max_(int64_t(0), -DX));
+            int64_t X1 = min_(down(r.x1 - 1 - wx + low[1], strides[1], false) + 1,
+                              min_(wide, wide - DX));
+            if (X0 >= X1) continue;
+            int64_t begin = stage->origin + strides[1] * X0 + wx - low[1];
+            int64_t Y = max_(int64_t(0), -DY), Y1 = min_(high, high - DY);
+            while (Y < Y1) {
+              // Lines of the window that are in this rectangle, and how often it is all of them.
+              int64_t line = strides[0] * Y - low[0], count = 1;
+              int64_t w0 = max_(first, r.y0 - line), w1 = min_(last, r.y1 - line);
+              if (w0 == first && w1 == last)
+                count = max_(count, min_(Y1, down(r.y1 - last + low[0], strides[0], false) + 1) - Y);
+              if (w0 < w1) {
+                const T *D = in.D + begin + (line + w0) * stage->line, *N = in.N + (D - in.D);
                 int64_t to = at + Y * next.line + X0;
-                add_strided(landed(k + 1, I.dst, 0) + to, in.D + from, strides[1], X1 - X0);
-                add_strided(landed(k + 1, I.dst, 1) + to, in.N + from, strides[1], X1 - X0);
+                add_windows({landed(k + 1, I.dst, 0) + to, landed(k + 1, I.dst, 1) + to}, next.line,
+                            D, N, strides, count, w1 - w0, int(X1 - X0));
               }
+              Y += count;
             }
+          }
         }
     });
   }
@@ -304,14 +326,35 @@ template <class T> struct Planes {
     return q + (up ? r > 0 : -(r < 0));
   }
 
-  static void add_strided(T *to, const T *from, int64_t step, int64_t n) {
-    if (step == 2) {
+  // Every other position of a line or the sum of two. Nothing is added behind the last one, where a
+  // vector ends.
+  template <bool TWO>
+  static void add_halves(Plane<T> to, int64_t next, const T *D, const T *N, int64_t step,
+                         int64_t line, int64_t count, int n) {
+    int end = (n + 7) / 8 * 8;
+    for (int64_t v = 0; v < count; ++v, D += step, N += step, to.D += next, to.N += next) {
 #pragma GCC ivdep
-      for (int64_t m = 0; m < n; ++m) to[m] += from[2 * m];
-    } else {
-#pragma GCC ivdep
-      for (int64_t m = 0; m < n; ++m) to[m] += from[step * m];
+      for (int m = 0; m < end; ++m) {
+        T a = D[2 * m], b = N[2 * m];
+        if (TWO) a += D[2 * m + line], b += N[2 * m + line];
+        to.D[m] += m < n ? a : T(0);
+        to.N[m] += m < n ? b : T(0);
+      }
     }
+  }
+
+  // Adds `lines` lines for each of `count` lines of the next stage, one in so many positions.
+  void add_windows(Plane<T> to, int64_t next, const T *D, const T *N, const int64_t *strides,
+                   int64_t count, int64_t lines, int n) const {
+    int64_t line = stage->line, step = strides[0] * line, across = strides[1];
+    if (across == 2 && lines == 2) return add_halves<true>(to, next, D, N, step, line, count, n);
+    if (across == 2 && lines == 1) return add_halves<false>(to, next, D, N, step, 0, count, n);
+    for (int64_t v = 0; v < count; ++v, D += step, N += step, to.D += next, to.N += next)
+      for (int64_t w = 0; w < lines; ++w)
+        for (int m = 0; m < n; ++m) {
+          to.D[m] += D[w * line + across * m];
+          to.N[m] += N[w * line + across * m];
+        }
   }
 
   // A weighted sum over all pairs of positions, the weights a product of those of both axes.
@@ -319,27 +362,34 @@ template <class T> struct Planes {
     int64_t height = g[0], width = g[1];
     const T *of_lines = weights, *in_lines = weights + height * height;
     rectangles(height, width, [&](const Rectangle &r) {
-      const T *w = in_lines + (r.dx + width - 1) * width;
+      const T *w = in_lines + (r.dx + width - 1) * width + r.x0;
+      T *e = sums.D, *n = sums.N;
+      int64_t wide = r.x1 - r.x0, end = (wide + 7) / 8 * 8;
+      for (int64_t u = 0; u < end; ++u) e[u] = n[u] = T(0);
       for (int64_t v = r.y0; v < r.y1; ++v) {
         T factor = of_lines[v * height + v + r.dy];
         if (factor == T(0)) continue;
-        const T *E = in.D + stage->origin + v * stage->line, *N = in.N + (E - in.D);
-        T e = 0, n = 0;
+        const T *E = in.D + stage->origin + v * stage->line + r.x0, *N = in.N + (E - in.D);
 #pragma GCC ivdep
-        for (int64_t u = r.x0; u < r.x1; ++u) {
-          e += w[u] * E[u];
-          n += w[u] * N[u];
+        for (int64_t u = 0; u < end; ++u) {
+          e[u] += factor * E[u];
+          n[u] += factor * N[u];
         }
-        readout[2 * I.dst] += double(factor) * double(e);
-        readout[2 * I.dst + 1] += double(factor) * double(n);
       }
+      double distance = 0, trained = 0;
+      for (int64_t u = 0; u < wide; ++u) {
+        distance += double(w[u]) * double(e[u]);
+        trained += double(w[u]) * double(n[u]);
+      }
+      readout[2 * I.dst] += distance;
+      readout[2 * I.dst + 1] += trained;
     });
   }
 
   template <class D> void run_dual(D, const Instr &I, Plane<T> in, Plane<T> out, const T *c) const {
     if (I.b)
       for (T *v : {in.D, in.N}) wrap(v);
-    run_plane_dual<D>(I, in, out, x, ldx, y, ldy, c, job.numbers + I.b, cells);
+    run_plane_dual<D>(I, in, out, x, ldx, y, ldy, c, job.numbers + I.b, whole);
   }
 
   void run_plane() {
@@ -391,8 +441,8 @@ template <class T> struct Planes {
     int64_t ring = stage->ring, line = stage->line, width = line - 2 * ring;
     for (int64_t m = 0; m < slots; ++m)
       for (int64_t row = 0; row < stage->lines; ++row) {
-        const T *source = from + m * 2 * cells + row * line + ring;
-        T *target = turned.data() + m * 2 * cells + row * line;
+        const T *source = from + m * ldy + row * line + ring;
+        T *target = turned.data() + m * ldy + row * line;
         for (int64_t c = 0; c < line; ++c) target[c] = source[(c - ring + turn + 2 * width) % width];
         std::memcpy(target + cells, target, line * sizeof(T));
       }
@@ -415,8 +465,8 @@ template <class T> struct Planes {
     i = first, j = second, same = job.mode == same_image;
     for (k = 0; k < job.n_stages; ++k) {
       stage = job.stages + k;
-      cells = stage->cells();
-      ldx = ldy = 2 * cells;
+      cells = stage->cells(), whole = stage->whole();
+      ldx = ldy = stage->table();
       int64_t rows = job.rows.slots[k], cols = job.cols.slots[k];
       const T *tx = static_cast<const T *>(job.rows.table[k]) + i * rows * ldx;
       const T *ty = static_cast<const T *>(job.cols.table[k]) + j * cols * ldy, *now = ty;
@@ -442,7 +492,7 @@ template <class T> void fill_planes(const PlaneJob &job) {
     std::vector<double> nothing(2 * job.n_readouts + 2);
     for (int64_t at; (at = next.fetch_add(1)) < end;) {
       int64_t i = at / wide, j = job.mode == same_image ? i : job.j0 + at % wide;
-      if (job.mode == lower_pairs && j > i) continue;
+      if (job.mode == lower_pairs && j >= i) continue;
       planes.readout = job.readouts ? job.readouts + (at - job.i0 * wide) * 2 * job.n_readouts : nothing.data();
       planes.run(i, j);
       if (!job.still) continue;

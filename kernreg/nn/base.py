@@ -92,8 +92,16 @@ class Layer:
         NetworkError
             If the network is ill-formed, for example a nonlinearity directly on the input.
         """
-        builder = Builder()
-        return builder.finish(self.lower(builder, builder.input()))
+        made: Program | None = self.__dict__.get("_program")
+        if made is None:
+            builder = Builder()
+            made = builder.finish(self.lower(builder, builder.input()))
+            object.__setattr__(self, "_program", made)  # layers do not change
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles take: the arguments."""
+        return {k: v for k, v in self.__dict__.items() if k != "_program"}
 
     def check(self) -> None:
         """Raise :class:`NetworkError` unless the layer fits some input, raw or Gaussian."""

@@ -61,13 +61,15 @@ def filter_row(row: Row, op: Mix, params: tuple[float, ...]) -> Row:
     Sums along one axis after the other; ``tau`` is left out.
     """
     sizes, (W, b) = tuple(row.s.shape[1:]), op.numbers(params)
-    top = max(float(row.s.max()), b) or 1.0  # the square may overflow
-    total = (row.s / top) ** 2
+    top = max(float(row.s.max()), b) or 1.0
+    top = 1.0 if 1e-100 < top < 1e100 else top  # else the square may overflow
+    total = row.s * row.s if top == 1.0 else (row.s / top) ** 2
     for axis, size in enumerate(sizes):
         total = _line_sums(total, op.taps, axis, size)
     square = total * (W * W / op.taps.count(sizes))
-    s = top * torch.sqrt(square + (b / top) ** 2) if b else top * torch.sqrt(square)
-    return Row(s, torch.zeros_like(s))
+    s = torch.sqrt(square + (b / top) ** 2) if b else torch.sqrt(square)
+    s = s if top == 1.0 else top * s
+    return Row(s, s.new_zeros(()).expand_as(s))
 
 
 def _line_sums(x: Tensor, taps: Taps, axis: int, size: int) -> Tensor:

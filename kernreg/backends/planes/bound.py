@@ -86,56 +86,69 @@ class PlanesBound:
         self._sizes: dict[int, float] = {}
         self._terms: dict[int, int] = {}
         self._prepared: OrderedDict[tuple[int, int], Tables] = OrderedDict()
-        self._request = request
+        self._request, self._run = request, run
         self._reference: Bound | None = None
         self._own: dict[int, list[R.Row]] = {}
         self._within: dict[int, list[Tensor]] = {}
         sample = torch.cat([_some(X) for X in self._images]).to(torch.float64)
-        self.arithmetic = self._choose(sample, request.dtype, run)
+        self.arithmetic = self._choose(sample, request.dtype)
         # Pools take distances within images from those between them.
         pools = any(isinstance(op, ir.Mix) and op.shared is not None for op in self._plan.ops)
         landed = len(self._plan.grids) > 1 or not self._tail.linear
         self._subtracts = pools and landed and self.arithmetic == np.float32
         self._exact: PlanesBound | None = None
-        tables = self._tables(sample)
-        self._step = max(1, min(_MOST_IMAGES, _TABLE_BYTES // max(1, tables.nbytes // len(sample))))
-        row = self._tail.rows(
-            self._states(
-                tables, self._engine.readouts(tables, tables, [0, len(sample)] * 2, SAME_IMAGE)
-            )
-        )
-        start = R.Row(sample.reshape(len(sample), -1).norm(dim=1), row.tau)
-        R.check_range(row, request.dtype, start, request.kernels)
+        self._check_range()
 
-    def _choose(self, sample: Tensor, wanted: np.dtype, run: Callable[..., None]) -> np.dtype:
-        """The arithmetic, and units near the variances of some images."""
-        self._engine = Engine(self._plan, np.dtype(np.float64), run)
+    def _choose(self, sample: Tensor, wanted: np.dtype) -> np.dtype:
+        """The arithmetic, units near the variances of some images, and the length of blocks."""
+        wide, run = np.dtype(np.float64), self._run
+        self._engine = Engine(self._plan, wide, run)
         survey = len(self._plan.grids) == 1  # else pools within images are worked out on the way
-        seen = self._translate(sample, np.dtype(np.float64), survey).seen
-        self._sizes = {key: max(top, 1e-300) for key, (top, _) in seen.items()}
-        if np.dtype(wanted) == np.float64 or _layers(self._plan.ops) > _MOST_LAYERS:
-            return np.dtype(np.float64)
+        found = self._translate(sample, wide, {}, survey)
+        self._sizes = {key: max(top, 1e-300) for key, (top, _) in found.seen.items()}
+        slots = found.left_out * self._plan.grids[0].table
+        slots += sum(max(map(len, s.tables)) * s.grid.table for s in found.block.stages)
+        self._step = max(1, min(_MOST_IMAGES, _TABLE_BYTES // (8 * slots)))
+        if np.dtype(wanted) == wide or _layers(self._plan.ops) > _MOST_LAYERS:
+            return wide
         size = sample.flatten(1).norm(dim=1)
         if float(size.max()) > _SPREAD * float(size[size > 0].min() if bool(size.any()) else 1.0):
-            return np.dtype(np.float64)
-        kind = np.dtype(np.float32)
-        self._engine = Engine(self._plan, kind, run)
-        seen = self._translate(sample, kind, survey).seen
-        if all(1 / _RANGE < found < _RANGE for _, found in seen.values() if found > 0):
-            return kind
-        self._engine = Engine(self._plan, np.dtype(np.float64), run)
-        return np.dtype(np.float64)
+            return wide
+        self._engine = Engine(self._plan, np.dtype(np.float32), run)
+        return np.dtype(np.float32)
 
-    def _translate(self, X: Tensor, dtype: np.dtype, survey: bool = False) -> Translator:
+    def _check_range(self) -> None:
+        """Look at the block of the largest image: what would overflow goes to float64, or fails."""
+        norms = [X.flatten(1).norm(dim=1, dtype=torch.float64) for X in self._images]
+        side = max(range(len(norms)), key=lambda k: float(norms[k].max()))
+        image = int(norms[side].argmax())
+        start = image // self._step * self._step
+        tables = self._block(side, start)
+        if self.arithmetic == np.float32 and not all(
+            1 / _RANGE < top < _RANGE for _, top in tables.seen.values() if top > 0
+        ):
+            self.arithmetic, self._subtracts = np.dtype(np.float64), False
+            self._engine = Engine(self._plan, self.arithmetic, self._run)
+            self._prepared.clear()
+            tables = self._block(side, start)
+        one = slice(image - start, image - start + 1)
+        own = self._engine.readouts(tables, tables, [one.start, one.stop] * 2, SAME_IMAGE)
+        row = self._tail.rows(self._states(tables, own, one))
+        first = R.Row(norms[side][image : image + 1], row.tau)
+        R.check_range(row, self._request.dtype, first, self._request.kernels)
+
+    def _translate(
+        self, X: Tensor, dtype: np.dtype, terms: dict[int, int], survey: bool = False
+    ) -> Translator:
         def within(block: Block, stage: int, slot: int) -> NDArray[np.float64]:
-            return self._engine.within(tables_of(block, len(X), dtype), stage, slot)
+            return self._engine.within(tables_of(block, {}, len(X), dtype), stage, slot)
 
         t = Translator(
             self._params,
             self._plan,
             self._machine,
             self._sizes,
-            self._terms,
+            terms,
             within,
             np.dtype(dtype),
             survey=survey,
@@ -145,7 +158,8 @@ class PlanesBound:
         return t
 
     def _tables(self, X: Tensor) -> Tables:
-        return tables_of(self._translate(X, self.arithmetic).block, len(X), self.arithmetic)
+        t = self._translate(X, self.arithmetic, self._terms)
+        return tables_of(t.block, t.seen, len(X), self.arithmetic)
 
     def _block(self, side: int, start: int) -> Tables:
         """The block of images that begins there, for a while kept."""
@@ -172,11 +186,13 @@ class PlanesBound:
             first = self._block(*rows)
         return first, second
 
-    def _states(self, tables: Tables, own: NDArray[np.float64]) -> list[R.Row]:
+    def _states(
+        self, tables: Tables, own: NDArray[np.float64], images: slice = slice(None)
+    ) -> list[R.Row]:
         """States of images at the readouts, from those of each with itself."""
         found = []
         for k, r in enumerate(tables.block.readouts):
-            square = r.sums - 0.5 * torch.from_numpy(own[:, k, 0]) * r.shared
+            square = r.sums[images] - 0.5 * torch.from_numpy(own[:, k, 0]) * r.shared
             s = torch.sqrt(torch.clamp(square, min=0.0))
             trained = 0.5 * torch.from_numpy(own[:, k, 1])
             found.append(R.Row(s, R.ratio(trained, s * s, 0.0)))
@@ -306,7 +322,7 @@ class PlanesBound:
         if self._exact is None:
             made = PlanesBound.__new__(PlanesBound)
             made.__dict__.update(self.__dict__)
-            made._engine = Engine(self._plan, np.dtype(np.float64), self._engine.run)
+            made._engine = Engine(self._plan, np.dtype(np.float64), self._run)
             made.arithmetic, made._subtracts = np.dtype(np.float64), False
             made._terms, made._prepared = {}, OrderedDict()
             made._own, made._within = {}, {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -166,7 +167,7 @@ def _filtered(t: Translator, op: ir.Mix, x: Spatial, at: int, row: R.Row) -> Spa
 
 def _pooled(t: Translator, op: ir.Mix, x: Spatial, at: int) -> Spatial:
     stage, behind = x.stage + 1, op.taps.out(x.sizes, op.label)
-    weights = [_axis(op, axis, size) for axis, size in enumerate(x.sizes)]
+    weights = [_axis(op.taps, str(op.shared), k, size) for k, size in enumerate(x.sizes)]
     each = [torch.from_numpy(A.max(axis=1)) for A in weights]  # all that are there weigh alike
     weight = _outer(each)
     share = _outer([torch.from_numpy(A.sum(axis=1)) for A in weights])
@@ -205,34 +206,53 @@ def _outer(vectors: list[Tensor]) -> Tensor:
     return out
 
 
-def _axis(op: ir.Mix, axis: int, size: int) -> NDArray[np.float64]:
+def _axis(taps: Taps, shared: str, axis: int, size: int) -> NDArray[np.float64]:
     """The matrix of a pooling along one axis."""
-    assert op.taps.shape is not None
-    one = Taps((op.taps.shape[axis],), (op.taps.strides[axis],), (1,), op.taps.padding)
-    return pooling(one, (size,), str(op.shared)).numpy()
+    assert taps.shape is not None
+    one = Taps((taps.shape[axis],), (taps.strides[axis],), (1,), taps.padding)
+    return pooling(one, (size,), shared).numpy()
+
+
+@functools.lru_cache(maxsize=64)
+def _of_pairs(
+    taps: Taps, shared: str | None, sizes: tuple[int, ...], pool: tuple[Taps, str] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What pairs of positions along lines, and pairs within them, weigh in a readout."""
+    found = []
+    for axis, size in enumerate(sizes):
+        A = np.eye(size) if pool is None else _axis(*pool, axis, size)
+        if shared is None:
+            found.append(A.T @ A / len(A))
+        else:
+            total = A.sum(axis=0) / (len(A) if shared == "mean" else 1)
+            found.append(np.outer(total, total))
+    if len(found) == 1:
+        found.insert(0, np.ones((1, 1)))
+    for weights in found:
+        weights.setflags(write=False)
+    return found[0], found[1]
+
+
+@functools.lru_cache(maxsize=64)
+def _by_displacement(size: int, weights: bytes) -> NDArray[np.float64]:
+    """Rows of weights by displacement, places across."""
+    places = np.frombuffer(weights).reshape(size, size)
+    turned = np.zeros((2 * size - 1, size))
+    for d in range(1 - size, size):
+        at = np.arange(max(0, -d), min(size, size - d))
+        turned[d + size - 1, at] = places[at, at + d]
+    turned.setflags(write=False)
+    return turned
 
 
 def read_out(t: Translator, op: ir.Mix, x: Spatial) -> Vector:
     """All positions, perhaps pooled before, as a vector."""
-    pool = x.pool
-    found = []
-    for axis, size in enumerate(x.sizes):
-        A = np.eye(size) if pool is None else _axis(pool, axis, size)
-        if op.shared is None:
-            found.append(A.T @ A / len(A))
-        else:
-            total = A.sum(axis=0) / (len(A) if op.shared == "mean" else 1)
-            found.append(np.outer(total, total))
-    if len(found) == 1:
-        found.insert(0, np.ones((1, 1)))
-    lines, places = found
+    pool = None if x.pool is None else (x.pool.taps, str(x.pool.shared))
+    lines, places = _of_pairs(op.taps, op.shared, x.sizes, pool)
     sums = torch.from_numpy(np.outer(lines.sum(axis=1), places.sum(axis=1)))
     number = len(t.block.readouts)
     high, wide = len(lines), len(places)
-    turned = np.zeros((2 * wide - 1, wide))
-    for d in range(1 - wide, wide):
-        at = np.arange(max(0, -d), min(wide, wide - d))
-        turned[d + wide - 1, at] = places[at, at + d]
+    turned = _by_displacement(wide, places.tobytes())
     start = t.constants([*lines.ravel(), *turned.ravel()])
     t.emit(x.stage, "readout", number, x.slot, c=start, n=t.integers([high, wide]))
     square = (x.row.s**2).reshape(len(x.row.s), high, wide)

@@ -11,6 +11,9 @@ __all__ = ["Grid", "Sizes2", "behind_window", "planes_of"]
 
 Sizes2 = tuple[int, int]
 
+_BEYOND = 16
+"""``kBeyond`` of the engine, which refuses tables of another length."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -55,6 +58,14 @@ class Grid:
         return self.lines * self.line
 
     @property
+    def table(self) -> int:
+        """Length of a table of cells, which stand there twice.
+
+        There is room behind them, as loops go on to the end of a vector.
+        """
+        return 2 * self.cells + _BEYOND
+
+    @property
     def origin(self) -> int:
         """Cell of the first position."""
         return self.ring[1] if self.circular else 0
@@ -68,19 +79,21 @@ class Grid:
         """How many cells on a displacement leads."""
         return lines * self.line + places
 
-    def scatter(self, tables: NDArray[np.floating], dtype: np.dtype) -> NDArray[np.floating]:
-        """Tables of shape (images, slots, height, width) as the engine reads them.
+    def scatter(
+        self, tables: list[NDArray[np.floating]], images: int, dtype: np.dtype
+    ) -> NDArray[np.floating]:
+        """Tables, each of shape (images, height, width), as the engine reads them.
 
-        Positions that are not given are dead. The cells stand there twice.
+        Positions that are not given are dead.
         """
-        n, slots, height, width = tables.shape
-        out = np.zeros((n, slots, 2, self.lines, self.line), dtype)
-        if not self.circular:
-            out[:, :, :, :height, :width] = tables[:, :, None]
-        else:
-            columns = np.arange(-self.ring[1], self.sizes[1] + self.ring[1]) % self.sizes[1]
-            out[:] = tables[:, :, None, :, columns]
-        return out.reshape(n, slots, 2 * self.cells)
+        out = np.zeros((images, len(tables), self.table), dtype)
+        twice = out[:, :, : 2 * self.cells]
+        view = twice.reshape(images, len(tables), 2, self.lines, self.line)
+        columns = np.arange(-self.ring[1], self.sizes[1] + self.ring[1]) % self.sizes[1]
+        for k, table in enumerate(tables):
+            given = table[:, :, columns] if self.circular else table
+            view[:, k, :, : given.shape[1], : given.shape[2]] = given[:, None]
+        return out
 
 
 def _up(value: int, multiple: int) -> int:

@@ -17,15 +17,17 @@ from kernreg.ir import operations as ir
 __all__ = ["ALL_PAIRS", "LOWER_PAIRS", "SAME_IMAGE", "Engine", "Tables", "tables_of"]
 
 ALL_PAIRS, LOWER_PAIRS, SAME_IMAGE = range(3)
+"""Which pairs of two blocks; the lower ones without those of an image with itself."""
 
 Arrays = list[NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """A block of images as arrays, for either side of pairs."""
+    """A block of images as arrays, for either side of pairs; ``seen`` says how large values are."""
 
     block: Block
+    seen: dict[int, tuple[float, float]]
     sides: tuple[Arrays, Arrays]
 
     @property
@@ -35,7 +37,9 @@ class Tables:
         return sum(arrays.values())
 
 
-def tables_of(block: Block, images: int, dtype: np.dtype) -> Tables:
+def tables_of(
+    block: Block, seen: dict[int, tuple[float, float]], images: int, dtype: np.dtype
+) -> Tables:
     """The tables of a block as the engine takes them."""
     sides: tuple[Arrays, Arrays] = ([], [])
     for stage in block.stages:
@@ -49,14 +53,11 @@ def tables_of(block: Block, images: int, dtype: np.dtype) -> Tables:
             if alike:
                 made.append(made[0])
                 continue
-            stacked = np.zeros((images, len(tables), *stage.grid.sizes))
-            for k, table in enumerate(tables):
-                lines = table.numpy().reshape(images, -1, table.shape[-1])
-                stacked[:, k, : lines.shape[1], : lines.shape[2]] = lines
-            made.append(stage.grid.scatter(stacked, dtype))
+            lines = [t.numpy().reshape(images, -1, t.shape[-1]) for t in tables]
+            made.append(stage.grid.scatter(lines, images, dtype))
         for side, array in zip(sides, made, strict=True):
             side.append(array)
-    return Tables(block, sides)
+    return Tables(block, seen, sides)
 
 
 def _around(needed: NDArray[np.bool_], sizes: tuple[int, int]) -> NDArray[np.bool_]:

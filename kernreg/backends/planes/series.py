@@ -36,6 +36,7 @@ def plane_series(
     dst = x.slot if t.last(x) else t.place(x.stage)
     out = t.behind(op, dst, t.unit_near(op, t.size_of(op)), x, clean=True, row=after)
     if t.survey:
+        t.left_out += terms + 4
         return out
     t.emit(x.stage, "series", dst, x.slot, c=t.constants([parity(fn)]), n=terms)
     t.both(x.stage, *t.scaled(x), t.scaled(out)[0])

@@ -151,7 +151,8 @@ class Translator(Pass[Spatial | Vector]):
     dtype : dtype
         Of the arithmetic.
     survey : bool
-        Whether only the sizes of values are wanted, and no tables of series.
+        Whether only the sizes of values are wanted, and of tables of series only their number,
+        which ``left_out`` tells.
     """
 
     params: tuple[float, ...]
@@ -167,6 +168,7 @@ class Translator(Pass[Spatial | Vector]):
     looping: bool = False
     survey: bool = False
     seen: dict[int, tuple[float, float]] = field(default_factory=dict)
+    left_out: int = 0
     rules = PLANES
 
     def __post_init__(self) -> None:
@@ -284,8 +286,11 @@ class Translator(Pass[Spatial | Vector]):
 
     def scaled(self, x: Spatial, row: R.Row | None = None) -> tuple[Tensor, Tensor]:
         """Standard deviations in the unit of a value, and the inverse of each over root 2."""
-        s = (x.row if row is None else row).s / x.unit**0.5
-        return s, torch.where(s < 1e-150, 0.0, 0.5**0.5 / torch.where(s == 0, 1.0, s))
+        s = (x.row if row is None else row).s
+        s = s if x.unit == 1.0 else s / x.unit**0.5
+        if float(s.min()) < 1e-150:
+            return s, torch.where(s < 1e-150, 0.0, 0.5**0.5 / torch.where(s == 0, 1.0, s))
+        return s, 0.5**0.5 / s
 
     def clean(self, x: Spatial) -> Spatial:
         """The same value with dead cells as they should be."""
