@@ -60,7 +60,7 @@ bench: $(VENV)/core.stamp $(VENV)/test.stamp
 
 bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
 	mkdir -p benchmarks/results
-	$(BENCH) benchmarks/test_peers.py --peers-python=$(PEERS)/bin/python \
+	$(BENCH) benchmarks/test_peers.py benchmarks/test_peers_images.py --peers-python=$(PEERS)/bin/python \
 		--benchmark-json=benchmarks/results/peers-$(BENCH_DATE).json
 
 # Some minutes per file. MUTANTS is how many are tried of each, 0 for all; TESTS names other tests than the mirrored ones.

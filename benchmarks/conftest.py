@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kernreg
+from benchmarks.peers import NeuralTangents
 from benchmarks.timing import ratio
 
 PACKAGES = ("kernreg", "numpy", "scipy", "scikit-learn", "torch")
@@ -42,6 +43,17 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def short(request: pytest.FixtureRequest) -> bool:
     """Whether to keep to small sizes."""
     return bool(request.config.getoption("--short"))
+
+
+@pytest.fixture(scope="session")
+def neural_tangents(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NeuralTangents]:
+    python = request.config.getoption("--peers-python")
+    if python is None:
+        pytest.skip("needs --peers-python; `make bench-peers` gives it")
+    with NeuralTangents(python, tmp_path_factory.mktemp("peers")) as worker:
+        yield worker
 
 
 class Compare(Protocol):

@@ -69,7 +69,7 @@ class NeuralTangents:
             )
         return float(json.loads(answer)["seconds"])
 
-    def load(self, X: np.ndarray, kernel: str, **network: Any) -> float:
+    def load(self, X: np.ndarray, kernel: str | tuple[str, ...], **network: Any) -> float:
         """Compile and run once; the seconds that took."""
         path = self._folder / "X.npy"
         np.save(path, X)

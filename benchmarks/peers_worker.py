@@ -12,11 +12,29 @@ import neural_tangents.stax as stax
 import numpy as np
 
 
-def kernel_fn(activation, depth, W_std, b_std):
-    """The compiled kernel of a network with ``depth`` hidden layers."""
+def dense(activation, depth, W_std, b_std):
+    """Hidden layers and a readout."""
     phi = {"relu": stax.Relu, "erf": stax.Erf}[activation]
     hidden = [layer for _ in range(depth) for layer in (stax.Dense(512, W_std, b_std), phi())]
-    _, _, fn = stax.serial(*hidden, stax.Dense(1, W_std, b_std))
+    return [*hidden, stax.Dense(1, W_std, b_std)]
+
+
+def convolutions(blocks, readout, W_std, b_std):
+    """Convolutions of 3 x 3 with ReLU, pooled by two between the blocks."""
+    layers = []
+    for number, depth in enumerate(blocks):
+        if number:
+            layers.append(stax.AvgPool((2, 2), (2, 2)))
+        for _ in range(depth):
+            layers += [stax.Conv(1, (3, 3), (1, 1), "SAME", W_std, b_std), stax.Relu()]
+    layers.append({"average": stax.GlobalAvgPool, "flatten": stax.Flatten}[readout]())
+    return [*layers, stax.Dense(1, W_std, b_std)]
+
+
+def kernel_fn(**network):
+    """The compiled kernel of a network."""
+    layers = convolutions(**network) if "blocks" in network else dense(**network)
+    _, _, fn = stax.serial(*layers)
     return jax.jit(fn, static_argnames="get")
 
 
@@ -29,11 +47,13 @@ def main():
         if request["do"] == "load":
             X = jax.numpy.asarray(np.load(request["X"]))
             fn, kernel = kernel_fn(**request["network"]), request["kernel"]
+            kernel = tuple(kernel) if isinstance(kernel, list) else kernel
         if request["do"] in ("load", "time"):
-            fn(X, None, get=kernel).block_until_ready()
+            jax.block_until_ready(fn(X, None, get=kernel))
         if request["do"] == "head":
             rows = request["rows"]
-            np.save(request["path"], np.asarray(fn(X, None, get=kernel))[:rows, :rows])
+            found = fn(X, None, get="ntk" if isinstance(kernel, tuple) else kernel)
+            np.save(request["path"], np.asarray(found)[:rows, :rows])
         print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -35,17 +33,6 @@ TARGETS = {
     ("erf", 3, 784, False): 6,
 }
 CASE = ("activation", "depth", "d", "unit_norm")
-
-
-@pytest.fixture(scope="module")
-def neural_tangents(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[NeuralTangents]:
-    python = request.config.getoption("--peers-python")
-    if python is None:
-        pytest.skip("needs --peers-python; `make bench-peers` gives it")
-    with NeuralTangents(python, tmp_path_factory.mktemp("peers")) as worker:
-        yield worker
 
 
 @pytest.mark.parametrize(CASE, TARGETS)

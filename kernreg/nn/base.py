@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 from typing import Any, ClassVar, Self
@@ -92,16 +93,17 @@ class Layer:
         NetworkError
             If the network is ill-formed, for example a nonlinearity directly on the input.
         """
-        made: Program | None = self.__dict__.get("_program")
-        if made is None:
-            builder = Builder()
-            made = builder.finish(self.lower(builder, builder.input()))
-            object.__setattr__(self, "_program", made)  # layers do not change
-        return made
+        return self._program
+
+    @functools.cached_property
+    def _program(self) -> Program:
+        builder = Builder()
+        return builder.finish(self.lower(builder, builder.input()))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles take: the arguments."""
-        return {k: v for k, v in self.__dict__.items() if k != "_program"}
+        """What copies and pickles take: nothing that is worked out from it."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields}
 
     def check(self) -> None:
         """Raise :class:`NetworkError` unless the layer fits some input, raw or Gaussian."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,11 @@ class _Preset(Layer):
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the network."""
-        return self.layers().lower(b, x)
+        return self._layers.lower(b, x)
+
+    @functools.cached_property
+    def _layers(self) -> Serial:
+        return self.layers()
 
 
 @dataclass(frozen=True, repr=False)
