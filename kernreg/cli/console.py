@@ -101,26 +101,43 @@ class Lines:
 
     Examples
     --------
-    >>> lines = Lines("reading", iter([0.0, 10.0, 10.0, 40.0]).__next__)
+    >>> lines = Lines("reading", iter([0.0, 10.0, 10.0, 40.0, 40.0]).__next__)
     >>> str(lines)
     'reading: 10.0 s so far'
+    >>> lines.move(0, 8, "kernels")
     >>> lines.move(2, 8, "kernels")
     >>> str(lines)
     'kernels: 2 of 8, 40.0 s so far, about 1.5 min more'
+
+    Notes
+    -----
+    Steps that take less than a hundredth of the longest were done before, as after a kill, and say
+    nothing about those to come.
     """
 
     first, every = 5.0, 15.0
 
     def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = self._phase = clock()
+        self._began = self._last = clock()
         self._what, self._done, self._total = what, 0, 0
+        self._steps, self._seconds, self._longest = 0, 0.0, 0.0
 
     def move(self, done: int, total: int, what: str) -> None:
         """Note a step."""
         now = self._clock()
         if done < self._done or total != self._total:
-            self._phase = now
+            self._steps, self._seconds, self._longest = 0, 0.0, 0.0
+            self._last, self._done = (self._last if done else now), 0
+        if done > self._done:
+            taken = (now - self._last) / (done - self._done)
+            if taken > 100.0 * self._longest:
+                self._steps, self._seconds = 0, 0.0
+            self._longest = max(self._longest, taken)
+            if taken > 0.01 * self._longest or taken == self._longest:
+                self._steps += done - self._done
+                self._seconds += now - self._last
+            self._last = now
         self._what, self._done, self._total = what, done, total
 
     def __str__(self) -> str:
@@ -129,8 +146,8 @@ class Lines:
         if self._total:
             parts.append(f"{self._done:,} of {self._total:,}")
         parts.append(f"{lasting(now - self._began)} so far")
-        if 0 < self._done < self._total:
-            left = (now - self._phase) * (self._total - self._done) / self._done
+        if 0 < self._done < self._total and self._steps:
+            left = self._seconds * (self._total - self._done) / self._steps
             parts.append(f"about {lasting(left)} more")
         return f"{self._what or 'at work'}: {', '.join(parts)}"
 

@@ -42,7 +42,10 @@ def gram(
         ),
     ] = None,
     tile: Annotated[
-        int | None, typer.Option(min=1, help="Rows and columns of a tile; default 1024.")
+        int | None,
+        typer.Option(
+            min=1, help="Rows and columns of a tile; default 1024, fewer for pooled images."
+        ),
     ] = None,
     target: Target = None,
     task: TaskOption = Task.auto,

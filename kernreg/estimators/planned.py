@@ -98,8 +98,11 @@ class Planned:
         how = self._approach(X, n_targets, weights)
         found: Plan | MemoryBudgetError
         try:
-            probe = self._probe(X, float(how.in_fit[0])) if seconds else None
-            found = self._plan(X, n_targets, weights, how, probe)
+            found = self._plan(X, n_targets, weights, how)
+            if seconds:
+                kept = self._worth_keeping(X, found)
+                probe = self._probe(X, float(how.in_fit[0]), kept)
+                found = self._plan(X, n_targets, weights, how, probe)
         except MemoryBudgetError as error:
             found = error
         return Explanation(
@@ -168,10 +171,11 @@ class Planned:
             unit=unit,
         )
 
-    def _probe(self, X: NDArray[Any], alpha: float) -> Probe:
+    def _probe(self, X: NDArray[Any], alpha: float, kept: bool = False) -> Probe:
         """Measurements on the kernel of some rows, made when they are needed."""
         operator = self._operator(X)
-        return Probe(operator, alpha * ridge_unit(self.alpha_scale, operator, np.ones(len(X))))
+        unit = ridge_unit(self.alpha_scale, operator, np.ones(len(X)))
+        return Probe(operator, alpha * unit, kept)
 
     def _operator(
         self,

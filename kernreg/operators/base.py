@@ -58,6 +58,8 @@ class Operator(ABC):
         How many have the operator, and keep a share of its entries each.
     rounding : float
         Share of themselves by which entries err.
+    tile_rows : int
+        Rows of a tile that is worked out within seconds, and so lost by a kill at most.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class Operator(ABC):
 
     fused: bool = False
     kept: bool = False
+    tile_rows: int = 1024
     streamed: bool = False
     reevaluates: bool = True
     processes: int = 1

@@ -8,10 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.ir.operations import Mix, all_ops
+from kernreg.ir.program import Program
 from kernreg.nn import Layer, Unflatten, serial
 from kernreg.nn.combinators import Serial
 
-__all__ = ["check_shapes", "flat_rows", "on_images", "shape_of"]
+__all__ = ["check_shapes", "flat_rows", "on_images", "shape_of", "tile_rows"]
 
 Shape = tuple[int, ...]
 
@@ -125,3 +127,22 @@ def check_shapes(net: Layer, columns: int, name: str = "X") -> None:
             "or GlobalAvgPool(), and perhaps Dense()."
         )
     program.sizes()
+
+
+def tile_rows(program: Program) -> int:
+    """Rows of a tile whose entries take some seconds on one core.
+
+    Pooling meets every pair of positions, at 3e-9 seconds each for a few layers.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> of = {n: nn.serial(nn.Unflatten((n, n, 3)), nn.myrtle(5)).program() for n in (8, 32)}
+    >>> tile_rows(of[8]), tile_rows(of[32]), tile_rows(nn.mlp(2).program())
+    (1024, 64, 1024)
+    """
+    pools = any(isinstance(op, Mix) and op.shared is not None for op in all_ops(program.ops))
+    if program.shape is None or not pools:
+        return 1024
+    positions = math.prod(program.shape[:-1])
+    return int(min(1024, 2 ** max(4, int(math.log2(70_000 / positions)))))

@@ -18,7 +18,7 @@ from kernreg.nn import Layer, to_json
 from kernreg.operators.base import Rows
 from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.operators.fingerprint import Side, fingerprint
-from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
+from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of, tile_rows
 from kernreg.operators.inputs import (
     as_output,
     as_rows,
@@ -183,6 +183,11 @@ class KernelOperator(Parts):
         exact, precision = options["exact"], options["precision"]
         request = Request(self.net.program(), X1, X2, self.dtype, exact, precision, (self.kernel,))
         return bind(request, options["backend"])
+
+    @property
+    def tile_rows(self) -> int:  # type: ignore[override]
+        """Rows of a tile that is worked out within seconds: fewer for images that are pooled."""
+        return tile_rows(self.net.program())
 
     @property
     def _binding(self) -> tuple[str, Bound]:

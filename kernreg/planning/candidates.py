@@ -6,10 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from kernreg.distributed import processes
 from kernreg.planning.probe import Probe, seconds
 from kernreg.solvers.base import Problem, Solver
 from kernreg.solvers.registry import SOLVERS
+from kernreg.solvers.work import READ, entry, product
 
 __all__ = ["Needs"]
 
@@ -63,7 +66,14 @@ class Needs:
         if iterations is None:
             return None
         work = solver.work(replace(problem, iterations=iterations))
-        return seconds(work, probe.rates_for(solver))
+        rates = dict(probe.rates_for(solver))
+        if not probe.kept or solver.needs_parts:
+            return seconds(work, rates)
+        once = problem.n * (problem.n + 1) / 2 * rates[entry(problem.dtype)]
+        for unit in (entry, product):
+            for kind in ("float32", "float64"):
+                rates[unit(kind)] = rates[READ] * np.dtype(kind).itemsize
+        return once + seconds(work, rates)
 
     def _copied(self, name: str, problem: Problem) -> int:
         # The caller's copy of the data is in host memory; a GPU gets one of its own.

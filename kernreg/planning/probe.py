@@ -35,6 +35,8 @@ _DISK_BYTES = 2**26
 # Seconds from which a measurement counts, and rows at which it starts and ends.
 _LONG_ENOUGH = 0.03
 _FEWEST, _MOST = 4, 4096
+# What is done once for rows weighs too much among fewer, unless these take long already.
+_SEVERAL, _LONG = 24, 0.5
 # Of the entries that are measured or counted on at most.
 _SECONDS = 10.0
 # Rows and columns of a part.
@@ -50,6 +52,8 @@ class Probe:
         Symmetric.
     ridge : float
         Of the system that will be solved.
+    kept : bool
+        Whether the fit works out every entry once and keeps it.
 
     Notes
     -----
@@ -64,9 +68,10 @@ class Probe:
     (True, True)
     """
 
-    def __init__(self, operator: Operator, ridge: float) -> None:
+    def __init__(self, operator: Operator, ridge: float, kept: bool = False) -> None:
         self._operator = operator
         self._ridge = ridge
+        self.kept = kept
         self._entries: dict[str, tuple[float, float]] = {}
 
     def rates_for(self, solver: Solver) -> dict[str, float]:
@@ -135,7 +140,8 @@ class Probe:
         while True:
             sampled = self._operator.take(self._sample(m)).astype(dtype)
             taken = _best(sampled.to_dense)
-            if taken > _LONG_ENOUGH or m == min(n, _MOST):
+            enough = taken > (_LONG_ENOUGH if m >= _SEVERAL else _LONG)
+            if enough or m == min(n, _MOST):
                 ones = np.ones((m, 1), dtype=dtype)
                 multiplied = _best(functools.partial(sampled.__matmul__, ones))
                 entries = m * (m + 1) / 2

@@ -110,6 +110,15 @@ class TestProgress:
         lines.move(5, 20, "second")
         assert str(lines) == "second: 5 of 20, 1.8 min so far, about 30.0 s more"
 
+    def test_an_estimate_leaves_out_what_was_there(self):
+        """Three tiles were there before a kill; two more took 10 seconds each."""
+        moments = iter([0.0, 1.0, 1.0, 1.01, 1.02, 1.03, 11.03, 21.03, 21.03])
+        lines = Lines("", lambda: next(moments))
+        for done in range(6):
+            lines.move(done, 9, "tiles")
+        lines.move(5, 9, "tiles")
+        assert str(lines) == "tiles: 5 of 9, 21.0 s so far, about 40.0 s more"
+
     def test_a_fit_moves_it(self, run, tables, tmp_path, monkeypatch):
         seen = []
         monkeypatch.setattr(Lines, "move", lambda self, *step: seen.append(step))

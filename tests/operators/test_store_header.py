@@ -14,7 +14,6 @@ from kernreg.exceptions import InvalidInputError, StoreError
 from kernreg.operators import TileStore
 from kernreg.operators.store import check as store_check
 from kernreg.operators.store import header as store_header
-from kernreg.operators.store import store as store_module
 from tests.contracts.solver import kernel_matrix
 from tests.operators.dense import DenseOperator
 from tests.operators.stores import change, written
@@ -165,8 +164,8 @@ def test_too_many_tiles(tmp_path):
 
 def test_the_limit_is_that_of_the_tiles_that_are_there(tmp_path, monkeypatch):
     monkeypatch.setattr(store_header, "_MOST_TILES", 9)
-    monkeypatch.setattr(store_module, "_TILE", 8)
     operator = DenseOperator(kernel_matrix(40))
+    operator.tile_rows = 8
     assert len(TileStore.create(tmp_path / "few", operator, tile=14).tiles()) == 6
     assert TileStore.create(tmp_path / "few", operator).tile == 14
     with pytest.raises(InvalidInputError, match="25 tiles of 8 rows"):

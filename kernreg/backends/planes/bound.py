@@ -88,8 +88,7 @@ class PlanesBound:
         self._prepared: OrderedDict[tuple[int, int], Tables] = OrderedDict()
         self._request, self._run = request, run
         self._reference: Bound | None = None
-        self._own: dict[int, list[R.Row]] = {}
-        self._within: dict[int, list[Tensor]] = {}
+        self._own: dict[tuple[int, int], tuple[list[R.Row], Tensor]] = {}
         sample = torch.cat([_some(X) for X in self._images]).to(torch.float64)
         self.arithmetic = self._choose(sample, request.dtype)
         # Pools take distances within images from those between them.
@@ -198,26 +197,29 @@ class PlanesBound:
             found.append(R.Row(s, R.ratio(trained, s * s, 0.0)))
         return found
 
-    def _own_states(self, side: int) -> tuple[list[R.Row], list[Tensor]]:
-        """States of all images of a side at the readouts, and distances within each.
+    def _own_states(self, side: int, start: int, stop: int) -> tuple[list[R.Row], list[Tensor]]:
+        """States of some images of a side at the readouts, and distances within each.
 
-        The price of a pair for each image.
+        The price of a pair for each image of their blocks, once.
         """
-        if side not in self._own:
-            rows: list[list[R.Row]] = []
-            within: list[Tensor] = []
-            for start, stop in self._blocks(side, 0, len(self._images[side])):
-                tables = self._block(side, start)
-                part = [0, stop - start] * 2
+        rows: list[list[R.Row]] = []
+        within: list[Tensor] = []
+        for i, j in self._blocks(side, start, stop):
+            first = i // self._step * self._step
+            if (side, first) not in self._own:
+                tables = self._block(side, first)
+                part = [0, min(self._step, len(self._images[side]) - first)] * 2
                 own = self._engine.readouts(tables, tables, part, SAME_IMAGE)
-                rows.append(self._states(tables, own))
-                within.append(torch.from_numpy(own[:, :, 0]))
-            self._own[side] = [
-                R.Row(torch.cat([p[k].s for p in rows]), torch.cat([p[k].tau for p in rows]))
-                for k in range(len(rows[0]))
-            ]
-            self._within[side] = list(torch.cat(within).T)
-        return self._own[side], self._within[side]
+                lost = torch.from_numpy(own[:, :, 0]).clone()
+                self._own[side, first] = self._states(tables, own), lost
+            states, lost = self._own[side, first]
+            rows.append([_part(state, i - first, j - first) for state in states])
+            within.append(lost[i - first : j - first])
+        found = [
+            R.Row(torch.cat([p[k].s for p in rows]), torch.cat([p[k].tau for p in rows]))
+            for k in range(len(rows[0]))
+        ]
+        return found, list(torch.cat(within).T)
 
     def _blocks(self, side: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Pieces between multiples of the length of blocks."""
@@ -229,12 +231,13 @@ class PlanesBound:
     def diagonal(self, kernel: str) -> NDArray[np.float64]:
         """The kernel of each image with itself."""
         try:
-            return self._diagonal(kernel)
+            return self._diagonal(kernel, 0, len(self._images[0]))
         except BackendError as reason:
             return self._instead(reason).diagonal(kernel)
 
-    def _diagonal(self, kernel: str) -> NDArray[np.float64]:
-        return R.diagonal(self._tail.rows(self._own_states(0)[0]), kernel).numpy()
+    def _diagonal(self, kernel: str, start: int, stop: int) -> NDArray[np.float64]:
+        rows = self._tail.rows(self._own_states(0, start, stop)[0])
+        return R.diagonal(rows, kernel).numpy()
 
     def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
         """Write a part for each kernel named in ``out``."""
@@ -265,7 +268,7 @@ class PlanesBound:
         if self._symmetric and low < high:
             k = torch.arange(low, high)
             for kernel, target in out.items():
-                diagonal = torch.from_numpy(self.diagonal(kernel)[low:high])
+                diagonal = torch.from_numpy(self._diagonal(kernel, low, high))
                 target[k - part.i0, k - part.j0] = diagonal.to(target.dtype)
 
     def _tile(self, i0: int, i1: int, j0: int, j1: int) -> dict[str, Tensor]:
@@ -325,7 +328,7 @@ class PlanesBound:
             made._engine = Engine(self._plan, np.dtype(np.float64), self._run)
             made.arithmetic, made._subtracts = np.dtype(np.float64), False
             made._terms, made._prepared = {}, OrderedDict()
-            made._own, made._within = {}, {}
+            made._own = {}
             self._exact = made
         return self._exact
 
@@ -350,14 +353,14 @@ class PlanesBound:
                 given.append(Covariance(0.5 * k2, torch.where(gone, 0.0, 0.5 * trained)))
             out = self._tail.covariance(given)
             return {"nngp": out.k, "ntk": out.t}
-        (own1, lost1), (own2, lost2) = self._own_states(0), self._own_states(side)
+        own1, lost1 = self._own_states(0, i0, i1)
+        own2, lost2 = self._own_states(side, j0, j1)
         pairs = []
         for k, r in enumerate(rows.block.readouts):
             distance, trained = (torch.from_numpy(found[:, :, k, m]) for m in (0, 1))
             if r.shared:
-                distance = distance - 0.5 * (lost1[k][i0:i1, None] + lost2[k][None, j0:j1])
-            a, b = _part(own1[k], i0, i1), _part(own2[k], j0, j1)
-            pairs.append(_evaluated(distance, trained, a, b))
+                distance = distance - 0.5 * (lost1[k][:, None] + lost2[k][None])
+            pairs.append(_evaluated(distance, trained, own1[k], own2[k]))
         pair, row = self._tail.pairs(pairs, i1 - i0)
         scale = row.s[: i1 - i0, None] * row.s[None, i1 - i0 :]
         return {"nngp": scale * pair.rho, "ntk": scale * pair.tau}

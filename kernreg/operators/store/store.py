@@ -33,7 +33,6 @@ __all__ = ["TileStore"]
 
 logger = logging.getLogger(__name__)
 
-_TILE = 1024
 # Seconds in which another process that replaces a damaged tile has it complete again.
 _PATIENCE = 2.0
 
@@ -101,7 +100,8 @@ class TileStore(TileArray):
         dtype : {"float32", "float64", "bfloat16"}, optional
             How entries are kept; the type of the operator if left out.
         tile : int, optional
-            Rows and columns of a tile; left out, those of the store that is there, or 1024.
+            Rows and columns of a tile; left out, those of the store that is there, or 1024;
+            fewer where pooling makes entries dear.
         note : mapping, optional
             What JSON can hold, kept in the attributes of a new store: how the data were made, say.
 
@@ -137,7 +137,7 @@ class TileStore(TileArray):
             "note": dict(note or {}),
         }
         if not has_header(folder):
-            side = min(tile or _TILE, max(operator.shape))
+            side = min(tile or operator.tile_rows, max(operator.shape))
             check_tiles(operator.shape, side)
             writable_folder(folder)
             names = sorted(entry.name for entry in folder.iterdir())
