@@ -26,7 +26,6 @@ from benchmarks.problems import data_dir
 from kernreg import ImageScaler, KernelClassifier
 from kernreg.baseline import Settings, run
 from kernreg.datasets import Dataset, load
-from kernreg.nn import parse
 
 RESULTS = Path(__file__).parent / "results" / "image_accuracy.jsonl"
 FILES = {"cifar10": "cifar10/cifar10_small_decoded.npz", "mnist": "mnist/mnist.npz"}
@@ -49,7 +48,7 @@ def convolutional(network: str, kernel: str, parts: Parts) -> dict[str, Any]:
     X, y, Z, z = parts
     started = time.perf_counter()
     scaler = ImageScaler().fit(X)
-    model = KernelClassifier(parse(network), kernel=kernel, dtype="float32", verbose=1)
+    model = KernelClassifier(network, kernel=kernel, dtype="float32", verbose=1)
     model.fit(scaler.transform(X), y)
     fitted = time.perf_counter()
     score = float(model.score(scaler.transform(Z), z))

@@ -19,7 +19,10 @@ from kernreg.lazy import attach
 _attribute, _, _names = attach(
     __name__,
     {
+        "ColumnScales": "estimators",
         "EnsembleRegressor": "estimators",
+        "FeatureClassifier": "estimators",
+        "FeatureRegressor": "estimators",
         "GaussianProcessClassifier": "estimators",
         "GaussianProcessRegressor": "estimators",
         "ImageScaler": "estimators",
@@ -29,8 +32,10 @@ _attribute, _, _names = attach(
         "ZCA": "estimators",
         "diag": "operators",
         "gram": "operators",
+        "input_gradient": "estimators",
         "load": "estimators",
         "nn": "nn",
+        "solve": "operators",
     },
 )
 

@@ -17,7 +17,16 @@ from kernreg.backends.distinct import Distinct
 from kernreg.ir import operations as ir
 from kernreg.ir.fold import Pass, Rules
 
-__all__ = ["NEAR", "PAIRS", "Evaluated", "Evaluation", "PairState", "evaluate", "input_pairs"]
+__all__ = [
+    "NEAR",
+    "PAIRS",
+    "Evaluated",
+    "Evaluation",
+    "Matrix",
+    "PairState",
+    "evaluate",
+    "input_pairs",
+]
 
 NEAR = 1e-3
 """Pairs with a smaller gap are taken from the difference of their rows."""
@@ -96,7 +105,7 @@ class Evaluation(Pass[Evaluated], ABC):
 
 
 @dataclass(frozen=True)
-class _Matrix(Evaluation):
+class Matrix(Evaluation):
     """Every row of one side with every row of the other."""
 
     distinct: Distinct
@@ -134,5 +143,5 @@ def evaluate(
         The same behind the last operation.
     """
     distinct = Distinct.of(row1, row2)
-    last = _Matrix(params, distinct).run(ops, Evaluated(pair, distinct.row), first)
+    last = Matrix(params, distinct).run(ops, Evaluated(pair, distinct.row), first)
     return last.pair, distinct.rows(last.row, 0), distinct.rows(last.row, 1)

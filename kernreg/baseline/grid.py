@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,15 @@ from kernreg import nn
 from kernreg.baseline.scaling import Kind
 from kernreg.estimators.alphas import ALPHAS
 
-__all__ = ["ALPHAS", "GAUSSIAN", "Candidate", "convolutions", "gaussians", "networks"]
+__all__ = [
+    "ALPHAS",
+    "GAUSSIAN",
+    "Candidate",
+    "convolutions",
+    "gaussians",
+    "networks",
+    "on_learned_scales",
+]
 
 GAUSSIAN = "Gaussian kernel"
 CONVOLUTION = "convolution"
@@ -23,7 +31,7 @@ class Candidate:
 
     Parameters
     ----------
-    scaling : {"standard", "common", "channel"}
+    scaling : {"standard", "common", "channel", "learned"}
         Scaling of the inputs.
     family : str
         Name of the nonlinearity, :data:`CONVOLUTION`, or :data:`GAUSSIAN`.
@@ -140,6 +148,31 @@ def convolutions(shape: tuple[int, ...] | None, quick: bool = False) -> list[Can
             network = nn.serial(nn.Unflatten(shape), conv)
             grid.append(Candidate("channel", CONVOLUTION, network, depth, root2, b_std))
     return grid
+
+
+def on_learned_scales(best: Candidate) -> list[Candidate]:
+    """Networks to be tried on columns whose scales were learned with one of them.
+
+    Parameters
+    ----------
+    best : Candidate
+        Tried too, without its own normalisation of rows.
+    """
+    assert best.network is not None
+    found = {}
+    for activation, depth, b_std in (
+        (nn.Relu(), 1, 0.3),
+        (nn.Relu(), 2, 0.3),
+        (nn.Relu(), 3, 0.3),
+        (nn.Erf(), 1, 0.3),
+        (nn.Rbf(), 1, 0.0),
+    ):
+        W_std = 1.0 if isinstance(activation, nn.Rbf) else round(2**0.5, 4)
+        network = nn.mlp(depth, activation, W_std, b_std)
+        family = type(activation).__name__
+        found[repr(network)] = Candidate("learned", family, network, depth, W_std, b_std)
+    found[repr(best.network)] = replace(best, scaling="learned")
+    return list(found.values())
 
 
 def _shapes(quick: bool) -> Iterator[tuple[nn.Nonlinearity, int, float, float]]:

@@ -75,6 +75,14 @@ def code(fold: Fold) -> str:
         assert best.candidate.network is not None
         shape = best.candidate.network.program().shape
         imports, scaling, needed = "", f"ImageScaler(input_shape={shape})", ["ImageScaler", *needed]
+    elif best.candidate.scaling == "learned":
+        scaler = fold.model.scaler
+        imports = "import numpy as np\nfrom sklearn.preprocessing import FunctionTransformer\n"
+        network = (
+            f"mean = np.array({scaler.mean.tolist()})\nscale = np.array({scaler.scale.tolist()})\n"
+            f"\n\ndef scaled(X):\n    return (X - mean) / scale\n\n\n{network}"
+        )
+        scaling = "FunctionTransformer(scaled)"
     elif best.candidate.scaling == "standard":
         imports = "from sklearn.preprocessing import StandardScaler\n"
         scaling = "StandardScaler()"
@@ -117,6 +125,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
             "max_memory": settings.max_memory,
             "scaling": settings.scaling,
             "quick": settings.quick,
+            "scales": settings.scales,
         },
         "comparison": comparison(outcome),
         "folds": [_fold(fold) for fold in outcome.folds],

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from kernreg.baseline.compare import Score, constant, evaluate, gaussian_ridge, ridge
-from kernreg.baseline.grid import convolutions, gaussians, networks
+from kernreg.baseline.grid import convolutions, gaussians, networks, on_learned_scales
+from kernreg.baseline.learned import learned_scaler
 from kernreg.baseline.model import TableModel, fit_model
 from kernreg.baseline.scaling import scalings_for
 from kernreg.baseline.search import Stage, Trial, plan_stages, search
@@ -25,6 +26,7 @@ __all__ = ["Fold", "Outcome", "Settings", "plan_search", "run", "splits"]
 
 MIN_ROWS = 10
 EIGH_ROWS = 4000
+_SCALED_ROWS = 1000
 
 Progress = Callable[[int, int, str], None]
 
@@ -47,6 +49,8 @@ class Settings:
         Scaling of the inputs; "auto" also tries "common" where the columns look alike.
     quick : bool
         A smaller grid on fewer rows.
+    scales : bool
+        Also learn one scale per column, where that predicts rows better that were held out.
     """
 
     folds: int = 1
@@ -55,6 +59,7 @@ class Settings:
     max_memory: str | int | None = "4GB"
     scaling: Literal["auto", "standard", "common"] = "auto"
     quick: bool = False
+    scales: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +252,22 @@ def _fold(
         lambda done, total, what: report(done, total, f"networks: {what}"),
         data.shape,
     )
+    learned = None
+    if settings.scales and settings.scaling == "auto":
+        best, quick = rounds[-1][0], settings.quick
+        learned = learned_scaler(best, X, y, data.classes, settings.seed, budget, report, quick)
+    if learned is not None:
+        rows = min(len(X), _SCALED_ROWS, stages[-1].rows)
+        rounds += search(
+            on_learned_scales(rounds[-1][0].candidate),
+            X,
+            y,
+            data.classes,
+            (Stage(rows, 1),),
+            np.random.default_rng(settings.seed),
+            lambda done, total, what: report(done, total, f"learned scales: {what}"),
+            learned=learned,
+        )
     searched = time.perf_counter()
     gaussian = search(
         gaussians(scalings, settings.quick),
@@ -266,7 +287,7 @@ def _fold(
         best.candidate.network,
         best.kernel,
         best.alpha,
-        best.candidate.scaling,
+        learned or best.candidate.scaling,
         budget,
     )
     predicted = model.predict(data.X[test])

@@ -11,12 +11,13 @@ from kernreg.exceptions import InvalidInputError
 
 __all__ = ["IN_WORDS", "Kind", "Scaler", "scalings_for", "share_a_unit"]
 
-Kind = Literal["standard", "common", "channel"]
+Kind = Literal["standard", "common", "channel", "learned"]
 
 IN_WORDS: dict[Kind, str] = {
     "standard": "each column is scaled to mean 0 and variance 1",
     "common": "one factor scales all columns, so that the mean square entry is 1",
     "channel": "each channel of the images is scaled to mean 0 and variance 1",
+    "learned": "each column is scaled to mean 0 and has a scale that was learned from the targets",
 }
 """What a scaling does."""
 
@@ -27,11 +28,12 @@ class Scaler:
 
     Parameters
     ----------
-    kind : {"standard", "common", "channel"}
+    kind : {"standard", "common", "channel", "learned"}
         ``"standard"``: every column to mean 0 and variance 1; constant columns to 0.
         ``"common"``: one factor for all columns, so that the mean square entry is 1; right where
         all columns share a unit, as the pixels of an image do. ``"channel"``: each channel of
-        images to mean 0 and variance 1.
+        images to mean 0 and variance 1. ``"learned"``: as another one, and a scale for each column
+        that was learned, see :meth:`times`.
     mean, scale : ndarray of shape (d,)
         The numbers.
 
@@ -75,6 +77,10 @@ class Scaler:
         if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
             raise InvalidInputError("Some features are so large that their squares overflow.")
         return cls(kind, mean, scale)
+
+    def times(self, scales: np.ndarray) -> Scaler:
+        """The scaler that multiplies columns by learned scales afterwards."""
+        return Scaler("learned", self.mean, self.scale / scales)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scale rows, shape (n, d), to float64."""

@@ -207,6 +207,7 @@ def search(
     rng: np.random.Generator,
     progress: Callable[[int, int, str], None],
     shape: tuple[int, ...] | None = None,
+    learned: Scaler | None = None,
 ) -> list[list[Trial]]:
     """Score candidates on growing subsets of the rows, keeping the best of each round.
 
@@ -228,6 +229,8 @@ def search(
         Called as ``progress(done, total, description)``.
     shape : tuple of int, optional
         Of the images that rows hold.
+    learned : Scaler, optional
+        That of candidates whose scaling is "learned".
 
     Returns
     -------
@@ -245,7 +248,9 @@ def search(
         for index, (candidate, kernels) in enumerate(entrants):
             kind = candidate.scaling
             if kind not in scaled:
-                scaled[kind] = Scaler.fit(X[rows], kind, shape).transform(X[rows])
+                scaler = Scaler.fit(X[rows], kind, shape) if kind != "learned" else learned
+                assert scaler is not None
+                scaled[kind] = scaler.transform(X[rows])
             what = f"round {number} of {len(stages)}, {stage.rows:,} rows, {candidate.family}"
             progress(index, len(entrants), what)
             started = time.perf_counter()

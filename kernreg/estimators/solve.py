@@ -219,7 +219,10 @@ def _solutions(
     """For each ridge the solution, the diagonal of the inverse, and warnings about it alone."""
     shared = None
     if not solver.one_ridge:
-        shared = solver.init_weighted(operator, 0.0, weights, callback)
+        with warnings.catch_warnings():
+            # Each ridge is looked at for itself, and 0 is none of them.
+            warnings.filterwarnings("ignore", ".*holds rounded entries", UserWarning)
+            shared = solver.init_weighted(operator, 0.0, weights, callback)
     for ridge in ridges:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

@@ -16,7 +16,7 @@ from typing import Any
 
 from kernreg.ir.pair import Dual, Pair, normalised
 
-__all__ = ["DualCode", "Value", "evaluate", "trace_dual"]
+__all__ = ["PAIR", "ROW1", "ROW2", "DualCode", "Value", "evaluate", "reachable", "trace_dual"]
 
 PARAM, ROW1, ROW2, PAIR = 0, 1, 2, 4
 
@@ -262,7 +262,7 @@ class DualCode:
         for prefix, values in (("c", self.scalars), ("x", self.rows1), ("y", self.rows2)):
             names |= {id(v): f"{prefix}{i}" for i, v in enumerate(values)}
         names |= {id(v): f"v{i}" for i, v in enumerate(self.pairs)}
-        for v in _reachable(self.outputs()):
+        for v in reachable(self.outputs()):
             if v.op == "const":
                 names[id(v)] = repr(v.number)
             elif v.op == "leaf" and v.level == PAIR:
@@ -282,7 +282,7 @@ class DualCode:
         return ";".join([*lines, *ends, slots])
 
 
-def _reachable(values: Iterable[Value]) -> list[Value]:
+def reachable(values: Iterable[Value]) -> list[Value]:
     """All nodes below ``values``, arguments first."""
     seen: dict[int, Value] = {}
 
@@ -337,7 +337,7 @@ def trace_dual(fn: Dual) -> DualCode:
     plain = g.mul(m.kappa, scale)
     out, gap = normalised(g, pair, m, plain)
     outputs = [out, dot, plain, g.lift(gap)]
-    nodes = _reachable(outputs)
+    nodes = reachable(outputs)
     pairs = tuple(v for v in nodes if v.level == PAIR and v.op != "leaf")
     used = {id(a): a for v in pairs for a in v.args} | {id(v): v for v in outputs}
 
@@ -364,7 +364,7 @@ def evaluate(values: tuple[Value, ...], leaves: dict[str, Any], xp: Any) -> list
     values : tuple of Value
         Slots of a :class:`DualCode`.
     leaves : dict
-        Value of every leaf by name.
+        Value of every leaf by name, of those of the second row by name and a prime if that differs.
     xp : module
         Functions for the primitives, see :class:`kernreg.numerics.torchmath.TorchMath`.
 
@@ -374,13 +374,14 @@ def evaluate(values: tuple[Value, ...], leaves: dict[str, Any], xp: Any) -> list
         One entry per slot.
     """
     done: dict[int, Any] = {}
-    for v in _reachable(values):
+    for v in reachable(values):
         args = [done[id(a)] for a in v.args]
         match v.op:
             case "const":
                 done[id(v)] = v.number
             case "leaf":
-                done[id(v)] = leaves[str(v.number)]
+                name = str(v.number)
+                done[id(v)] = leaves.get(f"{name}'" if v.level == ROW2 else name, leaves[name])
             case "add":
                 done[id(v)] = args[0] + args[1]
             case "sub":

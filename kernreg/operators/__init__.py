@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = attach(
         "gram": "dense",
         "led": "distributed",
         "memory_budget": "budget",
+        "solve": "systems",
         "write_store": "distributed",
     },
 )

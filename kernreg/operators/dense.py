@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,13 @@ from kernreg.backends import bind
 from kernreg.backends.base import CPU, Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
+from kernreg.operators.autograd import (
+    carry_diagonal,
+    carry_entries,
+    carry_numbers,
+    detached,
+    wants_gradient,
+)
 from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import (
     as_output,
@@ -27,7 +35,7 @@ from kernreg.operators.inputs import (
 )
 from kernreg.operators.transfer import fill
 
-__all__ = ["Kernels", "diag", "gram"]
+__all__ = ["Kernels", "as_number", "diag", "gram"]
 
 
 class Kernels(NamedTuple):
@@ -51,6 +59,7 @@ def gram(
     precision: str = "tf32x3",
     input_shape: tuple[int, ...] | None = None,
     channels: str = "last",
+    params: Mapping[str, Any] | None = None,
 ) -> Any:
     """Kernel matrix of an infinitely wide network.
 
@@ -85,11 +94,15 @@ def gram(
         Arrays of shape (n, height, width, channels) need none.
     channels : {"last", "first"}
         Where arrays of images have their channels; "first" is (n, channels, height, width).
+    params : dict, optional
+        Numbers of the network by name, as in ``net.get_params()``, in place of its own; tensors
+        take part in autograd.
 
     Returns
     -------
     array of shape (n1, n2), or Kernels
-        A symmetric matrix is so bit for bit, and its diagonal equals :func:`diag`.
+        A symmetric matrix is so bit for bit, and its diagonal equals :func:`diag`. Of tensors that
+        require a gradient it carries one (of networks on vectors).
 
     Raises
     ------
@@ -100,7 +113,9 @@ def gram(
 
     Notes
     -----
-    O(n1 n2 (d + depth)) time; memory for the result and O(n (d + depth)).
+    O(n1 n2 (d + depth)) time; memory for the result and O(n (d + depth)). A backward pass by rows
+    goes tile by tile in float64; between equal rows a kink's own part, which has no derivative, is
+    left out. One by ``params`` takes four matrices for each number, and is exact to 3e-10.
 
     References
     ----------
@@ -117,14 +132,17 @@ def gram(
            [0.0796, 0.5   ]])
     """
     net = check_network(net, X1)
+    numbers = dict(params or {})
+    net = net.with_params(**{k: as_number(v, k) for k, v in numbers.items()})
     names = kernel_names(kernel)
     check_trained(net, names)
     net = on_images(net, shape_of(X1, channels) or input_shape, "X1")
     net = net if X2 is None else on_images(net, shape_of(X2, channels), "X2")
-    A = as_rows(flat_rows(X1, channels), "X1", device=device)
+    sources = flat_rows(X1, channels), None if X2 is None else flat_rows(X2, channels)
+    A = as_rows(detached(sources[0]), "X1", device=device)
     B = None
     if X2 is not None:
-        B = as_rows(flat_rows(X2, channels), "X2", like=A, device=A.device)
+        B = as_rows(detached(sources[1]), "X2", like=A, device=A.device)
     check_shapes(net, A.shape[1], "X1")
     kind = common_dtype(dtype, A, B)
     shape = (len(A), len(A if B is None else B))
@@ -146,6 +164,11 @@ def gram(
             deliver(target, given)
         return out
     results = {k: v if tensors else v.numpy() for k, v in outs.items()}
+    if wants_gradient(*sources, *numbers.values()):
+        results = {
+            k: _carried(torch.as_tensor(v), sources, net, k, numbers, (A, B))
+            for k, v in results.items()
+        }
     return results[kernel] if isinstance(kernel, str) else _named(results, names)
 
 
@@ -176,6 +199,7 @@ def diag(
     Returns
     -------
     array of shape (n,)
+        Of a tensor that requires a gradient it carries one.
 
     Raises
     ------
@@ -197,7 +221,8 @@ def diag(
     (name,) = kernel_names(kernel, single=True)
     check_trained(net, (name,))
     net = on_images(net, shape_of(X, channels) or input_shape)
-    rows = as_rows(flat_rows(X, channels), "X")
+    source = flat_rows(X, channels)
+    rows = as_rows(detached(source), "X")
     check_shapes(net, rows.shape[1])
     kind = common_dtype(dtype, rows)
     program = net.program()
@@ -205,7 +230,51 @@ def diag(
     backend = "reference" if program.axes == 0 else "auto"
     _, bound = bind(Request(program, rows, None, kind, kernels=(name,)), backend)
     values = bound.diagonal(name).astype(kind)
-    return torch.from_numpy(values).to(X.device) if isinstance(X, Tensor) else values
+    if not isinstance(X, Tensor):
+        return values
+    found = torch.from_numpy(values).to(X.device)
+    return carry_diagonal(found, source, program, name) if wants_gradient(source) else found
+
+
+def as_number(value: Any, name: str) -> Any:
+    """A number of a network, of which tensors hold one."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise InvalidInputError(
+            f"params: {name} must be one number, found a tensor of shape {tuple(value.shape)}."
+        )
+    return float(value.detach()) if isinstance(value, Tensor) else value
+
+
+def _carried(
+    K: Tensor,
+    sources: tuple[Any, Any],
+    net: Layer,
+    kernel: str,
+    numbers: dict[str, Any],
+    rows: tuple[Tensor, Tensor | None],
+) -> Tensor:
+    """The matrix with its history."""
+    X1, X2 = (_as_source(X, A) for X, A in zip(sources, rows, strict=True))
+    if wants_gradient(X1, X2):
+        assert X1 is not None
+        K = carry_entries(K, X1, X2, net.program(), kernel)
+    moving = {k: v for k, v in numbers.items() if wants_gradient(v)}
+    if moving:
+        A, B = (None if X is None else X.to(torch.float64) for X in rows)
+
+        def at(values: Any) -> Tensor:
+            found: Tensor = gram(net.with_params(**values), A, B, kernel)
+            return found
+
+        K = carry_numbers(K, moving, at)
+    return K
+
+
+def _as_source(X: Any, rows: Tensor | None) -> Tensor | None:
+    """What a gradient is taken by: the tensor that came in, or rows that need none."""
+    if rows is None:
+        return None
+    return X.to(rows.dtype) if isinstance(X, Tensor) else rows
 
 
 def _outputs(

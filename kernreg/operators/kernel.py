@@ -15,6 +15,7 @@ from torch import Tensor
 from kernreg.backends import bind
 from kernreg.backends.base import CPU, Bound, Fused, Part, Request
 from kernreg.nn import Layer, to_json
+from kernreg.operators.autograd import carry_product, detached, wants_gradient
 from kernreg.operators.base import Rows
 from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.operators.fingerprint import Side, fingerprint
@@ -131,12 +132,14 @@ class KernelOperator(Parts):
             "precision": precision,
         }
         self._tensors = isinstance(X1, Tensor)
-        self._X1 = as_rows(flat_rows(X1, channels), "X1", device=device)
+        sources = flat_rows(X1, channels), None if X2 is None else flat_rows(X2, channels)
+        self._sources = sources if wants_gradient(*sources) else None
+        self._X1 = as_rows(detached(sources[0]), "X1", device=device)
         check_shapes(self.net, self._X1.shape[1], "X1")
         self.device = self._X1.device
         self._X2 = None
         if X2 is not None:
-            rows = flat_rows(X2, channels)
+            rows = detached(sources[1])
             self._X2 = as_rows(rows, "X2", like=self._X1, device=self.device)
         self.dtype = common_dtype(dtype, self._X1, self._X2)
         check_precision(precision)
@@ -188,6 +191,12 @@ class KernelOperator(Parts):
     def tile_rows(self) -> int:  # type: ignore[override]
         """Rows of a tile that is worked out within seconds: fewer for images that are pooled."""
         return tile_rows(self.net.program())
+
+    @property
+    def source(self) -> Tensor:
+        """The rows ``X1`` that a gradient is taken by, with their history."""
+        X = self._X1 if self._sources is None else self._sources[0]
+        return X if isinstance(X, Tensor) else self._X1
 
     @property
     def _binding(self) -> tuple[str, Bound]:
@@ -292,6 +301,30 @@ class KernelOperator(Parts):
             pieces.append(piece.diagonal(self.kernel))
         return np.concatenate(pieces).astype(self.dtype)
 
+    def __matmul__(self, V: Any) -> Any:
+        """Product with a vector or a matrix of shape (n2, t), in the wider of both types.
+
+        NumPy in, NumPy out; torch in, torch out on the same device. Gradients go to rows and to
+        ``V`` where tensors require them.
+        """
+        if not wants_gradient(*(self._sources or ()), V):
+            return super().__matmul__(V)
+        right = V if isinstance(V, Tensor) else torch.as_tensor(V)
+        kind = torch.promote_types(self._X1.dtype, right.dtype)
+        columns = right.reshape(len(right), -1).to(kind)
+        X1, X2 = self._sources or (self._X1, self._X2)
+
+        def times(values: Tensor, turned: bool) -> Tensor:
+            operator = self.transposed() if turned else self
+            found: Tensor = super(KernelOperator, operator).__matmul__(values.detach())
+            return found
+
+        program = self.net.program()
+        first = X1 if isinstance(X1, Tensor) else self._X1
+        second = X2 if X2 is None or isinstance(X2, Tensor) else self._X2
+        product = carry_product(first, second, columns, times, program, self.kernel)
+        return product.reshape(self.shape[0], *right.shape[1:])
+
     def times(self, columns: Tensor) -> Tensor:
         """The product with real columns of shape (n2, t), in their type.
 
@@ -352,7 +385,7 @@ class KernelOperator(Parts):
     ) -> KernelOperator:
         """The same kernel on other rows, or of another type: checked already, prepared later."""
         made = copy.copy(self)
-        made._X1, made._X2, made._made = X1, X2, None
+        made._X1, made._X2, made._made, made._sources = X1, X2, None, None
         made.dtype = self.dtype if dtype is None else common_dtype(dtype)
         made.symmetric = X2 is None
         made.shape = (len(X1), len(X1 if X2 is None else X2))

@@ -130,21 +130,6 @@ def test_what_is_no_matrix_of_numbers(data, message) -> None:
         kernreg.gram(NET, data)
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        lambda X: kernreg.gram(NET, X),
-        lambda X: kernreg.gram(NET, torch.ones(2, 2), X),
-        lambda X: kernreg.diag(NET, X),
-        lambda X: KernelOperator(NET, X),
-    ],
-)
-def test_a_gradient_is_refused(entry) -> None:
-    with pytest.raises(InvalidInputError, match=r"requires a gradient.*: pass X\d?\.detach\(\)"):
-        entry(torch.ones(2, 2, requires_grad=True))
-    entry(torch.ones(2, 2, requires_grad=True).detach())
-
-
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, np.float16])
 def test_half_precision_says_what_it_becomes(kind) -> None:
     data = torch.ones(2, 2, dtype=kind) if isinstance(kind, torch.dtype) else np.ones((2, 2), kind)

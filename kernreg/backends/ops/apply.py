@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.derivatives import DERIVATIVES, Derivatives, Jet, Partials
 from kernreg.backends.ops.expansion import inverse, write_expansion
 from kernreg.backends.ops.primitives import write_primitives
 from kernreg.backends.planes.filters import join
@@ -32,17 +34,22 @@ from kernreg.backends.statements import CUDA, TRITON, Instruction
 from kernreg.backends.tiles import INSTRUCTIONS, STATES, State, Translator
 from kernreg.backends.triton.source import TritonWriter
 from kernreg.codegen.instructions import LINEAR, NONNEGATIVE, POSITIVE
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import BackendError, InvalidInputError
+from kernreg.ir.derivative import slopes
 from kernreg.ir.operations import Apply
 from kernreg.ir.pair import Dual, Pair, normalised
 from kernreg.ir.trace import DualCode, evaluate, trace_dual
-from kernreg.numerics.quadrature import pair_moments, row_moments
+from kernreg.numerics.hermite import hermite_coefficients, series_length
+from kernreg.numerics.quadrature import line_values, pair_moments, row_moments
 from kernreg.numerics.torchmath import TorchMath
 
 __all__ = ["apply_row", "unit_moments"]
 
 # Of standard deviations whose variance is asked for: with room for factors in float64.
 _LARGEST = 1e148
+
+# Rows that are integrated at once.
+_BLOCK = 256
 
 # Standard deviations whose inverse squares leave too little room in float32.
 _LARGE = 1e9
@@ -119,6 +126,100 @@ def _pairs(run: Evaluation, op: Apply, x: Evaluated) -> Evaluated:
         dot = torch.where(zero, 0.0, m.kappa_dot * (s1 / out1) * (s2 / out2))
     kappa, new_gap = normalised(TorchMath, pair, m, kappa)
     return Evaluated(PairState(*torch.broadcast_tensors(kappa, new_gap, dot * x.pair.tau)), row)
+
+
+@DERIVATIVES.of(Apply)
+def _derivatives(run: Derivatives, op: Apply, x: Jet) -> Jet:
+    fn = op.bound(run.params)
+    behind = _pairs(run, op, x)
+    dot = _derivatives_of_rows(fn, x.row, behind.row)
+    if not fn.closed_form:
+        partials = _series_partials(run, op, fn, x, behind)
+    else:
+        made = slopes(op.fn)
+        leaves = _leaves(op, fn, run.params, x.row, behind.row) | {
+            "growth": dot.growth,
+            "rho": x.pair.rho,
+            "gap": x.pair.gap,
+        }
+        sides = {}
+        for name in ("s", "u", "growth"):
+            sides[name], sides[f"{name}'"] = run.sides(leaves[name])
+        count = len(x.slopes) - 1 if made.rho_log else 0
+        logs = (*made.rho_log[:count], *made.dot_log[:count])
+        found = evaluate((made.code.dot, made.dot_rho, *logs), leaves | sides, TorchMath)
+        shape = x.pair.rho
+        rho, by_rho, *by_log = (
+            torch.as_tensor(v, dtype=shape.dtype).expand_as(shape) for v in found
+        )
+        partials = Partials(rho, by_rho * x.pair.tau, rho)
+        if count:
+            tau_log = [v * x.pair.tau for v in by_log[count:]]
+            partials = Partials(rho, by_rho * x.pair.tau, rho, by_log[:count], tau_log)
+    trained = dot.value * x.trained + dot.slope * x.growth * x.row.tau
+    return run.chained(x, behind.pair, behind.row, dot.growth * x.growth, trained, partials)
+
+
+@dataclass(frozen=True)
+class _OfRows:
+    """Derivatives of a nonlinearity on rows, by ``log s``.
+
+    ``growth`` is that of ``log s``; ``value`` is the factor on ``tau``, and ``slope`` its own.
+    """
+
+    growth: Tensor
+    value: Tensor
+    slope: Tensor
+
+
+def _derivatives_of_rows(fn: Dual, row: Row, behind: Row) -> _OfRows:
+    s = row.s
+    if fn.homogeneous is not None:
+        value = apply_row(row, fn)[1]
+        return _OfRows(torch.full_like(s, float(fn.homogeneous)), value, torch.zeros_like(s))
+    growths, values, changes = [], [], []
+    for block in s.split(_BLOCK):
+        nodes, value, slope, weights = line_values(fn, block)
+        square, steep = (value * value) @ weights, (slope * slope) @ weights
+        # E[f(s z)] changes by E[f(s z) (z^2 - 1)] with log s.
+        growths.append((value * slope * nodes * block[:, None]) @ weights / square)
+        values.append(steep * block * block / square)
+        changes.append((slope * slope * (nodes * nodes - 1.0)) @ weights / steep)
+    growth, value, change = (torch.cat(v) for v in (growths, values, changes))
+    return _OfRows(growth, value, value * (change + 2.0 - 2.0 * growth))
+
+
+def _series_partials(run: Derivatives, op: Apply, fn: Dual, x: Jet, behind: Evaluated) -> Partials:
+    """Of a Hermite series ``sum_m a_m(s) a_m(s') rho^m``, of which ``a_m`` changes by
+    ``m a_m + ((m + 1)(m + 2))^(1/2) a_(m + 2)`` with ``log s``."""
+    s = x.row.s
+    terms = series_length(fn, torch.stack(torch.aminmax(s)), 1e-13) if fn.smooth else None
+    if terms is None:
+        raise BackendError(
+            f"{fn!r} has no derivatives: it has a kink and no closed form, or needs too long a "
+            "series. Use another nonlinearity, or differences of kernels."
+        )
+    table = hermite_coefficients(fn, s, terms + 2).coefficients
+    order = torch.arange(terms, dtype=s.dtype)
+    a = table[:, :terms]
+    b = order * a + torch.sqrt((order + 1.0) * (order + 2.0)) * table[:, 2:]
+    size = torch.linalg.vector_norm(a, dim=1)
+    growth = (a * b).sum(1) / size**2
+    a, b = a / size[:, None], b / size[:, None]
+    b = b - growth[:, None] * a
+    (a1, a2), (b1, b2), rho = run.sides(a), run.sides(b), x.pair.rho
+    zero = torch.zeros_like(rho)
+    first, second, third = zero, zero, zero
+    logs, dots = [zero, zero], [zero, zero]
+    for m in range(terms - 1, -1, -1):
+        c = a1[..., m] * a2[..., m]
+        # Horner's scheme for a polynomial and its first two derivatives.
+        third, second, first = third * rho + second, second * rho + first, first * rho + c
+        for k, part in enumerate((b1[..., m] * a2[..., m], a1[..., m] * b2[..., m])):
+            dots[k] = dots[k] * rho + logs[k]
+            logs[k] = logs[k] * rho + part
+    tau = x.pair.tau
+    return Partials(second, 2.0 * third * tau, second, logs, [d * tau for d in dots])
 
 
 @ROUNDING.of(Apply)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.derivatives import DERIVATIVES, Derivatives, Jet, Partials
 from kernreg.backends.planes.tail import COVARIANCES, Covariance
 from kernreg.backends.planes.translate import PLANES, Spatial
 from kernreg.backends.planes.translate import Translator as PlaneTranslator
@@ -34,6 +36,15 @@ def _between(p: PairState, keep: float) -> PairState:
 @PAIRS.of(Dropout)
 def _pairs(run: Evaluation, op: Dropout, x: Evaluated) -> Evaluated:
     return run.behind(op, _between(x.pair, run.params[op.keep]), x)
+
+
+@DERIVATIVES.of(Dropout)
+def _derivatives(run: Derivatives, op: Dropout, x: Jet) -> Jet:
+    keep = run.params[op.keep]
+    pair, row = _between(x.pair, keep), row_behind(op, run.params, x.row)
+    factor = torch.full_like(x.pair.rho, keep)
+    partials = Partials(factor, torch.zeros_like(factor), factor)
+    return run.chained(x, pair, row, x.growth, x.trained, partials)
 
 
 @ROUNDING.of(Dropout)

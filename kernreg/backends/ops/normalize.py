@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kernreg.backends.derivatives import DERIVATIVES, Derivatives, Jet
 from kernreg.backends.planes.translate import PLANES, Spatial
 from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation
@@ -34,6 +35,13 @@ def _rows(params: tuple[float, ...], op: Normalize, x: Row) -> tuple[Row, tuple[
 @PAIRS.of(Normalize)
 def _pairs(run: Evaluation, op: Normalize, x: Evaluated) -> Evaluated:
     return run.behind(op, x.pair, x)
+
+
+@DERIVATIVES.of(Normalize)
+def _derivatives(run: Derivatives, op: Normalize, x: Jet) -> Jet:
+    row, eps = row_behind(op, run.params, x.row), run.params[op.eps]
+    growth = x.growth * eps / (x.row.s**2 + eps) if eps else torch.zeros_like(x.growth)
+    return replace(x, row=row, growth=growth)
 
 
 @ROUNDING.of(Normalize)

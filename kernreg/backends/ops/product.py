@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.derivatives import DERIVATIVES, Derivatives, Jet, Slope
 from kernreg.backends.planes.translate import PLANES, Spatial
 from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
@@ -39,6 +41,24 @@ def _pairs(run: Evaluation, op: Product, *xs: Evaluated) -> Evaluated:
     for x in xs[1:]:
         p = _between(p, x.pair)
     return run.behind(op, p, *xs)
+
+
+@DERIVATIVES.of(Product)
+def _derivatives(run: Derivatives, op: Product, *xs: Jet) -> Jet:
+    pair, slopes = xs[0].pair, xs[0].slopes
+    for x in xs[1:]:
+        q, p = x.pair, pair
+        slopes = tuple(
+            Slope(
+                a.rho * q.rho + p.rho * b.rho,
+                a.tau * q.rho + p.tau * b.rho + a.rho * q.tau + p.rho * b.tau,
+            )
+            for a, b in zip(slopes, x.slopes, strict=True)
+        )
+        pair = _between(p, q)
+    row = row_behind(op, run.params, *(x.row for x in xs))
+    growth = torch.stack([x.growth for x in xs]).sum(0)
+    return Jet(pair, row, growth, torch.stack([x.trained for x in xs]).sum(0), slopes)
 
 
 @ROUNDING.of(Product)

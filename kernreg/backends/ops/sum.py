@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
+from kernreg.backends.derivatives import DERIVATIVES, Derivatives, Jet, Slope
 from kernreg.backends.planes.tail import COVARIANCES, Covariance
 from kernreg.backends.planes.translate import PLANES, Spatial
 from kernreg.backends.planes.translate import Translator as PlaneTranslator
@@ -57,6 +58,25 @@ def _merged(run: Evaluation, shares: list[Tensor], pairs: list[PairState]) -> Pa
 def _pairs(run: Evaluation, op: Sum, *xs: Evaluated) -> Evaluated:
     row, shares = sum_row([x.row for x in xs], op.weights(run.params))
     return Evaluated(_merged(run, shares, [x.pair for x in xs]), row)
+
+
+@DERIVATIVES.of(Sum)
+def _derivatives(run: Derivatives, op: Sum, *xs: Jet) -> Jet:
+    row, shares = sum_row([x.row for x in xs], op.weights(run.params))
+    pair = _merged(run, shares, [x.pair for x in xs])
+    growth = torch.stack([u * u * x.growth for u, x in zip(shares, xs, strict=True)]).sum(0)
+    trained, slopes = torch.zeros_like(growth), []
+    for k in range(len(xs[0].slopes)):
+        rho, tau = torch.zeros_like(pair.rho), torch.zeros_like(pair.rho)
+        for u, x in zip(shares, xs, strict=True):
+            d, uu = x.slopes[k], run.cross(u)
+            turned = run.sides(x.growth - growth)[k - 1] if k else 0.0  # of the logarithm of u
+            rho = rho + uu * (d.rho + turned * x.pair.rho)
+            tau = tau + uu * (d.tau + turned * x.pair.tau)
+        slopes.append(Slope(rho, tau))
+    for u, x in zip(shares, xs, strict=True):
+        trained = trained + u * u * (x.trained + 2.0 * (x.growth - growth) * x.row.tau)
+    return Jet(pair, row, growth, trained, tuple(slopes))
 
 
 @ROUNDING.of(Sum)
