@@ -1,4 +1,4 @@
-"""Kernels and their derivatives by the inputs, tile by tile.
+"""Derivatives of kernels by the inputs, tile by tile.
 
 An entry is a function of ``c = <x, x'> / d`` and of the mean squares ``q``, ``q'`` of both rows.
 The state of a pair is followed forwards together with its derivatives by the correlation and by the
@@ -7,8 +7,9 @@ logarithms of both standard deviations at the input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,21 @@ from kernreg.backends import rows as R
 from kernreg.backends.distinct import Distinct
 from kernreg.backends.reference import Evaluated, Matrix, PairState, input_pairs
 from kernreg.ir.fold import Rules
+from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
+from kernreg.numerics.torchmath import TorchMath
 
-__all__ = ["DERIVATIVES", "Derivatives", "Differentiable", "Jet", "Partials", "Slope", "Tile"]
+__all__ = [
+    "DERIVATIVES",
+    "Derivatives",
+    "Differentiable",
+    "Jet",
+    "Partials",
+    "Slope",
+    "Tile",
+    "differentiated",
+    "over_scale",
+]
 
 DERIVATIVES = Rules("derivatives by the inputs")
 """Rules ``(pass, operation, *jets) -> jet``."""
@@ -32,8 +45,8 @@ _LEAST = 1e-100
 class Slope:
     """Derivatives of correlation and tangent kernel of pairs in one direction."""
 
-    rho: Tensor
-    tau: Tensor
+    rho: Any
+    tau: Any
 
 
 @dataclass(frozen=True)
@@ -61,18 +74,31 @@ class Partials:
     By ``rho`` and ``tau`` before it, and by ``log s`` of both rows before it.
     """
 
-    rho_rho: Tensor
-    tau_rho: Tensor
-    tau_tau: Tensor
-    rho_log: Sequence[Tensor | float] = (0.0, 0.0)
-    tau_log: Sequence[Tensor | float] = (0.0, 0.0)
+    rho_rho: Any
+    tau_rho: Any
+    tau_tau: Any
+    rho_log: Sequence[Any] = (0.0, 0.0)
+    tau_log: Sequence[Any] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Derivatives(Matrix):
-    """A program on pairs of rows, with derivatives."""
+    """A program on pairs of rows, with derivatives.
 
+    Pairs are tensors, or values of a graph of which code is made.
+    """
+
+    xp: Any = TorchMath
     rules = DERIVATIVES
+
+    def full(self, *values: Any) -> tuple[Any, ...]:
+        """Results of a dual, which may be plain numbers, as numbers of pairs."""
+        tensors = [torch.as_tensor(v, dtype=torch.float64) for v in values]
+        return torch.broadcast_tensors(*tensors)
+
+    def of_torch(self, fn: Dual, value: Callable[[], PairState]) -> PairState:
+        """What only torch works out."""
+        return value()
 
     def chained(
         self,
@@ -97,25 +123,22 @@ class Derivatives(Matrix):
 
 @dataclass(frozen=True)
 class Tile:
-    """Entries of part of a kernel matrix, and their derivatives, each of shape (n1, n2).
+    """Derivatives of part of a kernel matrix, each of shape (n1, n2).
 
     Parameters
     ----------
-    value : Tensor
-        The entries.
     by_product : Tensor
         By ``c = <x, x'> / d``.
     by_square : list of Tensor
         By the mean square of the first row, and of the second where it is asked for.
     """
 
-    value: Tensor
     by_product: Tensor
     by_square: list[Tensor]
 
 
 class Differentiable:
-    """A program on vectors bound to rows, of which it gives tiles with derivatives.
+    """A program on vectors bound to rows, of which it gives derivatives by tiles.
 
     Parameters
     ----------
@@ -123,56 +146,80 @@ class Differentiable:
         The program.
     X1, X2 : Tensor of shape (n, d)
         Rows.
+    kernel : str
+        "ntk" or "nngp".
     sides : {1, 2}
         Whether derivatives are by the first row of pairs only, or by both.
     """
 
-    def __init__(self, program: Program, X1: Tensor, X2: Tensor, sides: int = 1) -> None:
-        self._program, self._sides = program, sides
-        self._rows: list[R.Row] = []
-        self._units: list[Tensor] = []
+    def __init__(
+        self, program: Program, X1: Tensor, X2: Tensor, kernel: str, sides: int = 1
+    ) -> None:
+        self._program, self._kernel, self._sides = program, kernel, sides
+        self.rows: list[R.Row] = []
+        self.units: list[Tensor] = []
         for X in (X1, X2):
             length = R.norms(X)
             row = R.input_row(X, length)
-            self._rows.append(R.Row(row.s.clamp(min=_LEAST), row.tau))
-            self._units.append(R.unit_rows(X, length))
+            self.rows.append(R.Row(row.s.clamp(min=_LEAST), row.tau))
+            self.units.append(R.unit_rows(X, length))
 
-    def tile(self, rows: slice, columns: slice, kernel: str) -> Tile:
-        """Entries of some rows and columns, and their derivatives."""
-        parts = zip(self._rows, (rows, columns), strict=True)
+    def tile(self, rows: slice, columns: slice) -> Tile:
+        """Derivatives of the entries of some rows and columns."""
+        parts = zip(self.rows, (rows, columns), strict=True)
         distinct = Distinct.of(*(R.Row(r.s[k], r.tau[k]) for r, k in parts))
-        pair = input_pairs(self._units[0][rows], self._units[1][columns])
-        run, out = self._run(pair, distinct)
-        name = "rho" if kernel == "nngp" else "tau"
-        value = getattr(out.pair, name)
-        by_rho, *by_log = (getattr(d, name) for d in out.slopes)
-        start, end, grown = (run.sides(v) for v in (distinct.row.s, out.row.s, out.growth))
-        scale = end[0] * end[1]
-        squares = [
-            scale * (d + g * value - pair.rho * by_rho) / (2.0 * s * s)
-            for d, g, s in zip(by_log, grown, start, strict=False)
-        ]
-        product = (end[0] / start[0]) * (end[1] / start[1]) * by_rho
-        return Tile(scale * value, product, squares)
+        pair = input_pairs(self.units[0][rows], self.units[1][columns])
+        run = Derivatives(self._program.params, distinct)
+        out = self._run(run, pair, distinct)
+        product, *squares = over_scale(run, pair, distinct, out, self._kernel)
+        first, second = run.sides(out.row.s / distinct.row.s)
+        scale = first * second
+        return Tile(scale * product, [scale * square for square in squares])
 
-    def diagonal(self, kernel: str) -> tuple[Tensor, Tensor]:
-        """The kernel of every row of ``X1`` with itself, and its derivative by the mean square."""
-        row = self._rows[0]
+    def diagonal(self) -> Tensor:
+        """Derivative of the kernel of every row of ``X1`` with itself by its mean square."""
+        row = self.rows[0]
         one = R.Row(row.s[:1], row.tau[:1])
         distinct = Distinct.of(row, one)
         zero = torch.zeros((len(row.s), 1), dtype=torch.float64)
-        _, out = self._run(PairState(zero, zero + 1.0, zero), distinct)
+        run = Derivatives(self._program.params, distinct)
+        out = self._run(run, PairState(zero, zero + 1.0, zero), distinct)
         s, tau, log = out.row.s, out.row.tau, 2.0 * out.growth
-        value, slope = s * s, log * s * s
-        if kernel == "ntk":
-            value, slope = value * tau, slope * tau + s * s * out.trained
-        slope = slope / (2.0 * distinct.row.s**2)
-        return distinct.all(value, 0), distinct.all(slope, 0)
+        slope = log * s * s
+        if self._kernel == "ntk":
+            slope = slope * tau + s * s * out.trained
+        return distinct.all(slope / (2.0 * distinct.row.s**2), 0)
 
-    def _run(self, pair: PairState, distinct: Distinct) -> tuple[Derivatives, Jet]:
-        run, s = Derivatives(self._program.params, distinct), distinct.row.s
+    def _run(self, run: Derivatives, pair: PairState, distinct: Distinct) -> Jet:
         one, zero = torch.ones_like(pair.rho), torch.zeros_like(pair.rho)
-        still = Slope(zero, zero)
-        slopes = (Slope(one, zero), *[still] * self._sides)
-        start = Jet(pair, distinct.row, torch.ones_like(s), torch.zeros_like(s), slopes)
-        return run, run.run(self._program.ops, start)  # type: ignore[return-value]
+        return differentiated(run, self._program, pair, distinct, one, zero, self._sides)
+
+
+def differentiated(
+    run: Derivatives,
+    program: Program,
+    pair: PairState,
+    distinct: Distinct,
+    one: Any,
+    zero: Any,
+    sides: int,
+) -> Jet:
+    """The jet behind a program; ``one`` and ``zero`` are those of pairs."""
+    s, still = distinct.row.s, Slope(zero, zero)
+    slopes = (Slope(one, zero), *[still] * sides)
+    start = Jet(pair, distinct.row, torch.ones_like(s), torch.zeros_like(s), slopes)
+    return run.run(program.ops, start)  # type: ignore[return-value]
+
+
+def over_scale(
+    run: Derivatives, pair: PairState, distinct: Distinct, out: Jet, kernel: str
+) -> list[Any]:
+    """Derivatives by the product and by squares, over ``s`` behind and before of both rows."""
+    name = "rho" if kernel == "nngp" else "tau"
+    value = getattr(out.pair, name)
+    by_rho, *by_log = (getattr(d, name) for d in out.slopes)
+    s, grown = run.sides(distinct.row.s), run.sides(out.growth)
+    found = [by_rho]
+    for k, d in enumerate(by_log):
+        found.append(0.5 * (s[1 - k] / s[k]) * (d + grown[k] * value - pair.rho * by_rho))
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from kernreg.backends import rows as R
 from kernreg.backends.distinct import Distinct
 from kernreg.ir import operations as ir
 from kernreg.ir.fold import Pass, Rules
+from kernreg.ir.trace import Value
+from kernreg.numerics.torchmath import TorchMath
 
 __all__ = [
     "NEAR",
@@ -34,22 +37,30 @@ NEAR = 1e-3
 
 @dataclass(frozen=True)
 class PairState:
-    """Correlation, gap and normalised tangent kernel of pairs, each of shape (n1, n2)."""
+    """Correlation, gap and normalised tangent kernel of pairs, each of shape (n1, n2).
 
-    rho: Tensor
-    gap: Tensor
-    tau: Tensor
+    They may be values of a graph as well, of which code is made.
+    """
 
-    def opposite_gaps(self) -> tuple[Tensor, Tensor]:
+    rho: Any
+    gap: Any
+    tau: Any
+
+    def opposite_gaps(self) -> tuple[Any, Any]:
         """``1 - rho`` and ``1 + rho``."""
-        positive, far = self.rho > 0, 2.0 - self.gap
-        return torch.where(positive, self.gap, far), torch.where(positive, far, self.gap)
+        xp, positive, far = _functions(self.rho), self.rho > 0, 2.0 - self.gap
+        return xp.where(positive, self.gap, far), xp.where(positive, far, self.gap)
 
     @staticmethod
-    def from_gaps(below: Tensor, above: Tensor, tau: Tensor) -> PairState:
+    def from_gaps(below: Any, above: Any, tau: Any) -> PairState:
         """From ``1 - rho`` and ``1 + rho``, of which the smaller one is exact."""
-        rho = torch.where(below < above, 1.0 - below, above - 1.0)
-        return PairState(rho, torch.minimum(below, above), tau)
+        xp = _functions(below)
+        rho = xp.where(below < above, 1.0 - below, above - 1.0)
+        return PairState(rho, xp.minimum(below, above), tau)
+
+
+def _functions(value: Any) -> Any:
+    return value.graph if isinstance(value, Value) else TorchMath
 
 
 def input_pairs(unit1: Tensor, unit2: Tensor) -> PairState:

@@ -186,6 +186,12 @@ class FeatureRegressor(RegressorMixin, _FeatureModel):
     3
     """
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
     def _inner(self) -> KernelRegressor:
         return KernelRegressor(
             self.network,
@@ -232,7 +238,8 @@ class FeatureRegressor(RegressorMixin, _FeatureModel):
         -------
         ndarray of shape (n_rows,) or (n_rows, n_targets)
         """
-        return np.asarray(self.model_.predict(self._rows(X)))
+        rows = self._rows(X)
+        return np.asarray(self.model_.predict(rows))
 
 
 class FeatureClassifier(ClassifierMixin, _FeatureModel):
@@ -303,12 +310,15 @@ class FeatureClassifier(ClassifierMixin, _FeatureModel):
         -------
         ndarray of shape (n_rows,)
         """
-        return np.asarray(self.model_.predict(self._rows(X)))
+        rows = self._rows(X)
+        return np.asarray(self.model_.predict(rows))
 
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Decision values, as of :class:`~kernreg.KernelClassifier`."""
-        return np.asarray(self.model_.decision_function(self._rows(X)))
+        rows = self._rows(X)
+        return np.asarray(self.model_.decision_function(rows))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the labels, as of :class:`~kernreg.KernelClassifier`."""
-        return np.asarray(self.model_.predict_proba(self._rows(X)))
+        rows = self._rows(X)
+        return np.asarray(self.model_.predict_proba(rows))

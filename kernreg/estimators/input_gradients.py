@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kernreg.backends.derivatives import Differentiable
+from kernreg.backends.fused_derivatives import derivatives_of
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["input_gradient"]
@@ -61,12 +61,12 @@ def input_gradient(model: Any, X: Any) -> NDArray[np.float64]:
     single = coefficients.ndim == 1
     c = torch.from_numpy(coefficients.reshape(len(centres), -1))
     A, B = torch.from_numpy(rows), torch.from_numpy(centres)
-    bound = Differentiable(program, A, B)
+    bound = derivatives_of(program, A, B, model.kernel_)
     out = torch.zeros((len(A), c.shape[1], A.shape[1]), dtype=torch.float64)
     for i in range(0, len(A), _TILE):
         for j in range(0, len(B), _TILE):
             at, columns = slice(i, i + _TILE), slice(j, j + _TILE)
-            tile = bound.tile(at, columns, model.kernel_)
+            tile = bound.tile(at, columns)
             own = tile.by_square[0] @ c[columns]
             for t in range(c.shape[1]):
                 out[at, t] += (tile.by_product * c[columns, t]) @ B[columns]

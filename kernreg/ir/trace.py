@@ -16,7 +16,17 @@ from typing import Any
 
 from kernreg.ir.pair import Dual, Pair, normalised
 
-__all__ = ["PAIR", "ROW1", "ROW2", "DualCode", "Value", "evaluate", "reachable", "trace_dual"]
+__all__ = [
+    "PAIR",
+    "ROW1",
+    "ROW2",
+    "DualCode",
+    "Graph",
+    "Value",
+    "evaluate",
+    "reachable",
+    "trace_dual",
+]
 
 PARAM, ROW1, ROW2, PAIR = 0, 1, 2, 4
 
@@ -109,6 +119,10 @@ class Graph:
             self._nodes[key] = value
             self._order[id(value)] = len(self._order)
         return self._nodes[key]
+
+    def in_order(self, values: Iterable[Value]) -> list[Value]:
+        """Nodes as they were made, each after its arguments."""
+        return sorted(values, key=lambda v: self._order[id(v)])
 
     def leaf(self, name: str, level: int) -> Value:
         """A named input."""
@@ -285,15 +299,15 @@ class DualCode:
 def reachable(values: Iterable[Value]) -> list[Value]:
     """All nodes below ``values``, arguments first."""
     seen: dict[int, Value] = {}
-
-    def visit(v: Value) -> None:
-        if id(v) not in seen:
-            for a in v.args:
-                visit(a)
-            seen[id(v)] = v
-
-    for v in values:
-        visit(v)
+    waiting = list(reversed(list(values)))
+    while waiting:
+        v = waiting[-1]
+        later = [a for a in v.args if id(a) not in seen]
+        if id(v) in seen or not later:
+            seen.setdefault(id(v), v)
+            waiting.pop()
+        else:
+            waiting += reversed(later)
     return list(seen.values())
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kernreg.backends.derivatives import Differentiable
+from kernreg.backends.fused_derivatives import derivatives_of
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.program import Program
 
@@ -28,7 +29,7 @@ __all__ = [
     "wants_gradient",
 ]
 
-_TILE = 512
+_TILE = 1024
 
 Weights = Callable[[slice, slice], Tensor]
 """Weights of the entries of some rows and columns, in float64."""
@@ -94,7 +95,7 @@ def pull_back(
     A = X1.to(torch.float64)
     B = A if X2 is None else X2.to(torch.float64)
     both = X2 is not None and wanted[1]
-    bound, d = Differentiable(program, A, B, 1 + both), A.shape[1]
+    bound, d = derivatives_of(program, A, B, kernel, 1 + both), A.shape[1]
     first, second = torch.zeros_like(A), torch.zeros_like(B)
     for rows in _cuts(len(A)):
         for columns in _cuts(len(B)):
@@ -103,7 +104,7 @@ def pull_back(
                 w = w + weights(columns, rows).T
                 if rows == columns:  # a row with itself follows below
                     w = w - torch.diag(torch.diagonal(w))
-            tile = bound.tile(rows, columns, kernel)
+            tile = bound.tile(rows, columns)
             across = w * tile.by_product
             if wanted[0]:
                 own = (w * tile.by_square[0]).sum(1)
@@ -112,7 +113,7 @@ def pull_back(
                 own = (w * tile.by_square[1]).sum(0)
                 second[columns] += across.T @ A[rows] + 2.0 * own[:, None] * B[columns]
     if X2 is None:
-        _, slope = bound.diagonal(kernel)
+        slope = bound.diagonal()
         own = torch.cat([torch.diagonal(weights(rows, rows)) for rows in _cuts(len(A))])
         first += 2.0 * (own * slope)[:, None] * A
         return first / d, None
@@ -164,7 +165,7 @@ class _Diagonal(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         (X,) = ctx.saved_tensors
         wide = X.to(torch.float64)
-        _, slope = Differentiable(ctx.program, wide, wide[:1]).diagonal(ctx.kernel)
+        slope = Differentiable(ctx.program, wide, wide[:1], ctx.kernel).diagonal()
         change = 2.0 * (g.to(torch.float64) * slope)[:, None] * wide / X.shape[1]
         return change.to(X.dtype), None, None, None
 

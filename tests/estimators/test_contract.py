@@ -6,7 +6,10 @@ import scipy.optimize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from kernreg import (
+    ColumnScales,
     EnsembleRegressor,
+    FeatureClassifier,
+    FeatureRegressor,
     GaussianProcessClassifier,
     GaussianProcessRegressor,
     KernelClassifier,
@@ -41,6 +44,9 @@ if os.environ.get("KERNREG_BACKEND") != "triton":  # as in conftest.py
         EnsembleRegressor(),
         EnsembleRegressor(alpha=1e-3, solver="krylov"),
         EnsembleRegressor(loss="huber", time=3.0),
+        ColumnScales(max_iter=3),
+        FeatureRegressor("mlp(depth=1)", alpha=1e-2, turns=1),
+        FeatureClassifier("mlp(depth=1)", alpha=1e-2, turns=1),
     ]
 
 

@@ -131,33 +131,29 @@ def _pairs(run: Evaluation, op: Apply, x: Evaluated) -> Evaluated:
 @DERIVATIVES.of(Apply)
 def _derivatives(run: Derivatives, op: Apply, x: Jet) -> Jet:
     fn = op.bound(run.params)
-    behind = _pairs(run, op, x)
-    dot = _derivatives_of_rows(fn, x.row, behind.row)
-    if not fn.closed_form:
-        partials = _series_partials(run, op, fn, x, behind)
-    else:
-        made = slopes(op.fn)
-        leaves = _leaves(op, fn, run.params, x.row, behind.row) | {
-            "growth": dot.growth,
-            "rho": x.pair.rho,
-            "gap": x.pair.gap,
-        }
-        sides = {}
-        for name in ("s", "u", "growth"):
-            sides[name], sides[f"{name}'"] = run.sides(leaves[name])
-        count = len(x.slopes) - 1 if made.rho_log else 0
-        logs = (*made.rho_log[:count], *made.dot_log[:count])
-        found = evaluate((made.code.dot, made.dot_rho, *logs), leaves | sides, TorchMath)
-        shape = x.pair.rho
-        rho, by_rho, *by_log = (
-            torch.as_tensor(v, dtype=shape.dtype).expand_as(shape) for v in found
-        )
-        partials = Partials(rho, by_rho * x.pair.tau, rho)
-        if count:
-            tau_log = [v * x.pair.tau for v in by_log[count:]]
-            partials = Partials(rho, by_rho * x.pair.tau, rho, by_log[:count], tau_log)
+    row, _ = apply_row(x.row, fn)
+    dot = _derivatives_of_rows(fn, x.row)
     trained = dot.value * x.trained + dot.slope * x.growth * x.row.tau
-    return run.chained(x, behind.pair, behind.row, dot.growth * x.growth, trained, partials)
+    if not fn.closed_form:
+        pair = run.of_torch(fn, lambda: _pairs(run, op, x).pair)
+        partials = _series_partials(run, fn, x)
+        return run.chained(x, pair, row, dot.growth * x.growth, trained, partials)
+    made, tau = slopes(op.fn), x.pair.tau
+    leaves = _leaves(op, fn, run.params, x.row, row) | {"growth": dot.growth}
+    given: dict[str, Any] = {k: float(v) for k, v in leaves.items() if v.ndim == 0}
+    for name in ("s", "u", "growth"):
+        given[name], given[f"{name}'"] = run.sides(leaves[name])
+    given |= {"rho": x.pair.rho, "gap": x.pair.gap}
+    count = len(x.slopes) - 1 if made.rho_log else 0
+    logs = (*made.rho_log[:count], *made.dot_log[:count])
+    wanted = (made.code.rho, made.code.gap, made.code.dot, made.dot_rho, *logs)
+    rho, gap, factor, by_rho, *by_log = run.full(*evaluate(wanted, given, run.xp))
+    partials = Partials(factor, by_rho * tau, factor)
+    if count:
+        tau_log = [v * tau for v in by_log[count:]]
+        partials = Partials(factor, by_rho * tau, factor, by_log[:count], tau_log)
+    pair = PairState(rho, gap, factor * tau)
+    return run.chained(x, pair, row, dot.growth * x.growth, trained, partials)
 
 
 @dataclass(frozen=True)
@@ -172,7 +168,7 @@ class _OfRows:
     slope: Tensor
 
 
-def _derivatives_of_rows(fn: Dual, row: Row, behind: Row) -> _OfRows:
+def _derivatives_of_rows(fn: Dual, row: Row) -> _OfRows:
     s = row.s
     if fn.homogeneous is not None:
         value = apply_row(row, fn)[1]
@@ -189,7 +185,7 @@ def _derivatives_of_rows(fn: Dual, row: Row, behind: Row) -> _OfRows:
     return _OfRows(growth, value, value * (change + 2.0 - 2.0 * growth))
 
 
-def _series_partials(run: Derivatives, op: Apply, fn: Dual, x: Jet, behind: Evaluated) -> Partials:
+def _series_partials(run: Derivatives, fn: Dual, x: Jet) -> Partials:
     """Of a Hermite series ``sum_m a_m(s) a_m(s') rho^m``, of which ``a_m`` changes by
     ``m a_m + ((m + 1)(m + 2))^(1/2) a_(m + 2)`` with ``log s``."""
     s = x.row.s

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kernreg.backends.cuda.source import CudaWriter
@@ -42,9 +41,7 @@ def _pairs(run: Evaluation, op: Dropout, x: Evaluated) -> Evaluated:
 def _derivatives(run: Derivatives, op: Dropout, x: Jet) -> Jet:
     keep = run.params[op.keep]
     pair, row = _between(x.pair, keep), row_behind(op, run.params, x.row)
-    factor = torch.full_like(x.pair.rho, keep)
-    partials = Partials(factor, torch.zeros_like(factor), factor)
-    return run.chained(x, pair, row, x.growth, x.trained, partials)
+    return run.chained(x, pair, row, x.growth, x.trained, Partials(keep, 0.0, keep))
 
 
 @ROUNDING.of(Dropout)

@@ -44,14 +44,15 @@ def _rows(params: tuple[float, ...], op: Sum, *xs: Row) -> tuple[Row, tuple[Tens
 
 
 def _merged(run: Evaluation, shares: list[Tensor], pairs: list[PairState]) -> PairState:
-    zero = pairs[0].tau.new_zeros(())
-    below, above, tau = zero, zero, zero
+    below: Any = 0.0
+    above: Any = 0.0
+    tau: Any = 0.0
     for p, u in zip(pairs, shares, strict=True):
         uu, apart = run.cross(u), run.half_square(u)
         low, high = p.opposite_gaps()
         below, above = below + uu * low + apart, above + uu * high + apart
         tau = tau + uu * p.tau
-    return PairState.from_gaps(*torch.broadcast_tensors(below, above, tau))
+    return PairState.from_gaps(below, above, tau)
 
 
 @PAIRS.of(Sum)
@@ -67,7 +68,8 @@ def _derivatives(run: Derivatives, op: Sum, *xs: Jet) -> Jet:
     growth = torch.stack([u * u * x.growth for u, x in zip(shares, xs, strict=True)]).sum(0)
     trained, slopes = torch.zeros_like(growth), []
     for k in range(len(xs[0].slopes)):
-        rho, tau = torch.zeros_like(pair.rho), torch.zeros_like(pair.rho)
+        rho: Any = 0.0
+        tau: Any = 0.0
         for u, x in zip(shares, xs, strict=True):
             d, uu = x.slopes[k], run.cross(u)
             turned = run.sides(x.growth - growth)[k - 1] if k else 0.0  # of the logarithm of u
