@@ -91,6 +91,7 @@ def test_options_reach_the_run(run, tables, tmp_path, no_report):
         "max_memory": "300MB",
         "scaling": "common",
         "quick": True,
+        "scales": True,
     }
     assert found["data"]["target"] == "weight"
     assert [(f["train_rows"], f["test_rows"]) for f in found["folds"]] == [(15, 20), (15, 20)]
