@@ -46,8 +46,8 @@ def input_gradient(model: Any, X: Any) -> NDArray[np.float64]:
     --------
     >>> import numpy as np
     >>> from kernreg import KernelRegressor, input_gradient
-    >>> X = np.random.default_rng(0).standard_normal((200, 2))
-    >>> model = KernelRegressor("mlp(depth=1)", alpha=1e-6).fit(X, X[:, 0] ** 2)
+    >>> X = np.random.default_rng(0).standard_normal((300, 2))
+    >>> model = KernelRegressor("mlp(depth=2, activation=Erf())", alpha=1e-6).fit(X, X[:, 0] ** 2)
     >>> input_gradient(model, [[0.5, 0.0]]).round(1) + 0.0
     array([[1., 0.]])
     """

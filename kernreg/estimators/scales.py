@@ -24,8 +24,8 @@ from kernreg.operators.inputs import check_network, kernel_names
 
 __all__ = ["ColumnScales", "Learned", "learn_scales"]
 
-_REACH = 7.0
-"""Logarithms of scales stay within this of 0: columns below ``e^-7`` do not matter."""
+_REACH = (-7.0, 3.0)
+"""Of logarithms of scales: columns below do not matter, and above each row would be alone."""
 _RIDGES = (-18.0, 3.0)
 """Logarithms of the ridge, in units of the mean diagonal."""
 _HELD_OUT = 0.2
@@ -140,7 +140,7 @@ def learn_scales(
             np.append(np.zeros(d), np.clip(ridge, *_RIDGES)),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-_REACH, _REACH)] * d + [_RIDGES],
+            bounds=[_REACH] * d + [_RIDGES],
             callback=told,
             options={"maxiter": max_iter},
         )
@@ -164,7 +164,7 @@ class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     network : Layer or str, optional
-        The network whose kernel is used; ``mlp(depth=1)`` if left out.
+        The network whose kernel is used; ``mlp(depth=2, b_std=0.3)`` if left out.
     kernel : {"ntk", "nngp"}, default="ntk"
         Which kernel.
     max_rows : int, default=700
@@ -259,7 +259,7 @@ class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 "ColumnScales: max_rows must be at least 10, max_iter at least 1 and penalty not "
                 f"negative, found {self.max_rows}, {self.max_iter} and {self.penalty}."
             )
-        net = nn.mlp(depth=1) if self.network is None else check_network(self.network)
+        net = nn.mlp(depth=2, b_std=0.3) if self.network is None else check_network(self.network)
         (kernel,) = kernel_names(self.kernel, single=True)
         X, y = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, ensure_min_samples=2, y_numeric=False
