@@ -93,7 +93,8 @@ class Derivatives(Matrix):
 
     def full(self, *values: Any) -> tuple[Any, ...]:
         """Results of a dual, which may be plain numbers, as numbers of pairs."""
-        tensors = [torch.as_tensor(v, dtype=torch.float64) for v in values]
+        like = next(v for v in values if isinstance(v, Tensor))
+        tensors = [torch.as_tensor(v, dtype=torch.float64, device=like.device) for v in values]
         return torch.broadcast_tensors(*tensors)
 
     def of_torch(self, fn: Dual, value: Callable[[], PairState]) -> PairState:
@@ -181,7 +182,7 @@ class Differentiable:
         row = self.rows[0]
         one = R.Row(row.s[:1], row.tau[:1])
         distinct = Distinct.of(row, one)
-        zero = torch.zeros((len(row.s), 1), dtype=torch.float64)
+        zero = row.s.new_zeros((len(row.s), 1))
         run = Derivatives(self._program.params, distinct)
         out = self._run(run, PairState(zero, zero + 1.0, zero), distinct)
         s, tau, log = out.row.s, out.row.tau, 2.0 * out.growth

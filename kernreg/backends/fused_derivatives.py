@@ -59,15 +59,15 @@ class FusedDerivatives(Differentiable):
     Raises
     ------
     BackendError
-        If the extension is not there, or it cannot run the network.
+        If the extension is not there, rows are on another device, or it cannot run the network.
     """
 
     def __init__(
         self, program: Program, X1: Tensor, X2: Tensor, kernel: str, sides: int = 1
     ) -> None:
         core, missing = load_extension()
-        if core is None:
-            raise BackendError(missing or "there is no extension")
+        if core is None or X1.device.type != "cpu":
+            raise BackendError(missing or "the tile engine computes on the CPU only")
         super().__init__(program, X1, X2, kernel, sides)
         self._fill = core.fill
         distinct = Distinct.of(*self.rows)

@@ -1,4 +1,4 @@
-"""Scales of columns that are learned after the search, for the networks that it found."""
+"""Scales of columns that are learned after the search."""
 
 from __future__ import annotations
 
@@ -62,15 +62,11 @@ def learned_scaler(
     if candidate.family == CONVOLUTION or not 1 < X.shape[1] <= _COLUMNS or few:
         return None
     scaler = Scaler.fit(X, "standard")
-    Z, Y = scaler.transform(X), targets(y, classes)
-    Y = Y - Y.mean(axis=0)
-    size = np.sqrt((Y * Y).mean(axis=0))
-    Y = Y / np.where(size > 0, size, 1.0)
     found = learn_scales(
         nn.mlp(2, nn.Relu(), 2**0.5, 0.3),
         "ntk",
-        Z,
-        Y,
+        scaler.transform(X),
+        targets(y, classes),
         rows,
         steps,
         random_state=seed,

@@ -13,7 +13,7 @@ from kernreg.baseline.compare import Score, constant, evaluate, gaussian_ridge, 
 from kernreg.baseline.grid import convolutions, gaussians, networks, on_learned_scales
 from kernreg.baseline.learned import learned_scaler
 from kernreg.baseline.model import TableModel, fit_model
-from kernreg.baseline.scaling import scalings_for
+from kernreg.baseline.scaling import Scaler, scalings_for
 from kernreg.baseline.search import Stage, Trial, plan_stages, search
 from kernreg.baseline.uncertainty import Intervals, Probabilities, uncertainty
 from kernreg.datasets import Dataset
@@ -242,32 +242,7 @@ def _fold(
     X, y = data.X[train], data.y[train]
     scalings = scalings_for(settings.scaling, X)
     started = time.perf_counter()
-    rounds = search(
-        networks(scalings, settings.quick) + convolutions(data.shape, settings.quick),
-        X,
-        y,
-        data.classes,
-        stages,
-        np.random.default_rng(settings.seed),
-        lambda done, total, what: report(done, total, f"networks: {what}"),
-        data.shape,
-    )
-    learned = None
-    if settings.scales and settings.scaling == "auto":
-        best, quick = rounds[-1][0], settings.quick
-        learned = learned_scaler(best, X, y, data.classes, settings.seed, budget, report, quick)
-    if learned is not None:
-        rows = min(len(X), _SCALED_ROWS, stages[-1].rows)
-        rounds += search(
-            on_learned_scales(rounds[-1][0].candidate),
-            X,
-            y,
-            data.classes,
-            (Stage(rows, 1),),
-            np.random.default_rng(settings.seed),
-            lambda done, total, what: report(done, total, f"learned scales: {what}"),
-            learned=learned,
-        )
+    rounds, learned = _search_networks(data, X, y, settings, stages, budget, report)
     searched = time.perf_counter()
     gaussian = search(
         gaussians(scalings, settings.quick),
@@ -327,3 +302,44 @@ def _fold(
         seconds,
         unsure,
     )
+
+
+def _search_networks(
+    data: Dataset,
+    X: np.ndarray,
+    y: np.ndarray,
+    settings: Settings,
+    stages: tuple[Stage, ...],
+    budget: int,
+    report: Progress,
+) -> tuple[list[list[Trial]], Scaler | None]:
+    """All rounds over networks, and the learned scaling that the last one was on."""
+    quick = settings.quick
+    scalings = scalings_for(settings.scaling, X)
+    rounds = search(
+        networks(scalings, quick) + convolutions(data.shape, quick),
+        X,
+        y,
+        data.classes,
+        stages,
+        np.random.default_rng(settings.seed),
+        lambda done, total, what: report(done, total, f"networks: {what}"),
+        data.shape,
+    )
+    if not settings.scales or settings.scaling != "auto":
+        return rounds, None
+    best = rounds[-1][0]
+    learned = learned_scaler(best, X, y, data.classes, settings.seed, budget, report, quick)
+    if learned is not None:
+        rows = min(len(X), _SCALED_ROWS, stages[-1].rows)
+        rounds += search(
+            on_learned_scales(best.candidate),
+            X,
+            y,
+            data.classes,
+            (Stage(rows, 1),),
+            np.random.default_rng(settings.seed),
+            lambda done, total, what: report(done, total, f"learned scales: {what}"),
+            learned=learned,
+        )
+    return rounds, learned

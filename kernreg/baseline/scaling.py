@@ -58,6 +58,7 @@ class Scaler:
             If the squares of the values overflow.
         """
         d = X.shape[1]
+        assert kind != "learned", "made by times() of another scaler"
         if kind == "channel":
             channels = shape[-1] if shape is not None and len(shape) > 2 else 1
             one = cls.fit(X.reshape(-1, channels), "standard")

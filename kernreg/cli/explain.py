@@ -201,5 +201,6 @@ def _baseline(
         for number, (stage, count) in enumerate(zip(stages, kernels, strict=False), start=1):
             text = f"{counted(stage.rows, 'row')}, {counted(count, 'kernel')}"
             rows.append((f"round {number}", text))
+        rows.append(("scales", "one per column learned, kept if held-out rows say so"))
         rows.append(("fit", str(fit)))
     return rows + [("note", note) for note in loaded.notes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ _ROWS = 2000
 class _FeatureModel(BaseEstimator):
     """What both share: turns of fitting, and of averaging outer products of gradients."""
 
+    _kind: ClassVar[type[KernelRegressor | KernelClassifier]]
     model_: Any
     root_: NDArray[np.float64]
 
@@ -55,7 +56,13 @@ class _FeatureModel(BaseEstimator):
         self.random_state = random_state
 
     def _inner(self) -> Any:
-        raise NotImplementedError
+        return self._kind(
+            self.network,
+            kernel=self.kernel,
+            alpha=copy.copy(self.alpha),
+            solver=self.solver,
+            max_memory=self.max_memory,
+        )
 
     def _check(self) -> None:
         whole = isinstance(self.turns, int | np.integer) and not isinstance(self.turns, bool)
@@ -186,20 +193,13 @@ class FeatureRegressor(RegressorMixin, _FeatureModel):
     3
     """
 
+    _kind = KernelRegressor
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.target_tags.single_output = True
         return tags
-
-    def _inner(self) -> KernelRegressor:
-        return KernelRegressor(
-            self.network,
-            kernel=self.kernel,
-            alpha=copy.copy(self.alpha),
-            solver=self.solver,
-            max_memory=self.max_memory,
-        )
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn the metric and fit.
@@ -262,14 +262,7 @@ class FeatureClassifier(ClassifierMixin, _FeatureModel):
     True
     """
 
-    def _inner(self) -> KernelClassifier:
-        return KernelClassifier(
-            self.network,
-            kernel=self.kernel,
-            alpha=copy.copy(self.alpha),
-            solver=self.solver,
-            max_memory=self.max_memory,
-        )
+    _kind = KernelClassifier
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn the metric and fit.

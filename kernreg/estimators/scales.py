@@ -113,12 +113,19 @@ def learn_scales(
     X : ndarray of shape (n, d)
         Rows.
     Y : ndarray of shape (n, t)
-        Targets of mean 0 and mean square 1.
+        Targets; all columns count equally.
     max_rows, max_iter, penalty, random_state
         As of :class:`ColumnScales`.
     callback : callable, optional
         Told the number of steps so far.
+
+    Returns
+    -------
+    Learned
     """
+    Y = Y - Y.mean(axis=0)
+    size = np.sqrt((Y * Y).mean(axis=0))
+    Y = Y / np.where(size > 0, size, 1.0)
     order = check_random_state(random_state).permutation(len(X))
     chosen = min(max_rows, max(2, round((1.0 - _HELD_OUT) * len(X))))
     inside, outside = order[:chosen], order[chosen : chosen + 2 * max_rows]
@@ -299,7 +306,7 @@ class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 def _targets(y: NDArray[Any]) -> NDArray[np.float64]:
-    """Numbers of mean 0 and mean square 1 in each column; labels as indicators."""
+    """Numbers in columns; labels as indicators."""
     kind = type_of_target(y, input_name="y")
     if kind in ("binary", "multiclass") and (
         y.dtype.kind not in "iuf" or len(np.unique(y)) <= max(2, len(y) // 20)
@@ -309,9 +316,7 @@ def _targets(y: NDArray[Any]) -> NDArray[np.float64]:
         values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
     except ValueError:
         raise InvalidInputError("y must hold numbers or labels.") from None
-    values = values - values.mean(axis=0)
-    size = np.sqrt((values**2).mean(axis=0))
-    return np.asarray(values / np.where(size > 0, size, 1.0))
+    return values
 
 
 def _error(

@@ -35,7 +35,7 @@ from kernreg.operators.inputs import (
 )
 from kernreg.operators.transfer import fill
 
-__all__ = ["Kernels", "as_number", "diag", "gram"]
+__all__ = ["Kernels", "diag", "gram"]
 
 
 class Kernels(NamedTuple):
@@ -133,7 +133,7 @@ def gram(
     """
     net = check_network(net, X1)
     numbers = dict(params or {})
-    net = net.with_params(**{k: as_number(v, k) for k, v in numbers.items()})
+    net = net.with_params(**{k: _number(v, k) for k, v in numbers.items()})
     names = kernel_names(kernel)
     check_trained(net, names)
     net = on_images(net, shape_of(X1, channels) or input_shape, "X1")
@@ -236,7 +236,7 @@ def diag(
     return carry_diagonal(found, source, program, name) if wants_gradient(source) else found
 
 
-def as_number(value: Any, name: str) -> Any:
+def _number(value: Any, name: str) -> Any:
     """A number of a network, of which tensors hold one."""
     if isinstance(value, Tensor) and value.numel() != 1:
         raise InvalidInputError(

@@ -20,7 +20,7 @@ def rows():
     return torch.from_numpy(X), torch.from_numpy(Y)
 
 
-def compare(net, kernel):
+def assert_both_agree(net, kernel):
     X, Y = rows()
     program = net.program()
     fused = FusedDerivatives(program, X, Y, kernel, 2).tile(slice(0, 7), slice(2, 300))
@@ -40,17 +40,29 @@ def compare(net, kernel):
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 @pytest.mark.parametrize("fn", CLOSED, ids=lambda fn: type(fn).__name__)
 def test_every_nonlinearity(fn, kernel):
-    compare(nn.mlp(2, fn, 1.1, 0.3), kernel)
+    assert_both_agree(nn.mlp(2, fn, 1.1, 0.3), kernel)
 
 
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_operation(name, kernel):
-    compare(NETWORKS[name], kernel)
+    assert_both_agree(NETWORKS[name], kernel)
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+@pytest.mark.parametrize("fn", [nn.Monomial(3), nn.Erf(), nn.Tanh(), nn.Exp()], ids=repr)
+def test_rows_of_zeros_without_a_bias(fn, kernel):
+    """Nothing of such a row is left, and derivatives are still finite."""
+    X, Y = rows()
+    program = nn.mlp(2, fn, 0.8, None).program()
+    tile = derivatives_of(program, X, Y, kernel, 2).tile(slice(0, 7), slice(0, 300))
+    for values in (tile.by_product, *tile.by_square):
+        assert bool(torch.isfinite(values).all())
+    assert bool(torch.isfinite(derivatives_of(program, X, Y, kernel).diagonal()).all())
 
 
 def test_deep_networks_fit_the_registers():
-    compare(nn.mlp(30, nn.Gelu(), 1.2, 0.1), "ntk")
+    assert_both_agree(nn.mlp(30, nn.Gelu(), 1.2, 0.1), "ntk")
 
 
 def test_what_the_engine_cannot_run_goes_to_torch():

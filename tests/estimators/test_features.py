@@ -101,10 +101,10 @@ def test_scales_are_bounded_and_constant_columns_harmless():
 def test_the_gradient_of_the_loss_is_that_of_differences():
     import torch
 
-    from kernreg.estimators.scales import _Problem, _targets
+    from kernreg.estimators.scales import _Problem
 
     X, y = one_column(30, 3)
-    problem = _Problem(NET, "ntk", torch.from_numpy(X), torch.from_numpy(_targets(y)), 1e-2)
+    problem = _Problem(NET, "ntk", torch.from_numpy(X), torch.from_numpy(y[:, None]), 1e-2)
     theta = np.array([0.3, -0.2, 0.1, -2.0])
     _, slope = problem.value(theta)
     for k in range(4):

@@ -178,9 +178,12 @@ def _derivatives_of_rows(fn: Dual, row: Row) -> _OfRows:
         nodes, value, slope, weights = line_values(fn, block)
         square, steep = (value * value) @ weights, (slope * slope) @ weights
         # E[f(s z)] changes by E[f(s z) (z^2 - 1)] with log s.
-        growths.append((value * slope * nodes * block[:, None]) @ weights / square)
-        values.append(steep * block * block / square)
-        changes.append((slope * slope * (nodes * nodes - 1.0)) @ weights / steep)
+        # Where nothing is left of a row, nothing changes it.
+        growth = (value * slope * nodes * block[:, None]) @ weights
+        growths.append(ratio(growth, square, 0.0))
+        values.append(ratio(steep * block * block, square, 0.0))
+        change = (slope * slope * (nodes * nodes - 1.0)) @ weights
+        changes.append(ratio(change, steep, 0.0))
     growth, value, change = (torch.cat(v) for v in (growths, values, changes))
     return _OfRows(growth, value, value * (change + 2.0 - 2.0 * growth))
 
