@@ -25,6 +25,7 @@ KR_INLINE double root(double x) { return __builtin_sqrt(x); }
 #include "vm.inl"
 #include "tile.inl"
 #include "cells.inl"
+#include "landing.inl"
 #include "plane.inl"
 }  // namespace KR_ISA
 

@@ -6,9 +6,6 @@
 // is paired with cell `j + shift` of the other, modulo their number. Where positions wrap around
 // (circular), lines hold copies of their ends instead, and those of the other image are turned.
 
-// Positions [y0, y1) x [x0, x1) that are all displaced by (dy, dx).
-struct Rectangle { int64_t dy, dx, y0, y1, x0, x1; };
-
 template <class T> struct Planes {
   const PlaneJob &job;
   const T *consts;
@@ -286,18 +283,18 @@ template <class T> struct Planes {
     const int64_t *window = g + 2, *strides = g + 4, *low = g + 8;
     const PlaneStage &next = job.stages[k + 1];
     rectangles(height, width, [&](const Rectangle &r) {
-      for (int64_t DY = down(r.dy - window[0] + 1, strides[0], true);
-           DY <= down(r.dy + window[0] - 1, strides[0], false); ++DY)
-        for (int64_t DX = down(r.dx - window[1] + 1, strides[1], true);
-             DX <= down(r.dx + window[1] - 1, strides[1], false); ++DX) {
+      for (int64_t DY = divided(r.dy - window[0] + 1, strides[0], true);
+           DY <= divided(r.dy + window[0] - 1, strides[0], false); ++DY)
+        for (int64_t DX = divided(r.dx - window[1] + 1, strides[1], true);
+             DX <= divided(r.dx + window[1] - 1, strides[1], false); ++DX) {
           if (DY <= -high || DY >= high || DX <= -wide || DX >= wide) continue;
           int64_t at = number(next, DY, DX) * next.cells() + next.origin;
           int64_t ey = strides[0] * DY - r.dy, ex = strides[1] * DX - r.dx;
           int64_t first = max_(int64_t(0), ey), last = window[0] + min_(int64_t(0), ey);
           for (int64_t wx = max_(int64_t(0), ex); wx < window[1] + min_(int64_t(0), ex); ++wx) {
             // Positions of the next stage whose window has a cell there, in this rectangle.
-            int64_t X0 = max_(down(r.x0 - wx + low[1], strides[1], true), max_(int64_t(0), -DX));
-            int64_t X1 = min_(down(r.x1 - 1 - wx + low[1], strides[1], false) + 1,
+            int64_t X0 = max_(divided(r.x0 - wx + low[1], strides[1], true), max_(int64_t(0), -DX));
+            int64_t X1 = min_(divided(r.x1 - 1 - wx + low[1], strides[1], false) + 1,
                               min_(wide, wide - DX));
             if (X0 >= X1) continue;
             int64_t begin = stage->origin + strides[1] * X0 + wx - low[1];
@@ -307,54 +304,18 @@ template <class T> struct Planes {
               int64_t line = strides[0] * Y - low[0], count = 1;
               int64_t w0 = max_(first, r.y0 - line), w1 = min_(last, r.y1 - line);
               if (w0 == first && w1 == last)
-                count = max_(count, min_(Y1, down(r.y1 - last + low[0], strides[0], false) + 1) - Y);
+                count = max_(count, min_(Y1, divided(r.y1 - last + low[0], strides[0], false) + 1) - Y);
               if (w0 < w1) {
                 const T *D = in.D + begin + (line + w0) * stage->line, *N = in.N + (D - in.D);
                 int64_t to = at + Y * next.line + X0;
-                add_windows({landed(k + 1, I.dst, 0) + to, landed(k + 1, I.dst, 1) + to}, next.line,
-                            D, N, strides, count, w1 - w0, int(X1 - X0));
+                add_windows<T>({landed(k + 1, I.dst, 0) + to, landed(k + 1, I.dst, 1) + to}, next.line,
+                               D, N, stage->line, strides, count, w1 - w0, int(X1 - X0));
               }
               Y += count;
             }
           }
         }
     });
-  }
-
-  static int64_t down(int64_t a, int64_t b, bool up) {
-    int64_t q = a / b, r = a % b;
-    return q + (up ? r > 0 : -(r < 0));
-  }
-
-  // Every other position of a line or the sum of two. Nothing is added behind the last one, where a
-  // vector ends.
-  template <bool TWO>
-  static void add_halves(Plane<T> to, int64_t next, const T *D, const T *N, int64_t step,
-                         int64_t line, int64_t count, int n) {
-    int end = (n + 7) / 8 * 8;
-    for (int64_t v = 0; v < count; ++v, D += step, N += step, to.D += next, to.N += next) {
-#pragma GCC ivdep
-      for (int m = 0; m < end; ++m) {
-        T a = D[2 * m], b = N[2 * m];
-        if (TWO) a += D[2 * m + line], b += N[2 * m + line];
-        to.D[m] += m < n ? a : T(0);
-        to.N[m] += m < n ? b : T(0);
-      }
-    }
-  }
-
-  // Adds `lines` lines for each of `count` lines of the next stage, one in so many positions.
-  void add_windows(Plane<T> to, int64_t next, const T *D, const T *N, const int64_t *strides,
-                   int64_t count, int64_t lines, int n) const {
-    int64_t line = stage->line, step = strides[0] * line, across = strides[1];
-    if (across == 2 && lines == 2) return add_halves<true>(to, next, D, N, step, line, count, n);
-    if (across == 2 && lines == 1) return add_halves<false>(to, next, D, N, step, 0, count, n);
-    for (int64_t v = 0; v < count; ++v, D += step, N += step, to.D += next, to.N += next)
-      for (int64_t w = 0; w < lines; ++w)
-        for (int m = 0; m < n; ++m) {
-          to.D[m] += D[w * line + across * m];
-          to.N[m] += N[w * line + across * m];
-        }
   }
 
   // A weighted sum over all pairs of positions, the weights a product of those of both axes.
