@@ -7,9 +7,10 @@ from kernreg.estimators.gaussian_process.classifier import GaussianProcessClassi
 from kernreg.estimators.gaussian_process.regressor import GaussianProcessRegressor
 from kernreg.estimators.input_gradients import input_gradient
 from kernreg.estimators.persistence import load
-from kernreg.estimators.preparation import ZCA, ImageScaler
+from kernreg.estimators.preparation import ImageScaler
 from kernreg.estimators.regressor import KernelRegressor
 from kernreg.estimators.scales import ColumnScales
+from kernreg.estimators.whitening import ZCA
 
 __all__ = [
     "ZCA",

@@ -18,7 +18,8 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from kernreg.estimators import preparation
-from kernreg.estimators.preparation import ZCA, ImageScaler
+from kernreg.estimators.preparation import ImageScaler
+from kernreg.estimators.whitening import ZCA
 from kernreg.exceptions import InvalidInputError
 
 EPS = np.finfo(np.float64).eps
