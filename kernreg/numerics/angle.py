@@ -107,9 +107,11 @@ def _fit(fn: Dual, low: float, high: float, tol: float) -> AngleSeries | None:
         if terms * nodes > MAX_TERMS:
             return None
         # The largest deviation needs the longest series: it tells the length for all.
-        if _kept(_coefficients(fn, np.array([high]), terms), tol) < terms:
+        kept = _kept(_coefficients(fn, np.array([high]), terms), tol)
+        if kept < terms:
             break
         terms *= 2
+    terms = min(terms, kept + 8)
     s = _nodes(low, high, nodes)
     c = _coefficients(fn, s, terms)
     # Orthonormal columns times a triangle: the functions phi(s z) / r as vectors.

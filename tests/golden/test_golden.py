@@ -31,6 +31,12 @@ def backend_for(case: str, backend: str) -> str:
     return "auto" if backend != "reference" and case in STEEP else backend
 
 
+def skip_long_preparation(case: str, backend: str) -> None:
+    """Tiles refuse the steep cases in float32 after a minute; in float64 at once, which is seen."""
+    if backend_for(case, backend) != backend:
+        pytest.skip("auto goes on to the reference, as in float64")
+
+
 class Case:
     """One entry of the index with what the tests compare."""
 
@@ -133,7 +139,8 @@ def test_float32(case: str, backend: str) -> None:
 
     Both precisions get the same float32 inputs, since rounding moves a near-duplicate.
     """
-    c, backend = Case(case), backend_for(case, backend)
+    skip_long_preparation(case, backend)
+    c = Case(case)
     c.X1, c.X2 = (X.astype(np.float32).astype(np.float64) for X in (c.X1, c.X2))
     for X2, is_cross in ((None, False), (c.X2, True)):
         double = kernreg.gram(c.net, c.X1, X2, kernel=KERNELS, dtype="float64", **on(backend))
@@ -150,6 +157,8 @@ def test_float32(case: str, backend: str) -> None:
 @pytest.mark.parametrize("case", [*CLOSED, *NUMERICAL])
 def test_bit_for_bit(case: str, dtype: str, backend: str) -> None:
     """A Gram matrix is its own transpose, and its diagonal is ``diag()``."""
+    if dtype == "float32":
+        skip_long_preparation(case, backend)
     c, backend = Case(case), backend_for(case, backend)
     X = c.X1.astype(dtype)
     gram = kernreg.gram(c.net, X, kernel=KERNELS, dtype=dtype, **on(backend))
