@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,7 +31,7 @@ _ESTIMATORS = {
     ("ensemble", "regression"): "EnsembleRegressor",
 }
 _KEY = "kernreg.table"
-_VERSIONS = (1, 2)
+_VERSIONS = (1, 2, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,7 @@ class TableModel:
             "version": _VERSIONS[-1],
             "task": self.task,
             "target": self.target_name,
-            "columns": [[c.name, c.categories, c.fill] for c in self.encoder.columns],
+            "columns": [asdict(column) for column in self.encoder.columns],
             "commas": self.encoder.commas,
             "fills": self.encoder.fills,
             "empty": self.encoder.empty,
@@ -254,6 +254,10 @@ class TableModel:
         _expect(version in _VERSIONS, f"version {_VERSIONS[-1]}", version)
         if version == 1:
             state = _of_version_1(estimator, state)
+        if version < 3:
+            names = ("name", "categories", "fill")
+            columns = [dict(zip(names, c, strict=True)) for c in state["columns"]]
+            state = state | {"columns": columns}
         encoder, layout = _encoder_from(state), _layout_from(state)
         task, width = state["task"], len(encoder.feature_names)
         made = [getattr(kernreg, name) for (_, of), name in _ESTIMATORS.items() if of == task]
@@ -288,12 +292,15 @@ def _of_version_1(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 def _encoder_from(state: dict[str, Any]) -> Encoder:
     columns = []
-    for name, categories, fill in state["columns"]:
+    for one in state["columns"]:
+        column = Column(**one)
+        name, categories, fill = column.name, column.categories, column.fill
         texts = categories is None or all(isinstance(c, str) for c in categories)
         _expect(isinstance(name, str) and texts, "names and categories of text", name)
-        filled = fill is None or (categories is None and bool(np.isfinite(fill)))
+        filled = fill is None or (not column.indicated and bool(np.isfinite(fill)))
         _expect(filled, "finite numbers for what is missing", fill)
-        columns.append(Column(name, None if categories is None else tuple(categories), fill))
+        _expect(isinstance(column.date, str | None), "a format of dates", column.date)
+        columns.append(replace(column, categories=categories and tuple(categories)))
     commas, fills, empty = state["commas"], state["fills"], tuple(state["empty"])
     _expect(commas in (None, "decimal", "thousands"), "a meaning of commas", commas)
     return Encoder(tuple(columns), commas, bool(fills), tuple(map(str, empty)))

@@ -53,7 +53,9 @@ class _Group(TyperGroup):
 def _with_means(args: list[str]) -> list[str]:
     """``--impute`` alone fills by the mean."""
     return [
-        "--impute=mean" if arg == "--impute" and after not in ("mean", "median") else arg
+        "--impute=mean"
+        if arg == "--impute" and after not in ("auto", "mean", "median", "none")
+        else arg
         for arg, after in zip(args, [*args[1:], ""], strict=False)
     ]
 

@@ -56,7 +56,7 @@ def explain(
     task: TaskOption = Task.auto,
     drop: Drop = None,
     id_name: IdName = None,
-    impute: Impute = None,
+    impute: Impute = "auto",
     header: Header = True,
     max_memory: MaxMemory = "4GB",
     kernel: Kernel = "ntk",

@@ -96,7 +96,7 @@ def fit(
     task: TaskOption = Task.auto,
     drop: Drop = None,
     id_name: IdName = None,
-    impute: Impute = None,
+    impute: Impute = "auto",
     header: Header = True,
     scaling: ScalingName = "standard",
     solver: SolverName = "auto",

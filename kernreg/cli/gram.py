@@ -51,7 +51,7 @@ def gram(
     task: TaskOption = Task.auto,
     drop: Drop = None,
     id_name: IdName = None,
-    impute: Impute = None,
+    impute: Impute = "auto",
     header: Header = True,
     scaling: ScalingName = "standard",
     verify: Annotated[

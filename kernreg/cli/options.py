@@ -76,11 +76,12 @@ IdName = Annotated[
     ),
 ]
 Impute = Annotated[
-    str | None,
+    str,
     typer.Option(
-        metavar="[mean|median]",
-        help="Fill missing numbers by the mean of their column (or its median) and make missing "
-        "text a category.",
+        metavar="[auto|mean|median|none]",
+        help="What becomes of gaps and of columns that are no features yet. auto: medians, with "
+        "indicators of what is missing; dates as days; text with many values as places in "
+        "alphabetical order. mean, median: only gaps are filled. none: all of them are refused.",
     ),
 ]
 Header = Annotated[
@@ -125,12 +126,12 @@ ScalingName = Annotated[str, typer.Option("--scaling", help="standard or common.
 
 
 def table_options(
-    drop: list[str] | None, id_name: str | None, impute: str | None, header: bool
+    drop: list[str] | None, id_name: str | None, impute: str, header: bool
 ) -> dict[str, Any]:
     """Options for tables as :func:`kernreg.datasets.load` takes them."""
-    if impute is not None:
-        check_choice("--impute", impute, ("mean", "median"))
-    return {"drop": drop or [], "id_name": id_name, "impute": impute, "header": header}
+    check_choice("--impute", impute, ("auto", "mean", "median", "none"))
+    fill = None if impute == "none" else impute
+    return {"drop": drop or [], "id_name": id_name, "impute": fill, "header": header}
 
 
 def check_solver(solver: str, dtype: str) -> None:

@@ -173,7 +173,7 @@ def learning_curve(
     target: Target = None,
     task: TaskOption = Task.auto,
     drop: Drop = None,
-    impute: Impute = None,
+    impute: Impute = "auto",
     header: Header = True,
     json_file: Json = None,
     picture: Picture = None,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import decimal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api import types
 
+from kernreg.datasets.dates import date_format, dated, days_of
 from kernreg.datasets.text import are_dates, distinct, numberlike, stripped
 from kernreg.exceptions import InvalidInputError
 
@@ -30,11 +30,13 @@ __all__ = [
 
 MAX_CATEGORIES = 20
 """Text columns with at most this many values become indicators."""
+MANY = 0.5
+"""Text with more different values than this share of the rows names rows, or is prose."""
 
-Fill = Literal["mean", "median"]
+Fill = Literal["mean", "median", "auto"]
+"""How gaps are filled; "auto" also makes features of dates and of text with many values."""
 
 _NUMBERS = (int, float, decimal.Decimal)
-_DATES = (datetime.date, datetime.time, datetime.timedelta)
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,43 @@ class Column:
     name : str
         Its name.
     categories : tuple of str or None
-        The values of a text column, one indicator each; None for a number. The category "" is
+        The values of a text column, in alphabetical order; None for a number. The category "" is
         text that is missing.
     fill : float or None
         What stands for a missing number; None if none may be missing.
+    ordered : bool
+        Whether text becomes its place among the categories, one number, instead of indicators.
+    flagged : bool
+        Whether a further feature is 1 where the number is missing.
+    date : str or None
+        The format of dates and times, which become days; "" where they have a type of their own.
     """
 
     name: str
     categories: tuple[str, ...] | None = None
     fill: float | None = None
+    ordered: bool = False
+    flagged: bool = False
+    date: str | None = None
+
+    @property
+    def indicated(self) -> bool:
+        """Whether the column becomes an indicator for each category."""
+        return self.categories is not None and not self.ordered
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of its features, ``column=value`` for indicators."""
+        if self.categories is not None and not self.ordered:
+            return tuple(
+                f"{self.name}={value}" if value else f"{self.name} is missing"
+                for value in self.categories
+            )
+        return (self.name, f"{self.name} is missing") if self.flagged else (self.name,)
 
 
 def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
-    """What a column becomes; None for one that holds nothing, if missing values are filled in.
+    """What a column becomes; None for one that no feature is made of, if gaps are filled.
 
     Parameters
     ----------
@@ -66,26 +92,21 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
         Its name.
     column : Series
         Its values.
-    impute : {"mean", "median"} or None
+    impute : {"mean", "median", "auto"} or None
         How missing numbers are filled in; None if they may not be missing.
 
     Raises
     ------
     InvalidInputError
-        For dates, complex numbers, objects, numbers with marks, and text with many values.
+        For complex numbers, objects, and numbers with marks; unless ``impute`` is "auto" also for
+        dates and for text with many values.
     """
+    auto = impute == "auto"
+    if auto and dated(column):
+        return _of_numbers(Column(name, date=""), days_of(column, ""), impute)
     column = plain_values(name, column)
     if is_numeric(column):
-        if impute is None:
-            return Column(name)
-        numbers = numbers_in(column)
-        numbers = numbers[~np.isnan(numbers)]
-        if not len(numbers):
-            return None
-        # A value that overflows is refused as infinite when the column is encoded.
-        with np.errstate(over="ignore", invalid="ignore"):
-            fill = np.mean(numbers) if impute == "mean" else np.median(numbers)
-        return Column(name, None, float(fill))
+        return _of_numbers(Column(name), numbers_in(column), impute)
     text = stripped(column)
     values = distinct(text)
     if not values:
@@ -95,6 +116,10 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
             )
         return None
     if are_dates(values):
+        pattern = date_format(text) if auto else None
+        if pattern is not None:
+            made = Column(name, date=pattern)
+            return _of_numbers(made, days_of(pd.Series(text.to_pylist()), pattern), impute)
         raise InvalidInputError(
             f"Column {name!r} holds dates such as {next(iter(values))!r}; leave it out by --drop "
             f"{quote(name)}, or replace it by numbers (year, day of the week, seconds)."
@@ -104,6 +129,13 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
     if problem is not None:
         raise InvalidInputError(f"Column {name!r} {problem}.")
     if len(values) > MAX_CATEGORIES:
+        if auto and len(values) > MANY * sum(values.values()):
+            return None
+        if auto:
+            places = np.repeat(np.arange(len(values)), list(values.values()))
+            gaps = text.null_count > 0
+            fill = float(np.median(places))
+            return Column(name, tuple(values), fill, ordered=True, flagged=gaps)
         raise InvalidInputError(
             f"Column {name!r} holds text with {len(values):,} different values, such as "
             f"{next(iter(values))!r}; text columns may have at most {MAX_CATEGORIES}. Leave it out "
@@ -114,15 +146,26 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
     return Column(name, (*gap, *values))
 
 
+def _of_numbers(column: Column, values: np.ndarray, impute: Fill | None) -> Column | None:
+    """A column of numbers, and how its gaps are filled; None if it holds nothing but gaps."""
+    if impute is None:
+        return column
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return None
+    # A value that overflows is refused as infinite when the column is encoded.
+    with np.errstate(over="ignore", invalid="ignore"):
+        fill = np.mean(present) if impute == "mean" else np.median(present)
+    flagged = impute == "auto" and len(present) < len(values)
+    return replace(column, fill=float(fill), flagged=flagged)
+
+
 def plain_values(name: str, column: pd.Series) -> pd.Series:
     """The column with values of a plain type; an error for those that are neither."""
+    if dated(column):
+        raise InvalidInputError(_dates(name, column))
     dtype = column.dtype
     arrow = dtype.pyarrow_dtype if isinstance(dtype, pd.ArrowDtype) else None
-    dated = arrow is not None and pa.types.is_temporal(arrow)
-    if dated or types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
-        raise InvalidInputError(_dates(name, column))
-    if isinstance(dtype, pd.PeriodDtype):
-        raise InvalidInputError(_dates(name, column))
     if types.is_complex_dtype(dtype):
         raise InvalidInputError(f"Column {name!r} holds complex numbers; expected real numbers.")
     if arrow is not None and pa.types.is_decimal(arrow):
@@ -137,8 +180,6 @@ def plain_values(name: str, column: pd.Series) -> pd.Series:
     if len(present) and all(type(v) in _NUMBERS or isinstance(v, np.number) for v in present):
         return column.map(float, na_action="ignore").astype(np.float64)
     strange = next((v for v in present if not isinstance(v, str | bool | np.bool_)), None)
-    if isinstance(strange, _DATES) and all(isinstance(v, _DATES) for v in present):
-        raise InvalidInputError(_dates(name, column))
     if strange is not None:
         raise InvalidInputError(
             f"Column {name!r} holds Python objects such as {strange!r} of type "

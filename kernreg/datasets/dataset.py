@@ -145,8 +145,9 @@ def load(
         Columns to leave out.
     id_name : str, optional
         Column that names the rows; no feature.
-    impute : {"mean", "median"}, optional
-        Fill missing numbers by this value of their column, and make missing text a category.
+    impute : {"mean", "median", "auto"}, optional
+        Fill missing numbers by this value of their column, and make missing text a category; or
+        make the most of every column, see :meth:`Encoder.fit`. Gaps are refused if left out.
     header : bool, default=True
         Whether the first line of a text file has the names of the columns. Without it they are
         0, 1, ...
@@ -201,7 +202,7 @@ def load(
     notes = (
         *source.notes,
         *encoder.notes,
-        *_filled(source.features, encoder),
+        *encoder.filled(source.features),
         *([task_note] if task_note else []),
         *_oddities(source, X, encoder.feature_names),
     )
@@ -243,21 +244,6 @@ def _oddities(source: Source, X: np.ndarray, names: tuple[str, ...]) -> tuple[st
             for name in numbering
         ]
     return tuple(notes)
-
-
-def _filled(features: Any, encoder: Encoder) -> tuple[str, ...]:
-    """What was put in the place of missing numbers."""
-    if not encoder.fills:
-        return ()
-    if isinstance(features, np.ndarray):
-        features = pd.DataFrame(features).add_prefix("x")
-    counts = [(c, int(features[c.name].isna().sum())) for c in encoder.columns]
-    shown = [
-        f"{c.name!r} ({count:,} by {c.fill:.6g})"
-        for c, count in counts
-        if count and c.fill is not None
-    ]
-    return (f"Missing numbers were filled in: {listed(shown)}.",) if shown else ()
 
 
 def _numbers_rows(values: np.ndarray) -> bool:

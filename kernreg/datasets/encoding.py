@@ -1,7 +1,8 @@
-"""Columns of a table as numbers: numeric ones as they are, categories as indicators."""
+"""Columns of a table as numbers: numeric ones and dates, categories as indicators or places."""
 
 from __future__ import annotations
 
+import bisect
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from kernreg.datasets.columns import (
     numbers_in,
     plain_values,
 )
+from kernreg.datasets.dates import date_format, dated, days_of
 from kernreg.datasets.problems import all_of
 from kernreg.datasets.text import (
     MISSING,
     Commas,
     as_booleans,
     as_numbers,
+    count_missing,
     distinct,
     find_commas,
     stripped,
@@ -53,7 +56,9 @@ class Encoder:
     fills : bool
         Whether missing values are filled in.
     empty : tuple of str
-        Columns that were left out because they hold nothing.
+        Columns that were left out, as they hold nothing that could be a feature.
+    prose : tuple of str
+        Those of them that hold text which is different in most rows.
 
     Examples
     --------
@@ -71,6 +76,7 @@ class Encoder:
     commas: Commas | None = None
     fills: bool = False
     empty: tuple[str, ...] = ()
+    prose: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -82,19 +88,22 @@ class Encoder:
         ----------
         features : DataFrame or ndarray of shape (n, d)
             The raw table.
-        impute : {"mean", "median"}, optional
+        impute : {"mean", "median", "auto"}, optional
             Fill missing numbers by this value of their column, and make missing text a category.
+            "auto" fills by the median and adds an indicator of what is missing, takes dates as
+            days, text with more than :data:`MAX_CATEGORIES` values as its place in alphabetical
+            order, and leaves out text that is different in most rows.
         commas : {"decimal", "thousands"}, optional
             What a comma in a number means, for later tables whose numbers are text.
 
         Raises
         ------
         InvalidInputError
-            For complex numbers, objects, dates, and text with more than
-            :data:`MAX_CATEGORIES` values or mostly numbers; with all such columns named.
+            For complex numbers, objects, text of mostly numbers and, unless ``impute`` is "auto",
+            dates and text with more than :data:`MAX_CATEGORIES` values; all such columns named.
         """
-        if impute not in (None, "mean", "median"):
-            raise InvalidInputError(f"impute is {impute!r}; expected 'mean' or 'median'.")
+        if impute not in (None, "mean", "median", "auto"):
+            raise InvalidInputError(f"impute is {impute!r}; expected 'auto', 'mean' or 'median'.")
         if isinstance(features, np.ndarray) and features.dtype.kind in "biuf" and impute is None:
             return cls(tuple(Column(f"x{j}") for j in range(_unmasked(features).shape[1])))
         frame = _as_frame(features)
@@ -113,22 +122,17 @@ class Encoder:
         kept = {column.name for column in columns}
         empty = tuple(str(name) for name in frame.columns if str(name) not in kept)
         if not columns:
-            raise InvalidInputError("All columns are empty: there are no inputs.")
-        return cls(columns, commas, impute is not None, empty)
+            raise InvalidInputError(
+                "There are no inputs: all columns are empty"
+                + (", or hold text that is different in most rows." if impute == "auto" else ".")
+            )
+        prose = tuple(name for name in empty if distinct(stripped(frame[name])))
+        return cls(columns, commas, impute is not None, empty, prose)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the encoded features, ``column=value`` for indicators."""
-        names: list[str] = []
-        for column in self.columns:
-            if column.categories is None:
-                names.append(column.name)
-            else:
-                names += [
-                    f"{column.name}={value}" if value else f"{column.name} is missing"
-                    for value in column.categories
-                ]
-        return tuple(names)
+        return tuple(name for column in self.columns for name in column.feature_names)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -136,13 +140,36 @@ class Encoder:
         notes = [
             f"The text column {c.name!r} has {counted(len(c.categories), 'value')}"
             + "".join(f", {v!r} among them" for v in c.categories if v.lower() in MISSING)
-            + "; each became an indicator."
+            + (
+                "; they became their places in alphabetical order."
+                if c.ordered
+                else "; each became an indicator."
+            )
             for c in self.columns
             if c.categories is not None
         ]
-        if self.empty:
-            notes.append(f"Left out what is empty: {listed(self.empty)}.")
+        dates = [c.name for c in self.columns if c.date is not None]
+        if dates:
+            notes.append(f"Dates and times became days: {listed(dates)}.")
+        blank = [name for name in self.empty if name not in self.prose]
+        if blank:
+            notes.append(f"Left out what is empty: {listed(blank)}.")
+        if self.prose:
+            notes.append(
+                f"Left out text that is different in most rows: {listed(self.prose)}; say --id for "
+                "one to keep it beside the predictions."
+            )
         return tuple(notes)
+
+    def filled(self, features: Any) -> tuple[str, ...]:
+        """A note of the missing numbers of a table and what stands for them; none if none miss."""
+        if not self.fills:
+            return ()
+        if isinstance(features, np.ndarray):
+            features = pd.DataFrame(features).add_prefix("x")
+        counts = [(c, count_missing(features[c.name])) for c in self.columns if c.fill is not None]
+        shown = [f"{c.name!r} ({count:,} by {c.fill:.6g})" for c, count in counts if count]
+        return (f"Missing numbers were filled in: {listed(shown)}.",) if shown else ()
 
     def transform(self, features: Any) -> np.ndarray:
         """Encode a table with the same columns.
@@ -183,11 +210,11 @@ class Encoder:
 
     def _transform_array(self, array: np.ndarray) -> np.ndarray:
         array = _unmasked(array)
-        text = [c.name for c in self.columns if c.categories is not None]
+        text = [c.name for c in self.columns if c.categories is not None or c.date is not None]
         if text:
             raise InvalidInputError(
-                f"The model was fitted on a table with text in {listed(text)} and cannot use an "
-                "array of numbers; expected a table with these columns."
+                f"The model was fitted on a table with text or dates in {listed(text)} and cannot "
+                "use an array of numbers; expected a table with these columns."
             )
         width = len(self.columns) + len(self.empty)
         if array.shape[1] != width:
@@ -201,7 +228,14 @@ class Encoder:
         if self.fills:
             kept = [j for j in range(width) if f"x{j}" not in self.empty]
             X = X[:, kept]
-            X = np.where(np.isnan(X), np.array([c.fill for c in self.columns], X.dtype), X)
+            gaps = np.isnan(X)
+            X = np.where(gaps, np.array([c.fill for c in self.columns], X.dtype), X)
+            if any(c.flagged for c in self.columns):
+                parts = [
+                    np.column_stack([X[:, j], gaps[:, j]]) if c.flagged else X[:, [j]]
+                    for j, c in enumerate(self.columns)
+                ]
+                X = np.concatenate(parts, axis=1, dtype=X.dtype)
         _check_finite(X, self.feature_names)
         return X
 
@@ -231,11 +265,18 @@ def _as_frame(features: Any) -> pd.DataFrame:
 
 def _encode(column: Column, values: pd.Series, encoder: Encoder) -> np.ndarray:
     """The features of one column; NaN where a value is missing and nothing stands for it."""
-    if column.categories is None:
-        numbers = _encode_numbers(column.name, values, encoder.commas)
+    if not column.indicated:
+        if column.categories is not None:
+            numbers = _places(column.categories, stripped(plain_values(column.name, values)))
+        elif column.date is not None:
+            numbers = _encode_dates(column, values)
+        else:
+            numbers = _encode_numbers(column.name, values, encoder.commas)
+        gaps = np.isnan(numbers)
         if column.fill is not None:
-            numbers[np.isnan(numbers)] = column.fill
-        return numbers[:, None]
+            numbers[gaps] = column.fill
+        return np.column_stack([numbers, gaps]) if column.flagged else numbers[:, None]
+    assert column.categories is not None
     text = stripped(_whole(plain_values(column.name, values)))
     if encoder.fills:
         text = pc.fill_null(text, "")
@@ -252,6 +293,37 @@ def _encode(column: Column, values: pd.Series, encoder: Encoder) -> np.ndarray:
     indicators = np.equal.outer(place, np.arange(len(column.categories))).astype(np.float64)
     indicators[missing] = np.nan
     return indicators
+
+
+def _places(categories: tuple[str, ...], text: pa.ChunkedArray) -> np.ndarray:
+    """Places among the categories, of new values between two of them; NaN where missing."""
+    values = text.to_pylist()
+    return np.array([np.nan if v is None else _place(categories, v) for v in values])
+
+
+def _place(categories: tuple[str, ...], value: str) -> float:
+    place = bisect.bisect_left(categories, value)
+    known = place < len(categories) and categories[place] == value
+    return float(place) if known else place - 0.5
+
+
+def _encode_dates(column: Column, values: pd.Series) -> np.ndarray:
+    assert column.date is not None
+    if dated(values):
+        return days_of(values, "")
+    text = pd.Series(stripped(values).to_pylist(), dtype=object)
+    pattern = column.date or date_format(stripped(values))
+    if pattern is None and text.isna().all():
+        return np.full(len(text), np.nan)
+    found = np.full(len(text), np.nan) if pattern is None else days_of(text, pattern)
+    strange = text[np.isnan(found) & text.notna().to_numpy()]
+    if len(strange):
+        raise InvalidInputError(
+            f"Column {column.name!r} held dates when the model was fitted"
+            + (f", written as {column.date}," if column.date else "")
+            + f" and now holds {strange.iloc[0]!r}."
+        )
+    return found
 
 
 def _encode_numbers(name: str, values: pd.Series, commas: Commas | None) -> np.ndarray:
@@ -310,7 +382,7 @@ def _check_missing(parts: dict[str, np.ndarray], fills: bool) -> None:
     if shown:
         raise InvalidInputError(
             f"Missing values in {counted(len(shown), 'column')}: {listed(shown)}. Fill them in, "
-            "drop these rows or columns" + ("." if fills else ", or say --impute mean.")
+            "drop these rows or columns" + ("." if fills else ", or say --impute auto.")
         )
 
 

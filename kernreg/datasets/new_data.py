@@ -110,6 +110,7 @@ def new_rows(
         ids = frame[ids_from].astype(object).where(frame[ids_from].notna(), "").to_numpy()
     elif known.id_name is not None:
         notes = [*notes, f"there is no id column {known.id_name!r}, so rows are numbered"]
+    notes = [*notes, *(note[0].lower() + note[1:-1] for note in encoder.filled(frame))]
     y = None
     if target in frame.columns:
         y = _truth(frame[target], encoder, known)

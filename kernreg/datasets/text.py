@@ -17,6 +17,7 @@ __all__ = [
     "are_dates",
     "as_booleans",
     "as_numbers",
+    "count_missing",
     "distinct",
     "find_commas",
     "look_like_thousands",
@@ -175,6 +176,13 @@ def look_like_thousands(text: pa.ChunkedArray) -> bool:
     pointed = text.filter(pc.match_substring(text, "."))
     fits = pc.match_substring_regex(pointed, r"^[+-]?[1-9]\d{0,2}\.\d{3}$")
     return len(pointed) > 0 and bool(pc.all(fits).as_py())
+
+
+def count_missing(column: pd.Series) -> int:
+    """How many values are missing, blank or the mark of a missing number."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return int(column.isna().sum())
+    return int(_plain(stripped(column)).null_count)
 
 
 def are_dates(values: dict[str, int]) -> bool:

@@ -267,7 +267,7 @@ def test_small_integers_are_exact_in_float32(dtype):
 
 @pytest.mark.parametrize("kind", ["mode", "", 0])
 def test_unknown_ways_to_fill(kind):
-    with pytest.raises(InvalidInputError, match="expected 'mean' or 'median'"):
+    with pytest.raises(InvalidInputError, match="expected 'auto', 'mean' or 'median'"):
         Encoder.fit(FRAME, kind)
 
 
