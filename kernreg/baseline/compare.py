@@ -1,4 +1,4 @@
-"""What a baseline is compared with: scikit-learn's ridge and Gaussian kernel ridge."""
+"""What a baseline is compared with: a constant, linear ridge and kernels of distances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kernreg.baseline.scaling import Scaler
 from kernreg.baseline.search import Trial, targets
 from kernreg.datasets import Dataset
 
-__all__ = ["Score", "constant", "evaluate", "gaussian_ridge", "ridge"]
+__all__ = ["Score", "constant", "evaluate", "radial_ridge", "ridge"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def ridge(data: Dataset, train: np.ndarray, test: np.ndarray) -> Score:
     )
 
 
-def gaussian_ridge(
+def radial_ridge(
     data: Dataset, train: np.ndarray, test: np.ndarray, trial: Trial, most_rows: int
 ) -> Score:
-    """scikit-learn's KernelRidge with the bandwidth and ridge that leave-one-out chose.
+    """scikit-learn's KernelRidge with the kernel and ridge that leave-one-out chose.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def gaussian_ridge(
     train, test : ndarray of int
         Rows.
     trial : Trial
-        The chosen Gaussian kernel.
+        The chosen kernel of distances.
     most_rows : int
         Rows that fit in memory; more are thinned out evenly.
     """
@@ -116,14 +116,14 @@ def gaussian_ridge(
     scaler = Scaler.fit(data.X[train], trial.candidate.scaling)
     X, Y = scaler.transform(data.X[train]), targets(data.y[train], data.classes)
     mean = Y.mean(axis=0)
-    gamma = trial.candidate.gamma / X.shape[1]
-    model = KernelRidge(kernel="rbf", gamma=gamma, alpha=trial.alpha).fit(X, Y - mean)
+    kernel = trial.candidate.of_distances
+    model = KernelRidge(kernel="precomputed", alpha=trial.alpha).fit(kernel(X, X), Y - mean)
     parts = np.array_split(test, max(1, len(test) // 1000))
-    decision = [model.predict(scaler.transform(data.X[part])) + mean for part in parts]
+    decision = [model.predict(kernel(scaler.transform(data.X[part]), X)) + mean for part in parts]
     test_score, rmse = evaluate(data, data.y[test], _decode(data, np.concatenate(decision)))
     return Score(
-        "Gaussian kernel ridge",
-        f"gamma = {gamma:.3g}, alpha = {trial.alpha:.3g}",
+        f"{trial.candidate.family} ridge",
+        f"{trial.candidate.describe()}, alpha = {trial.alpha:.3g}",
         len(train),
         test_score,
         rmse,

@@ -14,29 +14,34 @@ from kernreg.estimators.alphas import ALPHAS
 __all__ = [
     "ALPHAS",
     "GAUSSIAN",
+    "LAPLACE",
+    "RADIAL",
     "Candidate",
     "convolutions",
-    "gaussians",
     "networks",
     "on_learned_scales",
+    "radial",
 ]
 
 GAUSSIAN = "Gaussian kernel"
+LAPLACE = "Laplace kernel"
+RADIAL = (GAUSSIAN, LAPLACE)
+"""The kernels of distances that networks are compared with."""
 CONVOLUTION = "convolution"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A kernel family to be scored: a network, or the Gaussian kernel it is compared with.
+    """A kernel family to be scored: a network, or a kernel of distances it is compared with.
 
     Parameters
     ----------
     scaling : {"standard", "common", "channel", "learned"}
         Scaling of the inputs.
     family : str
-        Name of the nonlinearity, :data:`CONVOLUTION`, or :data:`GAUSSIAN`.
+        Name of the nonlinearity, :data:`CONVOLUTION`, or one of :data:`RADIAL`.
     network : Layer or None
-        The network; None for the Gaussian kernel.
+        The network; None for a kernel of distances.
     depth : int
         Hidden layers.
     W_std, b_std : float
@@ -44,7 +49,8 @@ class Candidate:
     unit_rows : bool
         Whether the network first normalises each row.
     gamma : float
-        Of the Gaussian kernel ``exp(-gamma |x - x'|^2 / d)``.
+        Of the kernels of distances ``exp(-gamma |x - x'|^2 / d)`` and
+        ``exp(-gamma |x - x'| / sqrt(d))``.
     """
 
     scaling: Kind
@@ -59,12 +65,15 @@ class Candidate:
     @property
     def kernels(self) -> tuple[str, ...]:
         """Names of the kernels that the candidate gives."""
-        return ("rbf",) if self.network is None else ("nngp", "ntk")
+        if self.network is None:
+            return ("rbf",) if self.family == GAUSSIAN else ("laplace",)
+        return ("nngp", "ntk")
 
     def describe(self) -> str:
         """The settings in words."""
         if self.network is None:
-            return f"gamma = {self.gamma:g} / d, {self.scaling} scaling"
+            per = "d" if self.family == GAUSSIAN else "sqrt(d)"
+            return f"gamma = {self.gamma:g} / {per}, {self.scaling} scaling"
         plural = "s" if self.depth > 1 else ""
         if self.family == CONVOLUTION:
             return (
@@ -80,13 +89,20 @@ class Candidate:
     def grams(self, X: np.ndarray) -> Iterator[np.ndarray]:
         """Kernel matrices, shape (n, n), in the order of :attr:`kernels`, from one pass."""
         if self.network is None:
-            from sklearn.metrics.pairwise import rbf_kernel
-
-            yield rbf_kernel(X, gamma=self.gamma / X.shape[1])
+            yield self.of_distances(X, X)
             return
         from kernreg import gram
 
         yield from gram(self.network, X, kernel=("nngp", "ntk"))
+
+    def of_distances(self, X: np.ndarray, Z: np.ndarray) -> np.ndarray:
+        """Entries of a kernel of :data:`RADIAL` between rows, shape (n, m)."""
+        from sklearn.metrics.pairwise import euclidean_distances
+
+        gaussian, d = self.family == GAUSSIAN, X.shape[1]
+        K = euclidean_distances(X, None if Z is X else Z, squared=gaussian)
+        K *= -self.gamma / (d if gaussian else d**0.5)
+        return np.asarray(np.exp(K, out=K))
 
 
 def networks(scalings: tuple[Kind, ...], quick: bool = False) -> list[Candidate]:
@@ -199,7 +215,21 @@ def _shapes(quick: bool) -> Iterator[tuple[nn.Nonlinearity, int, float, float]]:
                     yield activation, depth, W_std, b_std
 
 
-def gaussians(scalings: tuple[Kind, ...], quick: bool = False) -> list[Candidate]:
-    """The Gaussian kernels of the comparison, by bandwidth."""
-    gammas = (0.1, 0.4, 1.6) if quick else (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-    return [Candidate(s, GAUSSIAN, None, gamma=gamma) for s in scalings for gamma in gammas]
+def radial(family: str, scalings: tuple[Kind, ...], quick: bool = False) -> list[Candidate]:
+    """Kernels of distances for the comparison, by bandwidth.
+
+    Parameters
+    ----------
+    family : str
+        One of :data:`RADIAL`.
+    scalings : tuple of {"standard", "common"}
+        Scalings of the inputs.
+    quick : bool
+        Fewer.
+    """
+    gammas = [0.1, 0.4, 1.6]
+    if not quick and family == GAUSSIAN:
+        gammas = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+    elif not quick:
+        gammas = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+    return [Candidate(s, family, None, gamma=gamma) for s in scalings for gamma in gammas]

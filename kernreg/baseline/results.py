@@ -126,6 +126,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
             "scaling": settings.scaling,
             "quick": settings.quick,
             "scales": settings.scales,
+            "competitors": settings.competitors,
         },
         "comparison": comparison(outcome),
         "folds": [_fold(fold) for fold in outcome.folds],
@@ -157,8 +158,8 @@ def environment() -> dict[str, str]:
 
 
 def comparison(outcome: Outcome) -> list[dict[str, Any]]:
-    """Mean test scores of each kind of model over the folds, best network first."""
-    rows = []
+    """Mean test scores of each kind of model over the folds: the network, then the best others."""
+    rows: list[dict[str, Any]] = []
     for scores in zip(*(fold.scores for fold in outcome.folds), strict=True):
         test = [score.test for score in scores]
         first: Score = scores[0]
@@ -175,7 +176,7 @@ def comparison(outcome: Outcome) -> list[dict[str, Any]]:
                 "seconds": float(np.mean([score.seconds for score in scores])),
             }
         )
-    return rows
+    return rows[:1] + sorted(rows[1:], key=lambda row: -np.nan_to_num(row["test"], nan=-np.inf))
 
 
 def _fold(fold: Fold) -> dict[str, Any]:
@@ -189,6 +190,7 @@ def _fold(fold: Fold) -> dict[str, Any]:
         "alpha": fold.winner.alpha,
         "finalists": [_trial(trial) for trial in fold.rounds[-1]],
         "uncertainty": _uncertainty(fold.uncertainty),
+        "importances": fold.importances,
     }
 
 
@@ -235,7 +237,7 @@ def table(outcome: Outcome) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for number, fold in enumerate(outcome.folds):
-        for rounds in (fold.rounds, fold.gaussian):
+        for rounds in (fold.rounds, *fold.radial.values()):
             for index, trials in enumerate(rounds, start=1):
                 for trial in trials:
                     writer.writerow([number, index, *_cells(trial)])

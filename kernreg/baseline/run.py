@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from kernreg.baseline.compare import Score, constant, evaluate, gaussian_ridge, ridge
-from kernreg.baseline.grid import convolutions, gaussians, networks, on_learned_scales
+from kernreg.baseline.columns import importances
+from kernreg.baseline.compare import Score, constant, evaluate, radial_ridge, ridge
+from kernreg.baseline.competitors import available, score_competitor
+from kernreg.baseline.grid import RADIAL, convolutions, networks, on_learned_scales, radial
 from kernreg.baseline.learned import learned_scaler
 from kernreg.baseline.model import TableModel, fit_model
 from kernreg.baseline.scaling import Scaler, scalings_for
@@ -25,7 +27,7 @@ from kernreg.wording import counted
 __all__ = ["Fold", "Outcome", "Settings", "plan_search", "run", "splits"]
 
 MIN_ROWS = 10
-EIGH_ROWS = 4000
+EIGH_ROWS = 2000
 _SCALED_ROWS = 1000
 
 Progress = Callable[[int, int, str], None]
@@ -51,6 +53,8 @@ class Settings:
         A smaller grid on fewer rows.
     scales : bool
         Also learn one scale per column, where that predicts rows better that were held out.
+    competitors : bool
+        Also fit models of other libraries, with their own settings, for the comparison.
     """
 
     folds: int = 1
@@ -60,6 +64,7 @@ class Settings:
     scaling: Literal["auto", "standard", "common"] = "auto"
     quick: bool = False
     scales: bool = True
+    competitors: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +77,13 @@ class Fold:
         Rows.
     rounds : list of list of Trial
         The search over networks, best first in each round.
-    gaussian : list of list of Trial
-        The search over Gaussian kernels.
+    radial : dict of str to list of list of Trial
+        The search over kernels of distances, by family.
     scores : tuple of Score
         On the test rows; the chosen network is the first.
+    importances : dict of str to float
+        Which columns the chosen network's predictions depend on, see
+        :func:`kernreg.baseline.columns.importances`; empty for networks on images.
     truth, predicted : ndarray
         Of the test rows.
     model : TableModel
@@ -89,8 +97,9 @@ class Fold:
     train: np.ndarray
     test: np.ndarray
     rounds: list[list[Trial]]
-    gaussian: list[list[Trial]]
+    radial: dict[str, list[list[Trial]]]
     scores: tuple[Score, ...]
+    importances: dict[str, float]
     truth: np.ndarray
     predicted: np.ndarray
     model: TableModel
@@ -244,15 +253,20 @@ def _fold(
     started = time.perf_counter()
     rounds, learned = _search_networks(data, X, y, settings, stages, budget, report)
     searched = time.perf_counter()
-    gaussian = search(
-        gaussians(scalings, settings.quick),
-        X,
-        y,
-        data.classes,
-        stages,
-        np.random.default_rng(settings.seed),
-        lambda done, total, what: report(done, total, f"comparison: {what}"),
-    )
+    # A family has a few bandwidths; networks are kept in the same share.
+    few = [replace(stage, keep=min(stage.keep, 3)) for stage in stages]
+    of_distances = {
+        family: search(
+            radial(family, scalings, settings.quick),
+            X,
+            y,
+            data.classes,
+            few,
+            np.random.default_rng(settings.seed),
+            lambda done, total, what: report(done, total, f"comparison: {what}"),
+        )
+        for family in RADIAL
+    }
     compared = time.perf_counter()
     report(0, 1, f"fitting the chosen network to {counted(len(train), 'row')}")
     best = rounds[-1][0]
@@ -278,30 +292,49 @@ def _fold(
         best.score,
         fitted - compared,
     )
-    most_rows = int((0.8 * budget / 16) ** 0.5)
-    others = (
-        gaussian_ridge(data, train, test, gaussian[-1][0], most_rows),
-        ridge(data, train, test),
-        constant(data, train, test),
-    )
+    found = importances(model, X)
+    looked = time.perf_counter()
+    others = tuple(_others(data, pair, settings, of_distances, budget, report))
     report(1, 1, "done")
     seconds = {
         "search": searched - started,
-        "comparison": compared - searched,
+        "comparison": compared - searched + time.perf_counter() - looked,
         "fit": fitted - compared,
     }
     return Fold(
         train,
         test,
         rounds,
-        gaussian,
+        of_distances,
         (chosen, *others),
+        found,
         data.y[test],
         predicted,
         model,
         seconds,
         unsure,
     )
+
+
+def _others(
+    data: Dataset,
+    pair: tuple[np.ndarray, np.ndarray],
+    settings: Settings,
+    of_distances: dict[str, list[list[Trial]]],
+    budget: int,
+    report: Progress,
+) -> Iterator[Score]:
+    """Scores of everything that the network is compared with."""
+    train, test = pair
+    most_rows = int((0.8 * budget / 16) ** 0.5)
+    for family, rounds in of_distances.items():
+        report(0, 1, f"comparison: {family}, {counted(len(train), 'row')}")
+        yield radial_ridge(data, train, test, rounds[-1][0], most_rows)
+    for competitor in available() if settings.competitors else ():
+        report(0, 1, f"comparison: {competitor.name}, {counted(len(train), 'row')}")
+        yield score_competitor(competitor, data, train, test, settings.seed)
+    yield ridge(data, train, test)
+    yield constant(data, train, test)
 
 
 def _search_networks(

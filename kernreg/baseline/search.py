@@ -103,13 +103,13 @@ def plan_stages(n: int, limit: int, quick: bool = False) -> tuple[Stage, ...]:
 
     Examples
     --------
-    >>> plan_stages(10_000, 4000)
-    (Stage(rows=500, keep=24), Stage(rows=1500, keep=6), Stage(rows=4000, keep=1))
-    >>> plan_stages(700, 4000)
+    >>> plan_stages(10_000, 2000)
+    (Stage(rows=500, keep=24), Stage(rows=1000, keep=8), Stage(rows=2000, keep=1))
+    >>> plan_stages(700, 2000)
     (Stage(rows=500, keep=24), Stage(rows=700, keep=1))
     """
     top = min(n, limit)
-    ladder = [(300, 8), (1000, 3)] if quick else [(500, 24), (1500, 6)]
+    ladder = [(300, 8), (1000, 3)] if quick else [(500, 24), (1000, 8)]
     stages = [Stage(rows, keep) for rows, keep in ladder if rows < top]
     return (*stages, Stage(top, 1))
 

@@ -43,7 +43,7 @@ def baseline(
     task: TaskOption = Task.auto,
     drop: Drop = None,
     id_name: IdName = None,
-    impute: Impute = None,
+    impute: Impute = "auto",
     header: Header = True,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Output folder; default kernreg-NAME.")
@@ -58,15 +58,18 @@ def baseline(
     scales: Annotated[
         bool, typer.Option(help="Whether to learn a scale for each column, too.")
     ] = True,
+    competitors: Annotated[
+        bool, typer.Option(help="Whether to fit models of other libraries, to compare with.")
+    ] = True,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller search.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the best infinitely wide network for a table, and report how good it is.
 
     Searches depth, nonlinearity, weight scales, kernel and ridge by closed-form leave-one-out on
-    training rows, learns one scale per column where that helps, compares the winner with ridge and
-    Gaussian kernel ridge on test rows, and writes report.html, results.json, results.csv,
-    predictions.csv and model.safetensors.
+    training rows, learns one scale per column where that helps, compares the winner on test rows
+    with kernels of distances, ridge, forests and boosting, and writes report.html, results.json,
+    results.csv, predictions.csv and model.safetensors.
     """
     from kernreg.baseline import Settings, run
     from kernreg.baseline.results import comparison, metric, output_folder, write
@@ -80,7 +83,9 @@ def baseline(
     budget = memory_budget(max_memory)
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
     say_notes(loaded.notes)
-    settings = Settings(folds, seed, max_rows, max_memory, scaling.value, quick, scales)
+    settings = Settings(
+        folds, seed, max_rows, max_memory, scaling.value, quick, scales, competitors
+    )
     folder = out or Path(f"kernreg-{loaded.name}")
     check_outputs([Output("--out", folder, RESULTS)], [("the data", data)], overwrite)
     kept = "nothing was written, and no part of a search can be kept; --quick searches less."

@@ -17,6 +17,7 @@ __all__ = [
     "plot_calibration",
     "plot_confusion",
     "plot_depths",
+    "plot_importances",
     "plot_predictions",
     "plot_ridge_path",
     "plot_spectrum",
@@ -73,6 +74,40 @@ def plot_depths(
     shown = [score for points in scores.values() for score in points.values()]
     _up_to_perfect(axes, [*shown, *([] if best is None else [best])])
     axes.legend(fontsize=SMALL, handlelength=2.2, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def plot_importances(shares: Mapping[str, float], most: int = 15) -> Figure:
+    """Which columns predictions depend on, as bars.
+
+    Parameters
+    ----------
+    shares : mapping of str to float
+        Share of each column, largest first, summing to 1.
+    most : int
+        Columns that have a bar of their own; the others share the last one.
+
+    Examples
+    --------
+    >>> figure = plot_importances({"size": 0.9, "age": 0.1})
+    >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    ['size', 'age']
+    """
+    shown = dict(list(shares.items())[:most])
+    if len(shares) > most:
+        rest = len(shares) - most + 1
+        shown = dict(list(shares.items())[: most - 1])
+        shown[f"{rest} others"] = sum(list(shares.values())[most - 1 :])
+    figure, axes = new_axes(height=1.3 + 0.27 * len(shown))
+    places = np.arange(len(shown))
+    last = len(shown) - 1 if len(shares) > most else len(shown)
+    colours = [COLOURS[0] if place < last else "#b8c2cc" for place in places]
+    axes.barh(places, [100 * share for share in shown.values()], height=0.7, color=colours)
+    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in shown]
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("share of the squared slopes, %")
     return figure
 
 

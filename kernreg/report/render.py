@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernreg import plotting
+from kernreg.baseline.grid import GAUSSIAN
 from kernreg.baseline.results import code, comparison, environment, metric
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.scaling import IN_WORDS
@@ -119,7 +120,7 @@ def _tied_finalists(trials: list[Trial], name: str) -> list[tuple[Trial, bool]]:
 def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:
     name, data = metric(outcome), outcome.data
     best, finalists = fold.winner, fold.rounds[-1]
-    curves = {_label(t): 1 - t.scores for t in [*finalists[:5], fold.gaussian[-1][0]]}
+    curves = {_label(t): 1 - t.scores for t in [*finalists[:5], fold.radial[GAUSSIAN][-1][0]]}
     if data.classes is None:
         last = plotting.plot_predictions(fold.truth, fold.predicted, data.target_name)
         last_text = f"Predicted against true {data.target_name} of the test rows."
@@ -131,7 +132,9 @@ def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:
         (
             "Score per network",
             plotting.plot_depths(
-                depths(fold.rounds[0]), f"leave-one-out {name}", fold.gaussian[0][0].score
+                depths(fold.rounds[0]),
+                f"leave-one-out {name}",
+                fold.radial[GAUSSIAN][0][0].score,
             ),
             f"Best leave-one-out {name} at each depth on {fold.rounds[0][0].rows:,} training rows, "
             "the first round of the search.",
@@ -148,12 +151,25 @@ def _figures(outcome: Outcome, fold: Fold) -> list[dict[str, str]]:
             "directions above the ridge.",
         ),
         ("Predictions", last, last_text),
+        *_columns(fold),
         *_calibration(fold.uncertainty),
     ]
     return [
         {"title": title, "svg": plotting.to_svg(figure, title), "text": text}
         for title, figure, text in entries
     ]
+
+
+def _columns(fold: Fold) -> list[tuple[str, Any, str]]:
+    """A figure of the columns that predictions depend on."""
+    if len(fold.importances) < 2:
+        return []
+    scaled = fold.winner.candidate.scaling == "learned"
+    text = (
+        "Mean squared slope of the predictions along each column, times its variance; indicators "
+        "of one column are summed. "
+    ) + ("A scale was learned for each column." if scaled else "No scales of columns were learned.")
+    return [("Which columns matter", plotting.plot_importances(fold.importances), text)]
 
 
 def _calibration(found: Intervals | Probabilities | None) -> list[tuple[str, Any, str]]:

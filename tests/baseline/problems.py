@@ -54,4 +54,4 @@ def predictions(folder: Path) -> dict[str, np.ndarray]:
 
 def quick(data: Dataset, **settings: object) -> Outcome:
     """A baseline that takes a fraction of a second."""
-    return run(data, Settings(**{"quick": True, "scales": False, **settings}))
+    return run(data, Settings(**{"quick": True, "scales": False, "competitors": False, **settings}))

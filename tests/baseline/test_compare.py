@@ -6,6 +6,7 @@ from sklearn.linear_model import RidgeCV
 
 from kernreg import gram
 from kernreg.baseline.compare import constant, evaluate, ridge
+from kernreg.baseline.grid import GAUSSIAN, LAPLACE, RADIAL
 from kernreg.baseline.scaling import Scaler
 from kernreg.baseline.search import targets
 from tests.baseline import brute
@@ -37,6 +38,7 @@ def test_models_and_rows(outcome):
         assert [s.model for s in fold.scores] == [
             f"{fold.winner.candidate.family} network",
             "Gaussian kernel ridge",
+            "Laplace kernel ridge",
             "ridge",
             "constant",
         ]
@@ -66,29 +68,33 @@ def test_network_on_the_rows_of_its_fold(outcome):
         assert fold.scores[0].leave_one_out == best.score
 
 
-def test_gaussian_kernels_are_searched_like_networks(tmp_path):
+@pytest.mark.parametrize("family", RADIAL)
+def test_kernels_of_distances_are_searched_like_networks(family, tmp_path):
     """No bandwidth is given up on few rows that the networks would have kept."""
     (fold,) = quick(saved(regression_table(450), tmp_path, "t")).folds
-    assert [trials[0].rows for trials in fold.gaussian] == [300, 360]
+    rounds = fold.radial[family]
+    assert [trials[0].rows for trials in rounds] == [300, 360]
     assert [trials[0].rows for trials in fold.rounds] == [300, 360]
-    bandwidths = [{trial.candidate.gamma for trial in trials} for trials in fold.gaussian]
+    bandwidths = [{trial.candidate.gamma for trial in trials} for trials in rounds]
     assert bandwidths == [{0.1, 0.4, 1.6}, {0.1, 0.4, 1.6}]
 
 
-def test_gaussian_kernel_ridge_on_the_same_rows(outcome):
+@pytest.mark.parametrize(("place", "family", "power"), [(1, GAUSSIAN, 2), (2, LAPLACE, 1)])
+def test_kernels_of_distances_on_the_same_rows(place, family, power, outcome):
     data = outcome.data
     for fold in outcome.folds:
-        trial = fold.gaussian[-1][0]
+        trial = fold.radial[family][-1][0]
         X, Z = scaled(outcome, fold, trial.candidate.scaling)
         Y = targets(data.y[fold.train], data.classes)
 
-        def kernel(A, B, gamma=trial.candidate.gamma / X.shape[1]):
-            return np.exp(-gamma * np.sum((A[:, None] - B[None]) ** 2, axis=2))
+        def kernel(A, B, gamma=trial.candidate.gamma, d=X.shape[1]):
+            distances = np.sqrt(np.sum((A[:, None] - B[None]) ** 2, axis=2) / d)
+            return np.exp(-gamma * distances**power)
 
         predicted = decode(data, brute.predict(kernel(X, X), kernel(Z, X), Y, trial.alpha))
-        found = fold.scores[1]
+        found = fold.scores[place]
         assert found.test == pytest.approx(score(data, fold.truth, predicted), abs=1e-7)
-        assert found.leave_one_out == trial.scores.max()
+        assert found.leave_one_out == trial.score
         assert f"alpha = {trial.alpha:.3g}" in found.description
 
 
@@ -104,7 +110,7 @@ def test_ridge_on_the_same_rows(outcome):
             centred.T @ centred + model.alpha_ * np.eye(X.shape[1]), centred.T @ (Y - Y.mean(0))
         )
         predicted = decode(data, (Z - X.mean(axis=0)) @ weights + Y.mean(axis=0))
-        assert fold.scores[2].test == pytest.approx(score(data, fold.truth, predicted), abs=1e-9)
+        assert fold.scores[-2].test == pytest.approx(score(data, fold.truth, predicted), abs=1e-9)
 
 
 def test_ridge_leave_one_out(regression):
@@ -135,7 +141,7 @@ def test_constant(outcome):
             labels, counts = np.unique(y, return_counts=True)
             expected = labels[counts == counts.max()][0]
             word = f"always {expected}"
-        found = fold.scores[3]
+        found = fold.scores[-1]
         predicted = np.full(len(fold.test), expected)
         assert found.test == pytest.approx(score(data, fold.truth, predicted), abs=1e-12)
         assert found.description == word

@@ -1,10 +1,10 @@
-"""The networks and Gaussian kernels that are tried."""
+"""The networks and kernels of distances that are tried."""
 
 import numpy as np
 import pytest
 
 from kernreg import nn
-from kernreg.baseline.grid import ALPHAS, gaussians, networks
+from kernreg.baseline.grid import ALPHAS, GAUSSIAN, RADIAL, networks, radial
 
 KINDS = ("standard", "common")
 
@@ -37,15 +37,18 @@ def test_sizes():
     assert len(quick) < len(full) / 3
     # "common" adds each network once as it is and once on rows of unit norm.
     assert len(networks(KINDS)) == 3 * len(full)
-    assert len(gaussians(KINDS)) == 2 * len(gaussians(("standard",)))
+    for family in RADIAL:
+        assert len(radial(family, KINDS)) == 2 * len(radial(family, ("standard",)))
 
 
-def test_gaussian_kernel():
+@pytest.mark.parametrize("family", RADIAL)
+def test_kernels_of_distances(family):
     X = np.random.default_rng(0).standard_normal((5, 3))
-    for candidate in gaussians(("standard",)):
+    squares = np.sum((X[:, None] - X[None]) ** 2, axis=2) / 3
+    for candidate in radial(family, ("standard",)):
         (K,) = candidate.grams(X)
-        squares = np.sum((X[:, None] - X[None]) ** 2, axis=2)
-        assert np.abs(K - np.exp(-candidate.gamma * squares / 3)).max() < 1e-14
+        power = squares if family == GAUSSIAN else np.sqrt(squares)
+        assert np.abs(K - np.exp(-candidate.gamma * power)).max() < 1e-14
 
 
 def test_ridges():

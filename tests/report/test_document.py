@@ -22,6 +22,7 @@ TITLES = [
     "Leave-one-out error against the ridge",
     "Spectrum of the kernel matrix",
     "Predictions",
+    "Which columns matter",
     "Calibration",
 ]
 
@@ -111,7 +112,7 @@ def test_comparison(page, outcome, name):
     rmse = ["test RMSE"] if name == "regression" else []
     assert head == ["model", "error left", f"test {metric}", *rmse, "leave-one-out", "rows", "fit"]
     expected = summary(outcome)["comparison"]
-    assert len(rows) == len(expected) == 4
+    assert len(rows) == len(expected) == 5
     for cells, row in zip(rows, expected, strict=True):
         assert cells[0] == f"{row['model']} {row['description']}"
         if name == "regression":
@@ -162,7 +163,7 @@ def test_tiles(page, outcome):
     metric, fold, folds = summary(outcome)["metric"], outcome.folds[0], len(outcome.folds)
     expected = [
         [f"test {metric}", format_score(first["test"], metric), first["model"]],
-        [second["model"], format_score(second["test"], metric), "scikit-learn, same search"],
+        ["best of 3 others", format_score(second["test"], metric), second["model"]],
         ["training / test rows", f"{len(fold.train)} / {len(fold.test)}"],
     ]
     expected[2].append(f"{folds} test split" + ("s" if folds > 1 else ""))
