@@ -29,6 +29,8 @@ _REACH = (-7.0, 3.0)
 _RIDGES = (-18.0, 3.0)
 """Logarithms of the ridge, in units of the mean diagonal."""
 _HELD_OUT = 0.2
+_PASSES = 10
+"""Backward passes for slopes at most."""
 _STARTS = np.logspace(-7, 0, 15)
 
 
@@ -74,11 +76,15 @@ class _Problem:
 
 @dataclass(frozen=True)
 class Learned:
-    """Scales of columns, the errors with and without them on rows held out, and steps taken."""
+    """Scales of columns, the errors with and without them on rows held out, and steps taken.
+
+    ``shares`` are those of the columns in the squared slopes of the predictions of the better one.
+    """
 
     scales: NDArray[np.float64]
     errors: dict[str, float]
     steps: int
+    shares: NDArray[np.float64]
 
     @property
     def better(self) -> bool:
@@ -157,7 +163,9 @@ def learn_scales(
         "plain": _error(problem, np.zeros(d), ridge, *held_out),
         "scaled": _error(problem, logs, float(found.x[-1]), *held_out),
     }
-    return Learned(np.exp(logs), errors, int(found.nit))
+    better = errors["scaled"] < errors["plain"]
+    kept = (logs, float(found.x[-1])) if better else (np.zeros(d), ridge)
+    return Learned(np.exp(logs), errors, int(found.nit), _shares(problem, *kept))
 
 
 class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -188,7 +196,8 @@ class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     scales_ : ndarray of shape (n_features,)
         What columns are multiplied by; all 1 if the plain kernel predicts better.
     feature_importances_ : ndarray of shape (n_features,)
-        Squares of the scales times the variances of the columns, summing to 1.
+        Mean squared slopes of predictions along the columns, times their variances, summing to 1.
+        A column on which targets depend linearly has a small scale and yet a large share.
     errors_ : dict
         Mean squared errors ``"plain"`` and ``"scaled"`` on the rows that were held out, in units
         of the variance of the targets.
@@ -282,10 +291,7 @@ class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.random_state,
         )
         self.scales_, self.errors_, self.n_iter_ = found.kept, found.errors, found.steps
-        shares = self.scales_**2 * X.var(axis=0)
-        total = float(shares.sum())
-        d = X.shape[1]
-        self.feature_importances_ = shares / total if total > 0 else np.full(d, 1.0 / d)
+        self.feature_importances_ = found.shares
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -319,14 +325,40 @@ def _targets(y: NDArray[Any]) -> NDArray[np.float64]:
     return values
 
 
+def _coefficients(
+    problem: _Problem, logs: NDArray[np.float64], log_ridge: float
+) -> tuple[Tensor, Tensor]:
+    """Rows as the kernel sees them, and the dual coefficients of the fit to them."""
+    rows = problem.X * torch.from_numpy(np.exp(logs))
+    K = gram(problem.network, rows, kernel=problem.kernel)
+    ridge = np.exp(log_ridge) * torch.diagonal(K).mean()
+    return rows, torch.linalg.solve(K + ridge * torch.eye(len(K), dtype=K.dtype), problem.y)
+
+
+def _shares(problem: _Problem, logs: NDArray[np.float64], log_ridge: float) -> NDArray[np.float64]:
+    """Shares of the columns in the squared slopes of the predictions, times variances."""
+    rows, c = _coefficients(problem, logs, log_ridge)
+    if c.shape[1] > _PASSES:
+        # Random signs: the mean over sums is that of the squares.
+        made = torch.Generator().manual_seed(0)
+        c = c @ (2.0 * torch.randint(0, 2, (c.shape[1], _PASSES), generator=made) - 1.0).to(c)
+    squares = torch.zeros(rows.shape[1], dtype=rows.dtype)
+    for column in c.T:
+        at = rows.clone().requires_grad_()
+        # The kernel takes two names for one matrix as two.
+        values = gram(problem.network, at, rows.clone(), kernel=problem.kernel) @ column
+        (slopes,) = torch.autograd.grad(values.sum(), at)
+        squares += (slopes * slopes).mean(dim=0)
+    shares = (squares * rows.var(dim=0, correction=0)).numpy()
+    total = float(shares.sum())
+    return shares / total if total > 0 else np.full(len(shares), 1.0 / len(shares))
+
+
 def _error(
     problem: _Problem, logs: NDArray[np.float64], log_ridge: float, X: Tensor, y: Tensor
 ) -> float:
     """Mean squared error on other rows."""
-    scales = torch.from_numpy(np.exp(logs))
-    rows = problem.X * scales
-    K = gram(problem.network, rows, kernel=problem.kernel)
-    ridge = np.exp(log_ridge) * torch.diagonal(K).mean()
-    c = torch.linalg.solve(K + ridge * torch.eye(len(K), dtype=K.dtype), problem.y)
-    error = gram(problem.network, X * scales, rows, kernel=problem.kernel) @ c - y
+    rows, c = _coefficients(problem, logs, log_ridge)
+    scaled = X * torch.from_numpy(np.exp(logs))
+    error = gram(problem.network, scaled, rows, kernel=problem.kernel) @ c - y
     return float((error * error).mean())
