@@ -4,6 +4,7 @@
 # make fuzz    random networks beside a recursion of      make mutants   what tests notice: FILES="..." or SINCE=commit
 #              60 digits (NETWORKS=5000 SEED=1)           make faults    files with flipped bits and changed bytes
 # make clean   removes what the targets made              make sanitize  the C++ engine under ASan and UBSan
+#                                                         make bench-baseline   tables beside other libraries: hours
 #
 # Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
 
@@ -24,7 +25,7 @@ BENCH_DATE := $(shell date -u +%Y%m%dT%H%M%SZ)
 BENCH_ARGS ?=
 BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
 
-.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-peers clean
+.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-peers bench-baseline clean
 
 demo: demo-report/report.html
 	@echo 'The report is in $<'
@@ -63,6 +64,11 @@ bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
 	$(BENCH) benchmarks/test_peers.py benchmarks/test_peers_images.py --peers-python=$(PEERS)/bin/python \
 		--benchmark-json=benchmarks/results/peers-$(BENCH_DATE).json
 
+# What has been measured stays in benchmarks/results/tables.jsonl and is not measured again.
+bench-baseline: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/competitors.stamp
+	$(BIN)/python -m benchmarks.tables run --kind regression --folds 0 1
+	$(BIN)/python -m benchmarks.tables run --kind classification
+
 # Some minutes per file. MUTANTS is how many are tried of each, 0 for all; TESTS names other tests than the mirrored ones.
 mutants: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/mutants.stamp
 	$(BIN)/python benchmarks/mutants.py $(FILES) $(addprefix --since=,$(SINCE)) \
@@ -93,6 +99,10 @@ $(VENV)/dev.stamp: $(VENV)/deps.stamp
 
 $(VENV)/mutants.stamp: $(VENV)/deps.stamp
 	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[mutants]'
+	touch $@
+
+$(VENV)/competitors.stamp: benchmarks/competitors-requirements.txt $(VENV)/deps.stamp
+	$(PIP_INSTALL) --requirement $<
 	touch $@
 
 $(PEERS)/install.stamp: benchmarks/peers-requirements.txt

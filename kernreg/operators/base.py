@@ -58,6 +58,8 @@ class Operator(ABC):
         How many have the operator, and keep a share of its entries each.
     rounding : float
         Share of themselves by which entries err.
+    carries_gradients : bool
+        Whether a product has a gradient by the vectors that it was made with.
     tile_rows : int
         Rows of a tile that is worked out within seconds, and so lost by a kill at most.
 
@@ -79,6 +81,7 @@ class Operator(ABC):
     tile_rows: int = 1024
     streamed: bool = False
     reevaluates: bool = True
+    carries_gradients: bool = False
     processes: int = 1
 
     @property
@@ -198,8 +201,19 @@ class Operator(ABC):
         """Product with a vector or a matrix of shape (n2, t), in the wider of both types.
 
         NumPy in, NumPy out; torch in, torch out on the same device.
+
+        Raises
+        ------
+        InvalidInputError
+            If the shapes do not fit, or ``V`` requires a gradient, which only products with a
+            kernel operator or a matrix in memory carry.
         """
         right = _operand(V, self.shape)
+        if right.requires_grad and torch.is_grad_enabled() and not self.carries_gradients:
+            raise InvalidInputError(
+                f"V requires a gradient, which products with a {type(self).__name__} do not carry: "
+                "pass V.detach(), or multiply with a KernelOperator of the rows."
+            )
         kind = torch.promote_types(KINDS[self.dtype.name], right.dtype)
         columns = right.to(self.device, kind).reshape(len(right), -1)
         if columns.is_complex():

@@ -44,6 +44,7 @@ class MatrixOperator(Operator):
 
     symmetric = True
     kept = True
+    carries_gradients = True
 
     def __init__(self, matrix: Any, dtype: DTypeLike | None = None) -> None:
         self._tensors = isinstance(matrix, Tensor)

@@ -8,6 +8,8 @@ from torch.autograd import gradcheck
 
 from kernreg import KernelOperator, diag, gram, nn
 from kernreg.exceptions import InvalidInputError
+from kernreg.operators.matrix import MatrixOperator
+from kernreg.operators.packed import PackedOperator
 from tests.differential.recursion import DIGITS, exact_kernels
 
 NONLINEARITIES = [
@@ -206,6 +208,21 @@ def test_images_say_that_there_is_no_gradient():
     X = torch.randn(2, 6, 6, 1, requires_grad=True)
     with pytest.raises(InvalidInputError, match=r"pass X\.detach\(\)"):
         gram(nn.cnn(1, readout="flatten"), X)
+
+
+def test_kept_entries_carry_no_gradient_and_say_so():
+    K = PackedOperator(KernelOperator(nn.mlp(1), np.eye(4)))
+    V = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(InvalidInputError, match=r"a PackedOperator do not carry: pass V\.detach"):
+        K @ V
+    with torch.no_grad():
+        assert (K @ V).shape == (4,)
+
+
+def test_products_with_a_matrix_carry_gradients():
+    K = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    V = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda K, V: MatrixOperator(K) @ V, (K, V))
 
 
 def test_a_number_of_the_network_must_be_one():
