@@ -54,7 +54,9 @@ class _Symbolic(Derivatives):
 
 
 class FusedDerivatives(Differentiable):
-    """Derivatives of both sides' entries in one pass of the tile engine, in float64.
+    """Derivatives of both sides' entries in one pass of the tile engine.
+
+    Numbers of rows are worked out in float64, entries in the type that is asked for.
 
     Raises
     ------
@@ -63,12 +65,19 @@ class FusedDerivatives(Differentiable):
     """
 
     def __init__(
-        self, program: Program, X1: Tensor, X2: Tensor, kernel: str, sides: int = 1
+        self,
+        program: Program,
+        X1: Tensor,
+        X2: Tensor,
+        kernel: str,
+        sides: int = 1,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         core, missing = load_extension()
         if core is None or X1.device.type != "cpu":
             raise BackendError(missing or "the tile engine computes on the CPU only")
         super().__init__(program, X1, X2, kernel, sides)
+        self._dtype = np.float32 if dtype == torch.float32 else np.float64
         self._fill = core.fill
         distinct = Distinct.of(*self.rows)
         graph = Graph()
@@ -81,8 +90,15 @@ class FusedDerivatives(Differentiable):
         pairs = [(product, squares[0]), *((square, zero) for square in squares[1:])]
         self._code = [_Writer(core.REGISTERS, leaves).write(*both) for both in pairs]
         ratio = out.row.s / distinct.row.s
-        self._scales = [np.ascontiguousarray(distinct.all(ratio, k).numpy()) for k in (0, 1)]
-        self._arrays = [np.ascontiguousarray(unit.numpy()) for unit in self.units]
+        self._scales = [self._as_dtype(distinct.all(ratio, k).numpy()) for k in (0, 1)]
+        self._arrays = [self._as_dtype(unit.numpy()) for unit in self.units]
+        self._code = [
+            (code, consts, [self._as_dtype(t) for t in tables])
+            for code, consts, tables in self._code
+        ]
+
+    def _as_dtype(self, values: NDArray[np.float64]) -> NDArray[Any]:
+        return np.ascontiguousarray(values, dtype=self._dtype)
 
     def tile(self, rows: slice, columns: slice) -> Tile:
         """Derivatives of the entries of some rows and columns."""
@@ -90,7 +106,7 @@ class FusedDerivatives(Differentiable):
         j0, j1, _ = columns.indices(len(self._arrays[1]))
         found: list[Tensor] = []
         for k, (code, consts, tables) in enumerate(self._code):
-            first, second = (np.empty((i1 - i0, j1 - j0)) for _ in range(2))
+            first, second = (np.empty((i1 - i0, j1 - j0), self._dtype) for _ in range(2))
             self._fill(
                 instruction_set(),
                 self._arrays[0],
@@ -115,11 +131,16 @@ class FusedDerivatives(Differentiable):
 
 
 def derivatives_of(
-    program: Program, X1: Tensor, X2: Tensor, kernel: str, sides: int = 1
+    program: Program,
+    X1: Tensor,
+    X2: Tensor,
+    kernel: str,
+    sides: int = 1,
+    dtype: torch.dtype = torch.float64,
 ) -> Differentiable:
-    """Derivatives by the tile engine where it can, else by torch."""
+    """Derivatives by the tile engine where it can, else by torch, which takes float64."""
     try:
-        return FusedDerivatives(program, X1, X2, kernel, sides)
+        return FusedDerivatives(program, X1, X2, kernel, sides, dtype)
     except BackendError:
         return Differentiable(program, X1, X2, kernel, sides)
 

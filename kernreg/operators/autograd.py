@@ -65,6 +65,7 @@ def pull_back(
     kernel: str,
     weights: Weights,
     wanted: tuple[bool, bool] = (True, True),
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of ``sum_ij w_ij K_ij`` by both sets of rows.
 
@@ -80,6 +81,8 @@ def pull_back(
         Gives ``w`` for some rows and columns.
     wanted : tuple of bool
         Which gradients.
+    dtype : torch.dtype
+        Of the entries of the derivatives; float64 where those of float32 overflow.
 
     Returns
     -------
@@ -95,7 +98,7 @@ def pull_back(
     A = X1.to(torch.float64)
     B = A if X2 is None else X2.to(torch.float64)
     both = X2 is not None and wanted[1]
-    bound, d = derivatives_of(program, A, B, kernel, 1 + both), A.shape[1]
+    bound, d = derivatives_of(program, A, B, kernel, 1 + both, dtype), A.shape[1]
     first, second = torch.zeros_like(A), torch.zeros_like(B)
     for rows in _cuts(len(A)):
         for columns in _cuts(len(B)):
@@ -105,13 +108,17 @@ def pull_back(
                 if rows == columns:  # a row with itself follows below
                     w = w - torch.diag(torch.diagonal(w))
             tile = bound.tile(rows, columns)
+            kind = tile.by_product.dtype
+            w, left, right = w.to(kind), A[rows].to(kind), B[columns].to(kind)
             across = w * tile.by_product
             if wanted[0]:
                 own = (w * tile.by_square[0]).sum(1)
-                first[rows] += across @ B[columns] + 2.0 * own[:, None] * A[rows]
+                first[rows] += across @ right + 2.0 * own[:, None] * left
             if wanted[1] and X2 is not None:
                 own = (w * tile.by_square[1]).sum(0)
-                second[columns] += across.T @ A[rows] + 2.0 * own[:, None] * B[columns]
+                second[columns] += across.T @ left + 2.0 * own[:, None] * right
+    if dtype == torch.float32 and not bool(torch.isfinite(first.sum() + second.sum())):
+        return pull_back(program, X1, X2, kernel, weights, wanted)
     if X2 is None:
         slope = bound.diagonal()
         own = torch.cat([torch.diagonal(weights(rows, rows)) for rows in _cuts(len(A))])
@@ -148,6 +155,7 @@ class _Entries(torch.autograd.Function):
             ctx.kernel,
             lambda rows, columns: G[rows, columns],
             (ctx.needs_input_grad[0], ctx.needs_input_grad[1]),
+            torch.promote_types(X1.dtype, X2.dtype),
         )
         return _like(first, X1), _like(second, X2), None, None, None
 
@@ -204,6 +212,7 @@ class _Product(torch.autograd.Function):
                 ctx.kernel,
                 lambda rows, columns: left[rows] @ right[columns].T,
                 (ctx.needs_input_grad[0], ctx.needs_input_grad[1]),
+                torch.promote_types(torch.promote_types(X1.dtype, X2.dtype), V.dtype),
             )
         return _like(first, X1), _like(second, X2), by_columns, None, None, None
 
