@@ -21,7 +21,7 @@ __all__ = ["COMPETITORS", "Competitor", "available", "score_competitor"]
 
 _HELD_OUT = 0.2
 
-Settings = Mapping[str, Any]
+Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class Competitor:
     make : callable
         ``make(classify, seed, settings)`` gives an estimator as of scikit-learn.
     light : tuple of dict
-        Settings that a light search tries besides the library's own.
+        Options that a light search tries besides the library's own.
     most_rows : int
         Rows that it is fitted to at most, so that it takes minutes at most.
     """
 
     name: str
     package: str
-    make: Callable[[bool, int, Settings], Any]
-    light: tuple[Settings, ...] = ()
+    make: Callable[[bool, int, Options], Any]
+    light: tuple[Options, ...] = ()
     most_rows: int = 100_000
 
 
 class _XRFM:
     """xRFM behind the two methods that are used here; it wants rows held out and scaled ones."""
 
-    def __init__(self, classify: bool, seed: int, settings: Settings) -> None:
+    def __init__(self, classify: bool, seed: int, settings: Options) -> None:
         self.classify, self.seed, self.settings = classify, seed, dict(settings)
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> None:
@@ -88,11 +88,11 @@ class _XRFM:
 
 
 def _maker(
-    module: str, stem: str, common: Callable[[int, int], Settings]
-) -> Callable[[bool, int, Settings], Any]:
+    module: str, stem: str, common: Callable[[int, int], Options]
+) -> Callable[[bool, int, Options], Any]:
     """Estimators named ``stemRegressor`` and ``stemClassifier``."""
 
-    def make(classify: bool, seed: int, settings: Settings) -> Any:
+    def make(classify: bool, seed: int, settings: Options) -> Any:
         name = f"{stem}{'Classifier' if classify else 'Regressor'}"
         kind = getattr(importlib.import_module(module), name)
         return kind(**common(seed, config.num_threads()), **settings)
@@ -208,7 +208,27 @@ def score_competitor(
     Returns
     -------
     Score
+        NaN, with the reason in its description, if the library cannot take the data.
     """
+    started = time.perf_counter()
+    try:
+        return _scored(competitor, data, train, test, seed, light)
+    except Exception as error:  # whatever another library may raise
+        reason = " ".join(str(error).split())[:90]
+        seconds = time.perf_counter() - started
+        said = f"failed: {type(error).__name__}: {reason}"
+        rows = min(len(train), competitor.most_rows)
+        return Score(competitor.name, said, rows, float("nan"), None, None, seconds)
+
+
+def _scored(
+    competitor: Competitor,
+    data: Dataset,
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: int,
+    light: bool,
+) -> Score:
     started = time.perf_counter()
     rng = np.random.default_rng(seed)
     if len(train) > competitor.most_rows:
@@ -218,7 +238,7 @@ def score_competitor(
     labels, codes = np.unique(y, return_inverse=True) if classify else (None, y)
     codes = codes.astype(np.int64 if classify else np.float64)
 
-    def fitted(rows: np.ndarray, settings: Settings) -> Any:
+    def fitted(rows: np.ndarray, settings: Options) -> Any:
         model = competitor.make(classify, seed, settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -231,7 +251,7 @@ def score_competitor(
             found = np.asarray(model.predict(Z)).reshape(len(Z))
         return found if labels is None else labels[found.astype(np.int64)]
 
-    settings: Settings = {}
+    settings: Options = {}
     held_out = None
     if light and competitor.light and len(train) >= 10:
         order = rng.permutation(len(train))

@@ -213,6 +213,7 @@ class TableModel:
             "commas": self.encoder.commas,
             "fills": self.encoder.fills,
             "empty": self.encoder.empty,
+            "prose": self.encoder.prose,
             "names": self.layout.names,
             "header": self.layout.header,
             "id": self.layout.id_name,
@@ -300,10 +301,13 @@ def _encoder_from(state: dict[str, Any]) -> Encoder:
         filled = fill is None or (not column.indicated and bool(np.isfinite(fill)))
         _expect(filled, "finite numbers for what is missing", fill)
         _expect(isinstance(column.date, str | None), "a format of dates", column.date)
+        flags = isinstance(column.placed, bool) and isinstance(column.flagged, bool)
+        _expect(flags, "true or false", (column.placed, column.flagged))
         columns.append(replace(column, categories=categories and tuple(categories)))
     commas, fills, empty = state["commas"], state["fills"], tuple(state["empty"])
     _expect(commas in (None, "decimal", "thousands"), "a meaning of commas", commas)
-    return Encoder(tuple(columns), commas, bool(fills), tuple(map(str, empty)))
+    prose = tuple(map(str, state.get("prose", ())))
+    return Encoder(tuple(columns), commas, bool(fills), tuple(map(str, empty)), prose)
 
 
 def _layout_from(state: dict[str, Any]) -> Layout:

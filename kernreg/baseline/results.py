@@ -12,6 +12,7 @@ import platform
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ def environment() -> dict[str, str]:
     import sklearn
     import torch
 
+    others = ("catboost", "lightgbm", "xgboost", "xrfm")
+    installed = {name: _version(name) for name in others}
     return {
         "kernreg": kernreg.__version__,
         "python": platform.python_version(),
@@ -153,8 +156,16 @@ def environment() -> dict[str, str]:
         "scipy": scipy.__version__,
         "scikit-learn": sklearn.__version__,
         "torch": torch.__version__,
+        **{name: version for name, version in installed.items() if version is not None},
         "machine": platform.machine(),
     }
+
+
+def _version(module: str) -> str | None:
+    """Of the package that a module is from, without an import."""
+    for package in metadata.packages_distributions().get(module, ()):
+        return metadata.version(package)
+    return None
 
 
 def comparison(outcome: Outcome) -> list[dict[str, Any]]:
@@ -171,7 +182,9 @@ def comparison(outcome: Outcome) -> list[dict[str, Any]]:
                 "rows": first.rows,
                 "test": float(np.mean(test)),
                 "test_std": float(np.std(test)) if len(test) > 1 else None,
-                "rmse": None if first.rmse is None else float(np.mean([s.rmse for s in scores])),
+                "rmse": None
+                if any(s.rmse is None for s in scores)
+                else float(np.mean([s.rmse for s in scores])),
                 "leave_one_out": first.leave_one_out,
                 "seconds": float(np.mean([score.seconds for score in scores])),
             }

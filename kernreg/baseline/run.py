@@ -326,7 +326,7 @@ def _others(
 ) -> Iterator[Score]:
     """Scores of everything that the network is compared with."""
     train, test = pair
-    most_rows = int((0.8 * budget / 16) ** 0.5)
+    most_rows = int((0.8 * budget / 24) ** 0.5)  # the matrix, and copies of two libraries
     for family, rounds in of_distances.items():
         report(0, 1, f"comparison: {family}, {counted(len(train), 'row')}")
         yield radial_ridge(data, train, test, rounds[-1][0], most_rows)

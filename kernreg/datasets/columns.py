@@ -12,8 +12,15 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api import types
 
-from kernreg.datasets.dates import date_format, dated, days_of
-from kernreg.datasets.text import are_dates, distinct, numberlike, stripped
+from kernreg.datasets.dates import date_format, dated, days_of, kind_of_dates
+from kernreg.datasets.text import (
+    are_dates,
+    as_numbers,
+    distinct,
+    marked_text,
+    numberlike,
+    stripped,
+)
 from kernreg.exceptions import InvalidInputError
 
 __all__ = [
@@ -52,30 +59,31 @@ class Column:
         text that is missing.
     fill : float or None
         What stands for a missing number; None if none may be missing.
-    ordered : bool
+    placed : bool
         Whether text becomes its place among the categories, one number, instead of indicators.
     flagged : bool
         Whether a further feature is 1 where the number is missing.
     date : str or None
-        The format of dates and times, which become days; "" where they have a type of their own.
+        The format of dates, times or durations, which become days; see
+        :data:`kernreg.datasets.dates.Pattern`.
     """
 
     name: str
     categories: tuple[str, ...] | None = None
     fill: float | None = None
-    ordered: bool = False
+    placed: bool = False
     flagged: bool = False
     date: str | None = None
 
     @property
     def indicated(self) -> bool:
         """Whether the column becomes an indicator for each category."""
-        return self.categories is not None and not self.ordered
+        return self.categories is not None and not self.placed
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of its features, ``column=value`` for indicators."""
-        if self.categories is not None and not self.ordered:
+        if self.categories is not None and self.indicated:
             return tuple(
                 f"{self.name}={value}" if value else f"{self.name} is missing"
                 for value in self.categories
@@ -103,7 +111,10 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
     """
     auto = impute == "auto"
     if auto and dated(column):
-        return _of_numbers(Column(name, date=""), days_of(column, ""), impute)
+        if column.isna().all():
+            return None
+        kind = kind_of_dates(column)
+        return _of_numbers(Column(name, date=kind), days_of(column, kind), impute)
     column = plain_values(name, column)
     if is_numeric(column):
         return _of_numbers(Column(name), numbers_in(column), impute)
@@ -116,10 +127,16 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
             )
         return None
     if are_dates(values):
-        pattern = date_format(text) if auto else None
+        dates = marked_text(column)
+        pattern = date_format(dates) if auto else None
         if pattern is not None:
-            made = Column(name, date=pattern)
-            return _of_numbers(made, days_of(pd.Series(text.to_pylist()), pattern), impute)
+            return _of_numbers(Column(name, date=pattern), days_of(dates, pattern), impute)
+        if auto:
+            raise InvalidInputError(
+                f"Column {name!r} holds dates such as {next(iter(values))!r} and {max(values)!r}, "
+                "which no one format reads all of; write them alike, or leave the column out by "
+                f"--drop {quote(name)}."
+            )
         raise InvalidInputError(
             f"Column {name!r} holds dates such as {next(iter(values))!r}; leave it out by --drop "
             f"{quote(name)}, or replace it by numbers (year, day of the week, seconds)."
@@ -132,10 +149,7 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
         if auto and len(values) > MANY * sum(values.values()):
             return None
         if auto:
-            places = np.repeat(np.arange(len(values)), list(values.values()))
-            gaps = text.null_count > 0
-            fill = float(np.median(places))
-            return Column(name, tuple(values), fill, ordered=True, flagged=gaps)
+            return _placed(name, column, values, text.null_count > 0)
         raise InvalidInputError(
             f"Column {name!r} holds text with {len(values):,} different values, such as "
             f"{next(iter(values))!r}; text columns may have at most {MAX_CATEGORIES}. Leave it out "
@@ -144,6 +158,18 @@ def decide(name: str, column: pd.Series, impute: Fill | None) -> Column | None:
         )
     gap = ("",) if impute is not None and text.null_count else ()
     return Column(name, (*gap, *values))
+
+
+def _placed(name: str, column: pd.Series, values: dict[str, int], gaps: bool) -> Column | None:
+    """Text as places: in the order of the type if it has one, else of the numbers, or letters."""
+    numbers = as_numbers(stripped(column))
+    if numbers is not None:
+        return _of_numbers(Column(name), numbers.astype(np.float64), "auto")
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype) and dtype.ordered:
+        values = {v: values[v] for v in map(str, dtype.categories) if v in values}
+    places = np.repeat(np.arange(len(values)), list(values.values()))
+    return Column(name, tuple(values), float(np.median(places)), placed=True, flagged=gaps)
 
 
 def _of_numbers(column: Column, values: np.ndarray, impute: Fill | None) -> Column | None:

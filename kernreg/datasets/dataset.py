@@ -189,7 +189,9 @@ def load(
     wanted = source.task if task == "auto" else task
 
     def encoded() -> tuple[Encoder, np.ndarray]:
-        encoder = Encoder.fit(source.features, impute, source.commas)
+        # Pixels keep their places, so that gaps in images get no features of their own.
+        gaps = None if source.shape is not None and impute == "auto" else impute
+        encoder = Encoder.fit(source.features, gaps, source.commas)
         return encoder, encoder.transform(source.features)
 
     def decided() -> tuple[np.ndarray, Task, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from kernreg.datasets.columns import (
     numbers_in,
     plain_values,
 )
-from kernreg.datasets.dates import date_format, dated, days_of
+from kernreg.datasets.dates import TYPED, dated, days_of, kind_of_dates
 from kernreg.datasets.problems import all_of
 from kernreg.datasets.text import (
     MISSING,
@@ -35,6 +36,7 @@ from kernreg.datasets.text import (
     count_missing,
     distinct,
     find_commas,
+    marked_text,
     stripped,
 )
 from kernreg.exceptions import InvalidInputError
@@ -141,16 +143,16 @@ class Encoder:
             f"The text column {c.name!r} has {counted(len(c.categories), 'value')}"
             + "".join(f", {v!r} among them" for v in c.categories if v.lower() in MISSING)
             + (
-                "; they became their places in alphabetical order."
-                if c.ordered
+                "; they became their places in order."
+                if c.placed
                 else "; each became an indicator."
             )
             for c in self.columns
             if c.categories is not None
         ]
-        dates = [c.name for c in self.columns if c.date is not None]
+        dates = [f"{c.name} ({c.date})" for c in self.columns if c.date is not None]
         if dates:
-            notes.append(f"Dates and times became days: {listed(dates)}.")
+            notes.append(f"Dates and times became days: {', '.join(dates)}.")
         blank = [name for name in self.empty if name not in self.prose]
         if blank:
             notes.append(f"Left out what is empty: {listed(blank)}.")
@@ -167,7 +169,8 @@ class Encoder:
             return ()
         if isinstance(features, np.ndarray):
             features = pd.DataFrame(features).add_prefix("x")
-        counts = [(c, count_missing(features[c.name])) for c in self.columns if c.fill is not None]
+        numbers = [c for c in self.columns if c.fill is not None and not c.placed and not c.date]
+        counts = [(c, count_missing(features[c.name])) for c in numbers]
         shown = [f"{c.name!r} ({count:,} by {c.fill:.6g})" for c, count in counts if count]
         return (f"Missing numbers were filled in: {listed(shown)}.",) if shown else ()
 
@@ -215,6 +218,11 @@ class Encoder:
             raise InvalidInputError(
                 f"The model was fitted on a table with text or dates in {listed(text)} and cannot "
                 "use an array of numbers; expected a table with these columns."
+            )
+        if not all(re.fullmatch(r"x\d+", name) for name in self.empty):
+            raise InvalidInputError(
+                f"The model was fitted on a table of which {listed(self.empty)} was left out and "
+                "cannot use an array; expected a table with names of columns."
             )
         width = len(self.columns) + len(self.empty)
         if array.shape[1] != width:
@@ -267,7 +275,7 @@ def _encode(column: Column, values: pd.Series, encoder: Encoder) -> np.ndarray:
     """The features of one column; NaN where a value is missing and nothing stands for it."""
     if not column.indicated:
         if column.categories is not None:
-            numbers = _places(column.categories, stripped(plain_values(column.name, values)))
+            numbers = _places(column, stripped(_whole(plain_values(column.name, values))))
         elif column.date is not None:
             numbers = _encode_dates(column, values)
         else:
@@ -295,35 +303,57 @@ def _encode(column: Column, values: pd.Series, encoder: Encoder) -> np.ndarray:
     return indicators
 
 
-def _places(categories: tuple[str, ...], text: pa.ChunkedArray) -> np.ndarray:
-    """Places among the categories, of new values between two of them; NaN where missing."""
-    values = text.to_pylist()
-    return np.array([np.nan if v is None else _place(categories, v) for v in values])
-
-
-def _place(categories: tuple[str, ...], value: str) -> float:
-    place = bisect.bisect_left(categories, value)
-    known = place < len(categories) and categories[place] == value
-    return float(place) if known else place - 0.5
+def _places(column: Column, text: pa.ChunkedArray) -> np.ndarray:
+    """Places among the categories; NaN where missing."""
+    assert column.categories is not None
+    known = {value: float(place) for place, value in enumerate(column.categories)}
+    alphabetical = list(column.categories) == sorted(column.categories)
+    strange = [value for value in distinct(text) if value not in known]
+    for value in strange:
+        between = bisect.bisect_left(column.categories, value) - 0.5
+        known[value] = between if alphabetical else float(column.fill or 0.0)
+    if strange:
+        where = "stand between their neighbours" if alphabetical else "stand in the middle"
+        warnings.warn(
+            f"Column {column.name!r} has values that the model never saw ({listed(strange)}); they "
+            f"{where}.",
+            stacklevel=2,
+        )
+    return np.array([np.nan if v is None else known[v] for v in text.to_pylist()])
 
 
 def _encode_dates(column: Column, values: pd.Series) -> np.ndarray:
-    assert column.date is not None
-    if dated(values):
-        return days_of(values, "")
-    text = pd.Series(stripped(values).to_pylist(), dtype=object)
-    pattern = column.date or date_format(stripped(values))
-    if pattern is None and text.isna().all():
+    pattern = column.date
+    assert pattern is not None
+    typed = dated(values)
+    text = values if typed else marked_text(values)
+    if text.isna().all():
         return np.full(len(text), np.nan)
-    found = np.full(len(text), np.nan) if pattern is None else days_of(text, pattern)
+    if typed and kind_of_dates(values) != (pattern if pattern in TYPED else _kind(pattern)):
+        raise InvalidInputError(
+            f"Column {column.name!r} held {_meant(pattern)} when the model was fitted and now "
+            f"holds values of type {values.dtype}."
+        )
+    found = days_of(text, pattern)
     strange = text[np.isnan(found) & text.notna().to_numpy()]
     if len(strange):
         raise InvalidInputError(
-            f"Column {column.name!r} held dates when the model was fitted"
-            + (f", written as {column.date}," if column.date else "")
-            + f" and now holds {strange.iloc[0]!r}."
+            f"Column {column.name!r} held {_meant(pattern)} when the model was fitted and now "
+            f"holds {str(strange.iloc[0])!r}."
         )
     return found
+
+
+def _kind(pattern: str) -> str:
+    return "moment" if any(part in pattern for part in ("%Y", "%y", "%d")) else "time"
+
+
+def _meant(pattern: str) -> str:
+    if pattern == "moment":
+        return "dates (in text they are read as 2020-12-31)"
+    if pattern == "time":
+        return "times of the day"
+    return "durations" if pattern == "duration" else f"dates or times written as {pattern}"
 
 
 def _encode_numbers(name: str, values: pd.Series, commas: Commas | None) -> np.ndarray:

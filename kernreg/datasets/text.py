@@ -21,6 +21,7 @@ __all__ = [
     "distinct",
     "find_commas",
     "look_like_thousands",
+    "marked_text",
     "numberlike",
     "raw_text",
     "stripped",
@@ -176,6 +177,13 @@ def look_like_thousands(text: pa.ChunkedArray) -> bool:
     pointed = text.filter(pc.match_substring(text, "."))
     fits = pc.match_substring_regex(pointed, r"^[+-]?[1-9]\d{0,2}\.\d{3}$")
     return len(pointed) > 0 and bool(pc.all(fits).as_py())
+
+
+def marked_text(column: pd.Series) -> pd.Series:
+    """A column as text, None also for the marks of missing numbers and dates."""
+    text = _plain(stripped(column))
+    text = pc.if_else(pc.equal(pc.utf8_lower(text), "nat"), pa.scalar(None, text.type), text)
+    return pd.Series(text.to_pylist(), dtype=object)
 
 
 def count_missing(column: pd.Series) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -78,13 +79,13 @@ class _Problem:
 class Learned:
     """Scales of columns, the errors with and without them on rows held out, and steps taken.
 
-    ``shares`` are those of the columns in the squared slopes of the predictions of the better one.
+    ``shares()`` are those of the columns in the squared slopes of the better one's predictions.
     """
 
     scales: NDArray[np.float64]
     errors: dict[str, float]
     steps: int
-    shares: NDArray[np.float64]
+    shares: Callable[[], NDArray[np.float64]]
 
     @property
     def better(self) -> bool:
@@ -165,7 +166,7 @@ def learn_scales(
     }
     better = errors["scaled"] < errors["plain"]
     kept = (logs, float(found.x[-1])) if better else (np.zeros(d), ridge)
-    return Learned(np.exp(logs), errors, int(found.nit), _shares(problem, *kept))
+    return Learned(np.exp(logs), errors, int(found.nit), partial(_shares, problem, *kept))
 
 
 class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -291,7 +292,7 @@ class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.random_state,
         )
         self.scales_, self.errors_, self.n_iter_ = found.kept, found.errors, found.steps
-        self.feature_importances_ = found.shares
+        self.feature_importances_ = found.shares()
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:

@@ -107,6 +107,8 @@ class KernelOperator(Parts):
     ((4, 4), (4,))
     """
 
+    carries_gradients = True
+
     def __init__(
         self,
         net: Layer | str,

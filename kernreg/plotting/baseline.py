@@ -103,8 +103,7 @@ def plot_importances(shares: Mapping[str, float], most: int = 15) -> Figure:
     last = len(shown) - 1 if len(shares) > most else len(shown)
     colours = [COLOURS[0] if place < last else "#b8c2cc" for place in places]
     axes.barh(places, [100 * share for share in shown.values()], height=0.7, color=colours)
-    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in shown]
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [_short(name, 24) for name in shown], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("share of the squared slopes, %")

@@ -73,6 +73,28 @@ def test_a_light_search_goes_by_rows_held_out(tmp_path):
     assert score_competitor(made, data, train, test).description == "its own settings"
 
 
+class Failing(Constant):
+    def fit(self, X, y):
+        raise RuntimeError("no such\nthing")
+
+
+def test_a_library_that_fails_has_no_score(tmp_path):
+    data = saved(regression_table(60), tmp_path, "t")
+    found = score_competitor(Competitor("none", "numpy", Failing), data, *split(data))
+    assert np.isnan(found.test)
+    assert found.description == "failed: RuntimeError: no such thing"
+
+
+def test_one_label_that_occurs_once(tmp_path):
+    """Boosting splits its rows by label then, and cannot."""
+    data = saved(classification_table(160), tmp_path, "t")
+    y = data.y.copy()
+    y[1] = "alone"
+    data = replace(data, y=y, classes=np.unique(y))
+    for competitor in available():
+        score_competitor(competitor, data, *split(data), light=True)
+
+
 def test_rows_at_most(tmp_path):
     data = saved(regression_table(60), tmp_path, "t")
     few = replace(named("random forest"), most_rows=20)

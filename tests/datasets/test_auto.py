@@ -64,7 +64,7 @@ def test_dates_are_days(written):
     encoder = Encoder.fit(frame_of(when=text), "auto")
     days = (meant - pd.Timestamp(0)) / pd.Timedelta(days=1)
     np.testing.assert_allclose(encoder.transform(frame_of(when=text))[:, 0], days, rtol=1e-12)
-    assert encoder.notes == ("Dates and times became days: when.",)
+    assert encoder.notes == (f"Dates and times became days: when ({written}).",)
     typed = encoder.transform(frame_of(when=meant))
     np.testing.assert_allclose(typed[:, 0], days, rtol=1e-12)
 
@@ -85,22 +85,69 @@ def test_types_of_dates(values, days):
     np.testing.assert_allclose(encoder.transform(frame_of(when=values))[:, 0], days, atol=1e-9)
 
 
-def test_times_of_the_day():
-    frame = frame_of(when=["06:00", "18:00", None])
-    X = Encoder.fit(frame, "auto").transform(frame)
-    assert X[1, 0] - X[0, 0] == pytest.approx(0.5, abs=1e-9)
-    assert X[:, 1].tolist() == [0.0, 0.0, 1.0]
+def test_times_of_the_day_are_the_same_in_text_and_by_type():
+    text = frame_of(when=["06:00", "18:00", None])
+    typed = frame_of(when=[datetime.time(6), datetime.time(18), None])
+    for one in (text, typed):
+        encoder = Encoder.fit(one, "auto")
+        for other in (text, typed):
+            X = encoder.transform(other)
+            np.testing.assert_allclose(X[:, 0], [0.25, 0.75, 0.5], atol=1e-9)
+            assert X[:, 1].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_dates_that_pandas_has_no_nanoseconds_for():
+    far = ["9999-12-31", "2020-01-01", "0700-05-01"]
+    days = [(datetime.date.fromisoformat(v) - datetime.date(1970, 1, 1)).days for v in far]
+    for values in (
+        far,
+        [datetime.date.fromisoformat(v) for v in far],
+        pd.Series([datetime.date.fromisoformat(v) for v in far], dtype="date32[pyarrow]"),
+    ):
+        encoder = Encoder.fit(frame_of(when=values), "auto")
+        assert encoder.transform(frame_of(when=values))[:, 0].tolist() == days
+
+
+def test_marks_of_missing_dates():
+    frame = frame_of(when=["2020-01-01", "2020-01-03", "2020-01-05", "NA", "NaT", None])
+    encoder = Encoder.fit(frame, "auto")
+    X = encoder.transform(frame)
+    assert X[:, 1].tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    assert X[3, 0] == X[1, 0]
+
+
+@pytest.mark.parametrize("values", [["01.02.2020", "01.03.2020"], ["12.02.2020", "13.02.2020"]])
+def test_days_come_first_before_dots(values):
+    assert Encoder.fit(frame_of(when=values), "auto").columns[0].date == "%d.%m.%Y"
+
+
+def test_a_column_of_typed_dates_that_is_blank_later():
+    encoder = Encoder.fit(frame_of(when=DAYS, x=np.arange(40.0)), "auto")
+    for blank in (["", ""], [None, None], [pd.NaT, pd.NaT]):
+        X = encoder.transform(frame_of(when=blank, x=[1.0, 2.0]))
+        assert X[:, 0].tolist() == [encoder.columns[0].fill] * 2
+
+
+def test_later_text_of_typed_dates_is_read_alone():
+    """No row is read as its neighbours are."""
+    encoder = Encoder.fit(frame_of(when=DAYS), "auto")
+    assert encoder.transform(frame_of(when=["2020-02-01"])).tolist() == [[18293.0]]
+    for other in ("01/02/2020", "soon"):
+        with pytest.raises(InvalidInputError, match=f"now holds '{other}'"):
+            encoder.transform(frame_of(when=[other, "13/02/2020"]))
+    with pytest.raises(InvalidInputError, match=r"held dates .* type timedelta"):
+        encoder.transform(frame_of(when=pd.to_timedelta([1, 2], "h")))
 
 
 def test_dates_in_no_one_format_are_refused():
     mixed = frame_of(when=["2020-01-02", "03.04.2021", "5 May 2020", "2020-03-04"])
-    with pytest.raises(InvalidInputError, match=r"'when' holds dates such as '03\.04\.2021'"):
+    with pytest.raises(InvalidInputError, match="which no one format reads all of"):
         Encoder.fit(mixed, "auto")
 
 
 def test_dates_that_become_something_else():
     encoder = Encoder.fit(frame_of(when=["2020-01-02", "2020-01-03"]), "auto")
-    with pytest.raises(InvalidInputError, match=r"held dates .* %Y-%m-%d, and now holds 'soon'"):
+    with pytest.raises(InvalidInputError, match=r"held dates .* %Y-%m-%d when .* now holds 'soon'"):
         encoder.transform(frame_of(when=["2020-01-02", "soon"]))
 
 
@@ -108,12 +155,43 @@ def test_text_with_many_values_is_in_alphabetical_order():
     names = [f"k{j:02d}" for j in range(MAX_CATEGORIES + 5)]
     values = [*names, *names, *names, None]
     encoder = Encoder.fit(frame_of(c=values), "auto")
-    assert encoder.columns[0].ordered
+    assert encoder.columns[0].placed
     X = encoder.transform(frame_of(c=values))
     assert X[:3, 0].tolist() == [0.0, 1.0, 2.0]
     assert X[-1].tolist() == [12.0, 1.0]
-    # What was never seen stands between its neighbours.
-    assert encoder.transform(frame_of(c=["k03x"])).tolist() == [[3.5, 0.0]]
+    with pytest.warns(UserWarning, match=r"never saw \(k03x\); they stand between"):
+        assert encoder.transform(frame_of(c=["k03x"])).tolist() == [[3.5, 0.0]]
+
+
+def test_many_categories_with_an_order_of_their_own():
+    names = ["low", "mid", "high", *(f"n{j}" for j in range(MAX_CATEGORIES))]
+    values = pd.Categorical([*names] * 3, categories=names, ordered=True)
+    encoder = Encoder.fit(frame_of(c=values), "auto")
+    assert encoder.transform(frame_of(c=["mid", "high"])).tolist() == [[1.0], [2.0]]
+    with pytest.warns(UserWarning, match="stand in the middle"):
+        assert encoder.transform(frame_of(c=["other"])).tolist() == [[11.0]]
+
+
+def test_many_categories_that_are_numbers():
+    values = pd.Categorical([*range(1, 30)] * 3)
+    encoder = Encoder.fit(frame_of(c=values), "auto")
+    assert encoder.columns == (Column("c", None, 15.0),)
+    assert encoder.transform(frame_of(c=[2.0, 12.0])).tolist() == [[2.0], [12.0]]
+
+
+def test_images_with_gaps_are_refused(tmp_path):
+    X = np.ones((6, 4, 4))
+    X[2, 1, 1] = np.nan
+    np.savez(tmp_path / "i.npz", X=X, y=np.arange(6.0))
+    with pytest.raises(InvalidInputError, match="NaN"):
+        load(tmp_path / "i.npz", impute="auto")
+
+
+def test_arrays_for_a_table_of_which_text_was_left_out():
+    frame = frame_of(x=np.arange(30.0), z=np.ones(30), name=[f"row {j}" for j in range(30)])
+    encoder = Encoder.fit(frame, "auto")
+    with pytest.raises(InvalidInputError, match="names of columns"):
+        encoder.transform(np.ones((2, 3)))
 
 
 def test_text_that_names_rows_is_left_out():

@@ -210,6 +210,22 @@ def test_images_say_that_there_is_no_gradient():
         gram(nn.cnn(1, readout="flatten"), X)
 
 
+@pytest.mark.parametrize("angle", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_float32_with_close_pairs(depth, angle):
+    """Parts as large as one over the angle cancel there."""
+    made = torch.Generator().manual_seed(3)
+    X = torch.randn(40, 6, generator=made)
+    X[1] = X[0] + angle * torch.randn(6, generator=made)
+    w = torch.randn(40, 40, generator=made)
+    found = []
+    for kind in (torch.float32, torch.float64):
+        rows = X.to(kind).requires_grad_()
+        (g,) = torch.autograd.grad((w.to(kind) * gram(nn.mlp(depth), rows)).sum(), rows)
+        found.append(g.double())
+    assert float((found[0] - found[1]).norm() / found[1].norm()) < 1e-4
+
+
 def test_kept_entries_carry_no_gradient_and_say_so():
     K = PackedOperator(KernelOperator(nn.mlp(1), np.eye(4)))
     V = torch.ones(4, dtype=torch.float64, requires_grad=True)
