@@ -124,7 +124,13 @@ class Planned:
     def _network(self) -> nn.Layer:
         """The network, with the shape of the images that it is fitted to."""
         net = nn.mlp(depth=3) if self.network is None else check_network(self.network)
-        return on_images(net, self._image_shape or self.input_shape)
+        shape, given = self._image_shape, self.input_shape
+        if shape is not None and given is not None and tuple(given) not in (shape, (*shape, 1)):
+            raise InvalidInputError(
+                f"X holds images of shape {shape}, but input_shape is {tuple(given)}: leave "
+                "input_shape out, which is for images in flat rows."
+            )
+        return on_images(net, shape or given)
 
     def _as_rows(self, X: Any) -> Any:
         """Images as rows; what they looked like is part of the network from then on."""

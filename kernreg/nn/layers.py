@@ -154,9 +154,9 @@ class LayerNorm(Layer):
     def __post_init__(self) -> None:
         check_number("LayerNorm", "eps", self.eps, low=0.0)
         given: Any = self.axes
-        axes = (given,) if isinstance(given, numbers.Integral) else tuple(given)
-        wrong = any(not isinstance(a, numbers.Integral) or int(a) < 0 for a in axes)
-        if wrong or len(set(axes)) != len(axes):
+        axes = tuple(given) if isinstance(given, tuple | list) else (given,)
+        whole = [isinstance(a, numbers.Integral) and type(a) is not bool for a in axes]
+        if not all(whole) or min(axes, default=0) < 0 or len(set(axes)) != len(axes):
             raise NetworkError(
                 f"LayerNorm: axes must be different numbers of axes of positions, from 0, found "
                 f"{self.axes!r}."

@@ -133,7 +133,7 @@ class Myrtle(_Preset):
     b_std: float | None = 0.0
 
     def __post_init__(self) -> None:
-        if self.depth not in _MYRTLE:
+        if self.depth not in tuple(_MYRTLE):
             raise NetworkError(
                 f"myrtle: depth must be one of {', '.join(map(str, _MYRTLE))}, found "
                 f"{self.depth!r}."

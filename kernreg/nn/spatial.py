@@ -44,9 +44,9 @@ def _whole_numbers(layer: str, name: str, value: Any, axes: int | None = None) -
                 f"found {value!r}."
             )
     if not given or (axes is not None and len(given) != axes):
+        each = "axis of positions" if axes is None else f"of the {axes} axes"
         raise NetworkError(
-            f"{layer}: {name} must have one number for each of the {axes or 'axes of positions'} "
-            f"axes, found {value!r}."
+            f"{layer}: {name} must have one number for each {each}, found {value!r}."
         )
     return tuple(int(v) for v in given)
 
@@ -252,6 +252,13 @@ class AvgPool(_Pool):
     """
 
     normalize_edges: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self.normalize_edges) is not bool:
+            raise NetworkError(
+                f"AvgPool: normalize_edges must be True or False, found {self.normalize_edges!r}."
+            )
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the pooling."""
