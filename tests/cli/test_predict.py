@@ -173,17 +173,24 @@ def test_value_that_was_never_seen(run, models, tmp_path):
     [
         (regression_table().drop(columns="size"), "lack 1 of the columns that the model was fi"),
         (regression_table().assign(size="large"), "'size' was numeric when the model was fitted"),
-        (regression_table().assign(size=np.nan), "Missing values in 1 column: 'size' (40)"),
         (regression_table().assign(size=-np.inf), "NaN or infinite values in 1 column: 'size'"),
         (regression_table(0), "0 rows"),
     ],
-    ids=["column missing", "text", "nan", "inf", "no rows"],
+    ids=["column missing", "text", "inf", "no rows"],
 )
 def test_bad_data(frame, message, refused, models, tmp_path, empty):
     frame.to_csv(tmp_path / "t.csv", index=False)
     arguments = ["predict", models / "prices", tmp_path / "t.csv"]
     assert message in refused(*arguments)
     assert message in refused(*arguments, "--out", empty / "p.csv")
+
+
+def test_gaps_for_a_model_that_was_fitted_without(refused, run, tables, tmp_path, empty):
+    words = ["fit", tables.prices, "--impute", "none", "--out", tmp_path / "m"]
+    assert run(*words).exit_code == 0
+    regression_table().assign(size=np.nan).to_csv(tmp_path / "t.csv", index=False)
+    message = refused("predict", tmp_path / "m", tmp_path / "t.csv", "--out", empty / "p.csv")
+    assert "Missing values in 1 column: 'size' (40)" in message
 
 
 @pytest.mark.parametrize("columns", [1, 4, 6])
