@@ -212,7 +212,7 @@ class TableModel:
             "columns": [asdict(column) for column in self.encoder.columns],
             "commas": self.encoder.commas,
             "fills": self.encoder.fills,
-            "empty": self.encoder.empty,
+            "empty": self.encoder.left_out,
             "prose": self.encoder.prose,
             "names": self.layout.names,
             "header": self.layout.header,

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from kernreg.baseline.columns import importances
 from kernreg.baseline.compare import Score, constant, evaluate, radial_ridge, ridge
 from kernreg.baseline.competitors import available, score_competitor
 from kernreg.baseline.grid import RADIAL, convolutions, networks, on_learned_scales, radial
+from kernreg.baseline.importances import importances
 from kernreg.baseline.learned import learned_scaler
 from kernreg.baseline.model import TableModel, fit_model
 from kernreg.baseline.scaling import Scaler, scalings_for
@@ -83,7 +83,7 @@ class Fold:
         On the test rows; the chosen network is the first.
     importances : dict of str to float
         Which columns the chosen network's predictions depend on, see
-        :func:`kernreg.baseline.columns.importances`; empty for networks on images.
+        :func:`kernreg.baseline.importances.importances`; empty for networks on images.
     truth, predicted : ndarray
         Of the test rows.
     model : TableModel

@@ -21,10 +21,10 @@ class _Group(TyperGroup):
     """Turns expected errors into one line and exit code 2, and warnings into one line each."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Accept ``--debug`` anywhere on the line, and ``--impute`` without its value."""
+        """Accept ``--debug`` anywhere on the line."""
         rest = [arg for arg in args if arg != "--debug"]
         debug = ["--debug"] if len(rest) < len(args) else []
-        return super().parse_args(ctx, [*debug, *_with_means(rest)])
+        return super().parse_args(ctx, [*debug, *rest])
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -48,16 +48,6 @@ class _Group(TyperGroup):
                 _to_other_processes(error)
                 stderr.print(f"[bold red]error:[/] Out of memory: {escape(str(error))}")
             raise typer.Exit(2)
-
-
-def _with_means(args: list[str]) -> list[str]:
-    """``--impute`` alone fills by the mean."""
-    return [
-        "--impute=mean"
-        if arg == "--impute" and after not in ("auto", "mean", "median", "none")
-        else arg
-        for arg, after in zip(args, [*args[1:], ""], strict=False)
-    ]
 
 
 def _to_other_processes(error: Exception) -> None:

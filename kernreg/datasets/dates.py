@@ -12,7 +12,15 @@ import pyarrow as pa
 from pandas.api import types
 from pandas.tseries.api import guess_datetime_format
 
-__all__ = ["TYPED", "Pattern", "date_format", "dated", "days_of", "kind_of_dates"]
+__all__ = [
+    "TYPED",
+    "Pattern",
+    "date_format",
+    "dated",
+    "days_of",
+    "kind_of_dates",
+    "kind_of_pattern",
+]
 
 Kind = Literal["moment", "time", "duration"]
 Pattern = str
@@ -57,6 +65,13 @@ def kind_of_dates(column: pd.Series) -> Kind:
             return "duration"
         return "time" if isinstance(first, datetime.time) else "moment"
     return "duration" if types.is_timedelta64_dtype(dtype) else "moment"
+
+
+def kind_of_pattern(pattern: Pattern) -> Kind:
+    """What a column holds whose dates have a pattern."""
+    if pattern in _CLOCKS or pattern == "time":
+        return "time"
+    return "duration" if pattern == "duration" else "moment"
 
 
 def date_format(text: pd.Series) -> Pattern | None:

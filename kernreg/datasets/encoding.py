@@ -26,7 +26,7 @@ from kernreg.datasets.columns import (
     numbers_in,
     plain_values,
 )
-from kernreg.datasets.dates import TYPED, dated, days_of, kind_of_dates
+from kernreg.datasets.dates import dated, days_of, kind_of_dates, kind_of_pattern
 from kernreg.datasets.problems import all_of
 from kernreg.datasets.text import (
     MISSING,
@@ -57,7 +57,7 @@ class Encoder:
         What a comma in a number means where numbers are text.
     fills : bool
         Whether missing values are filled in.
-    empty : tuple of str
+    left_out : tuple of str
         Columns that were left out, as they hold nothing that could be a feature.
     prose : tuple of str
         Those of them that hold text which is different in most rows.
@@ -77,7 +77,7 @@ class Encoder:
     columns: tuple[Column, ...]
     commas: Commas | None = None
     fills: bool = False
-    empty: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     prose: tuple[str, ...] = ()
 
     @classmethod
@@ -122,14 +122,14 @@ class Encoder:
         all_of(*(partial(decide_about, name) for name in frame.columns), look_at_the_rest)
         columns = tuple(column for column in decided if column is not None)
         kept = {column.name for column in columns}
-        empty = tuple(str(name) for name in frame.columns if str(name) not in kept)
+        left_out = tuple(str(name) for name in frame.columns if str(name) not in kept)
         if not columns:
             raise InvalidInputError(
                 "There are no inputs: all columns are empty"
                 + (", or hold text that is different in most rows." if impute == "auto" else ".")
             )
-        prose = tuple(name for name in empty if distinct(stripped(frame[name])))
-        return cls(columns, commas, impute is not None, empty, prose)
+        prose = tuple(name for name in left_out if distinct(stripped(frame[name])))
+        return cls(columns, commas, impute is not None, left_out, prose)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ class Encoder:
         dates = [f"{c.name} ({c.date})" for c in self.columns if c.date is not None]
         if dates:
             notes.append(f"Dates and times became days: {', '.join(dates)}.")
-        blank = [name for name in self.empty if name not in self.prose]
+        blank = [name for name in self.left_out if name not in self.prose]
         if blank:
             notes.append(f"Left out what is empty: {listed(blank)}.")
         if self.prose:
@@ -219,12 +219,12 @@ class Encoder:
                 f"The model was fitted on a table with text or dates in {listed(text)} and cannot "
                 "use an array of numbers; expected a table with these columns."
             )
-        if not all(re.fullmatch(r"x\d+", name) for name in self.empty):
+        if not all(re.fullmatch(r"x\d+", name) for name in self.left_out):
             raise InvalidInputError(
-                f"The model was fitted on a table of which {listed(self.empty)} was left out and "
+                f"The model was fitted on a table without its {listed(self.left_out)} and "
                 "cannot use an array; expected a table with names of columns."
             )
-        width = len(self.columns) + len(self.empty)
+        width = len(self.columns) + len(self.left_out)
         if array.shape[1] != width:
             raise InvalidInputError(
                 f"Expected {counted(width, 'column')}, as when the model was fitted, "
@@ -234,7 +234,7 @@ class Encoder:
         single = exact or array.dtype == np.float32
         X = np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
         if self.fills:
-            kept = [j for j in range(width) if f"x{j}" not in self.empty]
+            kept = [j for j in range(width) if f"x{j}" not in self.left_out]
             X = X[:, kept]
             gaps = np.isnan(X)
             X = np.where(gaps, np.array([c.fill for c in self.columns], X.dtype), X)
@@ -329,7 +329,7 @@ def _encode_dates(column: Column, values: pd.Series) -> np.ndarray:
     text = values if typed else marked_text(values)
     if text.isna().all():
         return np.full(len(text), np.nan)
-    if typed and kind_of_dates(values) != (pattern if pattern in TYPED else _kind(pattern)):
+    if typed and kind_of_dates(values) != kind_of_pattern(pattern):
         raise InvalidInputError(
             f"Column {column.name!r} held {_meant(pattern)} when the model was fitted and now "
             f"holds values of type {values.dtype}."
@@ -342,10 +342,6 @@ def _encode_dates(column: Column, values: pd.Series) -> np.ndarray:
             f"holds {str(strange.iloc[0])!r}."
         )
     return found
-
-
-def _kind(pattern: str) -> str:
-    return "moment" if any(part in pattern for part in ("%Y", "%y", "%d")) else "time"
 
 
 def _meant(pattern: str) -> str:

@@ -97,7 +97,7 @@ def new_rows(
     if double:
         raise InvalidInputError(f"{name_or_path}: column names occur twice: {', '.join(double)}.")
     X = encoder.transform(frame)
-    expected = {*known.names, *used, *encoder.empty, target, ids_from}
+    expected = {*known.names, *used, *encoder.left_out, target, ids_from}
     extra = [n for n in map(str, frame.columns) if n not in expected]
     if extra and known.names:
         notes = [
@@ -129,7 +129,7 @@ def _new_arrays(
     if isinstance(features, np.ndarray) and y is None:
         # One column more than the model's: the target, where it was or else last.
         names = [f"column {j}" for j in range(features.shape[1])]
-        if len(names) == len(encoder.columns) + len(encoder.empty) + 1:
+        if len(names) == len(encoder.columns) + len(encoder.left_out) + 1:
             index = names.index(target) if target in names else -1
             features, y = np.delete(features, index, axis=1), features[:, index]
     return NewRows(encoder.transform(features), y, source.ids, id_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
 
@@ -28,7 +29,7 @@ _FULL = 1e-3
 Numbers = NDArray[np.float64]
 
 
-class Preparation(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class Preparation(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
     """What both have: images or their rows are read, mapped in float64, and get their shape back.
 
     Subclasses set ``mean_`` in ``fit``, which begins with ``_read(X, reset=True)``.
@@ -91,6 +92,38 @@ class Preparation(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if reset:
             self.image_shape_ = known
         return rows, rows.shape if found is None else (len(rows), *found)
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Prepare images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ..., n_channels) or (n, n_features)
+            Images of the shape of those of ``fit``, or their rows.
+
+        Returns
+        -------
+        ndarray of the shape of X
+            float32 if X is, else float64.
+
+        Raises
+        ------
+        InvalidInputError
+            If X is empty, not finite, of another shape, or a result overflows.
+        """
+        return self._mapped(X, self._forwards)
+
+    def inverse_transform(self, X: Any) -> NDArray[Any]:
+        """Undo :meth:`transform`; shapes, types and errors are the same."""
+        return self._mapped(X, self._backwards)
+
+    @abstractmethod
+    def _forwards(self, rows: Numbers) -> Numbers:
+        """Prepared rows of float64 rows."""
+
+    @abstractmethod
+    def _backwards(self, rows: Numbers) -> Numbers:
+        """Rows of float64 prepared ones."""
 
     def _known_shape(self, X: Any, found: Shape | None, reset: bool) -> Shape | None:
         """The shape of one image, None if nobody gave it; an error if two do not agree."""
@@ -225,33 +258,11 @@ class ImageScaler(Preparation):
         self.mean_, self.scale_ = mean, np.where(deviation < _TINY, 1.0, deviation)
         return self
 
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Scale images.
+    def _forwards(self, rows: Numbers) -> Numbers:
+        return self._of_channels(rows, lambda v: (v - self.mean_) / self.scale_)
 
-        Parameters
-        ----------
-        X : array-like of shape (n, ..., n_channels) or (n, n_features)
-            Images of the shape of those of ``fit``, or their rows.
-
-        Returns
-        -------
-        ndarray of the shape of X
-            float32 if X is, else float64.
-
-        Raises
-        ------
-        InvalidInputError
-            If X is empty, not finite, of another shape, or a result overflows.
-        """
-        return self._mapped(
-            X, lambda rows: self._of_channels(rows, lambda v: (v - self.mean_) / self.scale_)
-        )
-
-    def inverse_transform(self, X: Any) -> NDArray[Any]:
-        """Undo :meth:`transform`; shapes, types and errors are the same."""
-        return self._mapped(
-            X, lambda rows: self._of_channels(rows, lambda v: v * self.scale_ + self.mean_)
-        )
+    def _backwards(self, rows: Numbers) -> Numbers:
+        return self._of_channels(rows, lambda v: v * self.scale_ + self.mean_)
 
     def _of_channels(self, rows: Numbers, change: Callable[[Numbers], Numbers]) -> Numbers:
         return change(rows.reshape(-1, len(self.mean_))).reshape(rows.shape)

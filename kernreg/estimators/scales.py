@@ -79,18 +79,15 @@ class _Problem:
 class Learned:
     """Scales of columns, the errors with and without them on rows held out, and steps taken.
 
-    ``shares()`` are those of the columns in the squared slopes of the better one's predictions.
+    ``better`` is whether the scales predict those rows better than the plain kernel; ``shares()``
+    are those of the columns in the squared slopes of the better one's predictions.
     """
 
     scales: NDArray[np.float64]
     errors: dict[str, float]
+    better: bool
     steps: int
     shares: Callable[[], NDArray[np.float64]]
-
-    @property
-    def better(self) -> bool:
-        """Whether they predict rows that were held out better than the plain kernel."""
-        return self.errors["scaled"] < self.errors["plain"]
 
     @property
     def kept(self) -> NDArray[np.float64]:
@@ -166,7 +163,8 @@ def learn_scales(
     }
     better = errors["scaled"] < errors["plain"]
     kept = (logs, float(found.x[-1])) if better else (np.zeros(d), ridge)
-    return Learned(np.exp(logs), errors, int(found.nit), partial(_shares, problem, *kept))
+    shares = partial(_shares, problem, *kept)
+    return Learned(np.exp(logs), errors, better, int(found.nit), shares)
 
 
 class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

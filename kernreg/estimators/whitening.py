@@ -177,33 +177,11 @@ class ZCA(Preparation):
         self._directions, self._unit, self.mean_ = directions, unit, mean
         return self
 
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Whiten images.
+    def _forwards(self, rows: Numbers) -> Numbers:
+        return self._times(_centred(rows, self.mean_, self._unit), *self._whitening)
 
-        Parameters
-        ----------
-        X : array-like of shape (n, ..., n_channels) or (n, n_features)
-            Images of the shape of those of ``fit``, or their rows.
-
-        Returns
-        -------
-        ndarray of the shape of X
-            float32 if X is, else float64.
-
-        Raises
-        ------
-        InvalidInputError
-            If X is empty, not finite, of another shape, or a result overflows.
-        """
-        return self._mapped(
-            X, lambda rows: self._times(_centred(rows, self.mean_, self._unit), *self._whitening)
-        )
-
-    def inverse_transform(self, X: Any) -> NDArray[Any]:
-        """Undo :meth:`transform`; shapes, types and errors are the same."""
-        return self._mapped(
-            X, lambda rows: self._times(rows, *self._colouring) * self._unit + self.mean_
-        )
+    def _backwards(self, rows: Numbers) -> Numbers:
+        return self._times(rows, *self._colouring) * self._unit + self.mean_
 
     def _times(self, rows: Numbers, everywhere: float, along: Numbers) -> Numbers:
         """Rows times ``everywhere * I + A^T diag(along) A`` for the directions A."""

@@ -92,7 +92,8 @@ def test_one_label_that_occurs_once(tmp_path):
     y[1] = "alone"
     data = replace(data, y=y, classes=np.unique(y))
     for competitor in available():
-        score_competitor(competitor, data, *split(data), light=True)
+        found = score_competitor(competitor, data, *split(data), light=True)
+        assert found.test > 0.45 or found.description.startswith("failed: ")
 
 
 def test_rows_at_most(tmp_path):

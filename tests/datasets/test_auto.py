@@ -25,7 +25,7 @@ def test_gaps_are_medians_with_an_indicator(values):
     encoder = Encoder.fit(frame, "auto")
     X = encoder.transform(frame)
     if gaps.all():
-        assert encoder.empty == ("c",)
+        assert encoder.left_out == ("c",)
         return
     median = np.median(frame["c"].dropna())
     np.testing.assert_array_equal(X[:, 0], np.where(gaps, median, frame["c"]))
@@ -198,7 +198,7 @@ def test_text_that_names_rows_is_left_out():
     frame = frame_of(name=[f"row {j}" for j in range(30)], x=np.arange(30.0))
     encoder = Encoder.fit(frame, "auto")
     assert encoder.columns == (Column("x", None, 14.5),)
-    assert (encoder.empty, encoder.prose) == (("name",), ("name",))
+    assert (encoder.left_out, encoder.prose) == (("name",), ("name",))
     assert encoder.transform(frame.drop(columns="name")).shape == (30, 1)
     with pytest.raises(InvalidInputError, match="text that is different in most rows"):
         Encoder.fit(frame[["name"]], "auto")

@@ -130,7 +130,7 @@ def test_text_that_is_missing(values, missing):
         with pytest.raises(InvalidInputError, match="'c' is empty; leave it out by --drop c"):
             Encoder.fit(frame)
         encoder = Encoder.fit(frame, "mean")
-        assert encoder.empty == ("c",)
+        assert encoder.left_out == ("c",)
         assert encoder.notes == ("Left out what is empty: c.",)
         assert np.array_equal(encoder.transform(frame), [[1], [1], [1]])
         return

@@ -250,7 +250,7 @@ def test_arrays_with_gaps(dtype):
     ):
         Encoder.fit(array).transform(array)
     encoder = Encoder.fit(array, "median")
-    assert encoder.empty == ("x2",)
+    assert encoder.left_out == ("x2",)
     X = encoder.transform(array)
     assert X.dtype == dtype
     assert np.array_equal(X, [[1, 5], [2, 6], [3, 9]])

@@ -15,6 +15,7 @@ collect_ignore = (
         "test_marginal_likelihood.py",
         "test_posterior_files.py",
         "test_preparation.py",
+        "test_whitening.py",
         "test_probabilities.py",
         "test_scikit_learn_programs.py",
         "test_small_variances.py",

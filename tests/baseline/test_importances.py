@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kernreg import nn
-from kernreg.baseline.columns import importances
+from kernreg.baseline.importances import importances
 from kernreg.baseline.model import fit_model
 from kernreg.datasets import load
 
