@@ -21,6 +21,7 @@ import numpy as np
 import kernreg
 from kernreg import nn
 from kernreg.baseline.compare import Score
+from kernreg.baseline.competitors import COMPETITORS
 from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.search import Trial
 from kernreg.baseline.uncertainty import LEVEL, Intervals, Probabilities
@@ -147,8 +148,8 @@ def environment() -> dict[str, str]:
     import sklearn
     import torch
 
-    others = ("catboost", "lightgbm", "xgboost", "xrfm")
-    installed = {name: _version(name) for name in others}
+    packages = sorted({c.package for c in COMPETITORS} - {"sklearn"})
+    installed = {name: _version(name) for name in packages}
     return {
         "kernreg": kernreg.__version__,
         "python": platform.python_version(),

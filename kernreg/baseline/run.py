@@ -253,7 +253,7 @@ def _fold(
     started = time.perf_counter()
     rounds, learned = _search_networks(data, X, y, settings, stages, budget, report)
     searched = time.perf_counter()
-    # A family has a few bandwidths; networks are kept in the same share.
+    # Of the few bandwidths of a family three stay: a larger share than of networks.
     few = [replace(stage, keep=min(stage.keep, 3)) for stage in stages]
     of_distances = {
         family: search(
