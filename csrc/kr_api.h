@@ -6,6 +6,7 @@ namespace kr {
 
 constexpr int kBlock = 256;      // columns worked on at a time
 constexpr int kRegisters = 64;   // block registers of the virtual machine
+constexpr int kOutputs = 3;      // matrices: both kernels, or derivatives
 constexpr int kAngleTerms = 8192;  // most terms times nodes of a series in the angle
 constexpr int kMaxNodes = 48;
 constexpr int kPlanes = 8;       // planes alive at once
@@ -39,8 +40,8 @@ struct Job {
   int64_t n_code;
   const double *consts;
   int64_t n_consts;
-  void *out[2];                  // nngp, ntk; either may be null. Entry (i0, j0) comes first
-  int64_t ld_out[2];
+  void *out[kOutputs];           // nngp, ntk; any may be null. Entry (i0, j0) comes first
+  int64_t ld_out[kOutputs];
   const double *diagonal[2];     // of the symmetric matrix
   int threads;
   Parallel parallel;             // null: threads are started and joined

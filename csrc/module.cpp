@@ -68,14 +68,15 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
           const py::array_t<double> &scale1, const Array &X2, const Array &table2,
           const py::array_t<double> &scale2, bool symmetric, double near,
           const py::array_t<int32_t, py::array::c_style> &code,
-          const py::array_t<double, py::array::c_style> &consts, py::object nngp, py::object ntk,
+          const py::array_t<double, py::array::c_style> &consts, const std::vector<py::object> &outs,
           const py::array_t<double> &diagonal_nngp, const py::array_t<double> &diagonal_ntk,
           std::vector<int64_t> part, int threads) {
   Job job{};
   job.rows = side(X1, table1, scale1);
   job.cols = side(X2, table2, scale2);
   job.d = X1.shape(1);
-  if (X2.shape(1) != job.d || part.size() != 4 || code.ndim() != 2 || code.shape(1) != 8)
+  if (X2.shape(1) != job.d || part.size() != 4 || code.ndim() != 2 || code.shape(1) != 8 ||
+      outs.size() > kr::kOutputs)
     throw std::invalid_argument("malformed job");
   job.i0 = part[0]; job.i1 = part[1]; job.j0 = part[2]; job.j1 = part[3];
   if (job.i0 < 0 || job.j0 < 0 || job.i0 > job.i1 || job.j0 > job.j1 || job.i1 > job.rows.n ||
@@ -92,8 +93,7 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
   job.diagonal[0] = diagonal_nngp.data();
   job.diagonal[1] = diagonal_ntk.data();
   bool wide = false;
-  py::object outs[2] = {nngp, ntk};
-  for (int m = 0; m < 2; ++m) {
+  for (size_t m = 0; m < outs.size(); ++m) {
     if (outs[m].is_none()) continue;
     Array out = py::cast<Array>(outs[m]);
     if (!out.writeable() || out.ndim() != 2 || out.shape(0) != job.i1 - job.i0 ||
@@ -193,6 +193,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("instruction_sets", &instruction_sets, "Those this machine can run, best first.");
   m.def("signatures", [] { return std::vector<std::string>(std::begin(kSignatures), std::end(kSignatures)); },
         "Signatures of the generated duals, by number.");
+  m.def("slopes", [] { return std::vector<std::string>(std::begin(kSlopesSignatures), std::end(kSlopesSignatures)); },
+        "Signatures of those with derivatives.");
   m.attr("REGISTERS") = kr::kRegisters;
   m.attr("BLOCK") = kr::kBlock;
   m.attr("ANGLE_TERMS") = kr::kAngleTerms;

@@ -40,7 +40,7 @@ template <class T, class O> struct Filler {
   static constexpr int64_t kPacked = 32 * kDepth;  // columns longer than this are packed by pass
   static constexpr int ld = TJ + 64 / sizeof(T);  // not a multiple of 1 KB: fewer cache clashes
 
-  T *dots, *packed, *result[2];
+  T *dots, *packed, *result[kOutputs];
   T (*regs)[kBlock];
 
   // Numbers in the packed columns of a strip.
@@ -49,14 +49,13 @@ template <class T, class O> struct Filler {
   }
 
   static size_t bytes(int64_t d) {
-    return sizeof(T) * (3 * size_t(TI) * ld + packed_size(d) + size_t(kRegisters) * kBlock) + 8 * 64;
+    return sizeof(T) * ((1 + kOutputs) * size_t(TI) * ld + packed_size(d) + size_t(kRegisters) * kBlock) + (6 + kOutputs) * 64;
   }
 
   Filler(const Job &j, const T *c, Scratch &s) : job(j), consts(c) {
     dots = s.take<T>(size_t(TI) * ld);
     packed = s.take<T>(packed_size(job.d));
-    result[0] = s.take<T>(size_t(TI) * ld);
-    result[1] = s.take<T>(size_t(TI) * ld);
+    for (T *&r : result) r = s.take<T>(size_t(TI) * ld);
     regs = reinterpret_cast<T(*)[kBlock]>(s.take<T>(size_t(kRegisters) * kBlock));
     for (int r = 0; r < kRegisters; ++r)
       for (int k = 0; k < kBlock; ++k) regs[r][k] = T(0);
@@ -122,9 +121,10 @@ template <class T, class O> struct Filler {
       machine.run(i, j, others);
       double si = job.rows.scale[i];
       const double *sj = job.cols.scale + j;
-      for (int m = 0; m < 2; ++m) {
+      for (int m = 0; m < kOutputs; ++m) {
         if (!job.out[m]) continue;
-        const T *value = regs[m == 0 ? 0 : 2];
+        constexpr int place[kOutputs] = {0, 2, 1};  // correlation, tangent kernel, gap
+        const T *value = regs[place[m]];
         T *to = result[m] + r * ld;
         if (sizeof(T) == sizeof(double)) {
           for (int k = 0; k < n; ++k) to[k] = T(si * sj[k]) * value[k];
@@ -135,7 +135,7 @@ template <class T, class O> struct Filler {
         if (job.symmetric && i - j < cols) to[i - j] = T(job.diagonal[m][i]);
       }
     }
-    for (int m = 0; m < 2; ++m)
+    for (int m = 0; m < kOutputs; ++m)
       if (job.out[m]) store(static_cast<O *>(job.out[m]), job.ld_out[m], result[m], a, rows, j, cols);
   }
 

@@ -7,7 +7,7 @@ logarithms of both standard deviations at the input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from kernreg.backends import rows as R
 from kernreg.backends.distinct import Distinct
 from kernreg.backends.reference import Evaluated, Matrix, PairState, input_pairs
+from kernreg.ir.derivative import SlopesCode
 from kernreg.ir.fold import Rules
 from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
@@ -27,6 +28,7 @@ __all__ = [
     "Derivatives",
     "Differentiable",
     "Jet",
+    "OfPairs",
     "Partials",
     "Slope",
     "Tile",
@@ -67,6 +69,10 @@ class Jet(Evaluated):
     slopes: tuple[Slope, ...]
 
 
+OfPairs = tuple[PairState, tuple[Slope, ...]]
+"""The part of a jet that belongs to pairs."""
+
+
 @dataclass(frozen=True)
 class Partials:
     """Derivatives of what an operation makes of a pair.
@@ -100,6 +106,16 @@ class Derivatives(Matrix):
     def of_torch(self, fn: Dual, value: Callable[[], PairState]) -> PairState:
         """What only torch works out."""
         return value()
+
+    def nonlinearity(
+        self, x: Jet, code: SlopesCode, leaves: Mapping[str, Tensor]
+    ) -> OfPairs | None:
+        """Pairs behind a nonlinearity, where compiled code does all of it in one pass."""
+        return None
+
+    def dense(self, x: Jet, tables: tuple[Tensor, ...]) -> OfPairs | None:
+        """The same behind a dense layer with these coefficients of rows."""
+        return None
 
     def chained(
         self,

@@ -17,7 +17,7 @@ from kernreg.backends import rows as R
 from kernreg.backends.distinct import Distinct
 from kernreg.ir import operations as ir
 from kernreg.ir.fold import Pass, Rules
-from kernreg.ir.trace import Value
+from kernreg.ir.graph import Value
 from kernreg.numerics.torchmath import TorchMath
 
 __all__ = [

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from kernreg.codegen.instructions import instructions
 from kernreg.codegen.polynomials import POLYNOMIALS
+from kernreg.ir.derivative import SlopesCode, slopes
+from kernreg.ir.graph import Value
 from kernreg.ir.pair import Dual
-from kernreg.ir.trace import DualCode, Value, trace_dual
+from kernreg.ir.trace import DualCode, trace_dual
 
-__all__ = ["dual_struct", "polynomials", "write"]
+__all__ = ["dual_struct", "polynomials", "slopes_struct", "write"]
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "ge": ">="}
 _CALL = {
@@ -102,6 +104,48 @@ def dual_struct(number: int, title: str, code: DualCode) -> str:
     )
 
 
+def slopes_struct(number: int, title: str, code: SlopesCode) -> str:
+    """A dual with its derivatives as a C++ structure.
+
+    Parameters
+    ----------
+    number : int
+        Its number in the virtual machine.
+    title : str
+        Comment above it.
+    code : SlopesCode
+        What :func:`kernreg.ir.derivative.slopes` made.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> print(slopes_struct(0, "Relu", slopes(nn.Relu()).straight).splitlines()[0])
+    // Relu
+    """
+    names = code.names()
+    return "\n".join(
+        [
+            f"// {title}",
+            f"template <class T> struct Slopes{number} {{",
+            f"  static constexpr int scalars = {len(code.scalars)}, rows1 = {len(code.rows1)}, "
+            f"rows2 = {len(code.rows2)};",
+            f"  static constexpr bool logs = {str(len(code.values) > 4).lower()};",
+            "  KR_INLINE void eval(T rho, T gap, const T *c, const T *x, const T *y, T *out) {",
+            "    constexpr bool POSITIVE = false;",
+            *(f"    const T c{k} = c[{k}];" for k in range(len(code.scalars))),
+            *(_statement(v, names) for v in code.pairs),
+            *(f"    out[{k}] = {_operand(names[id(v)])};" for k, v in enumerate(code.values)),
+            "  }",
+            "};",
+            "",
+        ]
+    )
+
+
 def polynomials() -> str:
     """The polynomials of elementary functions, as C++ functions ``<name>_poly``.
 
@@ -140,22 +184,34 @@ def write(folder: Path, duals: Iterable[Dual]) -> int:
         Number of structures written.
     """
     codes: dict[str, tuple[str, DualCode]] = {}
+    derived: dict[str, tuple[str, SlopesCode]] = {}
     for fn in duals:
         if fn.closed_form:
-            code = trace_dual(fn)
+            code, straight = trace_dual(fn), slopes(fn).straight
             codes.setdefault(code.signature, (repr(fn), code))
-    structs = [dual_struct(i, title, code) for i, (title, code) in enumerate(codes.values())]
-    calls = " ".join(f"KR_DUAL({i})" for i in range(len(codes)))
-    strings = "".join(f'  "{signature}",\n' for signature in codes)
+            derived.setdefault(straight.signature, (repr(fn), straight))
+    structs = [dual_struct(i, *named) for i, named in enumerate(codes.values())]
+    derivatives = [slopes_struct(i, *named) for i, named in enumerate(derived.values())]
     folder.mkdir(parents=True, exist_ok=True)
-    _update(folder / "duals.inl", "\n".join([*structs, f"#define KR_DUALS {calls}", ""]))
+    _update(folder / "duals.inl", "\n".join([*structs, _list("KR_DUAL", len(codes)), ""]))
+    _update(folder / "slopes.inl", "\n".join([*derivatives, _list("KR_SLOPE", len(derived)), ""]))
     _update(folder / "instructions.inl", instructions())
     _update(folder / "polynomials.inl", polynomials())
     _update(
         folder / "signatures.inl",
-        f"static const char *const kSignatures[] = {{\n{strings}}};\n",
+        _strings("kSignatures", codes) + _strings("kSlopesSignatures", derived),
     )
     return len(codes)
+
+
+def _list(macro: str, count: int) -> str:
+    """A macro ``<macro>S`` that calls ``macro`` with each number."""
+    return f"#define {macro}S " + " ".join(f"{macro}({i})" for i in range(count))
+
+
+def _strings(name: str, signatures: Iterable[str]) -> str:
+    strings = "".join(f'  "{signature}",\n' for signature in signatures)
+    return f"static const char *const {name}[] = {{\n{strings}}};\n"
 
 
 def _update(path: Path, text: str) -> None:

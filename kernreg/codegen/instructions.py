@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["CODES", "DUAL", "LINEAR", "NONNEGATIVE", "POSITIVE", "checksum", "instructions"]
+__all__ = ["CODES", "DUAL", "JET", "LINEAR", "NONNEGATIVE", "POSITIVE", "checksum", "instructions"]
 
 _OF_STATES = (
     "loop", "next", "dense", "sum", "product", "dropout", "series", "angles", "profile",
+    "jet_dense",
 )  # fmt: skip
 _PRIMITIVES = (
     "rowx", "rowy", "scalar", "add", "sub", "mul", "div", "min", "max", "gt", "ge", "where",
@@ -16,11 +17,12 @@ _PRIMITIVES = (
 
 _OF_PLANES = ("pixels", "landed", "box", "mix", "reset", "land", "readout")
 
-DUAL = 1000
-"""The number of a compiled dual is added to this."""
+DUAL, JET = 1000, 2000
+"""The number of a compiled dual, without and with derivatives, is added to these."""
 
 CODES = {name: k for k, name in enumerate((*_OF_STATES, *_PRIMITIVES, *_OF_PLANES))} | {
-    "dual": DUAL
+    "dual": DUAL,
+    "jet": JET,
 }
 """Number of every instruction by its name."""
 

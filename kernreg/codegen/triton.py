@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kernreg.codegen.polynomials import POLYNOMIALS
-from kernreg.ir.trace import DualCode, Value
+from kernreg.ir.graph import Value
+from kernreg.ir.trace import DualCode
 
 __all__ = ["dual_function", "prelude"]
 

@@ -12,10 +12,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from kernreg.ir.graph import PAIR, ROW1, ROW2, Value, reachable
 from kernreg.ir.pair import Dual
-from kernreg.ir.trace import PAIR, ROW1, ROW2, DualCode, Value, reachable, trace_dual
+from kernreg.ir.trace import Code, DualCode, slots, trace_dual
 
-__all__ = ["Slopes", "slopes", "tangents"]
+__all__ = ["Slopes", "SlopesCode", "slopes", "tangents"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,31 @@ class Slopes:
     dot_rho: Value
     rho_log: tuple[Value, ...]
     dot_log: tuple[Value, ...]
+
+    @functools.cached_property
+    def straight(self) -> SlopesCode:
+        """All of it as straight-line code."""
+        c = self.code
+        values = (c.rho, c.gap, c.dot, self.dot_rho, *self.rho_log, *self.dot_log)
+        return SlopesCode(*slots(values), values)
+
+
+@dataclass(frozen=True)
+class SlopesCode(Code):
+    """A dual and its derivatives as straight-line code.
+
+    Parameters
+    ----------
+    values : tuple of Value
+        Correlation, gap and factor behind; the derivative of the factor by the correlation; where
+        there are any, those of correlation and factor by both standard deviations' logarithms.
+    """
+
+    values: tuple[Value, ...]
+
+    def outputs(self) -> list[Value]:
+        """The same as a list."""
+        return list(self.values)
 
 
 @functools.lru_cache(maxsize=256)

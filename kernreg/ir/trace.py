@@ -1,274 +1,47 @@
 """Record a dual as straight-line code.
 
-A dual written with the primitives of ``xp`` is run once on :class:`Value` objects. What comes out
-is a graph in which every node knows what it depends on: constants and run-time parameters only,
-one row, the other row, or the pair. Nodes of one row become tables that are computed per row; only
-the rest is worked out per matrix entry.
+A dual written with the primitives of ``xp`` is run once on values of a graph
+(:mod:`kernreg.ir.graph`). Nodes of one row become tables that are computed per row; only the rest
+is worked out per matrix entry.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from kernreg.ir.graph import PAIR, PARAM, ROW1, ROW2, Graph, Value, reachable
 from kernreg.ir.pair import Dual, Pair, normalised
 
-__all__ = [
-    "PAIR",
-    "ROW1",
-    "ROW2",
-    "DualCode",
-    "Graph",
-    "Value",
-    "evaluate",
-    "reachable",
-    "trace_dual",
-]
+__all__ = ["Code", "DualCode", "slots", "trace_dual"]
 
-PARAM, ROW1, ROW2, PAIR = 0, 1, 2, 4
-
-_FOLD: dict[str, Callable[..., float]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "neg": lambda a: -a,
-    "sqrt": math.sqrt,
-    "exp": math.exp,
-    "expm1": math.expm1,
-    "abs": abs,
-    "min": min,
-    "max": max,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A node of a traced expression."""
-
-    graph: Graph
-    op: str
-    args: tuple[Value, ...]
-    level: int
-    number: float | str | None = None
-
-    # Arithmetic builds new nodes; comparisons build conditions for ``where``.
-    def __add__(self, other: Any) -> Value:
-        return self.graph.add(self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Value:
-        return self.graph.sub(self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return self.graph.sub(other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return self.graph.mul(self, other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Value:
-        return self.graph.div(self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return self.graph.div(other, self)
-
-    def __neg__(self) -> Value:
-        return self.graph.mul(self, -1.0)
-
-    def __pow__(self, power: int) -> Value:
-        if not isinstance(power, int) or power < 0:
-            raise TypeError(f"a traced value takes whole powers only, found {power!r}")
-        out: Value = self.graph.const(1.0)
-        for _ in range(power):
-            out = out * self
-        return out
-
-    def __gt__(self, other: Any) -> Value:
-        return self.graph.node("gt", self, other)
-
-    def __lt__(self, other: Any) -> Value:
-        return self.graph.node("gt", other, self)
-
-    def __ge__(self, other: Any) -> Value:
-        return self.graph.node("ge", self, other)
-
-    def __le__(self, other: Any) -> Value:
-        return self.graph.node("ge", other, self)
-
-    def __bool__(self) -> bool:
-        raise TypeError("a dual must not branch on values: use xp.where(condition, a, b)")
-
-
-class Graph:
-    """Nodes, each made once; doubles as the ``xp`` that a dual is traced with."""
-
-    def __init__(self) -> None:
-        self._nodes: dict[tuple[Any, ...], Value] = {}
-        self._order: dict[int, int] = {}
-
-    def _make(self, op: str, args: tuple[Value, ...], level: int, number: Any = None) -> Value:
-        key = (op, tuple(id(a) for a in args), level, number)
-        if key not in self._nodes:
-            value = Value(self, op, args, level, number)
-            self._nodes[key] = value
-            self._order[id(value)] = len(self._order)
-        return self._nodes[key]
-
-    def in_order(self, values: Iterable[Value]) -> list[Value]:
-        """Nodes as they were made, each after its arguments."""
-        return sorted(values, key=lambda v: self._order[id(v)])
-
-    def leaf(self, name: str, level: int) -> Value:
-        """A named input."""
-        return self._make("leaf", (), level, name)
-
-    def const(self, number: float) -> Value:
-        """A literal number."""
-        return self._make("const", (), PARAM, float(number))
-
-    def lift(self, x: Any) -> Value:
-        """``x`` itself, or a literal."""
-        return x if isinstance(x, Value) else self.const(x)
-
-    def node(self, op: str, *args: Any) -> Value:
-        """An operation, folded if all of it is literal."""
-        values = tuple(self.lift(a) for a in args)
-        if op in _FOLD and all(v.op == "const" for v in values):
-            return self.const(_FOLD[op](*(v.number for v in values)))
-        level = 0
-        for v in values:
-            level |= v.level
-        return self._make(op, values, PAIR if level not in (PARAM, ROW1, ROW2) else level)
-
-    def add(self, a: Any, b: Any) -> Value:
-        a, b = self.lift(a), self.lift(b)
-        if a.number == 0.0:
-            return b
-        if b.number == 0.0:
-            return a
-        return self.node("add", a, b)
-
-    def sub(self, a: Any, b: Any) -> Value:
-        a, b = self.lift(a), self.lift(b)
-        return a if b.number == 0.0 else self.node("sub", a, b)
-
-    def mul(self, a: Any, b: Any) -> Value:
-        """A product, its factors sorted by what they depend on so that rows can be hoisted."""
-        factors = sorted(
-            self._factors(self.lift(a)) + self._factors(self.lift(b)),
-            key=lambda v: (v.level, self._order[id(v)]),
-        )
-        numbers = [f.number for f in factors if f.op == "const"]
-        literal = math.prod(n for n in numbers if isinstance(n, float))
-        if literal == 0.0:
-            return self.const(0.0)
-        groups: list[Value] = [] if literal == 1.0 else [self.const(literal)]
-        for level in (PARAM, ROW1, ROW2, PAIR):
-            group = [f for f in factors if f.level == level and f.op != "const"]
-            if not group:
-                continue
-            product = group[0]
-            for f in group[1:]:
-                product = self.node("mul", product, f)
-            groups.append(product)
-        if not groups:
-            return self.const(1.0)
-        out = groups[0]
-        for g in groups[1:]:
-            out = self.node("mul", out, g)
-        return out
-
-    def _factors(self, v: Value) -> list[Value]:
-        """Factors by level; a product within one level stays as it was written, for its range."""
-        if v.op == "mul" and _mixed(v):
-            return self._factors(v.args[0]) + self._factors(v.args[1])
-        return [v]
-
-    def div(self, a: Any, b: Any) -> Value:
-        a, b = self.lift(a), self.lift(b)
-        if b.level == PAIR:
-            return self.node("div", a, b)
-        return self.mul(a, self.node("div", 1.0, b))
-
-    def sqrt(self, x: Any) -> Value:
-        return self.node("sqrt", x)
-
-    def exp(self, x: Any) -> Value:
-        return self.node("exp", x)
-
-    def expm1(self, x: Any) -> Value:
-        return self.node("expm1", x)
-
-    def abs(self, x: Any) -> Value:
-        return self.node("abs", x)
-
-    def minimum(self, a: Any, b: Any) -> Value:
-        return self.node("min", a, b)
-
-    def maximum(self, a: Any, b: Any) -> Value:
-        return self.node("max", a, b)
-
-    def where(self, condition: Value, a: Any, b: Any) -> Value:
-        return self.node("where", condition, a, b)
-
-    def arc(self, gap: Any) -> Value:
-        return self.node("arc", gap)
-
-    def lune(self, gap: Any) -> Value:
-        return self.node("lune", gap)
-
-    def asin(self, x: Any) -> Value:
-        return self.node("asin", x)
-
-
-def _mixed(v: Value) -> bool:
-    """Whether a number per entry is a product with numbers per row, or with numbers alone."""
-    return v.op == "mul" and v.level == PAIR and any(a.level != PAIR or _mixed(a) for a in v.args)
+Values = tuple[Value, ...]
 
 
 @dataclass(frozen=True)
-class DualCode:
-    """A dual as straight-line code per matrix entry, with slots filled per row.
+class Code(ABC):
+    """Straight-line code per matrix entry, with slots filled per row.
 
-    Inputs are the leaves ``rho`` and ``gap``; outputs are the correlation, gap and NTK factor of
-    the normalised state behind the nonlinearity.
+    Inputs are the leaves of level ``PAIR``.
 
     Parameters
     ----------
-    rho, gap, dot : Value
-        Outputs.
-    plain : Value
-        ``rho`` without the formula of the gap, which is all that rows need that are not close.
     scalars, rows1, rows2 : tuple of Value
         Slots: expressions of run-time parameters, of row 1 and of row 2.
     pairs : tuple of Value
         The operations per entry, each after its arguments.
     """
 
-    rho: Value
-    gap: Value
-    dot: Value
-    plain: Value
-    scalars: tuple[Value, ...]
-    rows1: tuple[Value, ...]
-    rows2: tuple[Value, ...]
-    pairs: tuple[Value, ...]
+    scalars: Values
+    rows1: Values
+    rows2: Values
+    pairs: Values
 
-    @property
-    def two_ways(self) -> bool:
-        """Whether the formula of the gap is worth leaving out where it is not needed."""
-        # Powers and kinks, which see no standard deviations, have it almost for nothing.
-        return bool(self.rows1)
-
+    @abstractmethod
     def outputs(self) -> list[Value]:
-        """The outputs that exist."""
-        return [v for v in (self.rho, self.gap, self.dot, self.plain) if v is not None]
+        """What the code works out."""
 
     def names(self) -> dict[int, str]:
         """Name of every operand by identity: slots, inputs, temporaries, literals."""
@@ -285,30 +58,58 @@ class DualCode:
 
     @functools.cached_property
     def signature(self) -> str:
-        """Text that is equal for duals that run the same code per entry."""
+        """Text that is equal where the same code runs per entry."""
         names = self.names()
         lines = [
             f"{names[id(v)]}={v.op}({','.join(names[id(a)] for a in v.args)})" for v in self.pairs
         ]
-        outputs = (self.rho, self.gap, self.dot, self.plain)
-        ends = [names[id(v)] for v in outputs]
+        ends = [names[id(v)] for v in self.outputs()]
         slots = f"{len(self.scalars)},{len(self.rows1)},{len(self.rows2)}"
         return ";".join([*lines, *ends, slots])
 
 
-def reachable(values: Iterable[Value]) -> list[Value]:
-    """All nodes below ``values``, arguments first."""
-    seen: dict[int, Value] = {}
-    waiting = list(reversed(list(values)))
-    while waiting:
-        v = waiting[-1]
-        later = [a for a in v.args if id(a) not in seen]
-        if id(v) in seen or not later:
-            seen.setdefault(id(v), v)
-            waiting.pop()
-        else:
-            waiting += reversed(later)
-    return list(seen.values())
+@dataclass(frozen=True)
+class DualCode(Code):
+    """A dual as straight-line code.
+
+    Inputs are the leaves ``rho`` and ``gap``; outputs are the correlation, gap and NTK factor of
+    the normalised state behind the nonlinearity.
+
+    Parameters
+    ----------
+    rho, gap, dot : Value
+        Outputs.
+    plain : Value
+        ``rho`` without the formula of the gap, which is all that rows need that are not close.
+    """
+
+    rho: Value
+    gap: Value
+    dot: Value
+    plain: Value
+
+    @property
+    def two_ways(self) -> bool:
+        """Whether the formula of the gap is worth leaving out where it is not needed."""
+        # Powers and kinks, which see no standard deviations, have it almost for nothing.
+        return bool(self.rows1)
+
+    def outputs(self) -> list[Value]:
+        """Correlation, gap, factor, and the correlation without the formula of the gap."""
+        return [self.rho, self.gap, self.dot, self.plain]
+
+
+def slots(outputs: Iterable[Value]) -> tuple[Values, Values, Values, Values]:
+    """The slots of code for ``outputs``, and its operations per entry: parts of a :class:`Code`."""
+    outputs = list(outputs)
+    nodes = reachable(outputs)
+    pairs = tuple(v for v in nodes if v.level == PAIR and v.op != "leaf")
+    used = {id(a) for v in pairs for a in v.args} | {id(v) for v in outputs}
+
+    def level(wanted: int) -> Values:
+        return tuple(v for v in nodes if v.level == wanted and id(v) in used and v.op != "const")
+
+    return level(PARAM), level(ROW1), level(ROW2), pairs
 
 
 def trace_dual(fn: Dual) -> DualCode:
@@ -351,67 +152,5 @@ def trace_dual(fn: Dual) -> DualCode:
     plain = g.mul(m.kappa, scale)
     out, gap = normalised(g, pair, m, plain)
     outputs = [out, dot, plain, g.lift(gap)]
-    nodes = reachable(outputs)
-    pairs = tuple(v for v in nodes if v.level == PAIR and v.op != "leaf")
-    used = {id(a): a for v in pairs for a in v.args} | {id(v): v for v in outputs}
-
-    def slots(level: int) -> tuple[Value, ...]:
-        return tuple(v for v in nodes if v.level == level and id(v) in used and v.op != "const")
-
-    return DualCode(
-        rho=outputs[0],
-        gap=outputs[3],
-        dot=outputs[1],
-        plain=outputs[2],
-        scalars=slots(PARAM),
-        rows1=slots(ROW1),
-        rows2=slots(ROW2),
-        pairs=pairs,
-    )
-
-
-def evaluate(values: tuple[Value, ...], leaves: dict[str, Any], xp: Any) -> list[Any]:
-    """Work out slots with the numbers or tensors of ``leaves``.
-
-    Parameters
-    ----------
-    values : tuple of Value
-        Slots of a :class:`DualCode`.
-    leaves : dict
-        Value of every leaf by name, of those of the second row by name and a prime if that differs.
-    xp : module
-        Functions for the primitives, see :class:`kernreg.numerics.torchmath.TorchMath`.
-
-    Returns
-    -------
-    list
-        One entry per slot.
-    """
-    done: dict[int, Any] = {}
-    for v in reachable(values):
-        args = [done[id(a)] for a in v.args]
-        match v.op:
-            case "const":
-                done[id(v)] = v.number
-            case "leaf":
-                name = str(v.number)
-                done[id(v)] = leaves.get(f"{name}'" if v.level == ROW2 else name, leaves[name])
-            case "add":
-                done[id(v)] = args[0] + args[1]
-            case "sub":
-                done[id(v)] = args[0] - args[1]
-            case "mul":
-                done[id(v)] = args[0] * args[1]
-            case "div":
-                done[id(v)] = args[0] / args[1]
-            case "gt":
-                done[id(v)] = args[0] > args[1]
-            case "ge":
-                done[id(v)] = args[0] >= args[1]
-            case "min":
-                done[id(v)] = xp.minimum(*args)
-            case "max":
-                done[id(v)] = xp.maximum(*args)
-            case _:
-                done[id(v)] = getattr(xp, v.op)(*args)
-    return [done[id(v)] for v in values]
+    out, dot, plain, gap = outputs
+    return DualCode(*slots(outputs), out, gap, dot, plain)

@@ -29,10 +29,10 @@ __all__ = [
     "wants_gradient",
 ]
 
-_TILE = 1024
+_TILE = 512
 
 Weights = Callable[[slice, slice], Tensor]
-"""Weights of the entries of some rows and columns, in float64."""
+"""Weights of the entries of some rows and columns."""
 
 
 def wants_gradient(*values: Any) -> bool:
@@ -98,31 +98,35 @@ def pull_back(
     _require_vectors(program)
     A = X1.to(torch.float64)
     B = A if X2 is None else X2.to(torch.float64)
-    both = X2 is not None and wanted[1]
-    bound, d = derivatives_of(program, A, B, kernel, 1 + both, dtype), A.shape[1]
+    symmetric = X2 is None
+    sides = 2 if symmetric or wanted[1] else 1
+    bound, d = derivatives_of(program, A, B, kernel, sides, dtype), A.shape[1]
     precise: Differentiable | None = None
-    first, second = torch.zeros_like(A), torch.zeros_like(B)
+    first = torch.zeros_like(A)
+    second = first if symmetric else torch.zeros_like(B)
     for rows in _cuts(len(A)):
         for columns in _cuts(len(B)):
+            if symmetric and columns.start > rows.start:  # the mirror image of another tile
+                continue
             w = weights(rows, columns)
-            if X2 is None:
+            if symmetric:
                 w = w + weights(columns, rows).T
                 if rows == columns:  # a row with itself follows below
-                    w = w - torch.diag(torch.diagonal(w))
+                    w.fill_diagonal_(0.0)
             tile = bound.tile(rows, columns)
             if dtype == torch.float32 and _loses_digits(tile.by_product):
-                precise = precise or derivatives_of(program, A, B, kernel, 1 + both)
+                precise = precise or derivatives_of(program, A, B, kernel, sides)
                 tile = precise.tile(rows, columns)
             kind = tile.by_product.dtype
             w, left, right = w.to(kind), A[rows].to(kind), B[columns].to(kind)
-            across = w * tile.by_product
+            across = tile.by_product.mul_(w)
             if wanted[0]:
-                own = (w * tile.by_square[0]).sum(1)
+                own = tile.by_square[0].mul_(w).sum(1)
                 first[rows] += across @ right + 2.0 * own[:, None] * left
-            if wanted[1] and X2 is not None:
-                own = (w * tile.by_square[1]).sum(0)
+            if sides == 2 and not (symmetric and rows == columns):
+                own = tile.by_square[1].mul_(w).sum(0)
                 second[columns] += across.T @ left + 2.0 * own[:, None] * right
-    if X2 is None:
+    if symmetric:
         slope = bound.diagonal()
         own = torch.cat([torch.diagonal(weights(rows, rows)) for rows in _cuts(len(A))])
         first += 2.0 * (own * slope)[:, None] * A
@@ -215,7 +219,9 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, G: Tensor) -> Any:
         X1, X2, V = ctx.saved_tensors
         by_columns = ctx.times(G, True).to(V.dtype) if ctx.needs_input_grad[2] else None
-        left, right = G.to(torch.float64), V.to(torch.float64)
+        dtype = torch.promote_types(torch.promote_types(X1.dtype, X2.dtype), V.dtype)
+        kind = torch.float32 if dtype == torch.float32 else torch.float64
+        left, right = G.to(kind), V.to(kind)
         first = second = None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             first, second = pull_back(
@@ -225,7 +231,7 @@ class _Product(torch.autograd.Function):
                 ctx.kernel,
                 lambda rows, columns: left[rows] @ right[columns].T,
                 (ctx.needs_input_grad[0], ctx.needs_input_grad[1]),
-                torch.promote_types(torch.promote_types(X1.dtype, X2.dtype), V.dtype),
+                dtype,
             )
         return _like(first, X1), _like(second, X2), by_columns, None, None, None
 

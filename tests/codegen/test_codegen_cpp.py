@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kernreg import nn
-from kernreg.codegen.cpp import dual_struct, write
+from kernreg.codegen.cpp import dual_struct, slopes_struct, write
+from kernreg.ir.derivative import slopes
 from kernreg.ir.trace import trace_dual
 
 LIBRARY = [nn.Relu(), nn.Abs(), nn.Sin(), nn.Cos(), nn.Erf(), nn.Gelu(), nn.Gabor(), nn.Tanh()]
@@ -36,11 +37,17 @@ def test_text() -> None:
     assert f"rows1 = {len(code.rows1)}, rows2 = {len(code.rows2)};" in lines[2]
 
 
+@pytest.mark.parametrize("derived", [False, True])
 @pytest.mark.parametrize("fn", [f for f in LIBRARY if f.closed_form], ids=repr)
-def test_names_are_defined_before_use(fn: nn.Nonlinearity) -> None:
-    lines = dual_struct(0, repr(fn), trace_dual(fn)).splitlines()
-    known = {"rho", "gap"}
-    for line in lines[7:-5]:
+def test_names_are_defined_before_use(fn: nn.Nonlinearity, derived: bool) -> None:
+    text = dual_struct(0, repr(fn), trace_dual(fn))
+    if derived:
+        text = slopes_struct(0, repr(fn), slopes(fn).straight)
+    lines, known = text.splitlines(), {"rho", "gap"}
+    outputs = [k for k, line in enumerate(lines) if re.match(r"    (\w+_out|out\[\d\]) = ", line)]
+    first = next(k for k, line in enumerate(lines) if "eval(" in line)
+    inside = [line for line in lines[first : outputs[0]] if line.startswith("    const ")]
+    for line in inside:
         match = re.fullmatch(r"    const (T|bool) (\w+) = (.*);", line)
         assert match is not None
         kind, name, expression = match.groups()
@@ -48,7 +55,8 @@ def test_names_are_defined_before_use(fn: nn.Nonlinearity) -> None:
         assert set(re.findall(r"\b[vc]\d+\b", expression)) <= known
         assert name not in known
         known.add(name)
-    for line in lines[-5:-2]:
+    for k in outputs:
+        line = lines[k]
         assert set(re.findall(r"\b[vc]\d+\b", line)) <= known
 
 
@@ -63,6 +71,7 @@ def test_literals_are_of_the_type_of_the_arithmetic() -> None:
     for fn in LIBRARY:
         if fn.closed_form:
             text = dual_struct(0, "", trace_dual(fn))
+            text += slopes_struct(0, "", slopes(fn).straight)
             bare = re.findall(r"(?<![\w(.-])-?\d+\.\d*(?:e-?\d+)?(?!\w)", text)
             assert bare == []
 
@@ -74,7 +83,7 @@ def test_written_files_are_the_same_each_time(tmp_path: Path) -> None:
         env = os.environ | {"PYTHONHASHSEED": seed}
         subprocess.run([sys.executable, "-c", script], check=True, env=env)
     assert files(tmp_path / "1") == files(tmp_path / "2")
-    names = ("duals", "instructions", "polynomials", "signatures")
+    names = ("duals", "instructions", "polynomials", "signatures", "slopes")
     assert set(files(tmp_path / "1")) == {f"{name}.inl" for name in names}
 
 
@@ -83,8 +92,11 @@ def test_equal_code_is_written_once(tmp_path: Path) -> None:
     assert write(tmp_path, duals) == 2
     text = files(tmp_path)
     assert text["duals.inl"].rstrip().endswith("#define KR_DUALS KR_DUAL(0) KR_DUAL(1)")
+    assert text["slopes.inl"].rstrip().endswith("#define KR_SLOPES KR_SLOPE(0) KR_SLOPE(1)")
     signatures = re.findall(r'^  "(.*)",$', text["signatures.inl"], flags=re.MULTILINE)
-    assert signatures == [trace_dual(fn).signature for fn in (nn.Relu(), nn.Sin())]
+    fns = (nn.Relu(), nn.Sin())
+    assert signatures[:2] == [trace_dual(fn).signature for fn in fns]
+    assert signatures[2:] == [slopes(fn).straight.signature for fn in fns]
 
 
 def test_a_second_build_touches_nothing(tmp_path: Path) -> None:
@@ -95,13 +107,14 @@ def test_a_second_build_touches_nothing(tmp_path: Path) -> None:
     assert {p.stat().st_mtime for p in tmp_path.iterdir()} == {0.0}
     write(tmp_path, [nn.Relu()])
     written = {p.name for p in tmp_path.iterdir() if p.stat().st_mtime > 0}
-    assert written == {"duals.inl", "signatures.inl"}
+    assert written == {"duals.inl", "signatures.inl", "slopes.inl"}
 
 
 def test_the_extension_holds_the_library() -> None:
     """Every closed form without structural arguments runs compiled, not interpreted."""
     core = pytest.importorskip("kernreg._core", reason="built with KERNREG_BUILD_EXT=0")
-    compiled = set(core.signatures())
+    compiled, derived = set(core.signatures()), set(core.slopes())
     for fn in [*LIBRARY, nn.Rbf(), nn.Gaussian(), nn.Exp(), nn.Sign(), nn.LeakyRelu(0.3)]:
         if fn.closed_form:
             assert trace_dual(fn).signature in compiled, fn
+            assert slopes(fn).straight.signature in derived, fn

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernreg import nn
+from kernreg.ir.graph import PAIR, PARAM, ROW1, ROW2, Graph, Value, evaluate
 from kernreg.ir.pair import Pair
-from kernreg.ir.trace import PAIR, PARAM, ROW1, ROW2, DualCode, Graph, Value, evaluate, trace_dual
+from kernreg.ir.trace import DualCode, trace_dual
 from kernreg.numerics.torchmath import TorchMath
 from tests.nn.strategies import CLOSED_FORM
 
@@ -220,7 +221,7 @@ def test_the_signature_tells_codes_apart() -> None:
     g, x, y, r = graph()
     p = g.leaf("p", PARAM)
     one, two = r * x, g.exp(r) * y
-    code = DualCode(one, two, two, one, (p,), (x,), (y,), (one, g.exp(r), two))
+    code = DualCode((p,), (x,), (y,), (one, g.exp(r), two), rho=one, gap=two, dot=two, plain=one)
     for other in (
         replace(code, rho=two),
         replace(code, dot=one),

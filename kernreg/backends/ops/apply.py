@@ -36,9 +36,10 @@ from kernreg.backends.triton.source import TritonWriter
 from kernreg.codegen.instructions import LINEAR, NONNEGATIVE, POSITIVE
 from kernreg.exceptions import BackendError, InvalidInputError
 from kernreg.ir.derivative import slopes
+from kernreg.ir.graph import evaluate
 from kernreg.ir.operations import Apply
 from kernreg.ir.pair import Dual, Pair, normalised
-from kernreg.ir.trace import DualCode, evaluate, trace_dual
+from kernreg.ir.trace import DualCode, trace_dual
 from kernreg.numerics.hermite import hermite_coefficients, series_length
 from kernreg.numerics.quadrature import line_values, pair_moments, row_moments
 from kernreg.numerics.torchmath import TorchMath
@@ -140,6 +141,9 @@ def _derivatives(run: Derivatives, op: Apply, x: Jet) -> Jet:
         return run.chained(x, pair, row, dot.growth * x.growth, trained, partials)
     made, tau = slopes(op.fn), x.pair.tau
     leaves = _leaves(op, fn, run.params, x.row, row) | {"growth": dot.growth}
+    at_once = run.nonlinearity(x, made.straight, leaves)
+    if at_once is not None:
+        return Jet(at_once[0], row, dot.growth * x.growth, trained, at_once[1])
     given: dict[str, Any] = {k: float(v) for k, v in leaves.items() if v.ndim == 0}
     for name in ("s", "u", "growth"):
         given[name], given[f"{name}'"] = run.sides(leaves[name])

@@ -106,24 +106,27 @@ def _pairs(run: Evaluation, op: Dense, x: Evaluated) -> Evaluated:
 @DERIVATIVES.of(Dense)
 def _derivatives(run: Derivatives, op: Dense, x: Jet) -> Jet:
     row, c = dense_row(x.row, op, run.params)
-    pair = _mixed(run, c, x.pair)
     uu, vv = c.u * c.u, torch.zeros_like(c.u) if c.v is None else c.v * c.v
+    by_row = torch.zeros_like(c.u)
+    if c.g is not None and c.h is not None:
+        by_row = 2.0 * (c.g * c.g * vv - c.h * c.h * uu)
+    growth = uu * x.growth
+    trained = by_row * x.growth + uu * (x.trained + 2.0 * vv * x.row.tau * x.growth)
+    at_once = run.dense(x, c.tables())
+    if at_once is not None:
+        return Jet(at_once[0], row, growth, trained, at_once[1])
+    pair = _mixed(run, c, x.pair)
     cross, (u1, u2), (v1, v2) = run.cross(c.u), run.sides(uu), run.sides(vv)
     both = 0.0 if c.v is None else run.cross(c.v)
     # The logarithm of u changes by v^2 with that of s, and the logarithm of v by -u^2.
     rho_log = [cross * x.pair.rho * v - both * u for u, v in ((u1, v1), (u2, v2))]
     own_rho, own_log = cross, rho_log
-    own = torch.ones_like(c.u)
-    by_row = torch.zeros_like(c.u)
     if c.g is not None and c.h is not None:
-        g, h = run.cross(c.g), run.cross(c.h)
-        own_rho = g
-        own_log = [g * x.pair.rho * v - h * u for u, v in ((u1, v1), (u2, v2))]
-        by_row = 2.0 * (c.g * c.g * vv - c.h * c.h * uu)
+        own_rho, h = run.cross(c.g), run.cross(c.h)
+        own_log = [own_rho * x.pair.rho * v - h * u for u, v in ((u1, v1), (u2, v2))]
     tau_log = [o + cross * x.pair.tau * v for o, v in zip(own_log, (v1, v2), strict=True)]
-    trained = by_row * x.growth + uu * (x.trained + 2.0 * vv * x.row.tau * x.growth)
     partials = Partials(cross, own_rho, cross, rho_log, tau_log)
-    return run.chained(x, pair, row, own * uu * x.growth, trained, partials)
+    return run.chained(x, pair, row, growth, trained, partials)
 
 
 @ROUNDING.of(Dense)

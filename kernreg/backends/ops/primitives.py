@@ -6,7 +6,8 @@ from torch import Tensor
 
 from kernreg.backends.tiles import Translator
 from kernreg.exceptions import BackendError
-from kernreg.ir.trace import PAIR, DualCode, Value, evaluate
+from kernreg.ir.graph import PAIR, Value, evaluate
+from kernreg.ir.trace import DualCode
 from kernreg.numerics.torchmath import TorchMath
 
 __all__ = ["write_primitives"]

@@ -1,0 +1,113 @@
+// Pairs of rows with their derivatives by the correlation at the input, and by the logarithms of the
+// standard deviations there of the first row, and of the second.
+//
+// K directions make 3 + 2 K numbers: those of the state, then the derivatives of correlation and
+// tangent kernel in each direction. `regs` says in which block registers they lie before and
+// behind. Derivatives of rows' own deviations, `growth`, stand behind the other numbers of rows.
+
+#include "generated/slopes.inl"
+
+constexpr int kJet = 9;           // numbers of a jet, at most
+constexpr int kJetRegisters = 3;  // instructions' room for where they lie
+
+template <int K, class T> struct JetBlock {
+  const T *from[3 + 2 * K];
+  T *to[3 + 2 * K];
+  JetBlock(T (*regs)[kBlock], const int32_t *at) {
+    for (int m = 0; m < 3 + 2 * K; ++m) from[m] = regs[at[m]], to[m] = regs[at[kJet + m]];
+  }
+};
+
+// A nonlinearity with a closed form.
+template <class D, int K, class T>
+void jet_dual(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy,
+              const T *constants, int n) {
+  T c[D::scalars + 1], xs[D::rows1 + 1];
+  for (int k = 0; k < D::scalars; ++k) c[k] = constants[k];
+  for (int k = 0; k < D::rows1; ++k) xs[k] = x[k * ldx];
+  T growth = x[D::rows1 * ldx];
+  const T *growths = y + D::rows2 * ldy;
+#pragma GCC ivdep
+  for (int j = 0; j < n; ++j) {
+    T ys[D::rows2 + 1], in[3 + 2 * K], v[8] = {};
+#pragma GCC unroll 32
+    for (int k = 0; k < D::rows2; ++k) ys[k] = y[k * ldy + j];
+#pragma GCC unroll 9
+    for (int m = 0; m < 3 + 2 * K; ++m) in[m] = jet.from[m][j];
+    T rho = in[0], tau = in[2], other = K > 2 ? growths[j] : T(0);
+    D::eval(rho, in[1], c, xs, ys, v);
+    jet.to[0][j] = v[0], jet.to[1][j] = v[1], jet.to[2][j] = v[2] * tau;
+#pragma GCC unroll 3
+    for (int k = 0; k < K; ++k) {
+      T by_rho = in[3 + 2 * k], by_tau = in[4 + 2 * k];
+      T turned = v[2] * by_rho, slope = v[3] * by_rho;
+      if (D::logs && k > 0) {
+        T grown = k == 1 ? growth : other;
+        turned += v[3 + k] * grown, slope += v[5 + k] * grown;
+      }
+      jet.to[3 + 2 * k][j] = turned;
+      jet.to[4 + 2 * k][j] = v[2] * by_tau + slope * tau;
+    }
+  }
+}
+
+// A dense layer: without a bias, with one, or in the "standard" parameterization. The logarithm of
+// `u` changes by v^2 with that of the deviation, that of `v` by -u^2.
+enum DenseKind { no_bias, with_bias, own_scales };
+
+template <int KIND, int K, class T>
+void jet_dense(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy, int n) {
+  constexpr bool BIAS = KIND != no_bias;
+  constexpr int last = KIND == own_scales ? 4 : BIAS ? 2 : 1;
+  T ui = x[0], vi = BIAS ? x[ldx] : T(0), growth = x[last * ldx];
+  T gi = KIND == own_scales ? x[2 * ldx] : T(0), hi = KIND == own_scales ? x[3 * ldx] : T(0);
+  const T *growths = y + last * ldy;
+#pragma GCC ivdep
+  for (int j = 0; j < n; ++j) {
+    T in[3 + 2 * K];
+#pragma GCC unroll 9
+    for (int m = 0; m < 3 + 2 * K; ++m) in[m] = jet.from[m][j];
+    T uj = y[j], vj = BIAS ? y[ldy + j] : T(0), other = K > 2 ? growths[j] : T(0);
+    T uu = ui * uj, both = vi * vj, own = uu, own_bias = both;
+    State<T> s{in[0], in[1], in[2]};
+    mix<false, BIAS>(s, ui, uj, vi, vj);
+    if (KIND == own_scales) {
+      own = gi * y[2 * ldy + j], own_bias = hi * y[3 * ldy + j];
+      s.tau = own * in[0] + own_bias + uu * in[2];
+    }
+    jet.to[0][j] = s.rho, jet.to[1][j] = s.gap, jet.to[2][j] = s.tau;
+#pragma GCC unroll 3
+    for (int k = 0; k < K; ++k) {
+      T by_rho = in[3 + 2 * k], by_tau = in[4 + 2 * k];
+      T turned = uu * by_rho, trained = own * by_rho + uu * by_tau;
+      if (k > 0 && BIAS) {
+        T grown = k == 1 ? growth : other, u = k == 1 ? ui * ui : uj * uj, v = k == 1 ? vi * vi : vj * vj;
+        turned += (uu * in[0] * v - both * u) * grown;
+        trained += (own * in[0] * v - own_bias * u + uu * in[2] * v) * grown;
+      }
+      jet.to[3 + 2 * k][j] = turned;
+      jet.to[4 + 2 * k][j] = trained;
+    }
+  }
+}
+
+template <int K, class T>
+void jet_dense(int kind, const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy, int n) {
+  if (kind == no_bias) return jet_dense<no_bias, K>(jet, x, ldx, y, ldy, n);
+  if (kind == with_bias) return jet_dense<with_bias, K>(jet, x, ldx, y, ldy, n);
+  jet_dense<own_scales, K>(jet, x, ldx, y, ldy, n);
+}
+
+// An instruction of jets, behind which stand the registers.
+template <int K, class T>
+void run_jet(const Instr &I, T (*regs)[kBlock], const T *x, int64_t ldx, const T *y, int64_t ldy,
+             const T *consts, int n) {
+  JetBlock<K, T> jet(regs, reinterpret_cast<const int32_t *>(&I + 1));
+  if (I.op == op_jet_dense) return jet_dense(I.b, jet, x, ldx, y, ldy, n);
+  switch (I.op - op_jet) {
+#define KR_SLOPE(k) \
+  case k: jet_dual<Slopes##k<T>, K>(jet, x, ldx, y, ldy, consts + I.c, n); break;
+    KR_SLOPES
+#undef KR_SLOPE
+  }
+}
