@@ -75,6 +75,7 @@ class KernelModel(Planned, BaseEstimator):
         "verbose": ["verbose"],
         "store": [str, os.PathLike, None],
         "input_shape": ["array-like", None],
+        "scale": [StrOptions({"ard"}), None],
     }
 
     def __init__(
@@ -93,6 +94,7 @@ class KernelModel(Planned, BaseEstimator):
         verbose: bool | int = 0,
         store: str | os.PathLike[str] | None = None,
         input_shape: tuple[int, ...] | None = None,
+        scale: str | None = None,
     ) -> None:
         self.network = network
         self.kernel = kernel
@@ -108,6 +110,7 @@ class KernelModel(Planned, BaseEstimator):
         self.verbose = verbose
         self.store = store
         self.input_shape = input_shape
+        self.scale = scale
 
     # Whether the solver's state is needed behind the fit.
     _keeps_state: ClassVar[bool] = False
@@ -210,7 +213,7 @@ class KernelModel(Planned, BaseEstimator):
             X, y = validate_data(self, X, y, **options)
             check_shapes(self._network(), X.shape[1])
             # What the caller does with its arrays afterwards is no business of the model.
-            y = np.array(y, dtype=np.float64 if y_options.get("y_numeric") else None)
+            y = np.array(y, dtype=np.float64 if y_options.get("y_numeric") else None, order="C")
         if sample_weight is None:
             return X, y, np.ones(len(X))
         weights = _check_sample_weight(
@@ -231,6 +234,13 @@ class KernelModel(Planned, BaseEstimator):
     ) -> None:
         """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
         check_device(self.device)
+        shown = bool(self.verbose) and rank() == 0
+        self._forget_scales()
+        if self.scale == "ard":
+            network, data = self._network(), (X, targets.reshape(len(X), -1), weights)
+            self._check_scalable(network)
+            with progress(f"{type(self).__name__}: scales", shown) as bar:
+                self._learn_scales(network, self.kernel, data, bar)
         wanted = Targets(targets.reshape(len(X), -1), weights, self.fit_intercept, self._correct)
         if self._merges(len(X)) or self._inseparable(X, weights):
             given = len(X)
@@ -240,7 +250,6 @@ class KernelModel(Planned, BaseEstimator):
         t, weights = wanted.values.shape[1], wanted.weights
         how = from_first(lambda: self._approach(X, t, weights))
         planned = from_first(lambda: self._plan(X, t, weights, how))
-        shown = bool(self.verbose) and rank() == 0
         try:
             if self._worth_keeping(X, planned):
                 with progress(f"{type(self).__name__}: kernel", shown) as bar:

@@ -37,6 +37,10 @@ def check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
         fits = group.ndim == 1 and group.dtype.kind == "i" and len(group) > 0
         fits = fits and group.min() >= 0 and group.max() < len(predictions)
         _expect(fits, f"numbers of {len(predictions)} predictions", group.shape)
+    if {"scales", "importances"} & set(arrays):
+        for name in ("scales", "importances"):
+            check_numbers(arrays[name], arrays["X_fit"].shape[1:])
+        _expect((arrays["scales"] > 0).all(), "positive scales", arrays["scales"].min())
     shapes = {arrays[name].shape for name in set(arrays) & set(_OF_RIDGES)}
     fits = len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
     _expect(fits, "a leave-one-out value for each ridge", shapes)

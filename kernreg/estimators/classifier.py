@@ -83,6 +83,11 @@ class KernelClassifier(Decisions, KernelModel):
     class_weight : dict or "balanced", optional
         Factors of the weights of the rows of each class, 1 for those that a dict lacks; "balanced"
         gives all classes the same weight in total.
+    scale : {"ard"}, optional
+        "ard" multiplies each column by a scale of its own, learned as
+        :class:`~kernreg.ColumnScales` does with this network and kernel on up to 700 rows before
+        the fit, and kept if rows left out of that are predicted better with it.
+        Networks on vectors only.
 
     Attributes
     ----------
@@ -111,6 +116,11 @@ class KernelClassifier(Decisions, KernelModel):
         Solver and memory as planned.
     solution_ : Solution
         Coefficients in float64, as the solver gave them, with the status and the cost of the solve.
+    scales_ : ndarray of shape (n_features,)
+        With ``scale="ard"``: what columns are multiplied by; all 1 if that predicts better.
+        ``X_fit_`` holds the columns as they came.
+    feature_importances_ : ndarray of shape (n_features,)
+        With ``scale="ard"``: shares of the columns in the squared slopes of predictions.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -159,6 +169,7 @@ class KernelClassifier(Decisions, KernelModel):
         store: str | os.PathLike[str] | None = None,
         input_shape: tuple[int, ...] | None = None,
         class_weight: Any = None,
+        scale: str | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -175,6 +186,7 @@ class KernelClassifier(Decisions, KernelModel):
             verbose,
             store,
             input_shape,
+            scale,
         )
         self.class_weight = class_weight
 

@@ -56,7 +56,9 @@ def input_gradient(model: Any, X: Any) -> NDArray[np.float64]:
     if program.axes != 0 or program.shape is not None:
         raise InvalidInputError("Gradients by the inputs of networks on images are not available.")
     rows = validate_data(model, X, reset=False, dtype=np.float64)
-    centres = np.asarray(model.X_fit_, dtype=np.float64)
+    scales = getattr(model, "scales_", None)
+    scales = np.ones(rows.shape[1]) if scales is None else scales
+    rows, centres = rows * scales, np.asarray(model.X_fit_, dtype=np.float64) * scales
     coefficients = np.asarray(model.dual_coef_, dtype=np.float64)
     single = coefficients.ndim == 1
     c = torch.from_numpy(coefficients.reshape(len(centres), -1))
@@ -71,5 +73,5 @@ def input_gradient(model: Any, X: Any) -> NDArray[np.float64]:
             for t in range(c.shape[1]):
                 out[at, t] += (tile.by_product * c[columns, t]) @ B[columns]
                 out[at, t] += 2.0 * own[:, t, None] * A[at]
-    result = (out / A.shape[1]).numpy()
+    result = (out / A.shape[1]).numpy() * scales
     return np.asarray(result[:, 0] if single else result)

@@ -31,9 +31,9 @@ MODELS: dict[str, type[KernelModel]] = {}
 """Classes that files may hold, by name; the base of the estimators fills it."""
 
 FORMAT = "kernreg-model"
-VERSION = 2
-# Files of version 1 are the same but for their hash.
-_WITHOUT_HASH = 1
+VERSION = 3
+# Version 2 has no scales, and version 1 no hash either.
+_WITHOUT_SCALES, _WITHOUT_HASH = 2, 1
 
 
 def save(model: KernelModel, path: str | os.PathLike[str]) -> None:
@@ -231,7 +231,7 @@ def _check_header(path: Path, header: Any) -> None:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ModelFileError(f"{path} is a safetensors file but not a kernreg model.")
     version = header.get("version")
-    if isinstance(version, bool) or version not in (_WITHOUT_HASH, VERSION):
+    if isinstance(version, bool) or version not in (_WITHOUT_HASH, _WITHOUT_SCALES, VERSION):
         raise ModelFileError(
             f"{path} has format version {version!r} (written by kernreg "
             f"{header.get('kernreg')}); this version of kernreg, {_version()}, reads version "

@@ -17,6 +17,7 @@ from kernreg.estimators.explain import Explanation
 from kernreg.estimators.inputs import check_data
 from kernreg.estimators.loo import LeaveOneOut
 from kernreg.estimators.ridge import ridge_unit, smallest_ridge
+from kernreg.estimators.scaled import Scaled
 from kernreg.estimators.solve import read_dtype, solve_alphas
 from kernreg.estimators.targets import Targets
 from kernreg.estimators.text import naming_text
@@ -33,7 +34,7 @@ from kernreg.solvers.registry import SOLVERS
 __all__ = ["Planned"]
 
 
-class Planned:
+class Planned(Scaled):
     """What :class:`~kernreg.estimators.base.KernelModel` decides before it solves."""
 
     network: nn.Layer | str | None
@@ -196,8 +197,8 @@ class Planned:
             return self._known[1] if dtype is None else self._known[1].astype(dtype)
         return KernelOperator(
             network or self._network(),
-            X,
-            X2,
+            self._scaled(X),
+            None if X2 is None else self._scaled(X2),
             kernel=kernel or self.kernel,
             dtype=dtype or X.dtype,
             device=self.device,

@@ -75,6 +75,11 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         :func:`kernreg.operators.write_store` make: its tiles are read in the place of
         evaluations, and refined with those where they are narrower than the answer. For
         "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+    scale : {"ard"}, optional
+        "ard" multiplies each column by a scale of its own, learned as
+        :class:`~kernreg.ColumnScales` does with this network and kernel on up to 700 rows before
+        the fit, and kept if rows left out of that are predicted better with it.
+        Networks on vectors only.
 
     Attributes
     ----------
@@ -98,6 +103,11 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         Solver and memory as planned.
     solution_ : Solution
         Coefficients in float64, as the solver gave them, with the status and the cost of the solve.
+    scales_ : ndarray of shape (n_features,)
+        With ``scale="ard"``: what columns are multiplied by; all 1 if that predicts better.
+        ``X_fit_`` holds the columns as they came.
+    feature_importances_ : ndarray of shape (n_features,)
+        With ``scale="ard"``: shares of the columns in the squared slopes of predictions.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)

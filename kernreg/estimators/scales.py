@@ -23,13 +23,16 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.operators.dense import gram
 from kernreg.operators.inputs import check_network, kernel_names
 
-__all__ = ["ColumnScales", "Learned", "learn_scales"]
+__all__ = ["MAX_ITER", "ColumnScales", "Learned", "learn_scales"]
 
 _REACH = (-7.0, 3.0)
 """Of logarithms of scales: columns below do not matter, and above each row would be alone."""
 _RIDGES = (-18.0, 3.0)
 """Logarithms of the ridge, in units of the mean diagonal."""
 _HELD_OUT = 0.2
+_MAX_ROWS, _PENALTY = 700, 1e-3
+MAX_ITER = 60
+"""Steps of L-BFGS at most."""
 _PASSES = 10
 """Backward passes for slopes at most."""
 _STARTS = np.logspace(-7, 0, 15)
@@ -43,15 +46,18 @@ class _Problem:
     kernel: str
     X: Tensor
     y: Tensor
+    w: Tensor
     penalty: float
 
     def loss(self, K: Tensor, log_ridge: Tensor) -> Tensor:
         """Mean squared error of rows left out, of targets of mean square 1."""
-        unit = torch.diagonal(K).mean()
-        n = len(K)
-        inverse = torch.linalg.inv(K + torch.exp(log_ridge) * unit * torch.eye(n, dtype=K.dtype))
+        inverse = torch.linalg.inv(K + torch.diag(self.ridges(K, torch.exp(log_ridge))))
         errors = (inverse @ self.y) / torch.diagonal(inverse)[:, None]
-        return (errors * errors).mean()
+        return (self.w @ (errors * errors)).mean() / self.w.sum()
+
+    def ridges(self, K: Tensor, ridge: Any) -> Tensor:
+        """What is added to the diagonal; a row of weight 2 counts as two rows."""
+        return ridge * torch.diagonal(K).mean() / self.w
 
     def value(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The penalised loss and its gradient by logarithms of scales, and of the ridge."""
@@ -100,11 +106,12 @@ def learn_scales(
     kernel: str,
     X: NDArray[np.float64],
     Y: NDArray[np.float64],
-    max_rows: int = 700,
-    max_iter: int = 60,
-    penalty: float = 1e-3,
+    max_rows: int = _MAX_ROWS,
+    max_iter: int = MAX_ITER,
+    penalty: float = _PENALTY,
     random_state: Any = 0,
     callback: Callable[[int], None] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Learned:
     """Scales by L-BFGS on the leave-one-out error of some rows, judged on others.
 
@@ -122,20 +129,22 @@ def learn_scales(
         As of :class:`ColumnScales`.
     callback : callable, optional
         Told the number of steps so far.
+    weights : ndarray of shape (n,), optional
+        Positive weights of the rows.
 
     Returns
     -------
     Learned
     """
-    Y = Y - Y.mean(axis=0)
-    size = np.sqrt((Y * Y).mean(axis=0))
+    w = np.ones(len(X)) if weights is None else weights / weights.mean()
+    Y = Y - np.average(Y, axis=0, weights=w)
+    size = np.sqrt(np.average(Y * Y, axis=0, weights=w))
     Y = Y / np.where(size > 0, size, 1.0)
     order = check_random_state(random_state).permutation(len(X))
     chosen = min(max_rows, max(2, round((1.0 - _HELD_OUT) * len(X))))
     inside, outside = order[:chosen], order[chosen : chosen + 2 * max_rows]
-    problem = _Problem(
-        network, kernel, torch.from_numpy(X[inside]), torch.from_numpy(Y[inside]), penalty
-    )
+    rows, targets, counts = (torch.from_numpy(values[inside]) for values in (X, Y, w))
+    problem = _Problem(network, kernel, rows, targets, counts, penalty)
     d, ridge, steps = X.shape[1], problem.start(), 0
 
     def told(_: Any) -> None:
@@ -156,7 +165,7 @@ def learn_scales(
             options={"maxiter": max_iter},
         )
     logs = found.x[:-1]
-    held_out = torch.from_numpy(X[outside]), torch.from_numpy(Y[outside])
+    held_out = [torch.from_numpy(values[outside]) for values in (X, Y, w)]
     errors = {
         "plain": _error(problem, np.zeros(d), ridge, *held_out),
         "scaled": _error(problem, logs, float(found.x[-1]), *held_out),
@@ -232,9 +241,9 @@ class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self,
         network: nn.Layer | str | None = None,
         kernel: str = "ntk",
-        max_rows: int = 700,
-        max_iter: int = 60,
-        penalty: float = 1e-3,
+        max_rows: int = _MAX_ROWS,
+        max_iter: int = MAX_ITER,
+        penalty: float = _PENALTY,
         random_state: Any = 0,
     ) -> None:
         self.network = network
@@ -330,8 +339,8 @@ def _coefficients(
     """Rows as the kernel sees them, and the dual coefficients of the fit to them."""
     rows = problem.X * torch.from_numpy(np.exp(logs))
     K = gram(problem.network, rows, kernel=problem.kernel)
-    ridge = np.exp(log_ridge) * torch.diagonal(K).mean()
-    return rows, torch.linalg.solve(K + ridge * torch.eye(len(K), dtype=K.dtype), problem.y)
+    ridges = torch.diag(problem.ridges(K, np.exp(log_ridge)))
+    return rows, torch.linalg.solve(K + ridges, problem.y)
 
 
 def _shares(problem: _Problem, logs: NDArray[np.float64], log_ridge: float) -> NDArray[np.float64]:
@@ -354,10 +363,10 @@ def _shares(problem: _Problem, logs: NDArray[np.float64], log_ridge: float) -> N
 
 
 def _error(
-    problem: _Problem, logs: NDArray[np.float64], log_ridge: float, X: Tensor, y: Tensor
+    problem: _Problem, logs: NDArray[np.float64], log_ridge: float, X: Tensor, y: Tensor, w: Tensor
 ) -> float:
     """Mean squared error on other rows."""
     rows, c = _coefficients(problem, logs, log_ridge)
     scaled = X * torch.from_numpy(np.exp(logs))
     error = gram(problem.network, scaled, rows, kernel=problem.kernel) @ c - y
-    return float((error * error).mean())
+    return float((w @ (error * error)).mean() / w.sum())

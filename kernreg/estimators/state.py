@@ -67,6 +67,8 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
         for name in ("alphas", "squared_error", "accuracy", *_OF_ROWS):
             if getattr(model.loo_, name) is not None:
                 arrays[f"loo_{name}"] = getattr(model.loo_, name)
+    if hasattr(model, "scales_"):
+        arrays |= {"scales": model.scales_, "importances": model.feature_importances_}
     if hasattr(model, "feature_names_in_"):
         header["feature_names"] = model.feature_names_in_.tolist()
     if hasattr(model, "classes_"):
@@ -119,6 +121,8 @@ def from_state(
             arrays["loo_predictions"],
             *(arrays.get(f"loo_{name}") for name in _OF_ROWS[1:]),
         )
+    if "scales" in arrays:
+        model.scales_, model.feature_importances_ = arrays["scales"], arrays["importances"]
     if "feature_names" in header:
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     if is_classifier(model):

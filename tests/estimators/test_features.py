@@ -104,7 +104,8 @@ def test_the_gradient_of_the_loss_is_that_of_differences():
     from kernreg.estimators.scales import _Problem
 
     X, y = one_column(30, 3)
-    problem = _Problem(NET, "ntk", torch.from_numpy(X), torch.from_numpy(y[:, None]), 1e-2)
+    arrays = (X, y[:, None], np.linspace(0.5, 2.0, 30))
+    problem = _Problem(NET, "ntk", *map(torch.from_numpy, arrays), 1e-2)
     theta = np.array([0.3, -0.2, 0.1, -2.0])
     _, slope = problem.value(theta)
     for k in range(4):

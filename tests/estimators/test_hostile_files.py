@@ -326,6 +326,18 @@ def test_a_file_of_the_first_version(regressor, tmp_path):
     assert np.array_equal(found.predict(X), regressor.predict(X))
 
 
+def test_a_file_from_before_scales(regressor, tmp_path):
+    path = tmp_path / "model"
+    regressor.save(path)
+    texts, arrays, _ = records.read_record(path)
+    old = json.loads(texts["kernreg"]) | {"version": 2}
+    del old["params"]["scale"]
+    records.write_record(path, arrays, {"kernreg": json.dumps(old)})
+    found = kernreg.load(path)
+    assert found.scale is None
+    assert np.array_equal(found.predict(X), regressor.predict(X))
+
+
 def test_what_cannot_be_read_again_is_not_saved(regressor, tmp_path):
     regressor.network_ = nn.mlp(depth=10**6)
     with pytest.raises(NetworkError, match="at most 50000 can be read"):

@@ -104,7 +104,7 @@ def edit(path, header=None, arrays=None, without=()):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"version": 99}, r"format version 99.*reads version 2.*the kernreg that wrote it"),
+        ({"version": 99}, r"format version 99.*reads version 3.*the kernreg that wrote it"),
         ({"class": "KernelOracle"}, r"class 'KernelOracle'.*knows EnsembleRegressor"),
         ({"class": ["KernelRegressor"]}, "class"),
         ({"class": "KernelClassifier"}, "damaged"),
