@@ -19,6 +19,7 @@ from kernreg.backends.distinct import Distinct
 from kernreg.backends.reference import Evaluated, Matrix, PairState, input_pairs
 from kernreg.ir.derivative import SlopesCode
 from kernreg.ir.fold import Rules
+from kernreg.ir.operations import Apply, all_ops
 from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
 from kernreg.numerics.torchmath import TorchMath
@@ -34,6 +35,8 @@ __all__ = [
     "Tile",
     "differentiated",
     "over_scale",
+    "traced_diagonal",
+    "traced_tile",
 ]
 
 DERIVATIVES = Rules("derivatives by the inputs")
@@ -186,30 +189,66 @@ class Differentiable:
         parts = zip(self.rows, (rows, columns), strict=True)
         distinct = Distinct.of(*(R.Row(r.s[k], r.tau[k]) for r, k in parts))
         pair = input_pairs(self.units[0][rows], self.units[1][columns])
-        run = Derivatives(self._program.params, distinct)
-        out = self._run(run, pair, distinct)
-        product, *squares = over_scale(run, pair, distinct, out, self._kernel)
-        first, second = run.sides(out.row.s / distinct.row.s)
-        scale = first * second
-        return Tile(scale * product, [scale * square for square in squares])
+        return _tile(self._program, self._kernel, self._sides, distinct, pair)
 
     def diagonal(self) -> Tensor:
         """Derivative of the kernel of every row of ``X1`` with itself by its mean square."""
         row = self.rows[0]
-        one = R.Row(row.s[:1], row.tau[:1])
-        distinct = Distinct.of(row, one)
-        zero = row.s.new_zeros((len(row.s), 1))
-        run = Derivatives(self._program.params, distinct)
-        out = self._run(run, PairState(zero, zero + 1.0, zero), distinct)
-        s, tau, log = out.row.s, out.row.tau, 2.0 * out.growth
-        slope = log * s * s
-        if self._kernel == "ntk":
-            slope = slope * tau + s * s * out.trained
-        return distinct.all(slope / (2.0 * distinct.row.s**2), 0)
+        distinct = Distinct.of(row, R.Row(row.s[:1], row.tau[:1]))
+        return _diagonal(self._program, self._kernel, distinct)
 
-    def _run(self, run: Derivatives, pair: PairState, distinct: Distinct) -> Jet:
-        one, zero = torch.ones_like(pair.rho), torch.zeros_like(pair.rho)
-        return differentiated(run, self._program, pair, distinct, one, zero, self._sides)
+
+def _tile(program: Program, kernel: str, sides: int, distinct: Distinct, pair: PairState) -> Tile:
+    run = Derivatives(program.params, distinct)
+    one, zero = torch.ones_like(pair.rho), torch.zeros_like(pair.rho)
+    out = differentiated(run, program, pair, distinct, one, zero, sides)
+    product, *squares = over_scale(run, pair, distinct, out, kernel)
+    first, second = run.sides(out.row.s / distinct.row.s)
+    scale = first * second
+    return Tile(scale * product, [scale * square for square in squares])
+
+
+def _diagonal(program: Program, kernel: str, distinct: Distinct) -> Tensor:
+    """Derivative of the kernel of every row of the first side with itself by its mean square."""
+    run = Derivatives(program.params, distinct)
+    zero = torch.zeros_like(distinct.all(distinct.row.s, 0))[:, None]
+    pair = PairState(zero, zero + 1.0, zero)
+    out = differentiated(run, program, pair, distinct, zero + 1.0, zero, 1)
+    s, tau, log = out.row.s, out.row.tau, 2.0 * out.growth
+    slope = log * s * s
+    if kernel == "ntk":
+        slope = slope * tau + s * s * out.trained
+    return distinct.all(slope / (2.0 * distinct.row.s**2), 0)
+
+
+def traced_tile(program: Program, A: Tensor, B: Tensor, kernel: str) -> tuple[Tile, Tensor]:
+    """Derivatives by both rows of all pairs, through which torch can go back; slow.
+
+    Where a kink meets equal rows nothing can go back: the derivatives there are those of rows at
+    right angles. Also returns which pairs these are.
+    """
+    distinct, (unit1, unit2) = _traced(A, B)
+    pair = input_pairs(unit1, unit2)
+    lost = pair.gap <= 0
+    if all(op.fn.smooth for op in all_ops(program.ops) if isinstance(op, Apply)):
+        lost = torch.zeros_like(lost)
+    pair = PairState(torch.where(lost, 0.0, pair.rho), torch.where(lost, 1.0, pair.gap), pair.tau)
+    return _tile(program, kernel, 2, distinct, pair), lost
+
+
+def traced_diagonal(program: Program, A: Tensor, kernel: str) -> Tensor:
+    """The same of :meth:`Differentiable.diagonal`."""
+    return _diagonal(program, kernel, _traced(A, A[:1])[0])
+
+
+def _traced(A: Tensor, B: Tensor) -> tuple[Distinct, list[Tensor]]:
+    """Every row for itself, as a function of the rows; and the rows in unit length."""
+    lengths = [torch.linalg.vector_norm(X, dim=1) for X in (A, B)]
+    units = [X / torch.clamp(v, min=_LEAST)[:, None] for X, v in zip((A, B), lengths, strict=True)]
+    s = torch.cat(lengths) / A.shape[1] ** 0.5
+    row = R.Row(s.clamp(min=_LEAST), torch.zeros_like(s))
+    places = torch.arange(len(s), device=s.device)
+    return Distinct(row, places, (places[: len(A)], places[len(A) :])), units
 
 
 def differentiated(

@@ -72,8 +72,9 @@ def input_pairs(unit1: Tensor, unit2: Tensor) -> PairState:
         i, j = part[:, 0], part[:, 1]
         sign = torch.where(rho[i, j] > 0, 1.0, -1.0)
         apart = unit1[i] - sign[:, None] * unit2[j]
-        gap[i, j] = 0.5 * (apart * apart).sum(dim=1)
-        rho[i, j] = sign * (1.0 - gap[i, j])
+        near = 0.5 * (apart * apart).sum(dim=1)
+        gap = gap.index_put((i, j), near)
+        rho = rho.index_put((i, j), sign * (1.0 - near))
     return PairState(rho, gap, torch.zeros_like(rho))
 
 

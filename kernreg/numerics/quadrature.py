@@ -311,16 +311,17 @@ def polar(rho: Tensor, gap: Tensor, level: int) -> Iterator[tuple[Tensor, Tensor
 
 
 def _value_and_slope(fn: Dual, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``phi(x)`` and ``phi'(x)``, the latter by autograd."""
+    """``phi(x)`` and ``phi'(x)``, the latter by autograd; with a history if ``x`` has one."""
     import torch
 
     from kernreg.numerics.torchmath import TorchMath
 
+    traced = x.requires_grad
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
+        x = x if traced else x.detach().requires_grad_()
         y = fn.phi(TorchMath, x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
-    return y.detach(), slope
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=traced)
+    return (y if traced else y.detach()), slope
 
 
 def grading_level(s: float) -> int:
@@ -337,7 +338,7 @@ def _line(s: Tensor) -> tuple[Tensor, Tensor]:
     """Nodes and weights for the standard normal, split at 0, for deviations up to ``max(s)``."""
     import torch
 
-    largest = float(s.max()) if s.numel() else 1.0
+    largest = float(s.detach().max()) if s.numel() else 1.0
     # Away from 0 the panels shrink with 1/s, within reason, for functions that go on varying.
     width = 1.0 / min(32, max(1, math.ceil(largest / 4.0)))
     rest = [k * width for k in range(2, round(_REACH / width) + 1)]

@@ -32,6 +32,7 @@ from kernreg.operators.inputs import (
     common_dtype,
     deliver,
     kernel_names,
+    transformed,
 )
 from kernreg.operators.transfer import fill
 
@@ -114,8 +115,10 @@ def gram(
     Notes
     -----
     O(n1 n2 (d + depth)) time; memory for the result and O(n (d + depth)). A backward pass by rows
-    goes tile by tile in float64; between equal rows a kink's own part, which has no derivative, is
-    left out. One by ``params`` takes four matrices for each number, and is exact to 3e-10.
+    goes tile by tile, in float32 where all tensors are; between equal rows a kink's own part, which
+    has no derivative, is left out. It can be differentiated once more, and works inside
+    ``torch.func.grad``, ``jacrev``, ``hessian`` and ``vmap``. One by ``params`` takes four matrices
+    for each number, and is exact to 3e-10.
 
     References
     ----------
@@ -131,6 +134,9 @@ def gram(
     array([[0.5   , 0.0796],
            [0.0796, 0.5   ]])
     """
+    if transformed(X1, X2, *(params or {}).values()):
+        options = {"dtype": dtype, "backend": backend, "exact": exact, "precision": precision}
+        return _inside_a_transform(net, X1, X2, kernel, out, params, options)
     net = check_network(net, X1)
     numbers = dict(params or {})
     net = net.with_params(**{k: _number(v, k) for k, v in numbers.items()})
@@ -217,9 +223,12 @@ def diag(
     >>> diag(nn.serial(nn.Dense(), nn.Relu(), nn.Dense()), np.eye(2))
     array([0.5, 0.5])
     """
-    net = check_network(net, X)
+    net = check_network(net, None if transformed(X) else X)
     (name,) = kernel_names(kernel, single=True)
     check_trained(net, (name,))
+    if transformed(X):
+        require_rows(X)
+        return carry_diagonal(X, lambda A: diag(net, A, name, dtype=dtype), net.program(), name)
     net = on_images(net, shape_of(X, channels) or input_shape)
     source = flat_rows(X, channels)
     rows = as_rows(detached(source), "X")
@@ -233,7 +242,51 @@ def diag(
     if not isinstance(X, Tensor):
         return values
     found = torch.from_numpy(values).to(X.device)
-    return carry_diagonal(found, source, program, name) if wants_gradient(source) else found
+    if wants_gradient(source):
+        return carry_diagonal(source, lambda _: found, program, name)
+    return found
+
+
+def _inside_a_transform(
+    net: Layer | str,
+    X1: Tensor,
+    X2: Tensor | None,
+    kernel: str | tuple[str, ...],
+    out: Any,
+    params: Mapping[str, Any] | None,
+    options: dict[str, Any],
+) -> Any:
+    """:func:`gram` where ``torch.func.grad``, ``jacrev`` or ``vmap`` want to see it."""
+    net = check_network(net, None)
+    if out is not None or transformed(*(params or {}).values()):
+        raise InvalidInputError(
+            "gram inside torch.func.grad, vmap and the like takes rows as tensors, and no out= "
+            "and no tensors in params=: use torch.autograd.grad for those."
+        )
+    require_rows(X1, X2)
+    given = X2 if X2 is None or isinstance(X2, Tensor) else torch.as_tensor(X2)
+
+    def entries(name: str) -> Tensor:
+        def compute(A: Tensor, B: Tensor | None) -> Tensor:
+            found: Tensor = gram(net, A, B, name, params=params, **options)
+            return found
+
+        changed = net.with_params(**dict(params or {}))
+        return carry_entries(X1, given, compute, changed.program(), name)
+
+    names = kernel_names(kernel)
+    found = {name: entries(name) for name in names}
+    return found[kernel] if isinstance(kernel, str) else _named(found, names)
+
+
+def require_rows(*values: Any) -> None:
+    """Refuse what is no matrix inside a transform of torch."""
+    for X in values:
+        if X is not None and np.ndim(X) != 2:
+            raise InvalidInputError(
+                "Inside torch.func.grad, vmap and the like rows must be tensors of shape (n, d), "
+                f"found {tuple(np.shape(X))}."
+            )
 
 
 def _number(value: Any, name: str) -> Any:
@@ -257,7 +310,8 @@ def _carried(
     X1, X2 = (_as_source(X, A) for X, A in zip(sources, rows, strict=True))
     if wants_gradient(X1, X2):
         assert X1 is not None
-        K = carry_entries(K, X1, X2, net.program(), kernel)
+        known = K
+        K = carry_entries(X1, X2, lambda *_: known, net.program(), kernel)
     moving = {k: v for k, v in numbers.items() if wants_gradient(v)}
     if moving:
         A, B = (None if X is None else X.to(torch.float64) for X in rows)

@@ -32,11 +32,18 @@ __all__ = [
     "common_dtype",
     "deliver",
     "kernel_names",
+    "transformed",
     "within_memory",
 ]
 
 KINDS = {"float32": torch.float32, "float64": torch.float64}
 """Types of torch by their names in NumPy."""
+
+
+def transformed(*values: Any) -> bool:
+    """Whether one of some values is a tensor inside ``torch.func.grad``, ``vmap`` or the like."""
+    inside = torch._C._functorch.is_functorch_wrapped_tensor
+    return any(isinstance(v, Tensor) and inside(v) for v in values)
 
 
 def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -> Tensor:
@@ -80,6 +87,11 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
         if X.requires_grad:
             raise InvalidInputError(
                 f"{name} requires a gradient, which kernels do not carry: pass {name}.detach()."
+            )
+        if transformed(X):
+            raise InvalidInputError(
+                f"{name} is inside torch.func.grad, vmap or the like, which only gram and diag "
+                "take: use those, or torch.autograd.grad."
             )
         check_device(X.device)
     else:

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
-from kernreg.operators.autograd import pull_back
+from kernreg.operators.autograd import NOT_AGAIN, once
+from kernreg.operators.inputs import transformed
 from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.pull_back import pull_back
 
 __all__ = ["solve"]
 
@@ -55,6 +56,8 @@ def solve(K: Any, y: Tensor, ridge: Any) -> Tensor:
     torch.Size([3, 3])
     """
     operator = K if isinstance(K, KernelOperator) else None
+    if operator is None and transformed(K, y, ridge):
+        return _inside_a_transform(K, y, ridge)
     shape = tuple(K.shape)
     if len(shape) != 2 or shape[0] != shape[1] or (operator and not operator.symmetric):
         raise InvalidInputError(
@@ -72,6 +75,19 @@ def solve(K: Any, y: Tensor, ridge: Any) -> Tensor:
     source = K if operator is None else operator.source
     out: Tensor = _Solve.apply(source, columns, level.reshape(()), operator)
     return out.reshape(y.shape)
+
+
+def _inside_a_transform(K: Tensor, y: Tensor, ridge: Any) -> Tensor:
+    """The same by functions of torch, which ``torch.func`` can see."""
+    wide = K.to(torch.float64)
+    shifted = wide + ridge * torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
+    try:
+        factor = torch.linalg.cholesky(shifted)
+    except torch.linalg.LinAlgError as error:
+        raise NotPositiveDefiniteError(
+            "K + ridge I has no Cholesky factor; use a larger ridge."
+        ) from error
+    return torch.cholesky_solve(y.to(torch.float64).reshape(len(y), -1), factor).reshape(y.shape)
 
 
 class _Solve(torch.autograd.Function):
@@ -96,7 +112,7 @@ class _Solve(torch.autograd.Function):
         return c
 
     @staticmethod
-    @once_differentiable
+    @once(NOT_AGAIN)
     def backward(ctx: Any, g: Tensor) -> Any:
         source, factor, c = ctx.saved_tensors
         adjoint = torch.cholesky_solve(g.to(torch.float64), factor)

@@ -1,0 +1,261 @@
+"""Gradients of weighted sums of the entries of a kernel matrix, tile by tile.
+
+Nothing of the size of the matrix is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from kernreg.backends.derivatives import Differentiable, Tile, traced_diagonal, traced_tile
+from kernreg.backends.fused_derivatives import derivatives_of
+from kernreg.exceptions import InvalidInputError
+from kernreg.ir.operations import Apply, all_ops
+from kernreg.ir.program import Program
+
+__all__ = [
+    "pull_back",
+    "pull_back_diagonal_twice",
+    "pull_back_twice",
+    "require_closed_forms",
+    "require_vectors",
+]
+
+# Rows of a tile: so that halves of a symmetric matrix are small beside it.
+_TILE = 512
+# Torch keeps every step of a tile to go back through.
+_TRACED = 128
+
+Weights = Callable[[slice, slice], Tensor]
+"""Weights of the entries of some rows and columns."""
+
+
+def require_vectors(program: Program) -> None:
+    """Refuse gradients of networks on images."""
+    if program.axes != 0 or program.shape is not None:
+        raise InvalidInputError(
+            "Gradients by the inputs of networks on images are not available: pass X.detach(), or "
+            "use differences of kernels."
+        )
+
+
+def _cuts(n: int, step: int = _TILE) -> Iterator[slice]:
+    return (slice(i, min(n, i + step)) for i in range(0, n, step))
+
+
+def pull_back(
+    program: Program,
+    X1: Tensor,
+    X2: Tensor | None,
+    kernel: str,
+    weights: Weights,
+    wanted: tuple[bool, bool] = (True, True),
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of ``sum_ij w_ij K_ij`` by both sets of rows.
+
+    Parameters
+    ----------
+    program : Program
+        On vectors.
+    X1, X2 : Tensor of shape (n, d)
+        Rows; no ``X2`` stands for the symmetric matrix, whose gradient is by ``X1``.
+    kernel : str
+        "ntk" or "nngp".
+    weights : callable
+        Gives ``w`` for some rows and columns.
+    wanted : tuple of bool
+        Which gradients.
+    dtype : torch.dtype
+        Of the entries of the derivatives. Tiles with pairs so close that parts of the gradient
+        cancel, or whose entries overflow, are float64 nevertheless.
+
+    Returns
+    -------
+    tuple of Tensor or None
+        In float64, of the shapes of the rows.
+
+    Notes
+    -----
+    With the derivatives ``K_c`` by ``<x, x'> / d`` and ``K_q`` by ``|x|^2 / d`` the gradient by a
+    row ``x`` is ``sum_j w_j (K_c x_j + 2 K_q x) / d``. Time O(n1 n2 (d + depth)), memory O(n d).
+    """
+    require_vectors(program)
+    A = X1.to(torch.float64)
+    B = A if X2 is None else X2.to(torch.float64)
+    symmetric = X2 is None
+    sides = 2 if symmetric or wanted[1] else 1
+    bound, d = derivatives_of(program, A, B, kernel, sides, dtype), A.shape[1]
+    precise: Differentiable | None = None
+    first = torch.zeros_like(A)
+    second = first if symmetric else torch.zeros_like(B)
+    for rows in _cuts(len(A)):
+        for columns in _cuts(len(B)):
+            if symmetric and columns.start > rows.start:  # the mirror image of another tile
+                continue
+            w = weights(rows, columns)
+            if symmetric:
+                w = w + weights(columns, rows).T
+                if rows == columns:  # a row with itself follows below
+                    w.fill_diagonal_(0.0)
+            tile = bound.tile(rows, columns)
+            if dtype == torch.float32 and _loses_digits(tile.by_product):
+                precise = precise or derivatives_of(program, A, B, kernel, sides)
+                tile = precise.tile(rows, columns)
+            kind = tile.by_product.dtype
+            w, left, right = w.to(kind), A[rows].to(kind), B[columns].to(kind)
+            across = tile.by_product.mul_(w)
+            if wanted[0]:
+                own = tile.by_square[0].mul_(w).sum(1)
+                first[rows] += across @ right + 2.0 * own[:, None] * left
+            if sides == 2 and not (symmetric and rows == columns):
+                own = tile.by_square[1].mul_(w).sum(0)
+                second[columns] += across.T @ left + 2.0 * own[:, None] * right
+    if symmetric:
+        slope = bound.diagonal()
+        own = torch.cat([torch.diagonal(weights(rows, rows)) for rows in _cuts(len(A))])
+        first += 2.0 * (own * slope)[:, None] * A
+        return first / d, None
+    return first / d if wanted[0] else None, second / d if wanted[1] else None
+
+
+def _loses_digits(by_product: Tensor) -> bool:
+    """Whether some derivatives are so much larger than most that their parts cancel.
+
+    Those of the tangent kernel of a kink grow as one over the angle, with opposite signs by the
+    product and by the squares.
+    """
+    size = by_product.abs()
+    return not float(size.max()) <= 100.0 * float(size.mean())
+
+
+def pull_back_twice(
+    program: Program,
+    X1: Tensor,
+    X2: Tensor | None,
+    kernel: str,
+    G: Tensor,
+    moves: tuple[Tensor, Tensor | None],
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of ``sum_ij G_ij K'_ij``, of the change ``K'`` of a matrix as its rows move.
+
+    Parameters
+    ----------
+    program : Program
+        On vectors, its nonlinearities with closed forms.
+    X1, X2 : Tensor of shape (n, d)
+        Rows; no ``X2`` stands for the symmetric matrix.
+    kernel : str
+        "ntk" or "nngp".
+    G : Tensor of shape (n1, n2)
+        Weights of the entries.
+    moves : tuple of Tensor
+        How fast the rows of each side move.
+
+    Returns
+    -------
+    tuple of Tensor
+        By ``X1`` and by ``X2``, in float64. That by ``G`` is ``K'``, see :func:`push_forward`.
+
+    Notes
+    -----
+    Torch goes back through the reference. Time O(n1 n2 (d + depth)), some hundred times that of the
+    matrix; memory O(n d) and for a tile. Pairs of equal rows that meet a kink are left out.
+    """
+    require_closed_forms(program)
+    A, B, moved1, moved2 = _moving(X1, X2, moves)
+    symmetric, G = X2 is None, G.to(torch.float64)
+    first = torch.zeros_like(A)
+    second = first if symmetric else torch.zeros_like(B)
+    for rows in _cuts(len(A), _TRACED):
+        for columns in _cuts(len(B), _TRACED):
+            a, b = (X.detach().clone().requires_grad_() for X in (A[rows], B[columns]))
+            with torch.enable_grad():
+                tile, lost = traced_tile(program, a, b, kernel)
+                w = torch.where(lost, 0.0, G[rows, columns])
+                if symmetric and rows == columns:  # a row with itself follows below
+                    w.fill_diagonal_(0.0)
+                total = (w * _change(tile, a, b, (moved1[rows], moved2[columns]))).sum()
+            by_a, by_b = torch.autograd.grad(total, (a, b))
+            first[rows] += by_a
+            second[columns] += by_b
+    if symmetric:
+        return first + pull_back_diagonal_twice(program, A, kernel, torch.diagonal(G), moved1), None
+    return first, second
+
+
+def push_forward(
+    program: Program,
+    X1: Tensor,
+    X2: Tensor | None,
+    kernel: str,
+    moves: tuple[Tensor, Tensor | None],
+) -> Tensor:
+    """How fast the entries of a kernel matrix change as its rows move, in float64.
+
+    Parameters are those of :func:`pull_back_twice`.
+    """
+    A, B, moved1, moved2 = _moving(X1, X2, moves)
+    bound = derivatives_of(program, A, B, kernel, 2)
+    out = A.new_empty((len(A), len(B)))
+    for rows in _cuts(len(A)):
+        for columns in _cuts(len(B)):
+            movement = moved1[rows], moved2[columns]
+            tile = bound.tile(rows, columns)
+            out[rows, columns] = _change(tile, A[rows], B[columns], movement)
+    if X2 is None:
+        out.diagonal().copy_(push_diagonal_forward(program, A, kernel, moved1))
+    return out
+
+
+def push_diagonal_forward(program: Program, X: Tensor, kernel: str, moves: Tensor) -> Tensor:
+    """The same of the kernel of each row with itself."""
+    wide = X.to(torch.float64)
+    slope = Differentiable(program, wide, wide[:1], kernel).diagonal()
+    return 2.0 * slope * (wide * moves.to(wide)).sum(1) / wide.shape[1]
+
+
+def pull_back_diagonal_twice(
+    program: Program, X: Tensor, kernel: str, g: Tensor, moves: Tensor
+) -> Tensor:
+    """Gradient of ``sum_i g_i K'_ii``, as of :func:`pull_back_twice`."""
+    require_closed_forms(program)
+    a = X.detach().to(torch.float64, copy=True).requires_grad_()
+    with torch.enable_grad():
+        change = 2.0 * traced_diagonal(program, a, kernel) * (a * moves.to(a)).sum(1) / a.shape[1]
+        (found,) = torch.autograd.grad((g.to(a) * change).sum(), a)
+    return found
+
+
+def _moving(
+    X1: Tensor, X2: Tensor | None, moves: tuple[Tensor, Tensor | None]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows of both sides, and how fast they move, in float64."""
+    A = X1.to(torch.float64)
+    B = A if X2 is None else X2.to(torch.float64)
+    left = moves[0].to(A)
+    if X2 is None:
+        return A, B, left, left
+    return A, B, left, torch.zeros_like(B) if moves[1] is None else moves[1].to(A)
+
+
+def _change(tile: Tile, A: Tensor, B: Tensor, moves: tuple[Tensor, Tensor]) -> Tensor:
+    """How fast the entries of a tile change."""
+    left, right = moves
+    across = tile.by_product * (left @ B.T + A @ right.T)
+    own = [(V * X).sum(1) for V, X in ((left, A), (right, B))]
+    squares = tile.by_square[0] * own[0][:, None] + tile.by_square[1] * own[1][None, :]
+    return (across + 2.0 * squares) / A.shape[1]
+
+
+def require_closed_forms(program: Program) -> None:
+    """Refuse second derivatives of series."""
+    for op in all_ops(program.ops):
+        if isinstance(op, Apply) and not op.fn.closed_form:
+            raise InvalidInputError(
+                f"{op.label}: kernels of a nonlinearity without a closed form have first "
+                "derivatives only. Use one that has it, such as Erf() for Tanh()."
+            )
