@@ -22,7 +22,7 @@ from kernreg.estimators.labels import as_targets
 from kernreg.estimators.loo import LeaveOneOut
 from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.base import Operator
 from kernreg.solvers.base import Solver
 
 __all__ = ["KernelClassifier"]
@@ -78,7 +78,8 @@ class KernelClassifier(Decisions, KernelModel):
     store : path-like, optional
         A tile store of the kernel of the training rows, as ``kernreg gram`` and
         :func:`kernreg.operators.write_store` make: its tiles are read in the place of
-        evaluations, and refined with those where they are narrower than the answer. For
+        evaluations, and refined with those where they are narrower than the answer and the network
+        is for vectors; entries of images are not worked out again. For
         "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
     class_weight : dict or "balanced", optional
         Factors of the weights of the rows of each class, 1 for those that a dict lacks; "balanced"
@@ -259,14 +260,15 @@ class KernelClassifier(Decisions, KernelModel):
     def _calibrate(
         self, X: NDArray[Any], targets: Targets, loo: LeaveOneOut | None, ridge: float
     ) -> None:
-        def operator(rows: NDArray[Any]) -> KernelOperator:
-            return self._operator(rows, network=self.network_, dtype=np.float64)
-
         def learned() -> Calibration:
             if loo is not None and loo.targets is not None and loo.weights is not None:
                 return calibrated(loo.predictions[loo.group], loo.targets, loo.weights)
+
+            def kernel(numbers: NDArray[np.intp]) -> Operator:
+                return self._read(X, numbers).astype("float64")
+
             found = held_out_scores(
-                operator, X, targets, self.alpha_, self.alpha_scale, self.max_memory
+                kernel, X, targets, self.alpha_, self.alpha_scale, self.max_memory
             )
             return calibrated(found.predictions, found.targets, found.weights)
 

@@ -13,8 +13,8 @@ from kernreg.estimators.alphas import ROWS, sample
 from kernreg.estimators.loo import held_out_residuals, mean_shifts, with_ones
 from kernreg.estimators.ridge import ridge_unit
 from kernreg.estimators.targets import Targets
+from kernreg.operators.base import Operator
 from kernreg.operators.budget import memory_budget
-from kernreg.operators.kernel import KernelOperator
 from kernreg.solvers.cholesky.in_memory import Cholesky
 
 __all__ = ["HeldOut", "held_out_scores"]
@@ -51,7 +51,7 @@ class HeldOut:
 
 
 def held_out_scores(
-    operator: Callable[[NDArray[np.floating]], KernelOperator],
+    operator: Callable[[NDArray[np.intp]], Operator],
     X: NDArray[np.floating],
     targets: Targets,
     alpha: float,
@@ -63,7 +63,7 @@ def held_out_scores(
     Parameters
     ----------
     operator : callable
-        Makes the kernel operator of rows.
+        Makes the operator of the rows of these numbers.
     X : ndarray of shape (n, d)
         Data.
     targets : Targets
@@ -82,7 +82,7 @@ def held_out_scores(
     most = min(ROWS, max(_FEWEST, int((memory_budget(max_memory) / 4 / 8) ** 0.5)))
     rows = np.arange(len(X)) if len(X) <= most else sample(len(X), most)
     kept, part = targets.taken(rows).merged(X[rows])
-    kernel = operator(X[rows[kept]])
+    kernel = operator(rows[kept])
     ridge = alpha * ridge_unit(scale, kernel, part.weights)
     solver = Cholesky()
     with warnings.catch_warnings():

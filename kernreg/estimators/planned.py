@@ -18,13 +18,15 @@ from kernreg.estimators.inputs import check_data
 from kernreg.estimators.loo import LeaveOneOut
 from kernreg.estimators.ridge import ridge_unit, smallest_ridge
 from kernreg.estimators.scaled import Scaled
-from kernreg.estimators.solve import read_dtype, solve_alphas
+from kernreg.estimators.solve import dear, read_dtype, solve_alphas
 from kernreg.estimators.targets import Targets
 from kernreg.estimators.text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.operators.base import Operator
 from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import check_device, check_network
 from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.store.store import TileStore
 from kernreg.planning.plan import Plan, plan
 from kernreg.planning.probe import Probe
 from kernreg.solvers.base import Solver
@@ -206,6 +208,21 @@ class Planned(Scaled):
             precision=self.precision,
         )
 
+    def _read(
+        self,
+        X: NDArray[Any],
+        numbers: NDArray[np.intp],
+        network: nn.Layer | None = None,
+        kernel: str | None = None,
+    ) -> Operator:
+        """The kernel of some rows of the fit; no entry of images is worked out that is known."""
+        operator = self._operator(X, None, network, kernel)
+        if self.store is not None and dear(operator):
+            tiles = TileStore.open(self.store)
+            tiles.require(operator)
+            return tiles.operator().in_memory(numbers)
+        return operator.take(numbers)
+
     def _plan(
         self,
         X: NDArray[Any],
@@ -258,7 +275,7 @@ class Planned(Scaled):
         rows = sample(len(X), how.rows)
         kept, part = targets.taken(rows).merged(X[rows])
         rows = rows[kept]
-        operator = self._operator(X).take(rows)
+        operator = self._read(X, rows)
         unit = ridge_unit(self.alpha_scale, operator, part.weights)
         choice = solve_alphas(
             Eigh(),

@@ -16,7 +16,7 @@ from kernreg.estimators.intervals import ascending, bounds_of, check_level
 from kernreg.estimators.loo import LeaveOneOut
 from kernreg.estimators.targets import Members, Targets
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.base import Operator
 
 __all__ = ["KernelRegressor"]
 
@@ -73,7 +73,8 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     store : path-like, optional
         A tile store of the kernel of the training rows, as ``kernreg gram`` and
         :func:`kernreg.operators.write_store` make: its tiles are read in the place of
-        evaluations, and refined with those where they are narrower than the answer. For
+        evaluations, and refined with those where they are narrower than the answer and the network
+        is for vectors; entries of images are not worked out again. For
         "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
     scale : {"ard"}, optional
         "ard" multiplies each column by a scale of its own, learned as
@@ -239,13 +240,14 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         if loo is not None and loo.targets is not None and loo.group is not None:
             residuals = loo.targets - loo.predictions[loo.group]
         elif self._seen is not None:
-
-            def operator(rows: NDArray[Any]) -> KernelOperator:
-                return self._operator(rows, None, self.network_, self.kernel_, np.float64)
-
             members, ridge, centred = self._seen
+
+            def kernel(numbers: NDArray[np.intp]) -> Operator:
+                part = self._read(self.X_fit_, numbers, self.network_, self.kernel_)
+                return part.astype("float64")
+
             found = held_out_scores(
-                operator,
+                kernel,
                 self.X_fit_,
                 Targets.of(members, centred, self._correct),
                 ridge,

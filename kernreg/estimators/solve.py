@@ -35,6 +35,7 @@ __all__ = [
     "Choice",
     "as_read",
     "chosen_solver",
+    "dear",
     "dual_dtype",
     "read_dtype",
     "require_rows",
@@ -64,6 +65,11 @@ def read_dtype(dtype: Any, store: str | os.PathLike[str] | None) -> Any:
     return dtype if store is None else TileStore.open(store).entries
 
 
+def dear(operator: KernelOperator) -> bool:
+    """Whether entries, of images, cost so much that none should be worked out twice."""
+    return operator.net.program().axes != 0
+
+
 def as_read(
     operator: KernelOperator, store: str | os.PathLike[str] | None
 ) -> tuple[KernelOperator, Operator]:
@@ -80,7 +86,12 @@ def as_read(
     """
     if store is None:
         return operator, operator
-    stored = TileStore.open(store).operator(exact=operator)
+    tiles = TileStore.open(store)
+    if dear(operator):
+        tiles.require(operator)
+        stored = tiles.operator()
+    else:
+        stored = tiles.operator(exact=operator)
     return operator.astype(stored.dtype), stored
 
 

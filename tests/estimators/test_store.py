@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from kernreg import KernelOperator, KernelRegressor, load, nn
+from kernreg import KernelClassifier, KernelOperator, KernelRegressor, load, nn
 from kernreg.exceptions import InvalidInputError, StoreError
-from kernreg.operators import write_store
+from kernreg.operators import TileStore, write_store
 from kernreg.solvers import PCG
 
 pytest.importorskip("zarr")
@@ -54,3 +54,38 @@ def test_refused(store):
         KernelRegressor(NET, solver="sketch", store=store).fit(X, Y)
     with pytest.raises(FileNotFoundError, match=r"There is no tile store .* writes one"):
         KernelRegressor(NET, store=store / "none").fit(X, Y)
+
+
+@pytest.mark.parametrize("alpha", ["auto", 0.01])
+def test_entries_of_images_are_not_worked_out_again(alpha, tmp_path, monkeypatch):
+    """They are the dear part: of 10,000 images with pooling two days."""
+    images = RNG.standard_normal((40, 5, 5, 2)).astype(np.float32)
+    net, labels = nn.cnn(2), images[:, 2, 2, 0] > 0
+    plain = KernelClassifier(net, alpha=alpha).fit(images, labels)
+    write_store(tmp_path / "store", KernelOperator(plain.network_, images.reshape(40, -1)), tile=16)
+    model = KernelClassifier(net, alpha=alpha, solver="cholesky", store=tmp_path / "store")
+
+    def no_entries(*_, **__):
+        raise AssertionError("entries are worked out again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KernelOperator, "tile", no_entries)
+        patch.setattr(KernelOperator, "to_dense", no_entries)
+        patch.setattr(KernelOperator, "rows", no_entries)
+        model.fit(images, labels)
+    assert model.alpha_ == plain.alpha_
+    # Entries in float32, and coefficients at most 1 / alpha times as large as targets.
+    size = np.abs(plain.decision_function(images)).max()
+    np.testing.assert_allclose(
+        model.decision_function(images),
+        plain.decision_function(images),
+        rtol=0,
+        atol=40 * 6e-8 / model.alpha_ * size,
+    )
+
+
+def test_rows_of_a_store(store):
+    whole = TileStore.open(store).operator()
+    chosen = [3, 40, 17, 59]
+    part = whole.in_memory(chosen)
+    np.testing.assert_array_equal(part.to_dense(), whole.to_dense()[np.ix_(chosen, chosen)])

@@ -122,7 +122,12 @@ solution_, n_features_in_, feature_names_in_
 
     def _calibrate(self, X: NDArray[Any], targets: Targets, loo: Any, ridge: float) -> None:
         found = held_out_scores(
-            self._fitted, X, targets, self.alpha_, self.alpha_scale, self.max_memory
+            lambda rows: self._fitted(X[rows]),
+            X,
+            targets,
+            self.alpha_,
+            self.alpha_scale,
+            self.max_memory,
         )
         learned = calibrated(
             found.predictions, found.targets, found.weights, found.variance / found.size

@@ -389,7 +389,14 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
 
     def _sizes_left_out(self, X: NDArray[Any], targets: Targets) -> Floats:
         """Residuals of rows left out over their standard deviations, ascending, shape (n, t)."""
-        found = held_out_scores(self._fitted, X, targets, self._ridge, "absolute", self.max_memory)
+        found = held_out_scores(
+            lambda rows: self._fitted(X[rows]),
+            X,
+            targets,
+            self._ridge,
+            "absolute",
+            self.max_memory,
+        )
         spread = np.sqrt(found.variance + self._ridge / found.weights)[:, None]
         off = np.abs(found.targets - found.predictions)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -14,6 +14,7 @@ from kernreg.backends.base import CPU
 from kernreg.exceptions import StoreError
 from kernreg.operators.base import Operator, rounding_of
 from kernreg.operators.inputs import common_dtype
+from kernreg.operators.matrix import MatrixOperator
 from kernreg.operators.mirrored import Tile, add_half
 from kernreg.operators.parts import bounds, row_numbers
 
@@ -111,6 +112,16 @@ class StoredOperator(Operator):
                 block = self.store.read(int(row), left // size)
                 result[chosen, left : left + size] = block[numbers[chosen] - row * size]
         return result
+
+    def in_memory(self, index: ArrayLike) -> MatrixOperator:
+        """The symmetric matrix of some rows alone; reads the tiles that they lie in."""
+        self._require_symmetric("in_memory")
+        numbers = row_numbers(index, self.shape[0])
+        matrix = np.empty((len(numbers), len(numbers)), dtype=self.dtype)
+        for start in range(0, len(numbers), self.store.tile):
+            part = slice(start, start + self.store.tile)
+            matrix[part] = self.rows(numbers[part])[:, numbers]
+        return MatrixOperator(matrix)
 
     def diagonal(self) -> NDArray[Any]:
         """The diagonal, shape (n,); reads the tiles on it."""
