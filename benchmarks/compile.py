@@ -29,7 +29,11 @@ from rich.table import Table
 
 from kernreg import nn
 from kernreg.backends.base import Request
+from kernreg.backends.derivatives import Differentiable
+from kernreg.backends.symbolic import traced
 from kernreg.backends.triton.backend import TritonBackend
+from kernreg.backends.triton.derivatives import DERIVATIVE_TILE
+from kernreg.backends.triton.source import values_text
 from kernreg.backends.triton.tuning import Tile, tile
 
 RESULT = Path(__file__).parent / "results" / "compile.json"
@@ -62,6 +66,7 @@ WIDEST = {
     "K @ V, symmetric, 32": ("multiply", "multiply_half", {"HALF": True, "NTK": True, "BT": 32}),
 }
 """Kernel, entry of tiles.json, and what is fixed when it is compiled."""
+DERIVATIVES = "derivatives"
 
 
 def compiled(
@@ -78,13 +83,19 @@ def compiled(
     wide = precision == "float64"
     X = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 5)))
     request = Request(NETWORKS[network].program(), X, None, np.dtype("f8" if wide else "f4"), True)
-    name, sizes, fixed = (TEMPLATES | WIDEST)[template]
-    bound = TritonBackend().bind(request)
-    narrow = any(code.two_ways for _, code in bound.duals.found.values())
-    kernel, t = getattr(templates, name), given or tile(sizes, precision, capability, narrow)
+    if template == DERIVATIVES:
+        kernel, t = templates.gram, given or DERIVATIVE_TILE
+        fixed: dict[str, Any] = {"HALF": False, "NNGP": True, "NTK": True}
+        program = derivatives_program(request, wide)
+    else:
+        name, sizes, fixed = (TEMPLATES | WIDEST)[template]
+        bound = TritonBackend().bind(request)
+        narrow = any(code.two_ways for _, code in bound.duals.found.values())
+        kernel, t = getattr(templates, name), given or tile(sizes, precision, capability, narrow)
+        program = bound.program()
     constants = {
         **fixed,
-        "PROGRAM": bound.program(),
+        "PROGRAM": program,
         "PRECISION": "ieee" if wide else precision,
         **{"BM": t.BM, "BN": t.BN, "BK": t.BK},
     }
@@ -106,6 +117,16 @@ def compiled(
     row |= {"tile": [t.BM, t.BN, t.BK], "warps": t.warps, "stages": t.stages}
     row |= {"shared": made.metadata.shared, **_machine_code(made.asm["cubin"])}
     return row | {"seconds": round(time.perf_counter() - started, 2)}
+
+
+def derivatives_program(request: Request, wide: bool) -> Any:
+    """The generated function of the derivatives by product and square."""
+    from kernreg.backends.triton.cache import load
+
+    rows = request.X1.to(torch.float64)
+    found = traced(request.program, Differentiable(request.program, rows, rows, "ntk"), "ntk", 1)
+    product, square = found.ends
+    return load(values_text((product, square), "float64" if wide else "float32")).program
 
 
 def _machine_code(cubin: bytes) -> dict[str, Any]:
@@ -141,6 +162,9 @@ def _cases() -> Iterator[tuple[str, str, int, str]]:
         for template in WIDEST:
             for precision in ("tf32x3", "float64"):
                 yield "relu 3", template, capability, precision
+        for network in ("relu 3", "residual"):
+            for precision in ("ieee", "float64"):
+                yield network, DERIVATIVES, capability, precision
         # Wider products without matrix units are split.
         yield "relu 3", "K @ V, 64 columns", capability, "ieee"
 

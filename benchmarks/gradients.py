@@ -1,28 +1,49 @@
-"""The price of gradients, beside autograd of the recursion in torch.
+"""The price of gradients, beside autograd of the recursion in torch and neural-tangents.
 
-    python -m benchmarks.gradients
+    python -m benchmarks.gradients [--peers-python .venv-peers/bin/python]
 
 Medians of some runs in turns; n = 2,000 rows, d = 100, NTK of three ReLU layers, float32 data.
-Writes ``benchmarks/results/gradients.json``.
+Memory is how far the peak of a fresh process grows. Writes ``benchmarks/results/gradients.json``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from benchmarks.problems import network, torch_relu_ntk
+from benchmarks.peers import NeuralTangents
+from benchmarks.problems import B_STD, W_STD, network, torch_relu_ntk
 from benchmarks.timing import seconds
 from kernreg import KernelOperator, gram
-from kernreg.backends.fused_derivatives import derivatives_of
+from kernreg.backends.differentiate import derivatives_of
 
 RESULTS = Path(__file__).parent / "results" / "gradients.json"
-ROUNDS, ROWS, COLUMNS, DEPTH = 7, 2000, 100, 3
+ROUNDS, ROWS, COLUMNS, DEPTH, TILE = 9, 2000, 100, 3, 512
+PEER = "neural-tangents, jax.grad"
+
+
+def derivatives(X: torch.Tensor, dtype: torch.dtype) -> list[torch.Tensor]:
+    """All derivatives of a symmetric matrix, by half of its tiles."""
+    made = derivatives_of(network("relu", DEPTH).program(), X, X, "ntk", 2, dtype)
+    product, square = (torch.empty(len(X), len(X), dtype=dtype) for _ in range(2))
+    cuts = [slice(i, i + TILE) for i in range(0, len(X), TILE)]
+    for k, i in enumerate(cuts):
+        for j in cuts[: k + 1]:
+            tile = made.tile(i, j)
+            product[i, j], product[j, i] = tile.by_product, tile.by_product.T
+            square[i, j], square[j, i] = tile.by_square[0], tile.by_square[1].T
+    return [product, square]
 
 
 def cases() -> dict[str, Callable[[], Any]]:
@@ -36,16 +57,11 @@ def cases() -> dict[str, Callable[[], Any]]:
     def backward(K: torch.Tensor) -> None:
         torch.autograd.grad((K * G).sum(), X)
 
-    def product() -> torch.Tensor:
-        found: torch.Tensor = KernelOperator(net, X) @ V
-        return found
-
     return {
         "gram, float32": lambda: gram(net, X.detach()),
         "gram, float64": lambda: gram(net, wide),
-        "both derivative matrices": lambda: derivatives_of(net.program(), wide, wide, "ntk").tile(
-            slice(0, ROWS), slice(0, ROWS)
-        ),
+        "both derivative matrices, float32": lambda: derivatives(wide, torch.float32),
+        "both derivative matrices, float64": lambda: derivatives(wide, torch.float64),
         "gram and its gradient": lambda: backward(gram(net, X)),
         "K @ V": lambda: KernelOperator(net, X.detach()) @ V,
         "K @ V and its gradient": lambda: torch.autograd.grad(
@@ -56,18 +72,55 @@ def cases() -> dict[str, Callable[[], Any]]:
     }
 
 
+def peak(name: str) -> int:
+    """Bytes by which the peak of a fresh process grows in one case."""
+    command = [sys.executable, "-m", "benchmarks.gradients", "--case", name]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def one(name: str) -> None:
+    """Print how far the peak of this process grows in one case."""
+    run = cases()[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+
+
 def main() -> None:
     """Measure and report."""
-    made, found = cases(), {}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--peers-python", help="that has neural-tangents")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        return one(options.case)
+    made = cases()
+    memory = {name: peak(name) for name in made}
+    if not options.peers_python:
+        return report(made, memory)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        NeuralTangents(options.peers_python, Path(folder), torch.get_num_threads()) as peer,
+    ):
+        X = np.random.default_rng(0).standard_normal((ROWS, COLUMNS)).astype(np.float32)
+        sizes = {"activation": "relu", "depth": DEPTH, "W_std": W_STD, "b_std": B_STD}
+        peer.load(X, "ntk", gradient=True, **sizes)
+        memory[PEER] = peer.grown
+        report(made | {PEER: peer.time}, memory)
+
+
+def report(made: dict[str, Callable[[], Any]], memory: dict[str, int]) -> None:
+    """Time all in turns; print and write."""
     for run in made.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(ROUNDS):
         for name, run in made.items():
             times[name].append(seconds(run))
+    found = {}
     for name, taken in times.items():
-        found[name] = statistics.median(taken)
-        print(f"{name:34} {found[name]:8.4f} s")
+        found[name] = {"seconds": statistics.median(taken), "bytes": memory[name]}
+        print(f"{name:36} {found[name]['seconds']:8.4f} s {memory[name] / 2**20:8.1f} MB")
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -31,6 +31,8 @@ class NeuralTangents:
 
     def __init__(self, python: str, folder: Path, threads: int = 2) -> None:
         self._folder = folder
+        # Bytes by which the worker's peak has grown since it loaded the last kernel.
+        self.grown = 0
         self._log = (folder / "worker.log").open("w")
         cores = sorted(os.sched_getaffinity(0))[:threads]
         self._process = subprocess.Popen(
@@ -67,13 +69,22 @@ class NeuralTangents:
             raise RuntimeError(
                 "neural-tangents stopped: " + (self._folder / "worker.log").read_text()
             )
-        return float(json.loads(answer)["seconds"])
+        found = json.loads(answer)
+        self.grown = int(found["bytes"])
+        return float(found["seconds"])
 
-    def load(self, X: np.ndarray, kernel: str | tuple[str, ...], **network: Any) -> float:
-        """Compile and run once; the seconds that took."""
+    def load(
+        self,
+        X: np.ndarray,
+        kernel: str | tuple[str, ...],
+        gradient: bool = False,
+        **network: Any,
+    ) -> float:
+        """Compile and run once, the kernel or its gradient by the rows; the seconds that took."""
         path = self._folder / "X.npy"
         np.save(path, X)
-        return self._ask(do="load", X=str(path), kernel=kernel, network=network)
+        request = {"X": str(path), "kernel": kernel, "gradient": gradient, "network": network}
+        return self._ask(do="load", **request)
 
     def time(self) -> float:
         """Seconds of one more run."""

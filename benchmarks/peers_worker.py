@@ -4,6 +4,7 @@ Reads one JSON object per line from standard input and answers each with one on 
 """
 
 import json
+import resource
 import sys
 import time
 
@@ -38,9 +39,14 @@ def kernel_fn(**network):
     return jax.jit(fn, static_argnames="get")
 
 
+def gradient_fn(kernel):
+    """The gradient of the sum of the entries by the rows."""
+    return jax.jit(jax.grad(lambda X, X2, get: kernel(X, X2, get=get).sum()), static_argnames="get")
+
+
 def main():
     """Answer requests until standard input ends."""
-    fn, X, kernel = None, None, None
+    fn, X, kernel, before = None, None, None, 0
     for line in sys.stdin:
         request = json.loads(line)
         start = time.perf_counter()
@@ -48,13 +54,18 @@ def main():
             X = jax.numpy.asarray(np.load(request["X"]))
             fn, kernel = kernel_fn(**request["network"]), request["kernel"]
             kernel = tuple(kernel) if isinstance(kernel, list) else kernel
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            if request.get("gradient"):
+                fn = gradient_fn(fn)
         if request["do"] in ("load", "time"):
             jax.block_until_ready(fn(X, None, get=kernel))
         if request["do"] == "head":
             rows = request["rows"]
             found = fn(X, None, get="ntk" if isinstance(kernel, tuple) else kernel)
             np.save(request["path"], np.asarray(found)[:rows, :rows])
-        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        answer = {"seconds": time.perf_counter() - start, "bytes": 1024 * grown}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

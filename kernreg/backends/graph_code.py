@@ -82,7 +82,11 @@ class Writer:
     """
 
     def __init__(
-        self, registers: int, leaves: dict[int, dict[str, Tensor]], jets: Jets, lengths: list[int]
+        self,
+        registers: int,
+        leaves: tuple[dict[str, Tensor], dict[str, Tensor]],
+        jets: Jets,
+        lengths: list[int],
     ) -> None:
         self._leaves, self._steps, self._lengths = leaves, jets.steps, lengths
         self._free = list(range(registers - 1, 2, -1))

@@ -6,7 +6,7 @@ from kernreg.codegen.polynomials import POLYNOMIALS
 from kernreg.ir.graph import Value
 from kernreg.ir.trace import DualCode
 
-__all__ = ["dual_function", "prelude"]
+__all__ = ["dual_function", "prelude", "statement", "whole"]
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "ge": ">="}
 _CALL = {
@@ -101,10 +101,10 @@ def dual_function(name: str, title: str, code: DualCode) -> str:
         f"def {name}({', '.join(['rho', 'gap', 'c', *rows])}):",
         f'    """{title}."""',
         *(f"    c{k} = tl.load(c + {k})" for k in range(len(code.scalars))),
-        *(_statement(v, names) for v in code.pairs),
-        f"    rho_out = {_whole(names[id(code.rho)])}",
-        f"    gap_out = {_whole(names[id(code.gap)])}",
-        f"    return rho_out, gap_out, {_whole(names[id(code.dot)])}",
+        *(statement(v, names) for v in code.pairs),
+        f"    rho_out = {whole(names[id(code.rho)])}",
+        f"    gap_out = {whole(names[id(code.gap)])}",
+        f"    return rho_out, gap_out, {whole(names[id(code.dot)])}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -113,12 +113,13 @@ def _is_number(name: str) -> bool:
     return name[0].isdigit() or name[0] == "-"
 
 
-def _whole(name: str) -> str:
+def whole(name: str) -> str:
     """An output; a literal must become a tile."""
     return f"tl.full(rho.shape, {name}, rho.dtype)" if _is_number(name) else name
 
 
-def _statement(v: Value, names: dict[int, str]) -> str:
+def statement(v: Value, names: dict[int, str]) -> str:
+    """The line that works a value out."""
     args = [names[id(a)] for a in v.args]
     if v.op in _INFIX:
         text = f"{args[0]} {_INFIX[v.op]} {args[1]}"

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kernreg.backends.fused_derivatives import derivatives_of
+from kernreg.backends.differentiate import derivatives_of
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["input_gradient"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kernreg.backends.derivatives import Differentiable, Tile, traced_diagonal, traced_tile
-from kernreg.backends.fused_derivatives import derivatives_of
+from kernreg.backends.differentiate import derivatives_of
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.operations import Apply, all_ops
 from kernreg.ir.program import Program

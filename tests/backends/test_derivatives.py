@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from kernreg import nn
+from kernreg import config, nn
 from kernreg.backends.derivatives import Differentiable
-from kernreg.backends.fused_derivatives import FusedDerivatives, derivatives_of
+from kernreg.backends.differentiate import derivatives_of
+from kernreg.backends.fused_derivatives import FusedDerivatives
+from kernreg.backends.triton.derivatives import TritonDerivatives
 from tests.operators.test_gradients import NETWORKS, NONLINEARITIES
 
 CLOSED = [fn for fn in NONLINEARITIES if fn.closed_form]
@@ -70,3 +72,24 @@ def test_what_the_engine_cannot_run_goes_to_torch():
     program = nn.mlp(1, nn.Tanh(), 1.1, 0.3).program()
     assert type(derivatives_of(program, X, Y, "ntk")) is Differentiable
     assert type(derivatives_of(nn.mlp(1).program(), X, Y, "ntk")) is FusedDerivatives
+
+
+@pytest.mark.skipif(not config.triton_interpreter(), reason="Triton runs on a GPU here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["relu", "residual", "standard", "gelu"])
+def test_triton_agrees(name, dtype):
+    """Interpreted; a row of zeros, whose scale is beyond float32, is left to float64."""
+    net = NETWORKS.get(name, nn.mlp(2, nn.Gelu(), 1.1, 0.3))
+    X, Y = rows()
+    Y = Y[:20]
+    program = net.program()
+    part = slice(4 if dtype == torch.float32 else 2, 7), slice(2, 20)
+    found = TritonDerivatives(program, X, Y, "ntk", 2, dtype).tile(*part)
+    want = Differentiable(program, X, Y, "ntk", 2).tile(*part)
+    # Rounding, of which a kink between rows 0.3 apart makes some tens of units.
+    share = 100.0 * torch.finfo(dtype).eps
+    for a, b in zip(
+        [found.by_product, *found.by_square], [want.by_product, *want.by_square], strict=True
+    ):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.double(), b, rtol=share, atol=share * float(b.abs().max()))

@@ -18,7 +18,7 @@ from kernreg.backends.triton.source import module_text
 from kernreg.backends.triton.tuning import INTERPRETED, Tile, tile
 from kernreg.ir.program import Program
 
-__all__ = ["TritonBackend"]
+__all__ = ["TritonBackend", "launch_options", "on_device"]
 
 # Columns of a product at once, without and with symmetry: more would spill registers, as more than
 # half of the first do in float32 without matrix units.
@@ -54,7 +54,7 @@ class _TritonBound(GeneratedBound):
         if max(o.stride(0) for o in outs) * max(t.BM, t.BN) >= _REACH:
             self._fill_strips(part, out)
             return
-        with _on(self.device):
+        with on_device(self.device):
             gram[(tiles,)](
                 *self._data(rows, columns),
                 *(self.exact[kernel][part.i0 : part.i1] for kernel in KERNELS),
@@ -70,7 +70,7 @@ class _TritonBound(GeneratedBound):
                 t.BM,
                 t.BN,
                 t.BK,
-                **_options(t),
+                **launch_options(t),
             )
 
     def _fill_strips(self, part: Part, out: Mapping[str, Tensor]) -> None:
@@ -96,7 +96,7 @@ class _TritonBound(GeneratedBound):
             width = block.shape[1]
             sums = 1 if self.symmetric else splits
             result = block.new_zeros((sums, n, width))
-            with _on(self.device):
+            with on_device(self.device):
                 multiply[(down, splits)](
                     *self._data(self.rows, self.columns),
                     self.exact[kernel],
@@ -113,7 +113,7 @@ class _TritonBound(GeneratedBound):
                     t.BM,
                     t.BN,
                     t.BK,
-                    **_options(t),
+                    **launch_options(t),
                 )
             results.append(result.sum(dim=0))
         return torch.cat(results, dim=1)
@@ -140,12 +140,12 @@ class _TritonBound(GeneratedBound):
         return tile(template, precision, 10 * major + minor, narrow)
 
 
-def _options(t: Tile) -> dict[str, Any]:
+def launch_options(t: Tile) -> dict[str, Any]:
     """How a kernel is compiled; sums of products are fused, which the error bounds allow."""
     return {"num_warps": t.warps, "num_stages": t.stages, "enable_fp_fusion": True}
 
 
-def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+def on_device(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Launch on this GPU, whichever is the current one."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 

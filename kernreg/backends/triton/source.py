@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from kernreg.backends.statements import TRITON, Writer, used_duals
 from kernreg.backends.tiles import TileProgram
-from kernreg.codegen.triton import dual_function, prelude
-from kernreg.ir.trace import DualCode
+from kernreg.codegen.triton import dual_function, prelude, statement, whole
+from kernreg.ir.graph import PAIR, Value, reachable
+from kernreg.ir.trace import DualCode, slots
 
-__all__ = ["TritonWriter", "module_text"]
+__all__ = ["TritonWriter", "module_text", "values_text"]
 
 
 _HEAD = '''\
@@ -64,6 +65,39 @@ def module_text(tiles: TileProgram, duals: Mapping[int, tuple[str, DualCode]], d
     functions = [prelude(dtype)]
     functions += [dual_function(f"dual{k}", *duals[k]) for k in used_duals(tiles)]
     return _HEAD + "\n\n".join([*functions, _SIGNATURE + TritonWriter(duals).body(tiles)])
+
+
+def values_text(ends: tuple[Value, Value], dtype: str) -> str:
+    """A module whose ``program`` works out two values of a graph in place of a network's.
+
+    Parameters
+    ----------
+    ends : tuple of Value
+        Functions of the leaves ``rho`` and ``gap`` and of numbers of rows, which are slots of the
+        tables in the order of :func:`kernreg.ir.trace.slots`.
+    dtype : {"float32", "float64"}
+        Of the arithmetic.
+
+    Returns
+    -------
+    str
+        Python text.
+    """
+    scalars, rows1, rows2, pairs = slots(ends)
+    names = {id(v): f"tl.load(consts + {k})" for k, v in enumerate(scalars)}
+    names |= {id(v): f"row(px, {k}, ldx, i)" for k, v in enumerate(rows1)}
+    names |= {id(v): f"column(py, {k}, ldy, j)" for k, v in enumerate(rows2)}
+    names |= {id(v): f"v{k}" for k, v in enumerate(pairs)}
+    for v in reachable(ends):
+        if v.op == "const":
+            names[id(v)] = repr(v.number)
+        elif v.op == "leaf" and v.level == PAIR:
+            names[id(v)] = str(v.number)
+    # Layer by layer, so that few values are alive at once.
+    lines = [statement(v, names) for v in ends[0].graph.in_order(pairs)]
+    lines.append(f"    return {', '.join(whole(names[id(v)]) for v in ends)}\n")
+    signature = _SIGNATURE.replace("rho0, gap0, tau0", "rho, gap, tau")
+    return _HEAD + "\n\n".join([prelude(dtype), signature + "\n".join(lines)])
 
 
 class TritonWriter(Writer):
