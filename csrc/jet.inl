@@ -1,26 +1,27 @@
 // Pairs of rows with their derivatives by the correlation at the input, and by the logarithms of the
 // standard deviations there of the first row, and of the second.
 //
-// K directions make 3 + 2 K numbers: those of the state, then the derivatives of correlation and
-// tangent kernel in each direction. `regs` says in which block registers they lie before and
-// behind. Derivatives of rows' own deviations, `growth`, stand behind the other numbers of rows.
+// Three directions make nine numbers: those of the state, then the derivatives of correlation and
+// tangent kernel in each direction. Derivatives of rows' own deviations, `growth`, stand behind the
+// other numbers of rows.
 
 #include "generated/slopes.inl"
 
-constexpr int kJet = 9;           // numbers of a jet, at most
+constexpr int kJet = 9;           // numbers of a jet
 constexpr int kJetRegisters = 3;  // instructions' room for where they lie
 
-template <int K, class T> struct JetBlock {
-  const T *from[3 + 2 * K];
-  T *to[3 + 2 * K];
+// Where they lie before and behind an instruction.
+template <class T> struct JetBlock {
+  const T *from[kJet];
+  T *to[kJet];
   JetBlock(T (*regs)[kBlock], const int32_t *at) {
-    for (int m = 0; m < 3 + 2 * K; ++m) from[m] = regs[at[m]], to[m] = regs[at[kJet + m]];
+    for (int m = 0; m < kJet; ++m) from[m] = regs[at[m]], to[m] = regs[at[kJet + m]];
   }
 };
 
 // A nonlinearity with a closed form.
-template <class D, int K, class T>
-void jet_dual(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy,
+template <class D, class T>
+void jet_dual(const JetBlock<T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy,
               const T *constants, int n) {
   T c[D::scalars + 1], xs[D::rows1 + 1];
   for (int k = 0; k < D::scalars; ++k) c[k] = constants[k];
@@ -29,16 +30,16 @@ void jet_dual(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, in
   const T *growths = y + D::rows2 * ldy;
 #pragma GCC ivdep
   for (int j = 0; j < n; ++j) {
-    T ys[D::rows2 + 1], in[3 + 2 * K], v[8] = {};
+    T ys[D::rows2 + 1], in[kJet], v[8] = {};
 #pragma GCC unroll 32
     for (int k = 0; k < D::rows2; ++k) ys[k] = y[k * ldy + j];
 #pragma GCC unroll 9
-    for (int m = 0; m < 3 + 2 * K; ++m) in[m] = jet.from[m][j];
-    T rho = in[0], tau = in[2], other = K > 2 ? growths[j] : T(0);
+    for (int m = 0; m < kJet; ++m) in[m] = jet.from[m][j];
+    T rho = in[0], tau = in[2], other = growths[j];
     D::eval(rho, in[1], c, xs, ys, v);
     jet.to[0][j] = v[0], jet.to[1][j] = v[1], jet.to[2][j] = v[2] * tau;
 #pragma GCC unroll 3
-    for (int k = 0; k < K; ++k) {
+    for (int k = 0; k < 3; ++k) {
       T by_rho = in[3 + 2 * k], by_tau = in[4 + 2 * k];
       T turned = v[2] * by_rho, slope = v[3] * by_rho;
       if (D::logs && k > 0) {
@@ -55,8 +56,8 @@ void jet_dual(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, in
 // `u` changes by v^2 with that of the deviation, that of `v` by -u^2.
 enum DenseKind { no_bias, with_bias, own_scales };
 
-template <int KIND, int K, class T>
-void jet_dense(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy, int n) {
+template <int KIND, class T>
+void jet_dense(const JetBlock<T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy, int n) {
   constexpr bool BIAS = KIND != no_bias;
   constexpr int last = KIND == own_scales ? 4 : BIAS ? 2 : 1;
   T ui = x[0], vi = BIAS ? x[ldx] : T(0), growth = x[last * ldx];
@@ -64,10 +65,10 @@ void jet_dense(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, i
   const T *growths = y + last * ldy;
 #pragma GCC ivdep
   for (int j = 0; j < n; ++j) {
-    T in[3 + 2 * K];
+    T in[kJet];
 #pragma GCC unroll 9
-    for (int m = 0; m < 3 + 2 * K; ++m) in[m] = jet.from[m][j];
-    T uj = y[j], vj = BIAS ? y[ldy + j] : T(0), other = K > 2 ? growths[j] : T(0);
+    for (int m = 0; m < kJet; ++m) in[m] = jet.from[m][j];
+    T uj = y[j], vj = BIAS ? y[ldy + j] : T(0), other = growths[j];
     T uu = ui * uj, both = vi * vj, own = uu, own_bias = both;
     State<T> s{in[0], in[1], in[2]};
     mix<false, BIAS>(s, ui, uj, vi, vj);
@@ -77,7 +78,7 @@ void jet_dense(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, i
     }
     jet.to[0][j] = s.rho, jet.to[1][j] = s.gap, jet.to[2][j] = s.tau;
 #pragma GCC unroll 3
-    for (int k = 0; k < K; ++k) {
+    for (int k = 0; k < 3; ++k) {
       T by_rho = in[3 + 2 * k], by_tau = in[4 + 2 * k];
       T turned = uu * by_rho, trained = own * by_rho + uu * by_tau;
       if (k > 0 && BIAS) {
@@ -91,22 +92,22 @@ void jet_dense(const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, i
   }
 }
 
-template <int K, class T>
-void jet_dense(int kind, const JetBlock<K, T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy, int n) {
-  if (kind == no_bias) return jet_dense<no_bias, K>(jet, x, ldx, y, ldy, n);
-  if (kind == with_bias) return jet_dense<with_bias, K>(jet, x, ldx, y, ldy, n);
-  jet_dense<own_scales, K>(jet, x, ldx, y, ldy, n);
+template <class T>
+void jet_dense(int kind, const JetBlock<T> &jet, const T *x, int64_t ldx, const T *y, int64_t ldy, int n) {
+  if (kind == no_bias) return jet_dense<no_bias>(jet, x, ldx, y, ldy, n);
+  if (kind == with_bias) return jet_dense<with_bias>(jet, x, ldx, y, ldy, n);
+  jet_dense<own_scales>(jet, x, ldx, y, ldy, n);
 }
 
 // An instruction of jets, behind which stand the registers.
-template <int K, class T>
+template <class T>
 void run_jet(const Instr &I, T (*regs)[kBlock], const T *x, int64_t ldx, const T *y, int64_t ldy,
              const T *consts, int n) {
-  JetBlock<K, T> jet(regs, reinterpret_cast<const int32_t *>(&I + 1));
+  JetBlock<T> jet(regs, reinterpret_cast<const int32_t *>(&I + 1));
   if (I.op == op_jet_dense) return jet_dense(I.b, jet, x, ldx, y, ldy, n);
   switch (I.op - op_jet) {
 #define KR_SLOPE(k) \
-  case k: jet_dual<Slopes##k<T>, K>(jet, x, ldx, y, ldy, consts + I.c, n); break;
+  case k: jet_dual<Slopes##k<T>>(jet, x, ldx, y, ldy, consts + I.c, n); break;
     KR_SLOPES
 #undef KR_SLOPE
   }

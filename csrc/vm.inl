@@ -314,11 +314,6 @@ template <class T> struct Machine {
     }
   }
 
-  void jet(const Instr &I, const T *x, const T *y, int n) const {
-    if (I.a == 2) run_jet<2>(I, regs, x, ldx, y, ldy, consts, n);
-    else run_jet<3>(I, regs, x, ldx, y, ldy, consts, n);
-  }
-
   // Row i against columns [j0, j0 + n); state 0 holds the inputs before and the result after.
   void run(int64_t i, int64_t j0, int n) const {
     struct Turn { int64_t start; int left; int64_t ox, oy; int sx, sy; } stack[8];
@@ -345,9 +340,13 @@ template <class T> struct Machine {
         case op_series: series(I, x, y, n); break;
         case op_angles: angles(I, x, y, n); break;
         case op_profile: profile(I, n, p + 1 == n_code); break;
-        case op_jet_dense: jet(I, x, y, n); p += kJetRegisters; break;
+        case op_jet_dense: run_jet(I, regs, x, ldx, y, ldy, consts, n); p += kJetRegisters; break;
         default:
-          if (I.op >= op_jet) { jet(I, x, y, n); p += kJetRegisters; break; }
+          if (I.op >= op_jet) {
+            run_jet(I, regs, x, ldx, y, ldy, consts, n);
+            p += kJetRegisters;
+            break;
+          }
           if (I.op < op_dual) { primitive(I, x, y, n); break; }
           switch (I.op - op_dual) {
 #define KR_DUAL(k) \

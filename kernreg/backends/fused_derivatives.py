@@ -48,9 +48,10 @@ class FusedDerivatives(Differentiable):
         self._dtype = np.float32 if dtype == torch.float32 else np.float64
         self._fill = core.fill
         compiled = {signature: k for k, signature in enumerate(core.slopes())}
-        found = traced(program, self, kernel, sides, compiled)
+        # The engine's instructions are for both sides.
+        found = traced(program, self, kernel, 2, compiled)
         writer = Writer(core.REGISTERS, found.leaves, found.jets, [len(X1), len(X2)])
-        self._code, self._consts, tables = writer.write(*found.ends)
+        self._code, self._consts, tables = writer.write(*found.ends[: 1 + sides])
         self._tables = [self._as_dtype(t) for t in tables]
         self._scales = [np.ascontiguousarray(scale.numpy()) for scale in found.scales]
         self._arrays = [self._as_dtype(unit.numpy()) for unit in self.units]

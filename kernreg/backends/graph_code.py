@@ -22,9 +22,6 @@ PLACES = (0, 2, 1)
 _MOST = 50_000
 """Instructions; a network with more of them is left to torch."""
 
-_OPERANDS = 9
-"""Registers that an instruction of jets may read, and write."""
-
 
 @dataclass(frozen=True)
 class _Step:
@@ -160,12 +157,8 @@ class Writer:
             outputs.append(register)
         if unread is not None:
             self._free.append(unread)
-        directions = (len(inputs) - 3) // 2
-        self._code.append(
-            [CODES[step.op] + step.number, 0, directions, step.kind, start, at[0], at[1], 0]
-        )
-        room = [0] * (_OPERANDS - len(inputs))
-        operands = [*inputs, *room, *outputs, *room]
+        self._code.append([CODES[step.op] + step.number, 0, 0, step.kind, start, at[0], at[1], 0])
+        operands = [*inputs, *outputs]
         operands += [0] * (-len(operands) % 8)
         self._code += [operands[k : k + 8] for k in range(0, len(operands), 8)]
 
