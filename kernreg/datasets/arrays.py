@@ -201,6 +201,8 @@ def _mask(path: Path, mask: np.ndarray | None, n: int) -> np.ndarray | None:
             "1."
         )
     mask = _flat(np.atleast_1d(mask)) != 0
+    if len(mask) == n and not mask.any():  # no row is set aside
+        return None
     share = mask.mean(axis=0) if mask.size else np.zeros(1)
     if len(mask) != n or not ((share > 0) & (share < 1)).all():
         raise InvalidInputError(

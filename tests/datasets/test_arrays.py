@@ -52,18 +52,22 @@ def test_npz_test_rows(name, splits, tmp_path):
 @pytest.mark.parametrize(
     "mask",
     [
-        np.zeros(30, bool),
         np.ones(30, bool),
         np.arange(29) < 5,
         np.arange(31) < 5,
         np.stack([np.arange(30) < 5, np.arange(30) < 30], axis=1),
         np.array(True),
     ],
-    ids=["no test rows", "no training rows", "short", "long", "one split without", "scalar"],
+    ids=["no training rows", "short", "long", "one split without", "scalar"],
 )
 def test_npz_masks_that_do_not_fit(mask, tmp_path):
     with pytest.raises(InvalidInputError, match="test mask has shape"):
         load(npz(tmp_path, X=X, y=Y, test_mask=mask))
+
+
+def test_npz_mask_that_sets_nothing_aside(tmp_path):
+    """Collections of tables have it where a table has no test rows of its own."""
+    assert load(npz(tmp_path, X=X, y=Y, is_test=np.zeros(30, np.uint8))).test_mask is None
 
 
 def test_npz_with_training_and_test_arrays(tmp_path):
