@@ -229,6 +229,10 @@ def traced_tile(program: Program, A: Tensor, B: Tensor, kernel: str) -> tuple[Ti
     """
     distinct, (unit1, unit2) = _traced(A, B)
     pair = input_pairs(unit1, unit2)
+    # Torch takes means of both sides where formulas have a kink at 0, one here and one there.
+    right = pair.rho == 0
+    rho = torch.where(right, pair.rho + _LEAST, pair.rho)
+    pair = PairState(rho, torch.where(right, 1.0 - rho, pair.gap), pair.tau)
     lost = pair.gap <= 0
     if all(op.fn.smooth for op in all_ops(program.ops) if isinstance(op, Apply)):
         lost = torch.zeros_like(lost)

@@ -57,7 +57,8 @@ class FusedDerivatives(Differentiable):
         self._arrays = [self._as_dtype(unit.numpy()) for unit in self.units]
 
     def _as_dtype(self, values: NDArray[np.float64]) -> NDArray[Any]:
-        return np.ascontiguousarray(values, dtype=self._dtype)
+        with np.errstate(over="ignore"):  # whoever asks for float32 sees to that
+            return np.ascontiguousarray(values, dtype=self._dtype)
 
     def tile(self, rows: slice, columns: slice) -> Tile:
         """Derivatives of the entries of some rows and columns."""

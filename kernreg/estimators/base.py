@@ -234,13 +234,16 @@ class KernelModel(Planned, BaseEstimator):
     ) -> None:
         """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
         check_device(self.device)
-        shown = bool(self.verbose) and rank() == 0
-        self._forget_scales()
         if self.scale == "ard":
-            network, data = self._network(), (X, targets.reshape(len(X), -1), weights)
-            self._check_scalable(network)
-            with progress(f"{type(self).__name__}: scales", shown) as bar:
-                self._learn_scales(network, self.kernel, data, bar)
+            self._check_scalable(self._network())
+        with self._without_scales():
+            self._fit_anew(X, targets, weights)
+
+    def _fit_anew(
+        self, X: NDArray[Any], targets: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> None:
+        """The same with no scales from before."""
+        shown = bool(self.verbose) and rank() == 0
         wanted = Targets(targets.reshape(len(X), -1), weights, self.fit_intercept, self._correct)
         if self._merges(len(X)) or self._inseparable(X, weights):
             given = len(X)
@@ -250,6 +253,9 @@ class KernelModel(Planned, BaseEstimator):
         t, weights = wanted.values.shape[1], wanted.weights
         how = from_first(lambda: self._approach(X, t, weights))
         planned = from_first(lambda: self._plan(X, t, weights, how))
+        if self.scale == "ard":
+            with progress(f"{type(self).__name__}: scales", shown) as bar:
+                self._learn_scales(self._network(), self.kernel, (X, wanted.values, weights), bar)
         try:
             if self._worth_keeping(X, planned):
                 with progress(f"{type(self).__name__}: kernel", shown) as bar:

@@ -21,7 +21,7 @@ from kernreg.estimators.scaled import Scaled
 from kernreg.estimators.solve import dear, read_dtype, solve_alphas
 from kernreg.estimators.targets import Targets
 from kernreg.estimators.text import naming_text
-from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError, StoreError
 from kernreg.operators.base import Operator
 from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import check_device, check_network
@@ -95,6 +95,8 @@ class Planned(Scaled):
         with naming_text(X):
             X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
         check_shapes(self._network(), X.shape[1])
+        if self.scale == "ard":
+            self._check_scalable(self._network())
         program = self._network().program()
         n_targets = 1 if y is None else self._count_targets(y)
         weights = np.ones(len(X))
@@ -218,9 +220,13 @@ class Planned(Scaled):
         """The kernel of some rows of the fit; no entry of images is worked out that is known."""
         operator = self._operator(X, None, network, kernel)
         if self.store is not None and dear(operator):
-            tiles = TileStore.open(self.store)
-            tiles.require(operator)
-            return tiles.operator().in_memory(numbers)
+            try:
+                tiles = TileStore.open(self.store)
+                tiles.require(operator)
+                return tiles.operator().in_memory(numbers)
+            except (FileNotFoundError, StoreError):
+                if network is None:  # a fit; a fitted model may have left its store behind
+                    raise
         return operator.take(numbers)
 
     def _plan(

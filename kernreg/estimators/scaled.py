@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,9 +40,18 @@ class Scaled:
             return X
         return np.asarray(X * scales.astype(X.dtype))
 
-    def _forget_scales(self) -> None:
-        for name in ("scales_", "feature_importances_"):
-            vars(self).pop(name, None)
+    @contextlib.contextmanager
+    def _without_scales(self) -> Iterator[None]:
+        """Forget the scales of the fit before, unless the one inside fails."""
+        names = ("scales_", "feature_importances_")
+        before = {name: vars(self).pop(name) for name in names if name in vars(self)}
+        try:
+            yield
+        except BaseException:
+            for name in names:
+                vars(self).pop(name, None)
+            vars(self).update(before)
+            raise
 
     def _check_scalable(self, network: nn.Layer) -> None:
         """Refuse what columns cannot be scaled for, before work starts."""
@@ -71,8 +82,7 @@ class Scaled:
                 callback(min(step, MAX_ITER), MAX_ITER)
 
         def learned() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            rows = np.asarray(X, dtype=np.float64)
-            found = learn_scales(network, kernel, rows, targets, weights=weights, callback=told)
+            found = learn_scales(network, kernel, X, targets, weights=weights, callback=told)
             return found.kept, found.shares()
 
         self.scales_, self.feature_importances_ = from_first(learned)

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from kernreg import nn
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import BackendError, InvalidInputError
 from kernreg.operators.dense import gram
 from kernreg.operators.inputs import check_network, kernel_names
 
@@ -63,13 +63,13 @@ class _Problem:
         """The penalised loss and its gradient by logarithms of scales, and of the ridge."""
         point = torch.tensor(theta, requires_grad=True)
         logs, log_ridge = point[:-1], point[-1]
-        K = gram(self.network, self.X * torch.exp(logs), kernel=self.kernel)
         try:
-            loss = torch.log(self.loss(K, log_ridge))
-        except torch.linalg.LinAlgError:
+            K = gram(self.network, self.X * torch.exp(logs), kernel=self.kernel)
+            loss = torch.log(self.loss(K, log_ridge)) + self.penalty * (logs * logs).mean()
+            (slope,) = torch.autograd.grad(loss, point)
+        except (torch.linalg.LinAlgError, BackendError, InvalidInputError):
+            # A singular matrix, or rows so large that a series or the kernel ends: no place to go.
             return np.inf, np.zeros_like(theta)
-        loss = loss + self.penalty * (logs * logs).mean()
-        (slope,) = torch.autograd.grad(loss, point)
         if not (bool(torch.isfinite(loss)) and bool(torch.isfinite(slope).all())):
             return np.inf, np.zeros_like(theta)
         return float(loss.detach()), slope.numpy()
@@ -143,8 +143,15 @@ def learn_scales(
     order = check_random_state(random_state).permutation(len(X))
     chosen = min(max_rows, max(2, round((1.0 - _HELD_OUT) * len(X))))
     inside, outside = order[:chosen], order[chosen : chosen + 2 * max_rows]
-    rows, targets, counts = (torch.from_numpy(values[inside]) for values in (X, Y, w))
+    if len(outside) == 0:
+        raise InvalidInputError(
+            f"Scales of columns need at least 3 rows, one of them to judge by; found {len(X)}."
+        )
+    rows, targets, counts = (
+        torch.from_numpy(np.asarray(values[inside], dtype=np.float64)) for values in (X, Y, w)
+    )
     problem = _Problem(network, kernel, rows, targets, counts, penalty)
+    _require_gradients(problem)
     d, ridge, steps = X.shape[1], problem.start(), 0
 
     def told(_: Any) -> None:
@@ -165,7 +172,9 @@ def learn_scales(
             options={"maxiter": max_iter},
         )
     logs = found.x[:-1]
-    held_out = [torch.from_numpy(values[outside]) for values in (X, Y, w)]
+    held_out = [
+        torch.from_numpy(np.asarray(values[outside], dtype=np.float64)) for values in (X, Y, w)
+    ]
     errors = {
         "plain": _error(problem, np.zeros(d), ridge, *held_out),
         "scaled": _error(problem, logs, float(found.x[-1]), *held_out),
@@ -174,6 +183,17 @@ def learn_scales(
     kept = (logs, float(found.x[-1])) if better else (np.zeros(d), ridge)
     shares = partial(_shares, problem, *kept)
     return Learned(np.exp(logs), errors, better, int(found.nit), shares)
+
+
+def _require_gradients(problem: _Problem) -> None:
+    """Refuse networks whose kernel has no gradient by the rows, before the search."""
+    try:
+        rows = problem.X[:2].clone().requires_grad_()
+        torch.autograd.grad(gram(problem.network, rows, kernel=problem.kernel).sum(), rows)
+    except BackendError as error:
+        raise InvalidInputError(
+            f"Scales of columns are learned by gradients, which this network has none of: {error}"
+        ) from error
 
 
 class ColumnScales(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

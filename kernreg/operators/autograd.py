@@ -53,6 +53,8 @@ def _like(gradient: Tensor | None, X: Tensor | None) -> Tensor | None:
 
 def _one_by_one(function: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
     """What ``torch.func.vmap`` does to a function: its batch in turns."""
+    if info.batch_size == 0:
+        raise InvalidInputError("torch.func.vmap over an empty batch: expected rows.")
     outs = []
     for k in range(info.batch_size):
         one = [a if dim is None else a.select(dim, k) for a, dim in zip(args, in_dims, strict=True)]
@@ -98,15 +100,23 @@ def once(message: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorated
 
 
+_FORWARD = (
+    "This is the limit of forward differentiation of kernels: for second derivatives use "
+    "torch.func.hessian or jacfwd(jacrev(f)); there are no third ones."
+)
 _THIRD = "Kernels have first and second derivatives by their rows, and no third."
 NOT_AGAIN = (
     "The gradients of products, of solutions and by numbers of a network cannot be differentiated "
-    "again: write gram(net, X) @ V, which can."
+    "again: write gram(net, X) @ V, with numbers that are no tensors, which can."
 )
 
 
 class _Transformable(torch.autograd.Function):
     """A function of tensors that all transforms of ``torch.func`` take."""
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        raise InvalidInputError(_FORWARD)
 
     @classmethod
     def vmap(cls, info: Any, in_dims: Any, *args: Any) -> Any:
@@ -390,7 +400,8 @@ class _Numbers(torch.autograd.Function):
         ctx: Any, K: Tensor, at: Callable[[Mapping[str, float]], Tensor], names: Any, *values: Any
     ) -> Tensor:
         ctx.at, ctx.names, ctx.values = at, names, [float(v) for v in values]
-        ctx.kinds = [(v.dtype, v.device) for v in values]
+        # All that comes out depends on them, by which it cannot be differentiated again.
+        ctx.save_for_backward(*values)
         return K.clone()
 
     @staticmethod
@@ -407,8 +418,7 @@ class _Numbers(torch.autograd.Function):
             for times, weight in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
                 K = ctx.at(given | {name: value + times * step})
                 total += weight * float((wide * K).sum())
-            dtype, device = ctx.kinds[k]
-            found.append(torch.tensor(total / (12.0 * step), dtype=dtype, device=device))
+            found.append(ctx.saved_tensors[k].new_tensor(total / (12.0 * step)))
         return G, None, None, *found
 
 

@@ -135,8 +135,9 @@ def gram(
            [0.0796, 0.5   ]])
     """
     if transformed(X1, X2, *(params or {}).values()):
+        _refuse_inside(device=device, out=out, input_shape=input_shape, channels=channels)
         options = {"dtype": dtype, "backend": backend, "exact": exact, "precision": precision}
-        return _inside_a_transform(net, X1, X2, kernel, out, params, options)
+        return _inside_a_transform(net, X1, X2, kernel, params, options)
     net = check_network(net, X1)
     numbers = dict(params or {})
     net = net.with_params(**{k: _number(v, k) for k, v in numbers.items()})
@@ -227,6 +228,7 @@ def diag(
     (name,) = kernel_names(kernel, single=True)
     check_trained(net, (name,))
     if transformed(X):
+        _refuse_inside(input_shape=input_shape, channels=channels)
         require_rows(X)
         return carry_diagonal(X, lambda A: diag(net, A, name, dtype=dtype), net.program(), name)
     net = on_images(net, shape_of(X, channels) or input_shape)
@@ -252,19 +254,18 @@ def _inside_a_transform(
     X1: Tensor,
     X2: Tensor | None,
     kernel: str | tuple[str, ...],
-    out: Any,
     params: Mapping[str, Any] | None,
     options: dict[str, Any],
 ) -> Any:
     """:func:`gram` where ``torch.func.grad``, ``jacrev`` or ``vmap`` want to see it."""
     net = check_network(net, None)
-    if out is not None or transformed(*(params or {}).values()):
+    if any(isinstance(v, Tensor) for v in (params or {}).values()):
         raise InvalidInputError(
-            "gram inside torch.func.grad, vmap and the like takes rows as tensors, and no out= "
-            "and no tensors in params=: use torch.autograd.grad for those."
+            "gram inside torch.func.grad, vmap and the like takes no tensors in params=: give "
+            "numbers, or use torch.autograd.grad."
         )
     require_rows(X1, X2)
-    given = X2 if X2 is None or isinstance(X2, Tensor) else torch.as_tensor(X2)
+    first, second = torch.as_tensor(X1), None if X2 is None else torch.as_tensor(X2)
 
     def entries(name: str) -> Tensor:
         def compute(A: Tensor, B: Tensor | None) -> Tensor:
@@ -272,11 +273,22 @@ def _inside_a_transform(
             return found
 
         changed = net.with_params(**dict(params or {}))
-        return carry_entries(X1, given, compute, changed.program(), name)
+        return carry_entries(first, second, compute, changed.program(), name)
 
     names = kernel_names(kernel)
     found = {name: entries(name) for name in names}
     return found[kernel] if isinstance(kernel, str) else _named(found, names)
+
+
+def _refuse_inside(channels: str = "last", **given: Any) -> None:
+    """Refuse arguments that mean nothing inside a transform of torch."""
+    names = [name for name, value in given.items() if value is not None]
+    names += ["channels"] * (channels != "last")
+    if names:
+        raise InvalidInputError(
+            f"{names[0]}= is not for calls inside torch.func.grad, vmap and the like: rows are "
+            "matrices there, results are tensors where the rows are."
+        )
 
 
 def require_rows(*values: Any) -> None:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import issparse
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from kernreg.backends.base import CPU
 from kernreg.backends.triton.tuning import PRECISIONS
@@ -41,9 +42,15 @@ KINDS = {"float32": torch.float32, "float64": torch.float64}
 
 
 def transformed(*values: Any) -> bool:
-    """Whether one of some values is a tensor inside ``torch.func.grad``, ``vmap`` or the like."""
-    inside = torch._C._functorch.is_functorch_wrapped_tensor
-    return any(isinstance(v, Tensor) and inside(v) for v in values)
+    """Whether some of the values are tensors of ``torch.func.grad``, ``vmap`` or the like.
+
+    So are all tensors while one of these runs, as what is made of them belongs to it, and those
+    with a tangent for forward differentiation.
+    """
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if tensors and torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return any(forward_ad.unpack_dual(v).tangent is not None for v in tensors)
 
 
 def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -> Tensor:

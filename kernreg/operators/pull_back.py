@@ -102,7 +102,7 @@ def pull_back(
                 if rows == columns:  # a row with itself follows below
                     w.fill_diagonal_(0.0)
             tile = bound.tile(rows, columns)
-            if dtype == torch.float32 and _loses_digits(tile.by_product):
+            if dtype == torch.float32 and _loses_digits(tile):
                 precise = precise or derivatives_of(program, A, B, kernel, sides)
                 tile = precise.tile(rows, columns)
             kind = tile.by_product.dtype
@@ -122,14 +122,16 @@ def pull_back(
     return first / d if wanted[0] else None, second / d if wanted[1] else None
 
 
-def _loses_digits(by_product: Tensor) -> bool:
-    """Whether some derivatives are so much larger than most that their parts cancel.
+def _loses_digits(tile: Tile) -> bool:
+    """Whether some derivatives are so much larger than most that their parts cancel, or overflow.
 
     Those of the tangent kernel of a kink grow as one over the angle, with opposite signs by the
-    product and by the squares.
+    product and by the squares; those by the square of a row of zeros are beyond float32.
     """
-    size = by_product.abs()
-    return not float(size.max()) <= 100.0 * float(size.mean())
+    size = tile.by_product.abs()
+    if not float(size.max()) <= 100.0 * float(size.mean()):
+        return True
+    return not all(bool(torch.isfinite(square.sum())) for square in tile.by_square)
 
 
 def pull_back_twice(
@@ -167,6 +169,7 @@ def pull_back_twice(
     """
     require_closed_forms(program)
     A, B, moved1, moved2 = _moving(X1, X2, moves)
+    _require_lengths(A, B)
     symmetric, G = X2 is None, G.to(torch.float64)
     first = torch.zeros_like(A)
     second = first if symmetric else torch.zeros_like(B)
@@ -223,11 +226,22 @@ def pull_back_diagonal_twice(
 ) -> Tensor:
     """Gradient of ``sum_i g_i K'_ii``, as of :func:`pull_back_twice`."""
     require_closed_forms(program)
+    _require_lengths(X)
     a = X.detach().to(torch.float64, copy=True).requires_grad_()
     with torch.enable_grad():
         change = 2.0 * traced_diagonal(program, a, kernel) * (a * moves.to(a)).sum(1) / a.shape[1]
         (found,) = torch.autograd.grad((g.to(a) * change).sum(), a)
     return found
+
+
+def _require_lengths(*sides: Tensor) -> None:
+    """Refuse second derivatives at rows of zeros, where they are quotients of nothing."""
+    for X in sides:
+        if not bool((X != 0).any(dim=1).all()):
+            raise InvalidInputError(
+                "Second derivatives are not available at rows of zeros: drop them, or shift the "
+                "columns."
+            )
 
 
 def _moving(

@@ -56,8 +56,6 @@ def solve(K: Any, y: Tensor, ridge: Any) -> Tensor:
     torch.Size([3, 3])
     """
     operator = K if isinstance(K, KernelOperator) else None
-    if operator is None and transformed(K, y, ridge):
-        return _inside_a_transform(K, y, ridge)
     shape = tuple(K.shape)
     if len(shape) != 2 or shape[0] != shape[1] or (operator and not operator.symmetric):
         raise InvalidInputError(
@@ -68,6 +66,8 @@ def solve(K: Any, y: Tensor, ridge: Any) -> Tensor:
             f"y must be a tensor of shape ({shape[0]},) or ({shape[0]}, t), found "
             f"{tuple(getattr(y, 'shape', ()))}."
         )
+    if operator is None and transformed(K, y, ridge):
+        return _inside_a_transform(K, y, ridge)
     level = torch.as_tensor(ridge, dtype=torch.float64)
     if level.numel() != 1 or not float(level.detach()) >= 0:
         raise InvalidInputError(f"ridge must be one number, at least 0, found {ridge!r}.")
@@ -79,7 +79,10 @@ def solve(K: Any, y: Tensor, ridge: Any) -> Tensor:
 
 def _inside_a_transform(K: Tensor, y: Tensor, ridge: Any) -> Tensor:
     """The same by functions of torch, which ``torch.func`` can see."""
-    wide = K.to(torch.float64)
+    level = torch.as_tensor(ridge, dtype=torch.float64)
+    if level.numel() != 1 or (not isinstance(ridge, Tensor) and not ridge >= 0):
+        raise InvalidInputError(f"ridge must be one number, at least 0, found {ridge!r}.")
+    wide, ridge = K.to(torch.float64), level.reshape(())
     shifted = wide + ridge * torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
     try:
         factor = torch.linalg.cholesky(shifted)

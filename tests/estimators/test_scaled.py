@@ -6,7 +6,7 @@ import pytest
 import kernreg
 from kernreg import ColumnScales, KernelClassifier, KernelRegressor, nn
 from kernreg.estimators.scales import learn_scales
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators import write_store
 from kernreg.operators.kernel import KernelOperator
 
@@ -129,3 +129,42 @@ def test_images_and_stores_are_refused(tmp_path):
         KernelRegressor(NET, scale="ard", store=tmp_path / "store").fit(X, y)
     with pytest.raises(ValueError, match="scale"):
         KernelRegressor(NET, scale="learned").fit(X, y)
+
+
+def test_a_failed_fit_leaves_the_model_as_it_was():
+    X, y, Z = data()
+    model = KernelRegressor(NET, alpha=1e-3, scale="ard").fit(X, y)
+    before, scales = model.predict(Z), model.scales_
+    with pytest.raises(MemoryBudgetError):
+        model.set_params(max_memory=10).fit(5.0 * X, y)
+    with pytest.raises(InvalidInputError):
+        model.set_params(max_memory=None, store="none").fit(X, y)
+    np.testing.assert_array_equal(model.scales_, scales)
+    np.testing.assert_array_equal(model.set_params(store=None).predict(Z), before)
+
+
+@pytest.mark.parametrize("name", ["Tanh", "Swish"])
+def test_a_search_that_leaves_the_range_of_a_series_goes_on(name):
+    X, y, _ = data(40)
+    network = f"mlp(depth=1, activation={name}(), b_std=0.3)"
+    model = KernelRegressor(network, alpha=1e-3, scale="ard").fit(X[:, :3], y)
+    assert np.isfinite(model.scales_).all()
+
+
+def test_networks_without_gradients_are_refused():
+    X, y, _ = data(30)
+    with pytest.raises(InvalidInputError, match="learned by gradients, which this network"):
+        KernelRegressor("mlp(depth=1, activation=Elu())", scale="ard").fit(X, y)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_too_few_rows(n):
+    X, y, _ = data()
+    with pytest.raises(InvalidInputError, match="at least 3 rows"):
+        KernelRegressor(NET, scale="ard").fit(X[:n], y[:n])
+
+
+def test_explain_knows_what_cannot_be_scaled():
+    images = np.ones((20, 4, 4, 1))
+    with pytest.raises(InvalidInputError, match="for images"):
+        KernelRegressor(nn.cnn(1), scale="ard").explain(images, seconds=False)

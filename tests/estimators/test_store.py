@@ -84,6 +84,18 @@ def test_entries_of_images_are_not_worked_out_again(alpha, tmp_path, monkeypatch
     )
 
 
+def test_intervals_of_a_model_that_has_left_its_store(tmp_path):
+    images = RNG.standard_normal((30, 4, 4, 1))
+    y = images[:, 1, 1, 0]
+    net = KernelRegressor(nn.cnn(1)).fit(images, y).network_
+    write_store(tmp_path / "store", KernelOperator(net, images.reshape(30, -1)), tile=16)
+    model = KernelRegressor(nn.cnn(1), alpha=1e-3, store=tmp_path / "store").fit(images, y)
+    model.save(tmp_path / "model")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    found = load(tmp_path / "model").predict_interval(images)
+    np.testing.assert_allclose(found, model.predict_interval(images), rtol=1e-10)
+
+
 def test_rows_of_a_store(store):
     whole = TileStore.open(store).operator()
     chosen = [3, 40, 17, 59]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mpmath import mp, mpf
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 from kernreg import KernelOperator, diag, gram, nn, solve
@@ -14,7 +14,7 @@ from tests.operators.test_gradients import NETWORKS, NONLINEARITIES, rows, tenso
 
 KERNELS = ["nngp", "ntk"]
 CLOSED = [fn for fn in NONLINEARITIES if fn.closed_form]
-SMALL = {"atol": 1e-6, "rtol": 1e-5}  # of differences with a step of 1e-6
+SMALL = {"atol": 1e-6, "rtol": 1e-5, "fast_mode": True}  # of differences with a step of 1e-6
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -196,3 +196,94 @@ def test_equal_rows_that_meet_a_kink_are_left_out():
     X[1] = X[0]
     H = hessian(lambda A: gram(NETWORKS["relu"], A).sum())(X)
     assert bool(torch.isfinite(H).all())
+
+
+@pytest.mark.parametrize("fn", [nn.Relu(), nn.Erf(), nn.Gelu(), nn.Gaussian()], ids=repr)
+@pytest.mark.parametrize("bias", [None, 0.3])
+def test_orthogonal_rows(fn, bias):
+    """Rows of indicators: the absolute correlation has a kink there, the kernel none."""
+    X = torch.eye(3, dtype=torch.float64)
+    net = nn.mlp(2, fn, 1.2, bias)
+
+    def slope(A):
+        return grad(lambda B: gram(net, B, X[1:]).sum())(A)
+
+    step = 1e-5  # its square, and rounding over it, are below the tolerance
+    for column in range(3):
+        move = step * torch.eye(3, dtype=torch.float64)[column]
+        want = (slope(X[:1] + move) - slope(X[:1] - move)) / (2 * step)
+        H = hessian(lambda B: gram(net, B, X[1:]).sum())(X[:1])[0, column, 0]
+        torch.testing.assert_close(H, want[0], rtol=1e-5, atol=1e-7)
+
+
+def test_rows_of_zeros_have_first_derivatives_only():
+    X = torch.zeros(2, 3, dtype=torch.float64)
+    X[0] = 1.0
+    assert bool(torch.isfinite(grad(lambda A: gram(NETWORKS["relu"], A).sum())(X)).all())
+    with pytest.raises(InvalidInputError, match="rows of zeros"):
+        hessian(lambda A: gram(NETWORKS["relu"], A).sum())(X)
+
+
+@pytest.mark.parametrize("name", ["relu", "no bias"])
+def test_float32_gradients_at_rows_of_zeros(name):
+    (X,) = tensors((5, 3))
+    X = X.detach().float()
+    X[2] = 0.0
+    found = grad(lambda A: gram(NETWORKS[name], A, X[:2]).sum())(X)
+    want = grad(lambda A: gram(NETWORKS[name], A, X[:2].double()).sum())(X.double())
+    torch.testing.assert_close(found.double(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max()))
+
+
+def test_what_is_constant_inside_a_transform():
+    Z, X, y = (A.detach() for A in tensors((4, 2), (6, 2), (6,)))
+    net = NETWORKS["relu"]
+
+    def mean(A):
+        return (gram(net, A, X) @ solve(gram(net, X), y, 0.1)).sum() + diag(net, X).sum()
+
+    A = Z.clone().requires_grad_()
+    torch.testing.assert_close(grad(mean)(Z), torch.autograd.grad(mean(A), A)[0])
+
+
+def test_forward_differentiation():
+    X = tensors((3, 2))[0].detach()
+    net = NETWORKS["relu"]
+    move = torch.arange(6.0, dtype=torch.float64).reshape(3, 2)
+    with forward_ad.dual_level():
+        K = gram(net, forward_ad.make_dual(X, move))
+        found = forward_ad.unpack_dual(K).tangent
+    jacobian = torch.autograd.functional.jacobian(lambda A: gram(net, A), X)
+    want = torch.einsum("ijkl,kl->ij", jacobian, move)
+    torch.testing.assert_close(found, want)
+    with pytest.raises(InvalidInputError, match="limit of forward differentiation"):
+        jacfwd(jacfwd(lambda A: gram(net, A).sum()))(X)
+
+
+def test_numbers_and_second_derivatives_do_not_mix():
+    (X,) = tensors((4, 3))
+    W = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    K = gram(NETWORKS["relu"], X, params={"W_std": W})
+    (slope,) = torch.autograd.grad(K.sum(), X, create_graph=True)
+    with pytest.raises(InvalidInputError, match="cannot be differentiated again"):
+        slope.square().sum().backward()
+    (by_W,) = torch.autograd.grad(
+        gram(NETWORKS["relu"], X.detach(), params={"W_std": W}).sum(), W, create_graph=True
+    )
+    with pytest.raises(InvalidInputError, match="cannot be differentiated again"):
+        (by_W * W).backward()
+
+
+def test_arguments_inside_transforms():
+    X = torch.ones(4, 3, dtype=torch.float64)
+    net = NETWORKS["relu"]
+    for given in ({"device": "cpu"}, {"input_shape": (3, 1, 1)}, {"channels": "first"}):
+        with pytest.raises(InvalidInputError, match=f"{next(iter(given))}= is not for calls"):
+            grad(lambda A, given=given: gram(net, A, **given).sum())(X)
+    K = torch.eye(4, dtype=torch.float64)
+    for ridge in (-0.1, torch.arange(4.0)):
+        with pytest.raises(InvalidInputError, match="ridge must be one number"):
+            grad(lambda A, ridge=ridge: solve(A, X[:, 0], ridge).sum())(K)
+    with pytest.raises(InvalidInputError, match="y must be"):
+        grad(lambda A: solve(A, X[:3, 0], 0.1).sum())(K)
+    rows = [[1.0, 2.0, 3.0]]
+    assert grad(lambda A: gram(net, rows, A).sum())(X).shape == (4, 3)
