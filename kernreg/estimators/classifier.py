@@ -81,6 +81,9 @@ class KernelClassifier(Decisions, KernelModel):
         evaluations, and refined with those where they are narrower than the answer and the network
         is for vectors; entries of images are not worked out again. For
         "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+    input_shape : tuple of int, optional
+        ``(height, width, channels)`` of the images that flat rows hold, for a spatial network.
+        Arrays of shape (n, height, width, channels) need none.
     class_weight : dict or "balanced", optional
         Factors of the weights of the rows of each class, 1 for those that a dict lacks; "balanced"
         gives all classes the same weight in total.

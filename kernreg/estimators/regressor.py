@@ -76,6 +76,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         evaluations, and refined with those where they are narrower than the answer and the network
         is for vectors; entries of images are not worked out again. For
         "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+    input_shape : tuple of int, optional
+        ``(height, width, channels)`` of the images that flat rows hold, for a spatial network.
+        Arrays of shape (n, height, width, channels) need none.
     scale : {"ard"}, optional
         "ard" multiplies each column by a scale of its own, learned as
         :class:`~kernreg.ColumnScales` does with this network and kernel on up to 700 rows before
