@@ -15,6 +15,7 @@ import torch
 
 import kernreg
 from benchmarks import gpu
+from kernreg.backends.derivatives import Differentiable
 from tests.backends.compare import TRITON_DEVICE, needs_triton
 
 pytestmark = needs_triton
@@ -34,6 +35,23 @@ def test_checks_pass(kind: str, precision: str) -> None:
         *("gram", "gram, symmetric", "K @ V", "K @ V, symmetric"),
     }
     assert [c for c in found if not c["passed"]] == []
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_gradients_pass_and_can_fail(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = ("relu 2", gpu.network("relu", 2), "ordinary", gpu.rows(40, 7), precision)
+    assert [c["passed"] for c in gpu._gradients(*case)] == [True, True]
+    made = []
+
+    def wrong(*args: Any) -> Differentiable:
+        """Right on the CPU, which comes first."""
+        made.append(Differentiable(*args[:5]))
+        if len(made) > 1:
+            made[-1].units = [2.0 * unit for unit in made[-1].units]
+        return made[-1]
+
+    monkeypatch.setattr("kernreg.operators.pull_back.derivatives_of", wrong)
+    assert gpu._gradients(*case)[0]["passed"] is False
 
 
 @pytest.fixture
