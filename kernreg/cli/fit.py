@@ -99,6 +99,9 @@ def fit(
     impute: Impute = "auto",
     header: Header = True,
     scaling: ScalingName = "standard",
+    scales: Annotated[
+        bool, typer.Option("--scales", help="Learn a scale for each column, by gradients.")
+    ] = False,
     solver: SolverName = "auto",
     dtype: FloatName = "float64",
     max_memory: MaxMemory = "4GB",
@@ -139,6 +142,11 @@ def fit(
     kernel = kernel or given.kernel
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
+    if scales and (kind != "ridge" or store is not None):
+        raise InvalidInputError(
+            "--scales is for --model ridge without --store: leave one of them out. `kernreg "
+            "baseline` learns scales, too."
+        )
     check_solver(solver, dtype)
     tables = table_options(drop, id_name, impute, header)
     parsed = parse_network(network)
@@ -191,6 +199,7 @@ def fit(
                 dtype,
                 kind=kind,
                 device=device,
+                **({"scale": "ard"} if scales else {}),
                 **given.parameters(loaded.task, store),
             )
         if writes:

@@ -61,6 +61,8 @@ def account(model: TableModel, variance: float) -> Iterator[str]:
         f"{lasting(stats.seconds)}; {estimator.kernel} of {estimator.network!r}."
     )
     yield from _fitted(estimator)
+    if hasattr(estimator, "scales_"):
+        yield _columns(model)
     if loo is not None:
         score = (
             f"accuracy {100 * loo.accuracy[loo.best]:.2f} %"
@@ -71,6 +73,17 @@ def account(model: TableModel, variance: float) -> Iterator[str]:
         place = {int(np.argmin(loo.alphas)): "smallest", int(np.argmax(loo.alphas)): "largest"}
         edge = f" (the {place[loo.best]} tried)" if loo.best in place and len(place) > 1 else ""
         yield f"alpha {loo.alphas[loo.best]:.3g}{edge}, leave-one-out {score}{sample}."
+
+
+def _columns(model: TableModel) -> str:
+    """Which columns matter most, by learned scales."""
+    if (model.estimator.scales_ == 1.0).all():
+        return "Scales of columns do not predict rows better that were left out: all are 1."
+    shares = model.estimator.feature_importances_
+    largest = np.argsort(-shares)[:5]
+    names = model.encoder.feature_names
+    parts = [f"{names[k]} {100 * shares[k]:.1f} %" for k in largest if shares[k] >= 0.001]
+    return f"Shares of the columns in the slopes of predictions: {', '.join(parts)}."
 
 
 def _fitted(estimator: Any) -> Iterator[str]:

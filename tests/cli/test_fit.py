@@ -138,3 +138,30 @@ def test_says_how_it_was_fitted(run, tables, tmp_path):
     found = re.search(pattern, " ".join(result.stdout.split()))
     assert int(found[1]) == solution.stats.iterations
     assert float(found[2]) == pytest.approx(solution.stats.residuals[-1], rel=0.06)
+
+
+def test_scales_of_columns(run, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 5))
+    path = tmp_path / "table.csv"
+    rows = np.column_stack([X, np.sin(2.0 * X[:, 3])])
+    np.savetxt(path, rows, delimiter=",", header="a,b,c,d,e,y", comments="")
+    options = ["--target", "y", "--network", "mlp(depth=1, activation=Erf(), b_std=0.3)"]
+    result = run("fit", path, *options, "--scales", "--out", tmp_path / "model")
+    assert result.exit_code == 0
+    # Terminals break lines.
+    said = " ".join(result.stdout.split())
+    assert re.search(r"Shares of the columns in the slopes of predictions: d \d+\.\d %", said)
+    model = TableModel.load(tmp_path / "model")
+    data = load(path, "y")
+    Z = Scaler.fit(data.X, "standard").transform(data.X)
+    network = nn.mlp(depth=1, activation=nn.Erf(), b_std=0.3)
+    expected = KernelRegressor(network, dtype="float64", scale="ard").fit(Z, data.y)
+    assert np.array_equal(model.predict(data.X), expected.predict(Z))
+
+
+@pytest.mark.parametrize("other", [["--model", "gp"], ["--store", "tiles"]])
+def test_scales_are_for_ridge_without_a_store(other, run, tables, tmp_path):
+    result = run("fit", tables.prices, "--scales", *other, "--out", tmp_path / "model")
+    assert result.exit_code != 0
+    assert "--scales is for --model ridge without --store" in result.stderr
