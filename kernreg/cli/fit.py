@@ -183,6 +183,9 @@ def fit(
         parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])
     else:
         parsed, scaled = for_data(parsed, loaded, scaling)
+    parameters = given.parameters(loaded.task, store)
+    if scales:
+        parameters["scale"] = "ard"
     kept = partial(left_by_interruption, out, checkpoint, folder)
     with keeping(kept), progress(writes, "fitting") as move, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # what_is_unsolved says it
@@ -199,8 +202,7 @@ def fit(
                 dtype,
                 kind=kind,
                 device=device,
-                **({"scale": "ard"} if scales else {}),
-                **given.parameters(loaded.task, store),
+                **parameters,
             )
         if writes:
             model.save(place(out))
