@@ -56,8 +56,9 @@ def test_every_operation(name, kernel):
 def test_rows_of_zeros_without_a_bias(fn, kernel):
     """Nothing of such a row is left, and derivatives are still finite."""
     X, Y = rows()
+    Y = Y[:10]
     program = nn.mlp(2, fn, 0.8, None).program()
-    tile = derivatives_of(program, X, Y, kernel, 2).tile(slice(0, 7), slice(0, 300))
+    tile = derivatives_of(program, X, Y, kernel, 2).tile(slice(0, 7), slice(0, 10))
     for values in (tile.by_product, *tile.by_square):
         assert bool(torch.isfinite(values).all())
     assert bool(torch.isfinite(derivatives_of(program, X, Y, kernel).diagonal()).all())

@@ -158,7 +158,8 @@ def test_names_that_mean_something_elsewhere(name, run, tmp_path):
     """Brackets are markup to rich and dollars mathematics to matplotlib; units have both."""
     frame = regression_table().rename(columns={"price": name, "size": f"size of {name}"})
     frame.to_csv(tmp_path / "t.csv", index=False)
-    result = run("baseline", tmp_path / "t.csv", "--quick", "--out", tmp_path / "out")
+    options = ["--quick", "--no-competitors", "--no-scales", "--out", tmp_path / "out"]
+    result = run("baseline", tmp_path / "t.csv", *options)
     assert result.exit_code == 0
     assert f"the target is the column {name!r}" in result.stderr
     assert results(tmp_path / "out")["data"]["target"] == name
@@ -168,7 +169,8 @@ def test_names_that_mean_something_elsewhere(name, run, tmp_path):
 def test_labels_that_mean_something_elsewhere(label, run, tmp_path):
     frame = regression_table().assign(price=np.resize([label, "b", label], 40))
     frame.to_csv(tmp_path / "t.csv", index=False)
-    result = run("baseline", tmp_path / "t.csv", "--quick", "--out", tmp_path / "out")
+    options = ["--quick", "--no-competitors", "--no-scales", "--out", tmp_path / "out"]
+    result = run("baseline", tmp_path / "t.csv", *options)
     assert result.exit_code == 0
     # The most frequent class is named in the row of the constant.
     assert f"always {label}" in " ".join(result.stdout.split())
@@ -183,7 +185,8 @@ def test_images_get_convolutions(run, tmp_path, no_report):
         (image.T if stands else image)[line, start : start + 4] += 1.0
     np.savez(tmp_path / "bars.npz", X=X, y=y)
     folder = tmp_path / "out"
-    assert run("baseline", tmp_path / "bars.npz", "--quick", "--out", folder).exit_code == 0
+    options = ["--quick", "--no-competitors", "--no-scales", "--out", folder]
+    assert run("baseline", tmp_path / "bars.npz", *options).exit_code == 0
     found = results(folder)
     assert found["comparison"][0]["model"] == "convolution network"
     assert found["comparison"][0]["test"] > 0.75
