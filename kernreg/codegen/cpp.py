@@ -10,7 +10,7 @@ from kernreg.codegen.polynomials import POLYNOMIALS
 from kernreg.ir.derivative import SlopesCode, slopes
 from kernreg.ir.graph import Value
 from kernreg.ir.pair import Dual
-from kernreg.ir.trace import DualCode, trace_dual
+from kernreg.ir.trace import Code, DualCode, trace_dual
 
 __all__ = ["dual_struct", "polynomials", "slopes_struct", "write"]
 
@@ -52,6 +52,16 @@ def _statement(v: Value, names: dict[int, str]) -> str:
     return f"    const {kind} {names[id(v)]} = {text};"
 
 
+def _head(name: str, title: str, code: Code) -> list[str]:
+    """The first lines of a structure: what it is of, and how many slots it has."""
+    counts = f"rows1 = {len(code.rows1)}, rows2 = {len(code.rows2)}"
+    return [
+        f"// {title}",
+        f"template <class T> struct {name} {{",
+        f"  static constexpr int scalars = {len(code.scalars)}, {counts};",
+    ]
+
+
 def dual_struct(number: int, title: str, code: DualCode) -> str:
     """One dual as a C++ structure.
 
@@ -81,10 +91,7 @@ def dual_struct(number: int, title: str, code: DualCode) -> str:
         plain, rest = rho, gap
     return "\n".join(
         [
-            f"// {title}",
-            f"template <class T> struct Dual{number} {{",
-            f"  static constexpr int scalars = {len(code.scalars)}, rows1 = {len(code.rows1)}, "
-            f"rows2 = {len(code.rows2)};",
+            *_head(f"Dual{number}", title, code),
             f"  static constexpr bool two_ways = {str(code.two_ways).lower()};",
             # POSITIVE: no correlation that comes in is negative. CLOSE: the gap without a
             # subtraction.
@@ -129,10 +136,7 @@ def slopes_struct(number: int, title: str, code: SlopesCode) -> str:
     names = code.names()
     return "\n".join(
         [
-            f"// {title}",
-            f"template <class T> struct Slopes{number} {{",
-            f"  static constexpr int scalars = {len(code.scalars)}, rows1 = {len(code.rows1)}, "
-            f"rows2 = {len(code.rows2)};",
+            *_head(f"Slopes{number}", title, code),
             f"  static constexpr bool logs = {str(len(code.values) > 4).lower()};",
             "  KR_INLINE void eval(T rho, T gap, const T *c, const T *x, const T *y, T *out) {",
             "    constexpr bool POSITIVE = false;",

@@ -15,8 +15,6 @@ from kernreg.backends.base import CPU, Part, Request
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
 from kernreg.operators.autograd import (
-    carry_diagonal,
-    carry_entries,
     carry_numbers,
     detached,
     wants_gradient,
@@ -35,6 +33,7 @@ from kernreg.operators.inputs import (
     transformed,
 )
 from kernreg.operators.transfer import fill
+from kernreg.operators.transformable import carry_diagonal, carry_entries
 
 __all__ = ["Kernels", "diag", "gram"]
 
