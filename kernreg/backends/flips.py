@@ -38,6 +38,8 @@ def keeps_mirror(program: Program) -> bool:
             # A loop may change the number of positions: its turns are looked at one by one.
             if isinstance(op, ir.Repeat) and not _loop_keeps(op, before[op.x], of):
                 return False
+            if isinstance(op, ir.Join) and op.axis == len(before[op.xs[0]]) - 1:
+                return False
             if isinstance(op, ir.Mix) and not _symmetric(op, before[op.x]):
                 return False
         return True

@@ -159,6 +159,17 @@ class Builder:
         op = ir.Product(tuple(x.index for x in xs))
         return self.emit(op, Kind.OTHER, label, self._common_domain(xs, label))
 
+    def join(self, xs: list[Ref], axis: int, label: str) -> Ref:
+        """Append branches whose positions stand side by side along an axis."""
+        domain = self._common_domain(
+            [replace(x, domain=self.positions(x, None, label)) for x in xs], label
+        )
+        if domain.axes is not None and axis >= domain.axes:
+            raise NetworkError(
+                f"{label}: axis must be below {domain.axes}, the number of axes of positions."
+            )
+        return self.emit(ir.Join(tuple(x.index for x in xs), axis), Kind.GAUSSIAN, label, domain)
+
     def repeat(self, x: Ref, body: Builder, out: Ref, count: int, label: str) -> Ref:
         """Append ``count`` turns of ``body``, which was built on its own :meth:`body`."""
         op = ir.Repeat(x.index, tuple(body.ops), count)
@@ -174,7 +185,7 @@ class Builder:
         """The finished program."""
         if out.index != len(self.ops) - 1:
             raise ValueError("the output of a program must be its last value")
-        mixes = any(isinstance(op, ir.Mix) for op in ir.all_ops(self.ops))
+        mixes = any(isinstance(op, ir.Mix | ir.Join) for op in ir.all_ops(self.ops))
         mixes = mixes or self.shape is not None or self.flips is not None
         axes = next(iter(self.found), None) if mixes else 0
         return Program(

@@ -18,6 +18,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Input",
+    "Join",
     "Mix",
     "Normalize",
     "Op",
@@ -253,6 +254,24 @@ class Product(Op):
 
     def text(self, params: Params) -> str:
         return "product " + " * ".join(f"%{x}" for x in self.xs)
+
+
+@dataclass(frozen=True)
+class Join(Op):
+    """Positions of independent branches side by side along ``axis``: blocks, nothing between."""
+
+    xs: tuple[int, ...]
+    axis: int
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return self.xs
+
+    def flops(self) -> int:
+        return 1
+
+    def text(self, params: Params) -> str:
+        return "join " + ", ".join(f"%{x}" for x in self.xs) + f" along axis {self.axis}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from kernreg.exceptions import NetworkError
 from kernreg.ir.fold import Pass, Rules
-from kernreg.ir.operations import Dense, Mix, Normalize, Op, Repeat, all_ops, listing
+from kernreg.ir.operations import Dense, Join, Mix, Normalize, Op, Repeat, all_ops, listing
 from kernreg.ir.taps import Sizes
 
 __all__ = ["Program"]
@@ -114,13 +114,21 @@ class _Sizes(Pass[Sizes]):
             raise NetworkError(
                 f"{op.label}: axes must be below {len(xs[0])}, the number of axes of positions."
             )
+        joined = op.axis if isinstance(op, Join) else None
+        if joined is not None and joined >= len(xs[0]):
+            raise NetworkError(
+                f"{op.label}: axis must be below {len(xs[0])}, the number of axes of positions."
+            )
         for x in xs[1:]:
-            if x != xs[0]:
+            if any(a != b for k, (a, b) in enumerate(zip(x, xs[0], strict=True)) if k != joined):
                 raise NetworkError(
                     f"{op.label}: expected branches with as many positions, found {xs[0]} and {x}: "
                     "give them the same strides and padding."
                 )
-        return xs[0]
+        if joined is None:
+            return xs[0]
+        along = sum(x[joined] for x in xs)
+        return (*xs[0][:joined], along, *xs[0][joined + 1 :])
 
     def _turns(self, op: Repeat, x: Sizes) -> Sizes:
         for _ in range(op.count):

@@ -88,6 +88,7 @@ class Parallel(_Group):
 
     merge: str = "sum"
     weights: tuple[float, ...] | None = None
+    axis: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,6 +111,14 @@ class Parallel(_Group):
                 )
             for w in self.weights:
                 check_number("parallel", "a weight", w, low=0.0, strict=True)
+        if self.axis is not None:
+            check_number("parallel", "axis", self.axis, low=0)
+            if self.axis != int(self.axis):
+                raise NetworkError(f"parallel: axis must be a whole number, found {self.axis!r}.")
+            if self.merge != "concat" or self.weights is not None:
+                raise NetworkError(
+                    "parallel: axis belongs to merge='concat' without weights: it joins positions."
+                )
         self.check()
 
     def passes(self) -> bool:
@@ -117,12 +126,14 @@ class Parallel(_Group):
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the branches and their merge."""
-        return _merged(b, x, self.layers, self.merge, self.weights, repr(self))
+        merge = self.merge if self.axis is None else int(self.axis)
+        return _merged(b, x, self.layers, merge, self.weights, repr(self))
 
     def __repr__(self) -> str:
         parts = [repr(layer) for layer in self.layers]
         parts += [] if self.merge == "sum" else [f"merge={self.merge!r}"]
         parts += [] if self.weights is None else [f"weights={self.weights!r}"]
+        parts += [] if self.axis is None else [f"axis={self.axis!r}"]
         return f"parallel({', '.join(parts)})"
 
 
@@ -130,17 +141,18 @@ def _merged(
     b: Builder,
     x: Ref,
     layers: tuple[Layer, ...],
-    merge: str,
+    merge: str | int,
     weights: tuple[float, ...] | None,
     label: str,
 ) -> Ref:
-    """Append branches and their merge."""
+    """Append branches and their merge, a number for the axis along which positions are joined."""
     outs = [layer.lower(b, x) for layer in layers]
     bare = [layer for layer in layers if layer.passes()]
+    how = "joining positions" if isinstance(merge, int) else f"merge={merge!r}"
     if merge != "concat" and len(bare) > 1:
         raise NetworkError(
             f"parallel: branches {bare[0]!r} and {bare[1]!r} have no weights of their own, but "
-            f"merge={merge!r} needs independent branches: put a Dense layer into one."
+            f"{how} needs independent branches: put a Dense layer into one."
         )
     if merge == "product":
         return b.product(outs, label)
@@ -152,9 +164,11 @@ def _merged(
         if out.kind is not Kind.GAUSSIAN:
             raise NetworkError(
                 f"parallel: branch {layer!r} ends in {out.made_by}, which is not Gaussian, "
-                "but merge='sum' needs independent Gaussian branches: end it in a Dense "
+                f"but {how} needs independent Gaussian branches: end it in a Dense "
                 "layer, and put a Dense layer before an Identity branch."
             )
+    if isinstance(merge, int):
+        return b.join(outs, merge, label)
     return b.sum(outs, (), Kind.GAUSSIAN, label)
 
 
@@ -247,7 +261,10 @@ def serial(*layers: Layer) -> Serial:
 
 @checked
 def parallel(
-    *branches: Layer, merge: str = "sum", weights: tuple[float, ...] | None = None
+    *branches: Layer,
+    merge: str = "sum",
+    weights: tuple[float, ...] | None = None,
+    axis: int | None = None,
 ) -> Parallel:
     """Send one input through several branches and merge what comes out.
 
@@ -260,6 +277,9 @@ def parallel(
         that is the average of the kernels weighted by the widths.
     weights : tuple of float, optional
         Relative widths of the branches, for "concat"; equal if left out.
+    axis : int, optional
+        With "concat": join positions of images along this axis, 0 the first, instead of channels.
+        Positions of different branches are uncorrelated. For the reference backend.
 
     Returns
     -------
@@ -277,7 +297,7 @@ def parallel(
     >>> nn.parallel(branch, nn.Dense())
     parallel(serial(Dense(), Relu(), Dense()), Dense())
     """
-    return Parallel(tuple(branches), merge, weights)
+    return Parallel(tuple(branches), merge, weights, axis)
 
 
 @checked

@@ -194,5 +194,6 @@ def _branch(
     how = _MERGE[merge["op"]]
     if how != "concat":
         return nn.parallel(*parts, merge=how), widths[0]
-    assert merge["axis"] == -1
+    if merge["axis"] != -1:  # the first axis is that of images
+        return nn.parallel(*parts, merge=how, axis=merge["axis"] - 1), widths[0]
     return nn.parallel(*parts, merge=how, weights=widths), sum(widths)

@@ -25,6 +25,7 @@ REFUSED = {
     "convtranspose_1d_same_s2_flatten": "is a transposed convolution",
     "convtranspose_2d_valid_s2_gap": "is a transposed convolution",
     "convtranspose_1d_circular_gap": "is a transposed convolution",
+    "faninconcat_spatial1d": "joins positions of branches",
     "pool_avg33s2_circular_flatten": "pools over windows that wrap around",
     "pool_avg33s2_circular_gap": "pools over windows that wrap around",
 }

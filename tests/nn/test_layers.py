@@ -165,6 +165,19 @@ def test_branches_that_depend_on_each_other_are_refused(make: Callable[[], objec
             lambda: nn.parallel(branch, branch, merge="concat", weights=(1.0, 0.0)),
             "a weight must be a finite number > 0, found 0.0",
         ),
+        (lambda: nn.parallel(branch, branch, axis=0), "axis belongs to merge='concat' without"),
+        (
+            lambda: nn.parallel(branch, branch, merge="concat", axis=-1),
+            "axis must be a finite number >= 0, found -1",
+        ),
+        (
+            lambda: nn.parallel(nn.Dense(), nn.Relu(), merge="concat", axis=0),
+            "joining positions needs independent Gaussian branches",
+        ),
+        (
+            lambda: nn.serial(nn.Conv((3, 3)), nn.parallel(branch, branch, merge="concat", axis=2)),
+            "axis must be below 2, the number of axes of positions",
+        ),
         (lambda: nn.repeat(branch, -1), "repeat: n must be a finite number >= 0, found -1"),
         (lambda: nn.repeat(branch, 1.5), "repeat: n must be a whole number, found 1.5"),
         (lambda: nn.repeat("relu", 2), "repeat: argument 0 must be a layer, found 'relu'"),

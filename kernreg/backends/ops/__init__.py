@@ -8,6 +8,7 @@ from kernreg.backends.ops import (  # noqa: F401  (each registers its rules)
     apply,
     dense,
     dropout,
+    join,
     mix,
     normalize,
     product,

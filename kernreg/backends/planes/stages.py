@@ -141,6 +141,9 @@ def plan(program: Program, sizes: Sizes) -> Plan:
     """
     if len(sizes) > 2:
         raise Unsupported(f"images have {len(sizes)} axes of positions, planes work on 1 or 2")
+    for op in ir.all_ops(program.ops):
+        if isinstance(op, ir.Join):
+            raise Unsupported(f"{op.label} joins positions of branches")
     found = Plan(unrolled(program.ops))
     filters: list[list[Filter]] = [[]]
     strides: list[list[Sizes2 | None]] = [[]]
