@@ -17,10 +17,10 @@ from kernreg.nn.layers import Dense
 from kernreg.nn.nonlinearities import Relu
 from kernreg.nn.spatial import AvgPool, Conv, Flatten, GlobalAvgPool
 
-__all__ = ["Cnn", "Mlp", "Myrtle", "WideResnet", "cnn", "mlp", "myrtle", "wide_resnet"]
+__all__ = ["Cnn", "Mlp", "Myrtle", "Preset", "WideResnet", "cnn", "mlp", "myrtle", "wide_resnet"]
 
 
-class _Preset(Layer):
+class Preset(Layer):
     """A network that is spelled out by ``layers``."""
 
     def __repr__(self) -> str:
@@ -44,7 +44,7 @@ class _Preset(Layer):
 
 
 @dataclass(frozen=True, repr=False)
-class Mlp(_Preset):
+class Mlp(Preset):
     """A fully connected network; made by :func:`mlp`."""
 
     depth: int
@@ -90,7 +90,7 @@ _READOUTS = {"average": GlobalAvgPool, "flatten": Flatten}
 
 
 @dataclass(frozen=True, repr=False)
-class Cnn(_Preset):
+class Cnn(Preset):
     """A convolutional network; made by :func:`cnn`."""
 
     depth: int = 3
@@ -124,7 +124,7 @@ class Cnn(_Preset):
 
 
 @dataclass(frozen=True, repr=False)
-class Myrtle(_Preset):
+class Myrtle(Preset):
     """A Myrtle network; made by :func:`myrtle`."""
 
     depth: int = 5
@@ -155,7 +155,7 @@ _MYRTLE = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
 
 
 @dataclass(frozen=True, repr=False)
-class WideResnet(_Preset):
+class WideResnet(Preset):
     """A wide residual network; made by :func:`wide_resnet`."""
 
     depth: int = 28

@@ -129,10 +129,11 @@ class Conv(Layer):
 
     def __post_init__(self) -> None:
         _as_tuples(self, "filter_shape", "strides", "dilation")
-        self._taps()
+        self.taps()
         check_weights(self)
 
-    def _taps(self) -> Taps:
+    def taps(self) -> Taps:
+        """What a window reads."""
         name = type(self).__name__
         return _taps(name, self.filter_shape, self.strides, self.dilation, self.padding)
 
@@ -141,7 +142,7 @@ class Conv(Layer):
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the convolution."""
-        return self._lower(b, x, self._taps())
+        return self._lower(b, x, self.taps())
 
     def _lower(self, b: Builder, x: Ref, taps: Taps, local: bool = False) -> Ref:
         fan_in = None
@@ -182,7 +183,7 @@ class ConvLocal(Conv):
 
     def lower(self, b: Builder, x: Ref) -> Ref:
         """Append the layer."""
-        return self._lower(b, x, self._taps(), local=True)
+        return self._lower(b, x, self.taps(), local=True)
 
 
 @dataclass(frozen=True, repr=False)
@@ -201,7 +202,8 @@ class ConvTranspose(Conv):
     ConvTranspose(filter_shape=(3, 3), strides=2)
     """
 
-    def _taps(self) -> Taps:
+    def taps(self) -> Taps:
+        """What a window reads."""
         name = type(self).__name__
         taps = _taps(name, self.filter_shape, self.strides, self.dilation, self.padding, True)
         if any(d != 1 for d in taps.dilation):
@@ -217,14 +219,15 @@ class _Pool(Layer):
 
     def __post_init__(self) -> None:
         _as_tuples(self, "window_shape", "strides")
-        self._taps()
+        self.taps()
 
-    def _taps(self) -> Taps:
+    def taps(self) -> Taps:
+        """What a window reads."""
         strides = self.window_shape if self.strides is None else self.strides
         return _taps(type(self).__name__, self.window_shape, strides, 1, self.padding)
 
     def _pool(self, b: Builder, x: Ref, how: str) -> Ref:
-        return b.mix(x, self._taps(), x.kind, repr(self), shared=how)
+        return b.mix(x, self.taps(), x.kind, repr(self), shared=how)
 
 
 @dataclass(frozen=True, repr=False)

@@ -54,6 +54,8 @@ class Operator(ABC):
         go through a matrix that it never sees as a whole.
     reevaluates : bool
         Whether :meth:`astype` evaluates entries anew; False for a rounded copy of a matrix.
+    dear : bool
+        Whether entries cost so much that none should be worked out twice.
     processes : int
         How many have the operator, and keep a share of its entries each.
     rounding : float
@@ -82,6 +84,7 @@ class Operator(ABC):
     streamed: bool = False
     reevaluates: bool = True
     carries_gradients: bool = False
+    dear: bool = False
     processes: int = 1
 
     @property

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Rows
 from kernreg.operators.inputs import KINDS, as_output, common_dtype
 from kernreg.operators.kernel import KernelOperator
 from kernreg.operators.panels import panel_bounds
-from kernreg.operators.parts import bounds, row_numbers
+from kernreg.operators.parts import Parts, bounds, row_numbers
 
-__all__ = ["KeptKernel"]
+__all__ = ["KeptKernel", "kept"]
 
 _ENTRIES = 2**14
 """Of a panel; between them a callback is told."""
@@ -118,3 +119,21 @@ class KeptKernel(KernelOperator):
         made.dtype = np.dtype(common_dtype(dtype))
         made._matrix = self._matrix.to(KINDS[made.dtype.name])
         return made
+
+
+def kept(operator: Parts, callback: Any = None) -> Parts:
+    """An operator with its entries in memory, each of them worked out once.
+
+    Parameters
+    ----------
+    operator : Parts
+        Symmetric.
+    callback : callable, optional
+        Told ``(rows done, rows)`` now and then.
+    """
+    if isinstance(operator, KernelOperator):
+        return KeptKernel(operator, callback)
+    made = operator.keep()
+    if made is None:
+        raise InvalidInputError(f"{type(operator).__name__} does not keep its entries.")
+    return made

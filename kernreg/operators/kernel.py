@@ -195,6 +195,11 @@ class KernelOperator(Parts):
         return tile_rows(self.net.program())
 
     @property
+    def dear(self) -> bool:  # type: ignore[override]
+        """Whether entries cost so much that none should be worked out twice: those of images."""
+        return self.net.program().axes != 0
+
+    @property
     def source(self) -> Tensor:
         """The rows ``X1`` that a gradient is taken by, with their history."""
         X = self._X1 if self._sources is None else self._sources[0]

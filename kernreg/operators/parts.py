@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.operators.base import Operator, Rows
-
-if TYPE_CHECKING:
-    from kernreg.operators.kernel import KernelOperator
 
 __all__ = ["Parts", "bounds", "read_part", "row_numbers"]
 
@@ -81,6 +78,7 @@ class Parts(Operator):
     """
 
     kernel: str
+    n_features: int
     streamed = True
 
     @abstractmethod
@@ -93,15 +91,23 @@ class Parts(Operator):
             If a Python function in the network has no importable name.
         """
 
+    def row_diagonal(self) -> NDArray[Any]:
+        """The kernel of each row with itself, of shape (n1,)."""
+        return np.asarray(self.diagonal())
+
+    @abstractmethod
+    def astype(self, dtype: DTypeLike) -> Parts:
+        """The same matrix with entries of another type, to their full precision."""
+
     @abstractmethod
     def _points(self, index: Rows) -> Any:
         """Data of the given rows, in the kind that operators take."""
 
     @abstractmethod
-    def _between(self, X1: Any, X2: Any) -> KernelOperator:
+    def _between(self, X1: Any, X2: Any) -> Parts:
         """The kernel on other rows; symmetric if ``X2`` is None."""
 
-    def take(self, index: Rows) -> KernelOperator:
+    def take(self, index: Rows) -> Parts:
         """The symmetric operator of the given rows alone.
 
         Parameters
@@ -111,7 +117,8 @@ class Parts(Operator):
 
         Returns
         -------
-        KernelOperator of shape (m, m)
+        Parts
+            Of shape (m, m).
 
         Raises
         ------

@@ -1,0 +1,283 @@
+"""Entries of the kernel of a module between blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernreg.exceptions import InvalidInputError
+from kernreg.finite.empirical.jacobian import jacobian, pull, push
+from kernreg.finite.empirical.readers import reader
+from kernreg.finite.empirical.sites import Recording
+from kernreg.finite.empirical.structured import Layer, between, layers_of, within
+
+__all__ = ["METHODS", "Block", "Entries"]
+
+METHODS = ("structured", "jacobian", "products")
+
+_MOST_ROWS = 512
+
+
+@dataclass
+class Block:
+    """Some rows, and what is known of them: made when it is first needed."""
+
+    X: Tensor
+    recording: Recording | None = None
+    rest: Tensor | None = None
+    outputs: Tensor | None = None
+
+
+class Entries:
+    """Entries between blocks of rows.
+
+    Parameters
+    ----------
+    module : Module
+        The module.
+    params : mapping of str to Tensor
+        Those that are differentiated by; empty for the nngp kernel.
+    kernel, outputs, method : str
+        As of :class:`~kernreg.finite.EmpiricalOperator`.
+    n_outputs : int
+        Numbers that leave the module for a row.
+    budget : int
+        Bytes of a block.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        params: Mapping[str, Tensor],
+        kernel: str,
+        outputs: str | int,
+        n_outputs: int,
+        method: str,
+        budget: int,
+    ) -> None:
+        self.module, self.params, self.kernel = module, dict(params), kernel
+        self.outputs, self.n_outputs, self.budget = outputs, n_outputs, budget
+        self.wanted = {id(p) for p in self.params.values()}
+        read = self._read()
+        # Those whose derivatives are no products of what layers read and hand on.
+        self.others = {n: p for n, p in self.params.items() if id(p) not in read}
+        self._given, self._taken = method, "" if method == "auto" else method
+        self._checked = False
+        self._step: int | None = None
+
+    def on(self, module: torch.nn.Module, params: Mapping[str, Tensor]) -> Entries:
+        """The same of a copy of the module."""
+        options = self.kernel, self.outputs, self.n_outputs, self._given, self.budget
+        return Entries(module, params, *options)
+
+    def _read(self) -> set[int]:
+        found: set[int] = set()
+        for layer in self.module.modules():
+            known = reader(layer)
+            if known is not None:
+                found |= {id(p) for p in (known.weight, known.bias) if p is not None}
+        return found
+
+    @property
+    def _full(self) -> bool:
+        return self.outputs == "full"
+
+    @property
+    def _numbers(self) -> list[int]:
+        """The outputs that take part."""
+        one = isinstance(self.outputs, int)
+        return [int(self.outputs)] if one else list(range(self.n_outputs))
+
+    def method(self, X: Tensor) -> str:
+        """How entries are made; measured on these rows if nobody said."""
+        if not self._taken:
+            from kernreg.finite.empirical.costs import faster
+
+            self._checked = True
+            self._taken = faster(self, X) if self.agrees(X[:2]) else "jacobian"
+        elif self._taken == "structured" and not self._checked:
+            self._checked = True
+            if not self.agrees(X[:2]):
+                raise InvalidInputError(
+                    "the module uses weights of its layers in another way than the layers do, so "
+                    "that method='structured' is wrong for it: use method='auto' or 'jacobian'."
+                )
+        return self._taken
+
+    def agrees(self, X: Tensor) -> bool:
+        """Whether derivatives layer by layer are those of the module, along a direction."""
+        first = next(iter(self.params.values()))
+        v = torch.linspace(1.0, 2.0, self.n_outputs).to(first)
+        exact = [pull(self.module, self.params, x[None], v[None]) for x in X]
+        flat = torch.stack([torch.cat([g.flatten() for g in grads]) for grads in exact])
+        recording = Recording(self.module, X, self.wanted)
+        total = torch.zeros(len(X), len(X), dtype=first.dtype, device=first.device)
+        cotangents = [v.expand(len(X), -1)]
+        try:
+            layers = list(layers_of(recording, cotangents))
+        except RuntimeError:  # the module differentiates on its own: layers are part of no graph
+            return False
+        for layer in layers:
+            total += between(layer, layer, False)
+        if self.others:
+            rest = torch.einsum("t,ntp->np", v, jacobian(self.module, self.others, X, None))
+            total += rest @ rest.T
+        want = flat @ flat.T
+        error = float((total - want).abs().max())
+        return error <= 1e4 * torch.finfo(first.dtype).eps * float(want.abs().max())
+
+    def step(self, X: Tensor) -> int:
+        """Rows of a block within the budget."""
+        if self._step is None:
+            self._step = int(max(1, min(_MOST_ROWS, self.budget // (2 * self._row_bytes(X)))))
+        return self._step
+
+    def _row_bytes(self, X: Tensor) -> int:
+        if self.kernel == "nngp":
+            return 8 * (self.n_outputs + X[:1].numel())
+        size = next(iter(self.params.values())).element_size()
+        at_once = self.n_outputs if self._full else 1
+        if self._taken == "jacobian":
+            return 3 * size * at_once * sum(p.numel() for p in self.params.values())
+        recording = Recording(self.module, X[:1], self.wanted)
+        calls = range(len(recording))
+        operands = max((recording.operands(k).numel() for k in calls), default=0)
+        weights = [r.weight.numel() for r in recording.readers() if r.weight is not None]
+        others = sum(p.numel() for p in self.others.values())
+        # Values are kept for the gradient, before and behind nonlinearities.
+        kept = sum(recording.sizes()) * (3 + at_once) + operands
+        return size * (kept + (max(weights, default=0) + 3 * others) * at_once)
+
+    def record(self, X: Tensor) -> Block:
+        """Some rows."""
+        return Block(X)
+
+    def between(self, a: Block, b: Block | None) -> Tensor:
+        """Entries between two blocks, or of one with itself.
+
+        Returns
+        -------
+        Tensor of shape (n1, n2), or (n1 t, n2 t) for outputs="full"
+        """
+        if self.kernel == "nngp":
+            return self._of_values(a, a if b is None else b)
+        method = self.method(a.X)
+        if method == "jacobian":
+            return self._mean(_contracted(*self._jacobians(a, b, self.params), self._full))
+        if method == "products":
+            return self._columns(a.X, a.X if b is None else b.X)
+        return self._structured(a, b)
+
+    def _mean(self, total: Tensor) -> Tensor:
+        return total / self.n_outputs if self.outputs == "mean" else total
+
+    def _of_values(self, a: Block, b: Block) -> Tensor:
+        for block in (a, b):
+            if block.outputs is None:
+                with torch.no_grad():
+                    values = self.module(block.X).reshape(len(block.X), -1)
+                block.outputs = values[:, self._numbers]
+        assert a.outputs is not None
+        assert b.outputs is not None
+        if self._full:
+            return a.outputs.reshape(-1, 1) @ b.outputs.reshape(1, -1)
+        return self._mean(a.outputs @ b.outputs.T)
+
+    def _jacobians(
+        self, a: Block, b: Block | None, params: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        output = self.outputs if isinstance(self.outputs, int) else None
+        for block in (a, b):
+            if block is not None and block.rest is None:
+                block.rest = jacobian(self.module, params, block.X, output)
+        assert a.rest is not None
+        if b is None:
+            return a.rest, a.rest
+        assert b.rest is not None
+        return a.rest, b.rest
+
+    def _structured(self, a: Block, b: Block | None) -> Tensor:
+        for block in (a, b):
+            if block is not None and block.recording is None:
+                block.recording = Recording(self.module, block.X, self.wanted)
+        total: Tensor | float = 0.0
+        numbers = self._numbers
+        chunks = [numbers] if self._full else [[s] for s in numbers]
+        for chunk in chunks:
+            left = self._layers(a, chunk)
+            right = None if b is None else self._layers(b, chunk)
+            for first in left:
+                second = first if right is None else next(right)
+                total = total + between(first, second, self._full)
+        if self.others:
+            total = total + _contracted(*self._jacobians(a, b, self.others), self._full)
+        assert isinstance(total, Tensor)
+        return self._mean(total.detach())
+
+    def _layers(self, block: Block, numbers: list[int]) -> Iterator[Layer]:
+        recording = block.recording
+        assert recording is not None
+        shape = recording.outputs.shape
+        cotangents = []
+        for s in numbers:
+            v = recording.outputs.new_zeros(shape)
+            v[:, s] = 1.0
+            cotangents.append(v)
+        return layers_of(recording, cotangents)
+
+    def like(self, rows: int) -> Tensor:
+        """Zeros in the shape and type of the outputs of so many rows."""
+        first = next(self.module.parameters())
+        return first.detach().new_zeros((rows, self.n_outputs))
+
+    def _columns(self, X1: Tensor, X2: Tensor) -> Tensor:
+        """Column by column: derivatives along the gradients of each output of each row."""
+        columns = []
+        for x in X2:
+            total: Tensor | float = 0.0
+            for s in self._numbers:
+                v = self.like(1)
+                v[0, s] = 1.0
+                direction = pull(self.module, self.params, x[None], v)
+                moved = push(self.module, self.params, X1, direction)
+                if self._full:
+                    columns.append(moved.flatten())
+                else:
+                    total = total + moved[:, s]
+            if isinstance(total, Tensor):
+                columns.append(total)
+        return self._mean(torch.stack(columns, 1))
+
+    def diagonal(self, X: Tensor) -> Tensor:
+        """Of each row with itself."""
+        if self.kernel == "nngp":
+            block = self.record(X)
+            self._of_values(block, block)
+            assert block.outputs is not None
+            squares = block.outputs**2
+            return squares.flatten() if self._full else self._mean(squares.sum(1))
+        if self.method(X) == "structured":
+            block = self.record(X)
+            block.recording = Recording(self.module, X, self.wanted)
+            parts = [sum(map(within, self._layers(block, [s]))) for s in self._numbers]
+            own = torch.cat([p for p in parts if isinstance(p, Tensor)], 1).detach()
+            if self.others:
+                own = own + self._squares(X, self.others)
+        else:
+            own = self._squares(X, self.params)
+        return own.flatten() if self._full else self._mean(own.sum(1))
+
+    def _squares(self, X: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """Squares of the lengths of derivatives, of shape (n, t)."""
+        output = self.outputs if isinstance(self.outputs, int) else None
+        return (jacobian(self.module, params, X, output) ** 2).sum(2)
+
+
+def _contracted(left: Tensor, right: Tensor, full: bool) -> Tensor:
+    """Jacobians of shape (n, t, p), summed over outputs or each with each."""
+    if full:
+        return left.flatten(0, 1) @ right.flatten(0, 1).T
+    return left.flatten(1) @ right.flatten(1).T

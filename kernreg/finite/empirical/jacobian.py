@@ -1,0 +1,85 @@
+"""Jacobians of modules by their parameters, and products with them that store none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, jacrev, vmap
+
+__all__ = ["jacobian", "pull", "push"]
+
+Params = Mapping[str, Tensor]
+
+
+def _outputs(module: torch.nn.Module, params: Params, X: Tensor) -> Tensor:
+    """Of shape (n, t)."""
+    found: Tensor = functional_call(module, dict(params), (X,))
+    return found.reshape(len(X), -1)
+
+
+def jacobian(module: torch.nn.Module, params: Params, X: Tensor, output: int | None) -> Tensor:
+    """Derivatives of outputs by parameters.
+
+    Parameters
+    ----------
+    module : Module
+        Each row of its outputs must belong to the same row of ``X``.
+    params : mapping of str to Tensor
+        Those that take part.
+    X : Tensor
+        Rows.
+    output : int or None
+        One output, or all of them.
+
+    Returns
+    -------
+    Tensor of shape (n, t, p)
+    """
+
+    def one(given: Params, x: Tensor) -> Tensor:
+        y = _outputs(module, given, x[None])[0]
+        return y if output is None else y[output : output + 1]
+
+    found = vmap(jacrev(one), (None, 0))(dict(params), X)
+    return torch.cat([part.flatten(2) for part in found.values()], 2).detach()
+
+
+def pull(module: torch.nn.Module, params: Params, X: Tensor, v: Tensor) -> list[Tensor]:
+    """``J^T v``: one tensor for each parameter; ``v`` has shape (n, t)."""
+    with torch.enable_grad():
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        y = _outputs(module, leaves, X)
+        found = torch.autograd.grad(y, list(leaves.values()), v, allow_unused=True)
+    return [
+        torch.zeros_like(p) if g is None else g for g, p in zip(found, leaves.values(), strict=True)
+    ]
+
+
+def push(module: torch.nn.Module, params: Params, X: Tensor, direction: list[Tensor]) -> Tensor:
+    """``J direction``, of shape (n, t)."""
+    given = {name: p.detach() for name, p in params.items()}
+    along = dict(zip(given, direction, strict=True))
+
+    def run(p: Params) -> Tensor:
+        return _outputs(module, p, X)
+
+    try:
+        found: Tensor = torch.func.jvp(run, (given,), (along,))[1]
+    except (NotImplementedError, RuntimeError):
+        # No forward derivative of some operation: that of J^T v by v does as well.
+        found = _twice(module, given, X, direction)
+    return found.detach()
+
+
+def _twice(module: torch.nn.Module, params: Params, X: Tensor, direction: list[Tensor]) -> Tensor:
+    with torch.enable_grad():
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        y = _outputs(module, leaves, X)
+        v = torch.zeros_like(y, requires_grad=True)
+        leaf = list(leaves.values())
+        pulled = torch.autograd.grad(y, leaf, v, create_graph=True, allow_unused=True)
+        along = sum((g * d).sum() for g, d in zip(pulled, direction, strict=True) if g is not None)
+        assert isinstance(along, Tensor)
+        return torch.autograd.grad(along, v)[0]

@@ -1,0 +1,417 @@
+"""The kernel matrix of a torch module, as an operator."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
+
+from kernreg.exceptions import InvalidInputError
+from kernreg.finite.empirical.checks import chosen, frozen, rows_of, run_on
+from kernreg.finite.empirical.costs import Costs
+from kernreg.finite.empirical.entries import METHODS, Entries
+from kernreg.finite.empirical.jacobian import pull, push
+from kernreg.operators.base import Rows
+from kernreg.operators.budget import memory_budget
+from kernreg.operators.fingerprint import Side, fingerprint
+from kernreg.operators.inputs import KINDS, as_output, common_dtype
+from kernreg.operators.parts import Parts, bounds, row_numbers
+
+__all__ = ["EmpiricalOperator"]
+
+_KERNELS = ("ntk", "nngp")
+# Memory of one block of rows if nobody says more.
+_BYTES = 2 * 10**9
+
+
+class EmpiricalOperator(Parts):
+    """Kernel matrix of a torch module at its parameters as they are.
+
+    The tangent kernel of outputs ``f`` is ``<df(x)/dp, df(x')/dp>`` over all parameters, the nngp
+    kernel ``f(x) f(x')``. A copy of the module is taken: the operator stays when training goes on.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Any module that treats rows alone, in the mode in which it is used (``module.eval()``).
+    X1 : array of shape (n1, ...)
+        What the module takes, NumPy or torch.
+    X2 : array of shape (n2, ...), optional
+        Columns; left out, the matrix is the symmetric one of ``X1``.
+    kernel : {"ntk", "nngp"}
+        Which kernel.
+    outputs : {"mean", "full"} or int
+        The mean of the kernels of all outputs; the matrix of order ``n t`` between all outputs of
+        all rows, those of a row next to each other; or one output.
+    parameters : str or sequence of str, optional
+        Names of parameters or groups (``"features.0"``) that are differentiated by; all that
+        require a gradient if left out.
+    method : {"auto", "structured", "jacobian", "products"}
+        How entries are made: layer by layer from inputs and gradients; from Jacobians; or by
+        derivatives along gradients, column by column. "auto" measures the first two on a few rows,
+        and in products with vectors forms no entries where that is faster.
+    max_memory : str or number, optional
+        Of the values of a block of rows, 2 GB or less if left out.
+
+    Attributes
+    ----------
+    shape, dtype, symmetric, device
+        As of every operator; the type is that of the parameters.
+    n_outputs : int
+        Numbers that leave the module for each row.
+
+    Raises
+    ------
+    InvalidInputError
+        If the module has no kernel: it is random, lets rows depend on each other or changes its
+        buffers, its outputs are not differentiable, or its parameters are of half precision.
+
+    Notes
+    -----
+    With ``p`` parameters and blocks of ``b`` rows, entries cost ``O(n^2 / b)`` runs of the module
+    and its gradient for each output, and at most ``O(n^2 t p)`` operations between them ("full":
+    ``t^2``). A product with a vector costs one gradient and one forward derivative per row and
+    output, "full" one for all outputs, and O(p) memory.
+
+    References
+    ----------
+    Novak, Sohl-Dickstein, Schoenholz, "Fast finite width neural tangent kernel" (2022); Long,
+    "Properties of the after kernel" (2021).
+
+    Examples
+    --------
+    >>> import torch
+    >>> f = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    >>> K = EmpiricalOperator(f, np.eye(3))
+    >>> K.shape, (K @ np.ones(3)).shape, EmpiricalOperator(f, np.eye(3), outputs="full").shape
+    ((3, 3), (3,), (6, 6))
+    """
+
+    dear = True
+    # The entries, if they are kept.
+    _matrix: Tensor | None = None
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        X1: Any,
+        X2: Any = None,
+        kernel: str = "ntk",
+        *,
+        outputs: str | int = "mean",
+        parameters: str | Sequence[str] | None = None,
+        method: str = "auto",
+        max_memory: str | float | None = None,
+    ) -> None:
+        if kernel not in _KERNELS:
+            raise InvalidInputError(f"kernel must be 'ntk' or 'nngp', found {kernel!r}.")
+        if method not in ("auto", *METHODS):
+            raise InvalidInputError(f"method must be auto, {', '.join(METHODS)}, found {method!r}.")
+        self.module, self.kernel = frozen(module), kernel
+        self._tensors = isinstance(X1, Tensor)
+        self._X1 = rows_of(self.module, X1, "X1")
+        self._X2 = None if X2 is None else rows_of(self.module, X2, "X2")
+        params = chosen(self.module, parameters) if kernel == "ntk" else {}
+        for name, X in (("X1", self._X1), ("X2", self._X2)):
+            if X is not None and len(X):
+                self.n_outputs = run_on(self.module, X, name, kernel == "ntk")
+        if not len(self._X1):
+            raise InvalidInputError("X1 holds no rows.")
+        self._names = parameters
+        self.outputs = self._checked_outputs(outputs)
+        self.method = method
+        self._budget = min(memory_budget(max_memory), memory_budget(max_memory or _BYTES))
+        self._entries = Entries(
+            self.module, params, kernel, self.outputs, self.n_outputs, method, self._budget
+        )
+        self._describe()
+
+    def _describe(self) -> None:
+        first = next(self.module.parameters())
+        self.device = first.device
+        self.dtype = np.dtype(str(first.dtype).removeprefix("torch."))
+        self.symmetric = self._X2 is None
+        columns = self._X1 if self._X2 is None else self._X2
+        self.shape = (len(self._X1) * self._each, len(columns) * self._each)
+
+    def _checked_outputs(self, outputs: Any) -> str | int:
+        if outputs in ("mean", "full"):
+            return str(outputs)
+        whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool)
+        if whole and 0 <= outputs < self.n_outputs:
+            return int(outputs)
+        raise InvalidInputError(
+            f"outputs must be 'mean', 'full' or a number below {self.n_outputs}, the outputs of "
+            f"the module, found {outputs!r}."
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<EmpiricalOperator {self.kernel} {self.shape[0]} x {self.shape[1]} "
+            f"{self.dtype.name} of {type(self.module).__name__}>"
+        )
+
+    @property
+    def streamed(self) -> bool:  # type: ignore[override]
+        """Whether parts need their own rows only: not of the matrix between all outputs."""
+        return self.outputs != "full"
+
+    @property
+    def _each(self) -> int:
+        """Rows of the matrix for each row of the data."""
+        return self.n_outputs if self.outputs == "full" else 1
+
+    @property
+    def _columns(self) -> Tensor:
+        return self._X1 if self._X2 is None else self._X2
+
+    def settings(self) -> str:
+        """The module with its parameters, and how its kernel is meant."""
+        state = [
+            f"{name} {tuple(value.shape)} {value.double().sum().item()!r}"
+            for name, value in self.module.state_dict().items()
+        ]
+        return f"{self.module!r} {state} {self.kernel} {self.outputs} {self._names}"
+
+    def fingerprint(self) -> str:
+        """A hash of the module, its parameters and the data."""
+        state = [np.ascontiguousarray(v.cpu().numpy()) for v in self.module.state_dict().values()]
+        sides: list[Side] = [("parameters", state)]
+        for X in (self._X1, self._X2):
+            side = None if X is None else (f"{X.dtype} {tuple(X.shape)}", [X.cpu().numpy()])
+            sides.append(side)
+        return fingerprint(self.settings(), *sides)
+
+    def on(self, X1: Any, X2: Any = None) -> EmpiricalOperator:
+        """The same kernel on other rows, without trying the module anew.
+
+        Parameters
+        ----------
+        X1, X2 : array
+            As of the operator.
+        """
+        rows = rows_of(self.module, X1, "X1")
+        return self._like(rows, None if X2 is None else rows_of(self.module, X2, "X2"))
+
+    def _like(self, X1: Tensor, X2: Tensor | None) -> EmpiricalOperator:
+        """The same kernel on other rows."""
+        made = copy.copy(self)
+        made._X1, made._X2 = X1, X2
+        for name in ("_diagonal", "_matrix"):
+            made.__dict__.pop(name, None)
+        made._describe()
+        return made
+
+    def _points(self, index: Rows) -> Tensor:
+        numbers = row_numbers(index, self.shape[0])
+        return self._X1[torch.from_numpy(numbers).to(self.device)]
+
+    def _between(self, X1: Tensor, X2: Tensor | None) -> EmpiricalOperator:
+        return self._like(X1, X2)
+
+    def take(self, index: Rows) -> EmpiricalOperator:
+        """The symmetric operator of the given rows alone."""
+        self.require_parts()
+        self._require_symmetric("take")
+        made = self._like(self._points(self._checked(index)), None)
+        if self._matrix is not None:
+            numbers = torch.from_numpy(row_numbers(index, self.shape[0])).to(self.device)
+            made._matrix = self._matrix[numbers][:, numbers]
+        return made
+
+    def part(self, rows: Rows, columns: Rows, out: Any = None) -> Any:
+        """Entries between the given rows and columns, by number."""
+        self.require_parts()
+        return super().part(rows, columns, out)
+
+    @property
+    def n_features(self) -> int:  # type: ignore[override]
+        """Numbers in a row of the data."""
+        return int(self._X1[:1].numel())
+
+    def transposed(self) -> EmpiricalOperator:
+        """The operator with rows and columns exchanged."""
+        return self if self._X2 is None else self._like(self._X2, self._X1)
+
+    def astype(self, dtype: DTypeLike) -> EmpiricalOperator:
+        """The same matrix evaluated in another type."""
+        kind = KINDS[common_dtype(dtype).name]
+        made = self._like(self._X1, self._X2)
+        if self._matrix is not None:
+            made._matrix, made.dtype = self._matrix.to(kind), common_dtype(dtype)
+            return made
+        made.module = copy.deepcopy(self.module).to(kind)
+        params = chosen(made.module, self._names) if self.kernel == "ntk" else {}
+        made._X1 = _as_kind(self._X1, kind)
+        made._X2 = None if self._X2 is None else _as_kind(self._X2, kind)
+        made._entries = self._entries.on(made.module, params)
+        made._describe()
+        return made
+
+    def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
+        """A rectangular part of the matrix."""
+        (i0, i1), (j0, j1) = bounds(rows, self.shape[0]), bounds(cols, self.shape[1])
+
+        def fill(target: Tensor) -> None:
+            self._fill(target, i0, i1, j0, j1)
+
+        return self._written(out, (i1 - i0, j1 - j0), fill)
+
+    def _fill(self, target: Tensor, i0: int, i1: int, j0: int, j1: int) -> None:
+        if i0 == i1 or j0 == j1:
+            return
+        if self._matrix is not None:
+            target.copy_(self._matrix[i0:i1, j0:j1])
+            return
+        t, step = self._each, self._entries.step(self._X1[:1])
+        for a in range(i0 // t, -(-i1 // t), step):
+            X1 = self._X1[a : min(a + step, -(-i1 // t))]
+            left = self._entries.record(X1)
+            for b in range(j0 // t, -(-j1 // t), step):
+                X2 = self._columns[b : min(b + step, -(-j1 // t))]
+                same = self.symmetric and a == b and len(X1) == len(X2)
+                block = self._entries.between(left, None if same else self._entries.record(X2))
+                r0, c0 = max(i0, a * t), max(j0, b * t)
+                r1, c1 = min(i1, (a + len(X1)) * t), min(j1, (b + len(X2)) * t)
+                target[r0 - i0 : r1 - i0, c0 - j0 : c1 - j0] = block[
+                    r0 - a * t : r1 - a * t, c0 - b * t : c1 - b * t
+                ]
+        low, high = max(i0, j0), min(i1, j1)
+        if self.symmetric and low < high:
+            k = torch.arange(low, high)
+            target[k - i0, k - j0] = self._diagonal[low:high]
+
+    @property
+    def kept(self) -> bool:  # type: ignore[override]
+        """Whether entries are in memory."""
+        return self._matrix is not None
+
+    @property
+    def reevaluates(self) -> bool:  # type: ignore[override]
+        """Whether another type is evaluated anew: not of entries that are kept in float32."""
+        return self._matrix is None or self.dtype == np.float64
+
+    def keep(self) -> EmpiricalOperator:
+        """The same operator with its entries, each of which is made once."""
+        self._require_symmetric("keep")
+        matrix = as_output(None, self.shape, self.dtype, self.device)
+        step = self._entries.step(self._X1[:1]) * self._each
+        for start in range(0, self.shape[0], step):
+            stop = min(start + step, self.shape[0])
+            self._fill(matrix[start:stop, :stop], start, stop, 0, stop)
+            matrix[:start, start:stop] = matrix[start:stop, :start].T
+        made = self._like(self._X1, None)
+        made._matrix = matrix
+        return made
+
+    @functools.cached_property
+    def _diagonal(self) -> Tensor:
+        """Of each row with itself, made of itself alone so that it is the same in every part."""
+        return torch.cat([self._entries.diagonal(X) for X in self._chunks(self._X1)])
+
+    def _chunks(self, X: Tensor) -> Iterator[Tensor]:
+        yield from X.split(self._entries.step(self._X1[:1]))
+
+    def rows(self, index: ArrayLike) -> Any:
+        """Whole rows by number, of shape (m, n2)."""
+        numbers = row_numbers(index, self.shape[0])
+        block = as_output(None, (len(numbers), self.shape[1]), self.dtype, self.device)
+        if len(numbers):
+            t = self._each
+            points, place = np.unique(numbers // t, return_inverse=True)
+            X = self._X1[torch.from_numpy(points).to(self.device)]
+            dense = self._like(X, self._columns)._whole()
+            block.copy_(dense[torch.from_numpy(place * t + numbers % t).to(self.device)])
+            if self.symmetric:
+                k = torch.from_numpy(numbers).to(self.device)
+                block[torch.arange(len(k)), k] = self._diagonal[k]
+        return self._outward(block)
+
+    def _whole(self) -> Tensor:
+        made = as_output(None, self.shape, self.dtype, self.device)
+        self._fill(made, 0, self.shape[0], 0, self.shape[1])
+        return made
+
+    def diagonal(self) -> Any:
+        """The kernel of each row with itself."""
+        self._require_symmetric("diagonal")
+        return self._outward(self._diagonal.clone())
+
+    def row_diagonal(self) -> NDArray[Any]:
+        """The kernel of each row of ``X1`` with itself."""
+        return self._diagonal.cpu().numpy()
+
+    def times(self, columns: Tensor) -> Tensor:
+        """The product with columns of shape (n2, t): without entries where that is faster."""
+        kind = KINDS[self.dtype.name]
+        if not columns.shape[1]:
+            return columns.new_zeros((self.shape[0], 0))
+        if self._without_entries(columns.shape[1]):
+            found = [self._along(v.to(kind)) for v in columns.T]
+            return torch.stack(found, 1).to(columns.dtype).contiguous()
+        out = columns.new_zeros((self.shape[0], columns.shape[1]))
+        step = max(1, self._entries.step(self._X1[:1])) * self._each
+        for i in range(0, self.shape[0], step):
+            stop = min(i + step, self.shape[0])
+            panel = as_output(None, (stop - i, self.shape[1]), self.dtype, self.device)
+            self._fill(panel, i, stop, 0, self.shape[1])
+            out[i:stop] = panel.to(columns.dtype) @ columns
+        return out
+
+    def _without_entries(self, count: int) -> bool:
+        if self._matrix is not None or self.kernel == "nngp":
+            return False
+        if self.method != "auto":
+            return self.method == "products"
+        n1, n2 = len(self._X1), len(self._columns)
+        passes = count * (self.n_outputs if self.outputs == "mean" else 1)
+        return self._costs.products(n1, n2, passes) < self._costs.entries(n1, n2)
+
+    @functools.cached_property
+    def _costs(self) -> Costs:
+        return Costs.measured(self._entries, self._X1)
+
+    def _along(self, v: Tensor) -> Tensor:
+        """The product with one vector."""
+        params, t = self._entries.params, self.n_outputs
+        found = torch.zeros(self.shape[0], dtype=v.dtype, device=v.device)
+        chosen_outputs = range(t) if self.outputs == "mean" else [self.outputs]
+        for s in [None] if self.outputs == "full" else chosen_outputs:
+            direction: list[Tensor] | None = None
+            start = 0
+            for X in self._chunks(self._columns):
+                weights = v[start : start + len(X) * self._each]
+                start += len(weights)
+                cotangent = _cotangent(weights, t, s)
+                grads = pull(self.module, params, X, cotangent)
+                direction = (
+                    grads
+                    if direction is None
+                    else [a + b for a, b in zip(direction, grads, strict=True)]
+                )
+            assert direction is not None
+            parts = [push(self.module, params, X, direction) for X in self._chunks(self._X1)]
+            moved = torch.cat(parts)
+            found += moved.flatten() if s is None else moved[:, int(s)]
+        return found / t if self.outputs == "mean" else found
+
+    def _outward(self, values: Tensor) -> Any:
+        return values if self._tensors else values.cpu().numpy()
+
+
+def _as_kind(X: Tensor, kind: torch.dtype) -> Tensor:
+    return X.to(kind) if X.is_floating_point() else X
+
+
+def _cotangent(weights: Tensor, t: int, output: Any) -> Tensor:
+    if output is None:
+        return weights.reshape(-1, t)
+    out = weights.new_zeros((len(weights), t))
+    out[:, int(output)] = weights
+    return out
