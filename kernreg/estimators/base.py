@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import (
@@ -30,7 +31,7 @@ from kernreg.estimators.alphas import Approach
 from kernreg.estimators.duplicates import INSEPARABLE
 from kernreg.estimators.inputs import check_data, check_weights
 from kernreg.estimators.loo import LeaveOneOut
-from kernreg.estimators.planned import Planned
+from kernreg.estimators.planned import Planned, described
 from kernreg.estimators.predict import times_dual
 from kernreg.estimators.progress import progress
 from kernreg.estimators.ridge import ridge_unit, smallest_ridge
@@ -44,9 +45,8 @@ from kernreg.estimators.solve import (
 from kernreg.estimators.targets import Targets
 from kernreg.estimators.text import naming_text
 from kernreg.operators.distributed import led
-from kernreg.operators.images import check_shapes
 from kernreg.operators.inputs import check_device
-from kernreg.operators.kept import KeptKernel
+from kernreg.operators.kept import kept
 from kernreg.planning.plan import Plan
 from kernreg.solvers.base import Solver
 from kernreg.solvers.registry import by_name
@@ -61,7 +61,7 @@ class KernelModel(Planned, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "network": [nn.Layer, str, None],
+        "network": [nn.Layer, torch.nn.Module, str, None],
         "kernel": [StrOptions({"ntk", "nngp"})],
         "alpha": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})],
         "alpha_scale": [StrOptions({"mean_diag", "absolute"})],
@@ -160,7 +160,9 @@ class KernelModel(Planned, BaseEstimator):
         inner = {k.removeprefix(head): v for k, v in params.items() if k.startswith(head)}
         super().set_params(**{k: v for k, v in params.items() if not k.startswith(head)})
         if inner:
-            self.network = self._network().with_params(**inner)
+            self.network = described(self._network(), "set_params(network__...)").with_params(
+                **inner
+            )
         return self
 
     def _validate_params(self) -> None:
@@ -211,7 +213,7 @@ class KernelModel(Planned, BaseEstimator):
         with naming_text(X, y):
             options = {"dtype": self._dtypes(), "order": "C", "copy": True, **y_options}
             X, y = validate_data(self, X, y, **options)
-            check_shapes(self._network(), X.shape[1])
+            self._check_columns(self._network(), X.shape[1])
             # What the caller does with its arrays afterwards is no business of the model.
             y = np.array(y, dtype=np.float64 if y_options.get("y_numeric") else None, order="C")
         if sample_weight is None:
@@ -235,7 +237,7 @@ class KernelModel(Planned, BaseEstimator):
         """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
         check_device(self.device)
         if self.scale == "ard":
-            self._check_scalable(self._network())
+            self._check_scalable(described(self._network(), "scale='ard'"))
         with self._without_scales():
             self._fit_anew(X, targets, weights)
 
@@ -255,11 +257,12 @@ class KernelModel(Planned, BaseEstimator):
         planned = from_first(lambda: self._plan(X, t, weights, how))
         if self.scale == "ard":
             with progress(f"{type(self).__name__}: scales", shown) as bar:
-                self._learn_scales(self._network(), self.kernel, (X, wanted.values, weights), bar)
+                network = described(self._network(), "scale='ard'")
+                self._learn_scales(network, self.kernel, (X, wanted.values, weights), bar)
         try:
             if self._worth_keeping(X, planned):
                 with progress(f"{type(self).__name__}: kernel", shown) as bar:
-                    self._known = X, KeptKernel(self._operator(X), bar)
+                    self._known = X, kept(self._operator(X), bar)
             self._solve_targets(X, targets, wanted, how, planned, shown)
         finally:
             self._known = None

@@ -14,7 +14,7 @@ from kernreg.estimators.checks import check_numbers
 from kernreg.estimators.inputs import check_data
 from kernreg.estimators.text import naming_text
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 
 __all__ = ["ErrorBars"]
 
@@ -60,7 +60,7 @@ class ErrorBars(KernelModel):
                 return validate_data(self, X, dtype=np.float64, order="C", reset=False)
             return check_array(X, dtype=np.float64, order="C", estimator=self, input_name="X")
 
-    def _fitted(self, X: NDArray[Any], X2: NDArray[Any] | None = None) -> KernelOperator:
+    def _fitted(self, X: NDArray[Any], X2: NDArray[Any] | None = None) -> Parts:
         """The kernel that was fitted, between rows."""
         return self._operator(X, X2, self.network_, self.kernel_)
 

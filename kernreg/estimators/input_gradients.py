@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernreg.backends.differentiate import derivatives_of
+from kernreg.estimators.planned import described
 from kernreg.exceptions import InvalidInputError
 
 __all__ = ["input_gradient"]
@@ -52,7 +53,7 @@ def input_gradient(model: Any, X: Any) -> NDArray[np.float64]:
     array([[1., 0.]])
     """
     check_is_fitted(model, "dual_coef_")
-    program = model.network_.program()
+    program = described(model.network_, "input_gradient").program()
     if program.axes != 0 or program.shape is not None:
         raise InvalidInputError("Gradients by the inputs of networks on images are not available.")
     rows = validate_data(model, X, reset=False, dtype=np.float64)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
@@ -18,14 +19,16 @@ from kernreg.estimators.inputs import check_data
 from kernreg.estimators.loo import LeaveOneOut
 from kernreg.estimators.ridge import ridge_unit, smallest_ridge
 from kernreg.estimators.scaled import Scaled
-from kernreg.estimators.solve import dear, read_dtype, solve_alphas
+from kernreg.estimators.solve import read_dtype, solve_alphas
 from kernreg.estimators.targets import Targets
 from kernreg.estimators.text import naming_text
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, StoreError
+from kernreg.finite.as_network import ModuleNetwork
 from kernreg.operators.base import Operator
 from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import check_device, check_network
 from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 from kernreg.operators.store.store import TileStore
 from kernreg.planning.plan import Plan, plan
 from kernreg.planning.probe import Probe
@@ -33,13 +36,29 @@ from kernreg.solvers.base import Solver
 from kernreg.solvers.eigh import Eigh
 from kernreg.solvers.registry import SOLVERS
 
-__all__ = ["Planned"]
+__all__ = ["Planned", "described"]
+
+
+def described(network: nn.Layer | ModuleNetwork, what: str) -> nn.Layer:
+    """The description of a network.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is a torch module, which ``what`` cannot be done with.
+    """
+    if isinstance(network, nn.Layer):
+        return network
+    raise InvalidInputError(
+        f"{what} needs the description of a network, and network is {network!r}: pass "
+        "kernreg.finite.read(module) for its infinite limit, or leave that out."
+    )
 
 
 class Planned(Scaled):
     """What :class:`~kernreg.estimators.base.KernelModel` decides before it solves."""
 
-    network: nn.Layer | str | None
+    network: nn.Layer | torch.nn.Module | str | None
     kernel: str
     alpha: Any
     alpha_scale: str
@@ -52,12 +71,14 @@ class Planned(Scaled):
     max_memory: float | str | None
     store: str | os.PathLike[str] | None
     input_shape: tuple[int, ...] | None
-    network_: nn.Layer
+    network_: nn.Layer | ModuleNetwork
 
     # Of the images of the last fit, if they came as images.
     _image_shape: tuple[int, ...] | None = None
+    # The module that is the network, as it was at the last fit.
+    _of_module: ModuleNetwork | None = None
     # Rows during a fit, and their kernel, where its entries are too dear to be worked out twice.
-    _known: tuple[NDArray[Any], KernelOperator] | None = None
+    _known: tuple[NDArray[Any], Parts] | None = None
 
     def explain(self, X: Any, y: Any = None, *, seconds: bool = True) -> Explanation:
         """Say what ``fit(X, y)`` would do, without doing it.
@@ -94,10 +115,16 @@ class Planned(Scaled):
         X = self._as_rows(X)
         with naming_text(X):
             X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
-        check_shapes(self._network(), X.shape[1])
+        network = self._network()
+        self._check_columns(network, X.shape[1])
         if self.scale == "ard":
-            self._check_scalable(self._network())
-        program = self._network().program()
+            self._check_scalable(described(network, "scale='ard'"))
+        by: tuple[tuple[str, str | None], ...]
+        if isinstance(network, ModuleNetwork):
+            flops, by = network.flops(), ()
+        else:
+            program = network.program()
+            flops, by = program.flops(), tuple(backends.explain(program, check_device(self.device)))
         n_targets = 1 if y is None else self._count_targets(y)
         weights = np.ones(len(X))
         how = self._approach(X, n_targets, weights)
@@ -112,22 +139,27 @@ class Planned(Scaled):
             found = error
         return Explanation(
             model=type(self).__name__,
-            network=repr(self._network()),
+            network=repr(network),
             kernel=self.kernel,
-            program=str(program),
+            program=str(network.program()) if isinstance(network, nn.Layer) else repr(network),
             n_samples=X.shape[0],
             n_features=X.shape[1],
             n_targets=n_targets,
             dtype=X.dtype.name,
             alphas=tuple(how.alphas.tolist()),
             sampled=how.rows,
-            flops_per_entry=program.flops(),
-            backends=tuple(backends.explain(program, check_device(self.device))),
+            flops_per_entry=flops,
+            backends=by,
             plan=found,
         )
 
-    def _network(self) -> nn.Layer:
+    def _network(self) -> nn.Layer | ModuleNetwork:
         """The network, with the shape of the images that it is fitted to."""
+        if isinstance(self.network, torch.nn.Module):
+            if self._of_module is None:
+                shape = self._image_shape or self.input_shape
+                self._of_module = ModuleNetwork(self.network, shape)
+            return self._of_module
         net = nn.mlp(depth=3) if self.network is None else check_network(self.network)
         shape, given = self._image_shape, self.input_shape
         if shape is not None and given is not None and tuple(given) not in (shape, (*shape, 1)):
@@ -139,12 +171,26 @@ class Planned(Scaled):
 
     def _as_rows(self, X: Any) -> Any:
         """Images as rows; what they looked like is part of the network from then on."""
-        self._image_shape = shape_of(X)
+        self._image_shape, self._of_module = shape_of(X), None
         return flat_rows(X)
+
+    def _check_columns(self, network: nn.Layer | ModuleNetwork, columns: int) -> None:
+        """Raise unless a network can stand on rows of so many numbers."""
+        if isinstance(network, ModuleNetwork):
+            network.check(columns)
+        else:
+            check_shapes(network, columns)
 
     def _as_fitted(self, X: Any) -> Any:
         """The same for new data, which must look like those of the fit."""
-        on_images(self.network_, shape_of(X))
+        if isinstance(self.network_, ModuleNetwork):
+            shape = shape_of(X)
+            if shape is not None and shape != self.network_.shape:
+                raise InvalidInputError(
+                    f"X holds rows of shape {shape}, but the fit was to {self.network_.shape}."
+                )
+        else:
+            on_images(self.network_, shape_of(X))
         return flat_rows(X)
 
     def _dtypes(self) -> Any:
@@ -192,18 +238,21 @@ class Planned(Scaled):
         self,
         X: NDArray[Any],
         X2: NDArray[Any] | None = None,
-        network: nn.Layer | None = None,
+        network: nn.Layer | ModuleNetwork | None = None,
         kernel: str | None = None,
         dtype: Any = None,
-    ) -> KernelOperator:
+    ) -> Parts:
         of_fit = X2 is None and network is None and kernel is None
         if of_fit and self._known is not None and self._known[0] is X:
             return self._known[1] if dtype is None else self._known[1].astype(dtype)
+        net, kernel = network or self._network(), kernel or self.kernel
+        if isinstance(net, ModuleNetwork):
+            return net.operator(X, X2, kernel, dtype or X.dtype)
         return KernelOperator(
-            network or self._network(),
+            net,
             self._scaled(X),
             None if X2 is None else self._scaled(X2),
-            kernel=kernel or self.kernel,
+            kernel=kernel,
             dtype=dtype or X.dtype,
             device=self.device,
             backend=self.backend,
@@ -214,12 +263,12 @@ class Planned(Scaled):
         self,
         X: NDArray[Any],
         numbers: NDArray[np.intp],
-        network: nn.Layer | None = None,
+        network: nn.Layer | ModuleNetwork | None = None,
         kernel: str | None = None,
     ) -> Operator:
         """The kernel of some rows of the fit; no entry of images is worked out that is known."""
         operator = self._operator(X, None, network, kernel)
-        if self.store is not None and dear(operator):
+        if self.store is not None and operator.dear:
             try:
                 tiles = TileStore.open(self.store)
                 tiles.require(operator)
@@ -256,7 +305,9 @@ class Planned(Scaled):
 
     def _worth_keeping(self, X: NDArray[Any], planned: Plan) -> bool:
         """Whether entries cost so much that all are worked out once, and there is room for them."""
-        if self._network().program().axes == 0 or self.store is not None or processes() > 1:
+        network = self._network()
+        cheap = not isinstance(network, ModuleNetwork) and network.program().axes == 0
+        if cheap or self.store is not None or processes() > 1:
             return False
         if SOLVERS[planned.solver].needs_parts:  # and so never sees all
             return False

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import MemoryBudgetError
 from kernreg.operators.budget import PANEL_BYTES, memory_budget, readable
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 from kernreg.solvers.base import Solver
 from kernreg.solvers.variance import from_features
 
@@ -46,7 +46,7 @@ class Posterior:
     state: Any
     features: Floats | None
     rows: NDArray[np.floating]
-    operator: Callable[..., KernelOperator]
+    operator: Callable[..., Parts]
 
     def variance(self, X: NDArray[np.floating]) -> Floats:
         """Posterior variances of the network's outputs, without noise, shape (n,)."""
@@ -78,7 +78,7 @@ class Posterior:
         return self.solver.variance_explained(self.state, columns, full=full)
 
 
-def prior_variance(operator: KernelOperator) -> Floats:
+def prior_variance(operator: Parts) -> Floats:
     """The kernel of each row with itself, in float64."""
     return np.asarray(operator.diagonal(), dtype=np.float64)
 

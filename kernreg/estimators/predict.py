@@ -9,19 +9,17 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import MemoryBudgetError
 from kernreg.operators.budget import PANEL_BYTES, memory_budget
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 
 __all__ = ["times_dual"]
 
 
-def times_dual(
-    operator: KernelOperator, dual: NDArray[Any], max_memory: str | float | None
-) -> NDArray[Any]:
+def times_dual(operator: Parts, dual: NDArray[Any], max_memory: str | float | None) -> NDArray[Any]:
     """``operator @ dual`` within a limit of memory.
 
     Parameters
     ----------
-    operator : KernelOperator
+    operator : Parts
         Between n new and m training rows.
     dual : ndarray of shape (m,) or (m, t)
         Coefficients, in the dtype of the entries.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernreg.estimators.posterior import covariance_bytes
 from kernreg.operators.budget import memory_budget
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 from kernreg.theory.training.krylov import functions_times
 
 __all__ = ["conditioned", "drawn_from", "exact_fits", "from_covariance", "from_kernel"]
@@ -42,7 +42,7 @@ def from_covariance(covariance: Floats, count: int, rng: np.random.RandomState) 
     return np.asarray(root @ rng.standard_normal((len(covariance), count)))
 
 
-def from_kernel(operator: KernelOperator, count: int, rng: np.random.RandomState) -> Floats:
+def from_kernel(operator: Parts, count: int, rng: np.random.RandomState) -> Floats:
     """``count`` columns with the covariance of an operator, from products with it alone."""
     n = operator.shape[0]
     noise = rng.standard_normal((n, count))
@@ -61,7 +61,7 @@ def from_kernel(operator: KernelOperator, count: int, rng: np.random.RandomState
 
 
 def drawn_from(
-    operator: KernelOperator,
+    operator: Parts,
     count: int,
     rng: np.random.RandomState,
     max_memory: str | float | None,
@@ -73,7 +73,7 @@ def drawn_from(
 
 
 def conditioned(
-    operator: Callable[..., KernelOperator],
+    operator: Callable[..., Parts],
     rows: NDArray[np.floating],
     new: NDArray[np.floating],
     targets: Floats,

@@ -23,7 +23,7 @@ from kernreg.estimators.progress import Callback, iterations
 from kernreg.estimators.targets import Targets
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 from kernreg.operators.store.store import TileStore
 from kernreg.planning.plan import Plan
 from kernreg.solvers.base import Problem, Solver
@@ -35,7 +35,6 @@ __all__ = [
     "Choice",
     "as_read",
     "chosen_solver",
-    "dear",
     "dual_dtype",
     "read_dtype",
     "require_rows",
@@ -65,14 +64,7 @@ def read_dtype(dtype: Any, store: str | os.PathLike[str] | None) -> Any:
     return dtype if store is None else TileStore.open(store).entries
 
 
-def dear(operator: KernelOperator) -> bool:
-    """Whether entries, of images, cost so much that none should be worked out twice."""
-    return operator.net.program().axes != 0
-
-
-def as_read(
-    operator: KernelOperator, store: str | os.PathLike[str] | None
-) -> tuple[KernelOperator, Operator]:
+def as_read(operator: Parts, store: str | os.PathLike[str] | None) -> tuple[Parts, Operator]:
     """An operator, and the matrix that solvers read in its place: tiles of a store, if given.
 
     Both have the type of the entries that are read.
@@ -87,7 +79,7 @@ def as_read(
     if store is None:
         return operator, operator
     tiles = TileStore.open(store)
-    if dear(operator):
+    if operator.dear:
         tiles.require(operator)
         stored = tiles.operator()
     else:
@@ -95,9 +87,7 @@ def as_read(
     return operator.astype(stored.dtype), stored
 
 
-def chosen_solver(
-    solver: str | Solver, plan: Plan, operator: KernelOperator, n_outputs: int
-) -> Solver:
+def chosen_solver(solver: str | Solver, plan: Plan, operator: Parts, n_outputs: int) -> Solver:
     """The solver object that a plan stands for."""
     n, d = operator.shape[0], operator.n_features
     problem = Problem(n, d, n_outputs, operator.dtype)

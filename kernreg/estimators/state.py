@@ -39,6 +39,11 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     """Arrays by name, and everything else as what JSON can hold."""
     params = model.get_params(deep=False)
     network = params.pop("network")
+    if not isinstance(model.network_, nn.Layer):
+        raise InvalidInputError(
+            "a model file holds the description of a network, and this model's is a torch module: "
+            "use pickle or joblib for it."
+        )
     if "class_weight" in params:
         params["class_weight"] = _pairs(params["class_weight"])
     if isinstance(params.get("random_state"), np.random.RandomState):

@@ -22,13 +22,14 @@ from kernreg.estimators.ensemble.plan import plan_of_ensemble
 from kernreg.estimators.ensemble.trained import Trained
 from kernreg.estimators.ensemble.training_run import TrainingRun, check_targets
 from kernreg.estimators.error_bars import ErrorBars
+from kernreg.estimators.planned import described
 from kernreg.estimators.posterior import check_covariance_fits
 from kernreg.estimators.predict import times_dual
 from kernreg.estimators.ridge import ridge_unit
 from kernreg.estimators.sampling import drawn_from
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.budget import memory_budget
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 from kernreg.planning.plan import Plan
 from kernreg.solvers.solution import Solution, Stats, Status
 from kernreg.theory.training import LOSSES, Dynamics, trajectory
@@ -249,7 +250,8 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         mean = np.average(targets, axis=0, weights=weights) * self.fit_intercept
         self._targets, self._weights = targets - mean, weights
         self.y_mean_ = mean.reshape(y.shape[1:])[()]
-        self.network_, self.kernel_, self.X_fit_ = self._network(), self.train, X
+        self.network_ = described(self._network(), "EnsembleRegressor")
+        self.kernel_, self.X_fit_ = self.train, X
         self.alpha_ = float(self.alpha)
         self.plan_ = self._plan(X, targets.shape[1], weights, self._approach(X, 1, weights))
         self.loo_ = None
@@ -419,7 +421,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
                 total = float(self._weights.sum()) * self._targets.shape[1]
             rate = asked.learning_rate / total
 
-            def operator(X: Floats, X2: Floats | None, kernel: str) -> KernelOperator:
+            def operator(X: Floats, X2: Floats | None, kernel: str) -> Parts:
                 return self._operator(X, X2, self.network_, kernel)
 
             self._system = Trained(

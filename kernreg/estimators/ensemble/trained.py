@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kernreg.estimators.posterior import prior_variance
 from kernreg.exceptions import MemoryBudgetError
 from kernreg.operators.budget import PANEL_BYTES, readable
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 from kernreg.solvers.eigh import Eigh
 from kernreg.theory.training import (
     Dynamics,
@@ -54,7 +54,7 @@ class Trained:
         Whether there is memory for the modes.
     """
 
-    operator: Callable[..., KernelOperator]
+    operator: Callable[..., Parts]
     rows: Floats
     kernel: str
     dynamics: Dynamics
@@ -63,7 +63,7 @@ class Trained:
     target_noise: float
     scale: float
     decompose: bool
-    train: KernelOperator = field(init=False)
+    train: Parts = field(init=False)
     ensemble: Ensemble | MatrixFree = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Trained:
             self.target_noise,
         )
 
-    def _initial(self, X: Floats, X2: Floats | None = None) -> KernelOperator:
+    def _initial(self, X: Floats, X2: Floats | None = None) -> Parts:
         """The kernel of the outputs before training."""
         return self.operator(X, X2, "nngp")
 

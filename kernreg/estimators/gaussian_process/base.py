@@ -27,8 +27,9 @@ from kernreg.estimators.posterior import Posterior
 from kernreg.estimators.progress import progress
 from kernreg.estimators.solve import as_read, chosen_solver
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.finite.as_network import ModuleNetwork
 from kernreg.operators.budget import memory_budget, readable
-from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.parts import Parts
 from kernreg.operators.store.store import TileStore
 from kernreg.solvers.base import Solver
 
@@ -131,7 +132,8 @@ class GaussianProcess(ErrorBars):
         if self.optimizer is not None:
             theta = self._tuned(hyper, X, targets - mean, weights, counted)
             network, alpha = hyper.network_at(theta), hyper.alpha_at(theta)
-        fitting = clone(self).set_params(network=network, alpha=alpha, optimizer=None)
+        given = network.module if isinstance(network, ModuleNetwork) else network
+        fitting = clone(self).set_params(network=given, alpha=alpha, optimizer=None)
         fitting._fit_targets(X, y, weights)
         for name, value in vars(fitting).items():
             if name.endswith("_") or name in ("_kept", "_held_out", "_ridge"):
@@ -287,7 +289,7 @@ class GaussianProcess(ErrorBars):
         scale: str,
         counted: bool,
     ) -> Evidence:
-        def operator(rows: NDArray[Any], network: nn.Layer) -> KernelOperator:
+        def operator(rows: NDArray[Any], network: nn.Layer | ModuleNetwork) -> Parts:
             return self._operator(rows, None, network, kernel)
 
         return Evidence(X, targets, weights, hyper, scale == "mean_diag", operator, counted)

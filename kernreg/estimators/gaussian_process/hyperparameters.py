@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernreg import nn
 from kernreg.exceptions import NetworkError
+from kernreg.finite.as_network import ModuleNetwork
 from kernreg.nn.base import Nonlinearity
 
 __all__ = ["Hyperparameters", "Parameter", "parameters_of"]
@@ -83,7 +84,7 @@ class Hyperparameters:
         As given.
     """
 
-    network: nn.Layer
+    network: nn.Layer | ModuleNetwork
     parameters: tuple[Parameter, ...]
     alpha: float
 
@@ -105,7 +106,7 @@ class Hyperparameters:
         noise = (math.log(1e-10), math.log(1e5))
         return np.array([*(p.bounds for p in self.parameters), noise])
 
-    def network_at(self, theta: NDArray[np.float64]) -> nn.Layer:
+    def network_at(self, theta: NDArray[np.float64]) -> nn.Layer | ModuleNetwork:
         """The network for a vector.
 
         Raises
@@ -114,20 +115,22 @@ class Hyperparameters:
             If a number is out of the range of its layer.
         """
         values = {p.name: p.at(float(x)) for p, x in zip(self.parameters, theta, strict=False)}
-        return self.network.with_params(**values) if values else self.network
+        if not values or isinstance(self.network, ModuleNetwork):
+            return self.network
+        return self.network.with_params(**values)
 
     def alpha_at(self, theta: NDArray[np.float64]) -> float:
         """The noise for a vector."""
         return math.exp(float(theta[-1]))
 
 
-def parameters_of(network: nn.Layer, alpha: float) -> Hyperparameters:
+def parameters_of(network: nn.Layer | ModuleNetwork, alpha: float) -> Hyperparameters:
     """What can be tuned: standard deviations that are not 0, and numbers of nonlinearities.
 
     Parameters
     ----------
-    network : Layer
-        The network.
+    network : Layer or ModuleNetwork
+        The network; of a torch module nothing is tuned but the noise.
     alpha : float
         The noise.
 
@@ -141,7 +144,9 @@ def parameters_of(network: nn.Layer, alpha: float) -> Hyperparameters:
     >>> found.names
     ['activation__slope', 'log(W_std)', 'log(b_std)', 'log(alpha)']
     """
-    found = []
+    found: list[Parameter] = []
+    if isinstance(network, ModuleNetwork):
+        return Hyperparameters(network, (), alpha)
     for name, value, repeats in _numbers(network):
         last = name.rpartition("__")[2]
         scale = last in _SCALES

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from kernreg.estimators.gaussian_process.hyperparameters import Hyperparameters
 from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.operators.budget import PANEL_BYTES
-from kernreg.operators.kernel import KernelOperator
 from kernreg.operators.panels import panel_bounds
+from kernreg.operators.parts import Parts
 
 __all__ = ["Evidence", "log_density"]
 
@@ -75,7 +75,7 @@ class Evidence:
     weights: Floats
     hyperparameters: Hyperparameters
     relative: bool
-    operator: Callable[..., KernelOperator]
+    operator: Callable[..., Parts]
     counted: bool = False
 
     def bytes_needed(self) -> int:

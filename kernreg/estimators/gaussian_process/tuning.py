@@ -11,6 +11,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from kernreg.estimators.gaussian_process.marginal import Evidence
+from kernreg.estimators.planned import described
 from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.operators.dense import diag
 
@@ -156,7 +157,7 @@ def _moved(evidence: Evidence, kernel: str, along: Floats, size: float) -> Float
 
     def excess(shift: float) -> float:
         try:
-            network = hyper.network_at(theta + shift * along)
+            network = described(hyper.network_at(theta + shift * along), "tuning")
             values = np.asarray(diag(network, rows, kernel=kernel), dtype=np.float64)
         except (InvalidInputError, NetworkError, OverflowError):
             # Beyond the range of numbers, on one side or the other.
