@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ __all__ = [
     "FullyConnected",
     "LocallyConnected",
     "Weighted",
+    "by_taps",
     "gathered",
     "padded",
 ]
@@ -52,6 +55,23 @@ def gathered(x: Tensor, taps: Taps) -> Tensor:
     source = windows(taps, tuple(x.shape[2:])).to(x.device)
     # Number -1, where nothing is, is the zero at the end.
     return F.pad(x.flatten(2), (0, 1))[:, :, source].flatten(1, 2)
+
+
+def by_taps(x: Tensor, taps: Taps) -> Iterator[Tensor]:
+    """What each tap of the windows reads, of shape (n, channels, *sizes behind), as views."""
+    whole = padded(x, taps)
+    assert taps.shape is not None
+    if whole is None:
+        yield gathered(x, taps)
+        return
+    counts = taps.out(tuple(x.shape[2:]), "windows")
+    steps = list(zip(taps.strides, taps.dilation, counts, strict=True))
+    for tap in itertools.product(*map(range, taps.shape)):
+        cut = [
+            slice(a * d, a * d + (count - 1) * s + 1, s)
+            for a, (s, d, count) in zip(tap, steps, strict=True)
+        ]
+        yield whole[(slice(None), slice(None), *cut)]
 
 
 class Weighted(torch.nn.Module):
@@ -116,8 +136,8 @@ class Weighted(torch.nn.Module):
         """The position of a filter that reads its own place."""
         return ()
 
-    def operands(self, x: Tensor) -> Tensor:
-        """What weights multiply, of shape (n, positions, inputs of the matrix)."""
+    def operands(self, x: Tensor) -> Iterator[Tensor]:
+        """What weights multiply, in parts of shape (n, some inputs, *sizes behind)."""
         raise NotImplementedError
 
     def _with_bias(self, y: Tensor) -> Tensor:
@@ -141,9 +161,9 @@ class FullyConnected(Weighted):
             return self._with_bias(F.linear(x, self.weight))
         return self._with_bias((self.weight @ x.flatten(2)).unflatten(2, x.shape[2:]))
 
-    def operands(self, x: Tensor) -> Tensor:
+    def operands(self, x: Tensor) -> Iterator[Tensor]:
         """The values themselves."""
-        return x.flatten(2).transpose(1, 2) if x.ndim > 2 else x[:, None]
+        yield x if x.ndim > 2 else x[:, :, None]
 
 
 class Convolution(Weighted):
@@ -171,9 +191,9 @@ class Convolution(Weighted):
         y = convolve(whole, self.weight, stride=self.taps.strides, dilation=self.taps.dilation)
         return self._with_bias(y)
 
-    def operands(self, x: Tensor) -> Tensor:
-        """What each position's filter covers."""
-        return gathered(x, self.taps).transpose(1, 2)
+    def operands(self, x: Tensor) -> Iterator[Tensor]:
+        """What each position of the filter covers."""
+        yield from by_taps(x, self.taps)
 
 
 class LocallyConnected(Convolution):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.finite.empirical.costs import Costs
 from kernreg.finite.empirical.jacobian import jacobian, pull, push
 from kernreg.finite.empirical.readers import reader
 from kernreg.finite.empirical.sites import Recording
@@ -27,7 +28,7 @@ class Block:
 
     X: Tensor
     recording: Recording | None = None
-    rest: Tensor | None = None
+    rest: list[Tensor] | None = None
     outputs: Tensor | None = None
 
 
@@ -66,7 +67,7 @@ class Entries:
         self.others = {n: p for n, p in self.params.items() if id(p) not in read}
         self._given, self._taken = method, "" if method == "auto" else method
         self._checked = False
-        self._step: int | None = None
+        self._taken_sizes: tuple[int, int] | None = None
 
     def on(self, module: torch.nn.Module, params: Mapping[str, Tensor]) -> Entries:
         """The same of a copy of the module."""
@@ -92,12 +93,10 @@ class Entries:
         return [int(self.outputs)] if one else list(range(self.n_outputs))
 
     def method(self, X: Tensor) -> str:
-        """How entries are made; measured on these rows if nobody said."""
+        """How entries are made: layer by layer if that is right, unless somebody said."""
         if not self._taken:
-            from kernreg.finite.empirical.costs import faster
-
             self._checked = True
-            self._taken = faster(self, X) if self.agrees(X[:2]) else "jacobian"
+            self._taken = "structured" if self.agrees(X[:2]) else "jacobian"
         elif self._taken == "structured" and not self._checked:
             self._checked = True
             if not self.agrees(X[:2]):
@@ -122,8 +121,8 @@ class Entries:
             return False
         for layer in layers:
             total += between(layer, layer, False)
-        if self.others:
-            rest = torch.einsum("t,ntp->np", v, jacobian(self.module, self.others, X, None))
+        for part in jacobian(self.module, self.others, X, None) if self.others else ():
+            rest = torch.einsum("t,ntp->np", v, part)
             total += rest @ rest.T
         want = flat @ flat.T
         error = float((total - want).abs().max())
@@ -131,25 +130,47 @@ class Entries:
 
     def step(self, X: Tensor) -> int:
         """Rows of a block within the budget."""
-        if self._step is None:
-            self._step = int(max(1, min(_MOST_ROWS, self.budget // (2 * self._row_bytes(X)))))
-        return self._step
+        return self._sizes(X)[0]
 
-    def _row_bytes(self, X: Tensor) -> int:
-        if self.kernel == "nngp":
-            return 8 * (self.n_outputs + X[:1].numel())
-        size = next(iter(self.params.values())).element_size()
-        at_once = self.n_outputs if self._full else 1
-        if self._taken == "jacobian":
-            return 3 * size * at_once * sum(p.numel() for p in self.params.values())
+    def _sizes(self, X: Tensor) -> tuple[int, int]:
+        """Rows of a block, and how many outputs are worked on at once."""
+        if self.kernel == "ntk":
+            self.method(X)
+        if self._taken_sizes is None:
+            fixed, each = self._row_bytes(X)
+            half = self.budget // 2  # two blocks are there at once
+            all_outputs = self.n_outputs if self._full else 1
+            rows = int(max(1, min(_MOST_ROWS, half // (fixed + all_outputs * each))))
+            some = int(max(1, min(len(self._numbers), (half // rows - fixed) // max(1, each))))
+            self._taken_sizes = rows, self.n_outputs if self._full else some
+        return self._taken_sizes
+
+    def costs(self, X: Tensor) -> Costs:
+        """Operations for rows like these."""
         recording = Recording(self.module, X[:1], self.wanted)
+        weights = [0 if r.weight is None else r.weight.numel() for r in recording.readers()]
+        places = recording.places()
+        run = sum(2.0 * w * p for w, p in zip(weights, places, strict=True))
+        count = sum(p.numel() for p in self.params.values())
+        numbers = len(self._numbers)
+        return Costs(run + count, count, numbers, self._full, self.step(X))
+
+    def _row_bytes(self, X: Tensor) -> tuple[int, int]:
+        """Bytes for a row, and for each of its outputs that is worked on."""
+        if self.kernel == "nngp":
+            return 8 * X[:1].numel(), 8
+        size = next(iter(self.params.values())).element_size()
+        if self._taken == "jacobian":
+            count = sum(p.numel() for p in self.params.values())
+            return 3 * size * count * len(self._numbers), 0
+        recording = Recording(self.module, X[:1], self.wanted)
+        values = sum(recording.sizes())
         calls = range(len(recording))
-        operands = max((recording.operands(k).numel() for k in calls), default=0)
+        parts = max((next(recording.parts([k])).numel() for k in calls), default=0)
         weights = [r.weight.numel() for r in recording.readers() if r.weight is not None]
         others = sum(p.numel() for p in self.others.values())
-        # Values are kept for the gradient, before and behind nonlinearities.
-        kept = sum(recording.sizes()) * (3 + at_once) + operands
-        return size * (kept + (max(weights, default=0) + 3 * others) * at_once)
+        # A row's values are kept for its gradient, behind layers or behind nonlinearities.
+        return size * (2 * values + parts), size * (values + max(weights, default=0) + 3 * others)
 
     def record(self, X: Tensor) -> Block:
         """Some rows."""
@@ -188,7 +209,7 @@ class Entries:
 
     def _jacobians(
         self, a: Block, b: Block | None, params: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[list[Tensor], list[Tensor]]:
         output = self.outputs if isinstance(self.outputs, int) else None
         for block in (a, b):
             if block is not None and block.rest is None:
@@ -204,9 +225,7 @@ class Entries:
             if block is not None and block.recording is None:
                 block.recording = Recording(self.module, block.X, self.wanted)
         total: Tensor | float = 0.0
-        numbers = self._numbers
-        chunks = [numbers] if self._full else [[s] for s in numbers]
-        for chunk in chunks:
+        for chunk in self._chunks(a.X):
             left = self._layers(a, chunk)
             right = None if b is None else self._layers(b, chunk)
             for first in left:
@@ -216,6 +235,11 @@ class Entries:
             total = total + _contracted(*self._jacobians(a, b, self.others), self._full)
         assert isinstance(total, Tensor)
         return self._mean(total.detach())
+
+    def _chunks(self, X: Tensor) -> list[list[int]]:
+        """Outputs that are worked on at once."""
+        some, numbers = self._sizes(X)[1], self._numbers
+        return [numbers[k : k + some] for k in range(0, len(numbers), some)]
 
     def _layers(self, block: Block, numbers: list[int]) -> Iterator[Layer]:
         recording = block.recording
@@ -262,7 +286,7 @@ class Entries:
         if self.method(X) == "structured":
             block = self.record(X)
             block.recording = Recording(self.module, X, self.wanted)
-            parts = [sum(map(within, self._layers(block, [s]))) for s in self._numbers]
+            parts = [sum(map(within, self._layers(block, c))) for c in self._chunks(X)]
             own = torch.cat([p for p in parts if isinstance(p, Tensor)], 1).detach()
             if self.others:
                 own = own + self._squares(X, self.others)
@@ -273,11 +297,16 @@ class Entries:
     def _squares(self, X: Tensor, params: Mapping[str, Tensor]) -> Tensor:
         """Squares of the lengths of derivatives, of shape (n, t)."""
         output = self.outputs if isinstance(self.outputs, int) else None
-        return (jacobian(self.module, params, X, output) ** 2).sum(2)
+        return torch.stack([(j**2).sum(2) for j in jacobian(self.module, params, X, output)]).sum(0)
 
 
-def _contracted(left: Tensor, right: Tensor, full: bool) -> Tensor:
-    """Jacobians of shape (n, t, p), summed over outputs or each with each."""
-    if full:
-        return left.flatten(0, 1) @ right.flatten(0, 1).T
-    return left.flatten(1) @ right.flatten(1).T
+def _contracted(left: list[Tensor], right: list[Tensor], full: bool) -> Tensor:
+    """Jacobians of shape (n, t, p), summed over outputs or each with each.
+
+    Parameter by parameter: one sum over all of them has no digits left in float32.
+    """
+
+    def rows(part: Tensor) -> Tensor:
+        return part.flatten(0, 1) if full else part.flatten(1)
+
+    return torch.stack([rows(a) @ rows(b).T for a, b in zip(left, right, strict=True)]).sum(0)

@@ -19,7 +19,9 @@ def _outputs(module: torch.nn.Module, params: Params, X: Tensor) -> Tensor:
     return found.reshape(len(X), -1)
 
 
-def jacobian(module: torch.nn.Module, params: Params, X: Tensor, output: int | None) -> Tensor:
+def jacobian(
+    module: torch.nn.Module, params: Params, X: Tensor, output: int | None
+) -> list[Tensor]:
     """Derivatives of outputs by parameters.
 
     Parameters
@@ -35,7 +37,8 @@ def jacobian(module: torch.nn.Module, params: Params, X: Tensor, output: int | N
 
     Returns
     -------
-    Tensor of shape (n, t, p)
+    list of Tensor
+        For each parameter, of shape (n, t, its numbers).
     """
 
     def one(given: Params, x: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ def jacobian(module: torch.nn.Module, params: Params, X: Tensor, output: int | N
         return y if output is None else y[output : output + 1]
 
     found = vmap(jacrev(one), (None, 0))(dict(params), X)
-    return torch.cat([part.flatten(2) for part in found.values()], 2).detach()
+    return [part.flatten(2).detach() for part in found.values()]
 
 
 def pull(module: torch.nn.Module, params: Params, X: Tensor, v: Tensor) -> list[Tensor]:

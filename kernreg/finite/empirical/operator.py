@@ -14,7 +14,6 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.finite.empirical.checks import chosen, frozen, rows_of, run_on
-from kernreg.finite.empirical.costs import Costs
 from kernreg.finite.empirical.entries import METHODS, Entries
 from kernreg.finite.empirical.jacobian import pull, push
 from kernreg.operators.base import Rows
@@ -27,7 +26,7 @@ __all__ = ["EmpiricalOperator"]
 
 _KERNELS = ("ntk", "nngp")
 # Memory of one block of rows if nobody says more.
-_BYTES = 2 * 10**9
+_BYTES = 10**9
 
 
 class EmpiricalOperator(Parts):
@@ -54,10 +53,11 @@ class EmpiricalOperator(Parts):
         require a gradient if left out.
     method : {"auto", "structured", "jacobian", "products"}
         How entries are made: layer by layer from inputs and gradients; from Jacobians; or by
-        derivatives along gradients, column by column. "auto" measures the first two on a few rows,
-        and in products with vectors forms no entries where that is faster.
+        derivatives along gradients, column by column. "auto" takes the first where it is right,
+        which it tries on two rows, else the second; in products with vectors it forms no entries
+        where that takes fewer operations.
     max_memory : str or number, optional
-        Of the values of a block of rows, 2 GB or less if left out.
+        Of the values of a block of rows, 1 GB or less if left out.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ class EmpiricalOperator(Parts):
         """The same kernel on other rows."""
         made = copy.copy(self)
         made._X1, made._X2 = X1, X2
-        for name in ("_diagonal", "_matrix"):
+        for name in ("_known", "_matrix"):
             made.__dict__.pop(name, None)
         made._describe()
         return made
@@ -284,8 +284,11 @@ class EmpiricalOperator(Parts):
                 ]
         low, high = max(i0, j0), min(i1, j1)
         if self.symmetric and low < high:
+            # Blocks of other rows may differ in the last digit: what was first stays.
             k = torch.arange(low, high)
-            target[k - i0, k - j0] = self._diagonal[low:high]
+            known, found = self._known[low:high], target[k - i0, k - j0].to(self.device)
+            self._known[low:high] = torch.where(torch.isnan(known), found, known)
+            target[k - i0, k - j0] = self._known[low:high].to(target.device)
 
     @property
     def kept(self) -> bool:  # type: ignore[override]
@@ -311,9 +314,23 @@ class EmpiricalOperator(Parts):
         return made
 
     @functools.cached_property
+    def _known(self) -> Tensor:
+        """Entries of the diagonal that were worked out, NaN for the others."""
+        kind = KINDS[self.dtype.name]
+        return torch.full((self.shape[0],), torch.nan, dtype=kind, device=self.device)
+
+    @property
     def _diagonal(self) -> Tensor:
-        """Of each row with itself, made of itself alone so that it is the same in every part."""
-        return torch.cat([self._entries.diagonal(X) for X in self._chunks(self._X1)])
+        """The kernel of each row with itself."""
+        if self._matrix is not None:
+            return self._matrix.diagonal()
+        missing = torch.isnan(self._known).reshape(-1, self._each).any(1)
+        rows = torch.nonzero(missing)[:, 0]
+        for some in self._chunks(rows) if len(rows) else ():
+            own = self._entries.diagonal(self._X1[some]).reshape(-1, self._each)
+            known = self._known.view(-1, self._each)
+            known[some] = torch.where(torch.isnan(known[some]), own, known[some])
+        return self._known
 
     def _chunks(self, X: Tensor) -> Iterator[Tensor]:
         yield from X.split(self._entries.step(self._X1[:1]))
@@ -370,12 +387,8 @@ class EmpiricalOperator(Parts):
         if self.method != "auto":
             return self.method == "products"
         n1, n2 = len(self._X1), len(self._columns)
-        passes = count * (self.n_outputs if self.outputs == "mean" else 1)
-        return self._costs.products(n1, n2, passes) < self._costs.entries(n1, n2)
-
-    @functools.cached_property
-    def _costs(self) -> Costs:
-        return Costs.measured(self._entries, self._X1)
+        costs = self._entries.costs(self._X1)
+        return costs.products(n1, n2, count) < costs.entries(n1, n2)
 
     def _along(self, v: Tensor) -> Tensor:
         """The product with one vector."""

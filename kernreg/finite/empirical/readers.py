@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernreg.finite.weighted import LocallyConnected, Weighted, gathered
+from kernreg.finite.weighted import LocallyConnected, Weighted, by_taps
 from kernreg.ir.taps import Taps
 
 __all__ = ["Reader", "reader"]
@@ -27,8 +27,9 @@ class Reader:
         Those that take part; None for one that is not differentiated.
     scale, bias_scale : float
         What they are multiplied with.
-    operands : callable
-        From the layer's input to what weights multiply, (n, groups, positions, inputs).
+    parts : callable
+        From the layer's input to what weights multiply, (n, groups, positions, inputs), in parts
+        along the inputs.
     outputs : callable
         From something like the layer's output to (n, groups, positions, outputs).
     """
@@ -37,7 +38,7 @@ class Reader:
     bias: Tensor | None
     scale: float
     bias_scale: float
-    operands: Callable[[Tensor], Tensor]
+    parts: Callable[[Tensor], Iterator[Tensor]]
     outputs: Callable[[Tensor], Tensor]
 
 
@@ -63,7 +64,10 @@ def _(layer: torch.nn.Linear) -> Reader:
     def positions(x: Tensor) -> Tensor:
         return x.reshape(len(x), 1, -1, x.shape[-1])
 
-    return Reader(layer.weight, layer.bias, 1.0, 1.0, positions, positions)
+    def parts(x: Tensor) -> Iterator[Tensor]:
+        yield positions(x)
+
+    return Reader(layer.weight, layer.bias, 1.0, 1.0, parts, positions)
 
 
 @_read.register(torch.nn.Conv1d)
@@ -82,33 +86,32 @@ def _(layer: torch.nn.Conv2d) -> Reader | None:
             edges = [layer.padding[axis], layer.padding[axis], *edges]
     groups = layer.groups
 
-    def operands(x: Tensor) -> Tensor:
-        covered = gathered(F.pad(x, edges), taps)  # (n, channels * taps, positions)
-        return covered.unflatten(1, (groups, -1)).transpose(2, 3)
-
-    def outputs(y: Tensor) -> Tensor:
+    def grouped(y: Tensor) -> Tensor:
         return y.flatten(2).unflatten(1, (groups, -1)).transpose(2, 3)
 
-    return Reader(layer.weight, layer.bias, 1.0, 1.0, operands, outputs)
+    def parts(x: Tensor) -> Iterator[Tensor]:
+        yield from map(grouped, by_taps(F.pad(x, edges), taps))
+
+    return Reader(layer.weight, layer.bias, 1.0, 1.0, parts, grouped)
 
 
 @_read.register
 def _(layer: Weighted) -> Reader:
-    def operands(x: Tensor) -> Tensor:
-        return layer.operands(x)[:, None]
+    def parts(x: Tensor) -> Iterator[Tensor]:
+        yield from (part.flatten(2).transpose(1, 2)[:, None] for part in layer.operands(x))
 
     def outputs(y: Tensor) -> Tensor:
         return y.reshape(len(y), 1, y.shape[1], -1).transpose(2, 3)
 
-    return Reader(layer.weight, layer.bias, layer.scale, layer.bias_scale, operands, outputs)
+    return Reader(layer.weight, layer.bias, layer.scale, layer.bias_scale, parts, outputs)
 
 
 @_read.register
 def _(layer: LocallyConnected) -> Reader:
-    def operands(x: Tensor) -> Tensor:
-        return layer.operands(x)[:, :, None]
+    def parts(x: Tensor) -> Iterator[Tensor]:
+        yield from (part.flatten(2).transpose(1, 2)[:, :, None] for part in layer.operands(x))
 
     def outputs(y: Tensor) -> Tensor:
         return y.reshape(len(y), y.shape[1], math.prod(y.shape[2:]), 1).permute(0, 2, 3, 1)
 
-    return Reader(layer.weight, layer.bias, layer.scale, layer.bias_scale, operands, outputs)
+    return Reader(layer.weight, layer.bias, layer.scale, layer.bias_scale, parts, outputs)

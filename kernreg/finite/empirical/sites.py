@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from kernreg.finite.empirical.readers import Reader, reader
 
@@ -34,22 +36,21 @@ class Recording:
 
     def __init__(self, module: torch.nn.Module, X: Tensor, wanted: set[int]) -> None:
         self.outputs = torch.empty(0)
-        for copies in (False, True):  # the second time if values were changed in place
+        for copies in (False, True):  # the second time if inputs were changed in place
             if self._run(module, X, wanted, copies):
                 break
 
     def _run(self, module: torch.nn.Module, X: Tensor, wanted: set[int], copies: bool) -> bool:
-        calls: list[tuple[Reader, Tensor, Tensor, tuple[int, int]]] = []
+        calls: list[_Call] = []
         handles = []
         for layer in module.modules():
             found = _partial(layer, wanted)
             if found is None:
                 continue
 
-            def keep(layer: Any, inputs: Any, output: Tensor, found: Reader = found) -> Any:
-                x = inputs[0].detach().clone() if copies else inputs[0].detach()
-                calls.append((found, x, output, (x._version, output._version)))
-                return output.clone() if copies else None
+            def keep(layer: Any, inputs: Any, output: Tensor, read: Reader = found) -> None:
+                x = inputs[0].detach()
+                calls.append(_Call(read, x.clone() if copies else x, _edge(output), output.shape))
 
             handles.append(layer.register_forward_hook(keep))
         try:
@@ -58,39 +59,72 @@ class Recording:
         finally:
             for handle in handles:
                 handle.remove()
-        self._calls = [(r, x, y) for r, x, y, _ in calls]
-        return all((x._version, y._version) == v for _, x, y, v in calls)
+        self._calls = calls
+        return all(c.x._version == c.version for c in calls)
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def pulled(self, cotangents: Iterable[Tensor]) -> list[Tensor]:
-        """Gradients by the outputs of all layers, shape (n, t, groups, positions, outputs)."""
-        values = [y for _, _, y in self._calls]
-        if not values:
+        """Gradients by the outputs of all layers, shape (n, t, groups, positions, outputs).
+
+        Raises
+        ------
+        RuntimeError
+            If the outputs of some layer are part of no graph.
+        """
+        edges = [c.edge for c in self._calls if c.edge is not None]
+        if len(edges) < len(self._calls):
+            raise RuntimeError("the outputs of a layer are part of no graph")
+        if not edges:
             return []
-        found: list[list[Tensor]] = [[] for _ in values]
+        found: list[list[Tensor]] = [[] for _ in edges]
         for v in cotangents:
             grads = torch.autograd.grad(
-                self.outputs, values, v, retain_graph=True, allow_unused=True
+                self.outputs, edges, v, retain_graph=True, allow_unused=True
             )
-            for k, (grad, y) in enumerate(zip(grads, values, strict=True)):
-                part = torch.zeros_like(y) if grad is None else grad
-                found[k].append(self._calls[k][0].outputs(part))
-        return [torch.stack(parts, 1) for parts in found]
+            for into, grad, call in zip(found, grads, self._calls, strict=True):
+                whole = v.new_zeros(call.shape) if grad is None else grad
+                into.append(call.reader.outputs(whole))
+        return [p[0][:, None] if len(p) == 1 else torch.stack(p, 1) for p in found]
 
-    def operands(self, call: int) -> Tensor:
-        """What the weights of a layer multiply, (n, groups, positions, inputs)."""
-        read, x, _ = self._calls[call]
-        return read.operands(x)
+    def parts(self, calls: list[int]) -> Iterator[Tensor]:
+        """What the weights of some calls multiply, (n, groups, positions, inputs), in parts."""
+        each = [self._calls[k].reader.parts(self._calls[k].x) for k in calls]
+        for parts in zip(*each, strict=True):
+            yield parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def sizes(self) -> list[int]:
         """Numbers in the outputs of the layers."""
-        return [y.numel() for _, _, y in self._calls]
+        return [math.prod(c.shape) for c in self._calls]
+
+    def places(self) -> list[int]:
+        """Positions at which the weights of each layer are used, for one row."""
+        return [
+            int(c.reader.outputs(torch.empty(c.shape, device="meta")).shape[2]) for c in self._calls
+        ]
 
     def readers(self) -> list[Reader]:
         """Those of the calls."""
-        return [read for read, _, _ in self._calls]
+        return [c.reader for c in self._calls]
+
+
+@dataclass
+class _Call:
+    """A layer, its input, and where its output is in the graph: its values may be forgotten."""
+
+    reader: Reader
+    x: Tensor
+    edge: GradientEdge | None
+    shape: torch.Size
+    version: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.version = self.x._version
+
+
+def _edge(output: Tensor) -> GradientEdge | None:
+    return get_gradient_edge(output) if output.requires_grad else None
 
 
 def _partial(layer: torch.nn.Module, wanted: set[int]) -> Reader | None:

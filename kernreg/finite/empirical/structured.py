@@ -7,7 +7,7 @@ Novak, Sohl-Dickstein, Schoenholz, "Fast finite width neural tangent kernel" (20
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,22 +27,26 @@ class Layer:
     ----------
     reader : Reader
         How its weights meet its inputs.
-    operands : Tensor of shape (n, groups, positions, inputs)
-        What the weights multiply.
+    parts : callable
+        Makes what the weights multiply, of shape (n, groups, positions, inputs), in parts.
     pulled : Tensor of shape (n, t, groups, positions, outputs)
         The gradients of ``t`` numbers by the layer's output.
     """
 
     reader: Reader
-    operands: Tensor
+    parts: Callable[[], Iterator[Tensor]]
     pulled: Tensor
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that a weight of one output multiplies."""
+        assert self.reader.weight is not None
+        _, _, groups, _, outputs = self.pulled.shape
+        return self.reader.weight.numel() // (groups * outputs)
 
 
 def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]:
-    """The layers of a run, calls with the same weights as one with more positions.
-
-    What their weights multiply is made when a layer's turn comes: it is larger than all else.
-    """
+    """The layers of a run, calls with the same weights as one with more positions."""
     pulled, readers = recording.pulled(cotangents), recording.readers()
     weights: dict[int, list[int]] = {}
     biases: dict[int, list[int]] = {}
@@ -53,11 +57,9 @@ def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]
             biases.setdefault(id(read.bias), []).append(k)
 
     def joined(calls: list[int], read: Reader) -> Layer:
-        parts = [recording.operands(k) for k in calls]
         gradients = [pulled[k] for k in calls]
-        if len(calls) == 1:
-            return Layer(read, parts[0], gradients[0])
-        return Layer(read, torch.cat(parts, 2), torch.cat(gradients, 3))
+        whole = gradients[0] if len(calls) == 1 else torch.cat(gradients, 3)
+        return Layer(read, lambda: recording.parts(calls), whole)
 
     for calls in weights.values():
         read = readers[calls[0]]
@@ -79,21 +81,17 @@ def between(a: Layer, b: Layer, full: bool) -> Tensor:
         Summed over the ``t`` numbers, or each with each.
     """
     n1, t, groups, places, outputs = a.pulled.shape
-    n2, inputs = len(b.pulled), a.operands.shape[3]
-    total = None
+    n2, total = len(b.pulled), None
     if a.reader.weight is not None:
-        pairs = n1 * n2 * (t * t if full else t) * groups
-        expanded = pairs * outputs * inputs
-        expanded += (n1 + n2) * t * groups * places * outputs * inputs
-        squares = n1 * n2 * groups * places**2 * (inputs + (t * t if full else t) * (outputs + 1))
-        if a is b:
-            expanded -= n2 * t * groups * places * outputs * inputs
+        inputs, pairs = a.inputs, n1 * n2 * groups
+        rows, times = n1 if a is b else n1 + n2, t * t if full else t
+        expanded = (pairs * times + rows * t * groups * places) * outputs * inputs
+        squares = pairs * places**2 * (inputs + times * (outputs + 1))
         found = _expanded(a, b, full) if expanded < squares else _by_places(a, b, full)
         total = a.reader.scale**2 * found
     if a.reader.bias is not None:
         left, right = a.pulled.sum(3), b.pulled.sum(3)
-        found = _flat(left, full) @ _flat(right, full).T
-        found = a.reader.bias_scale**2 * found
+        found = a.reader.bias_scale**2 * (_flat(left, full) @ _flat(right, full).T)
         total = found if total is None else total + found
     assert total is not None
     return total
@@ -103,12 +101,13 @@ def within(a: Layer) -> Tensor:
     """What a layer adds to the tangent kernel of each number of each row, of shape (n, t)."""
     total = a.pulled.new_zeros(a.pulled.shape[:2])
     if a.reader.weight is not None:
-        if a.operands.shape[2] == 1:
-            inner = (a.operands**2).sum((2, 3))[:, None]
-            own = (inner * (a.pulled**2).sum((3, 4))).sum(2)
-        else:
-            own = (_derivatives(a) ** 2).sum((2, 3, 4))
-        total += a.reader.scale**2 * own
+        square = a.reader.scale**2
+        outer = (a.pulled**2).sum((3, 4)) if a.pulled.shape[3] == 1 else None
+        for part in a.parts():
+            if outer is None:
+                total += square * (_derivatives(a, part) ** 2).sum((2, 3, 4))
+            else:
+                total += square * ((part**2).sum((2, 3))[:, None] * outer).sum(2)
     if a.reader.bias is not None:
         total += a.reader.bias_scale**2 * (a.pulled.sum(3) ** 2).sum((2, 3))
     return total
@@ -119,28 +118,47 @@ def _flat(values: Tensor, full: bool) -> Tensor:
     return values.flatten(0, 1).flatten(1) if full else values.flatten(1)
 
 
+def _summed(terms: Iterator[Tensor]) -> Tensor:
+    total = next(terms)
+    for term in terms:
+        total = total + term
+    return total
+
+
 def _expanded(a: Layer, b: Layer, full: bool) -> Tensor:
     """By the derivatives of each row."""
-    left = _flat(_derivatives(a), full)
-    right = left if a is b else _flat(_derivatives(b), full)
-    return left @ right.T
+
+    def terms() -> Iterator[Tensor]:
+        if a is b:
+            for part in a.parts():
+                own = _flat(_derivatives(a, part), full)
+                yield own @ own.T
+            return
+        for first, second in zip(a.parts(), b.parts(), strict=True):
+            left, right = _derivatives(a, first), _derivatives(b, second)
+            yield _flat(left, full) @ _flat(right, full).T
+
+    return _summed(terms())
 
 
-def _derivatives(a: Layer) -> Tensor:
+def _derivatives(a: Layer, part: Tensor) -> Tensor:
     """By the weights, of shape (n, t, groups, outputs, inputs)."""
-    return a.pulled.transpose(3, 4) @ a.operands[:, None]
+    t, outputs = a.pulled.shape[1], a.pulled.shape[4]
+    together = a.pulled.permute(0, 2, 1, 4, 3).flatten(2, 3)  # one product for all numbers
+    return (together @ part).unflatten(2, (t, outputs)).transpose(1, 2)
 
 
 def _by_places(a: Layer, b: Layer, full: bool) -> Tensor:
     """By the products of inputs and those of gradients, position with position."""
-    if a.operands.shape[1:3] == (1, 1):
-        inner = a.operands[:, 0, 0] @ b.operands[:, 0, 0].T
+    pairs = zip(a.parts(), a.parts() if a is b else b.parts(), strict=True)
+    if a.pulled.shape[2:4] == b.pulled.shape[2:4] == (1, 1):
+        inner = _summed(p[:, 0, 0] @ q[:, 0, 0].T for p, q in pairs)
         outer = _flat(a.pulled, full) @ _flat(b.pulled, full).T
         if not full:
             return inner * outer
         t, u = a.pulled.shape[1], b.pulled.shape[1]
         return inner.repeat_interleave(t, 0).repeat_interleave(u, 1) * outer
-    inner = torch.einsum("igpk,jgqk->ijgpq", a.operands, b.operands)
+    inner = _summed(torch.einsum("igpk,jgqk->ijgpq", p, q) for p, q in pairs)
     if not full:
         outer = torch.einsum("itgpo,jtgqo->ijgpq", a.pulled, b.pulled)
         return (inner * outer).sum((2, 3, 4))
