@@ -249,6 +249,62 @@ def design(
         _save_design(made, picture)
 
 
+@app.command()
+def evolve(
+    data: DataArgument,
+    network: Annotated[str, typer.Option(help="As for fit.")] = "mlp(depth=2)",
+    width: Annotated[int, typer.Option(min=1, help="Of the hidden layers.")] = 128,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 500,
+    max_rows: Annotated[int, typer.Option(min=20, help="Rows that are used.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and the split.")] = 0,
+    target: Target = None,
+    task: TaskOption = Task.auto,
+    drop: Drop = None,
+    impute: Impute = "auto",
+    header: Header = True,
+    json_file: Json = None,
+    picture: Picture = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a network of finite width; what that does to its kernel, and what each can do.
+
+    Columns are standardised. Scores are those of held-out rows: of the network, and of regression
+    with its tangent kernel before and after training.
+    """
+    from kernreg.datasets import load
+    from kernreg.finite import evolve as run
+
+    _check_files(json_file, picture, overwrite, data, network)
+    net = parse_network(network)
+    check_data(data, "theory evolve DATA --network NETWORK")
+    loaded = load(data, target, task.value, **table_options(drop, None, impute, header))
+    chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
+    X, y = loaded.X[chosen], np.asarray(loaded.y)[chosen]
+    shape = tuple(X.shape[1:])
+    if X.ndim == 2:
+        spread = X.std(axis=0)
+        X = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    y = y.astype(np.float64) if loaded.task == "regression" else y.astype(str)
+    with progress(what=f"training {steps:,} steps") as bar:
+        found = run(
+            net,
+            X,
+            y,
+            width=width,
+            steps=steps,
+            input_shape=shape if len(shape) > 1 else None,
+            random_state=seed,
+            callback=bar,
+        )
+    stdout.print(str(found), markup=False, soft_wrap=True)
+    snapshots = [vars(s) for s in found.evolution.snapshots]
+    _write(json_file, {"scores": found.scores, "measure": found.measure, "snapshots": snapshots})
+    if picture is not None:
+        from kernreg.plotting import KernelEvolutionDisplay
+
+        _save(KernelEvolutionDisplay(found.evolution).plot().figure_, picture)
+
+
 def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int, float]:
     """Nonlinearity, variances, depth and first variance of a network of equal layers."""
     from kernreg.theory.criticality.critical_point import critical

@@ -10,9 +10,11 @@ _attribute, _, _names = attach(
     __name__,
     {
         "EmpiricalOperator": "empirical",
+        "Evolved": "run",
         "FiniteNetwork": "network",
         "KernelEvolution": "evolution",
         "TaylorModule": "linear",
+        "evolve": "run",
         "linearized": "linear",
         "module": "network",
         "predict_training": "training",

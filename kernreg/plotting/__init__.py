@@ -11,6 +11,7 @@ from kernreg.plotting.baseline import (
 )
 from kernreg.plotting.calibration import CalibrationDisplay
 from kernreg.plotting.ensemble import EnsembleDisplay
+from kernreg.plotting.finite import KernelEvolutionDisplay
 from kernreg.plotting.matrices import GramDisplay, SpectrumDisplay
 from kernreg.plotting.style import to_svg
 from kernreg.plotting.theory import FiniteWidthDisplay, LearningCurveDisplay, PhaseDiagramDisplay
@@ -20,6 +21,7 @@ __all__ = [
     "EnsembleDisplay",
     "FiniteWidthDisplay",
     "GramDisplay",
+    "KernelEvolutionDisplay",
     "LearningCurveDisplay",
     "PhaseDiagramDisplay",
     "SpectrumDisplay",

@@ -43,7 +43,7 @@ class TestJacobian(Contract):
 
 
 class TestProducts(Contract):
-    method = "products"
+    method, fused = "products", True
 
 
 class TestOneOutput(Contract):

@@ -220,6 +220,14 @@ def test_blocks_within_memory() -> None:
     close(K.to_dense(), plain(f, X, X, "mean"))
 
 
+@pytest.mark.parametrize("outputs", ["mean", "full"])
+def test_symmetric_bit_by_bit(outputs: str) -> None:
+    f, X, _ = made("conv2d, groups, in place")
+    for limit in (None, 40_000):
+        K = EmpiricalOperator(f.float(), X.float(), outputs=outputs, max_memory=limit).to_dense()
+        assert torch.equal(K, K.T)
+
+
 def test_weights_used_elsewhere_are_found_out() -> None:
     torch.manual_seed(0)
     f, X = Elsewhere().double(), torch.randn(4, 4, dtype=torch.float64)
@@ -269,3 +277,18 @@ def test_nngp_of_outputs() -> None:
     full = EmpiricalOperator(f, X, Y, kernel="nngp", outputs="full")
     close(full.to_dense(), a.reshape(-1, 1) @ b.reshape(1, -1))
     close(full @ torch.ones(10, dtype=torch.float64), full.to_dense().sum(1))
+
+
+@pytest.mark.parametrize("outputs", ["mean", "full", 1])
+def test_many_rows_are_multiplied_without_entries(outputs: str | int) -> None:
+    """Then products and single rows take derivatives along gradients."""
+    torch.manual_seed(0)
+    f = T.Sequential(T.Linear(3, 4), T.Tanh(), T.Linear(4, 2)).double()
+    X = torch.randn(400, 3, dtype=torch.float64)
+    K, formed = (EmpiricalOperator(f, X, outputs=outputs, method=m) for m in ("auto", "structured"))
+    assert K.fused
+    assert not formed.fused
+    v = torch.randn(K.shape[1], dtype=torch.float64)
+    close(K @ v, formed @ v)
+    close(K.rows([5, 77]), formed.rows([5, 77]))
+    close(K.keep() @ v, formed @ v)

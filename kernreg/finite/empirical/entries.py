@@ -87,7 +87,7 @@ class Entries:
         return self.outputs == "full"
 
     @property
-    def _numbers(self) -> list[int]:
+    def numbers(self) -> list[int]:
         """The outputs that take part."""
         one = isinstance(self.outputs, int)
         return [int(self.outputs)] if one else list(range(self.n_outputs))
@@ -141,7 +141,7 @@ class Entries:
             half = self.budget // 2  # two blocks are there at once
             all_outputs = self.n_outputs if self._full else 1
             rows = int(max(1, min(_MOST_ROWS, half // (fixed + all_outputs * each))))
-            some = int(max(1, min(len(self._numbers), (half // rows - fixed) // max(1, each))))
+            some = int(max(1, min(len(self.numbers), (half // rows - fixed) // max(1, each))))
             self._taken_sizes = rows, self.n_outputs if self._full else some
         return self._taken_sizes
 
@@ -152,7 +152,7 @@ class Entries:
         places = recording.places()
         run = sum(2.0 * w * p for w, p in zip(weights, places, strict=True))
         count = sum(p.numel() for p in self.params.values())
-        numbers = len(self._numbers)
+        numbers = len(self.numbers)
         return Costs(run + count, count, numbers, self._full, self.step(X))
 
     def _row_bytes(self, X: Tensor) -> tuple[int, int]:
@@ -162,7 +162,7 @@ class Entries:
         size = next(iter(self.params.values())).element_size()
         if self._taken == "jacobian":
             count = sum(p.numel() for p in self.params.values())
-            return 3 * size * count * len(self._numbers), 0
+            return 3 * size * count * len(self.numbers), 0
         recording = Recording(self.module, X[:1], self.wanted)
         values = sum(recording.sizes())
         calls = range(len(recording))
@@ -176,21 +176,31 @@ class Entries:
         """Some rows."""
         return Block(X)
 
-    def between(self, a: Block, b: Block | None) -> Tensor:
+    def between(self, a: Block, b: Block | None, one: Tensor | None = None) -> Tensor:
         """Entries between two blocks, or of one with itself.
+
+        Parameters
+        ----------
+        a, b : Block
+            ``b`` is None for ``a`` itself.
+        one : Tensor of shape (n1,), optional
+            For outputs="full": one output of each row of ``a`` is enough.
 
         Returns
         -------
         Tensor of shape (n1, n2), or (n1 t, n2 t) for outputs="full"
         """
+        if self.kernel == "ntk" and self.method(a.X) == "structured":
+            return self._structured(a, b, one)
         if self.kernel == "nngp":
-            return self._of_values(a, a if b is None else b)
-        method = self.method(a.X)
-        if method == "jacobian":
-            return self._mean(_contracted(*self._jacobians(a, b, self.params), self._full))
-        if method == "products":
-            return self._columns(a.X, a.X if b is None else b.X)
-        return self._structured(a, b)
+            found = self._of_values(a, a if b is None else b)
+        elif self._taken == "jacobian":
+            found = self._mean(_contracted(*self._jacobians(a, b, self.params), self._full))
+        else:
+            found = self._columns(a.X, a.X if b is None else b.X)
+        if one is None:
+            return found
+        return found.unflatten(0, (len(a.X), -1))[torch.arange(len(one)), one]
 
     def _mean(self, total: Tensor) -> Tensor:
         return total / self.n_outputs if self.outputs == "mean" else total
@@ -200,7 +210,7 @@ class Entries:
             if block.outputs is None:
                 with torch.no_grad():
                     values = self.module(block.X).reshape(len(block.X), -1)
-                block.outputs = values[:, self._numbers]
+                block.outputs = values[:, self.numbers]
         assert a.outputs is not None
         assert b.outputs is not None
         if self._full:
@@ -220,35 +230,38 @@ class Entries:
         assert b.rest is not None
         return a.rest, b.rest
 
-    def _structured(self, a: Block, b: Block | None) -> Tensor:
+    def _structured(self, a: Block, b: Block | None, one: Tensor | None = None) -> Tensor:
         for block in (a, b):
             if block is not None and block.recording is None:
                 block.recording = Recording(self.module, block.X, self.wanted)
         total: Tensor | float = 0.0
         for chunk in self._chunks(a.X):
-            left = self._layers(a, chunk)
+            left = self._layers(a, chunk if one is None else one)
             right = None if b is None else self._layers(b, chunk)
             for first in left:
                 second = first if right is None else next(right)
                 total = total + between(first, second, self._full)
         if self.others:
-            total = total + _contracted(*self._jacobians(a, b, self.others), self._full)
+            own, others = self._jacobians(a, b, self.others)
+            if one is not None:
+                own = [j[torch.arange(len(one)), one][:, None] for j in own]
+            total = total + _contracted(own, others, self._full)
         assert isinstance(total, Tensor)
         return self._mean(total.detach())
 
     def _chunks(self, X: Tensor) -> list[list[int]]:
         """Outputs that are worked on at once."""
-        some, numbers = self._sizes(X)[1], self._numbers
+        some, numbers = self._sizes(X)[1], self.numbers
         return [numbers[k : k + some] for k in range(0, len(numbers), some)]
 
-    def _layers(self, block: Block, numbers: list[int]) -> Iterator[Layer]:
+    def _layers(self, block: Block, numbers: list[int] | Tensor) -> Iterator[Layer]:
         recording = block.recording
         assert recording is not None
         shape = recording.outputs.shape
         cotangents = []
-        for s in numbers:
+        for s in numbers if isinstance(numbers, list) else [numbers]:
             v = recording.outputs.new_zeros(shape)
-            v[:, s] = 1.0
+            v[torch.arange(shape[0]), s] = 1.0
             cotangents.append(v)
         return layers_of(recording, cotangents)
 
@@ -262,7 +275,7 @@ class Entries:
         columns = []
         for x in X2:
             total: Tensor | float = 0.0
-            for s in self._numbers:
+            for s in self.numbers:
                 v = self.like(1)
                 v[0, s] = 1.0
                 direction = pull(self.module, self.params, x[None], v)

@@ -270,18 +270,23 @@ class EmpiricalOperator(Parts):
             target.copy_(self._matrix[i0:i1, j0:j1])
             return
         t, step = self._each, self._entries.step(self._X1[:1])
+        mirrored = self.symmetric and (i0, i1) == (j0, j1)
         for a in range(i0 // t, -(-i1 // t), step):
             X1 = self._X1[a : min(a + step, -(-i1 // t))]
             left = self._entries.record(X1)
             for b in range(j0 // t, -(-j1 // t), step):
+                if mirrored and b > a:
+                    break
                 X2 = self._columns[b : min(b + step, -(-j1 // t))]
                 same = self.symmetric and a == b and len(X1) == len(X2)
                 block = self._entries.between(left, None if same else self._entries.record(X2))
+                block = 0.5 * (block + block.T) if same else block  # but for rounding it is so
                 r0, c0 = max(i0, a * t), max(j0, b * t)
                 r1, c1 = min(i1, (a + len(X1)) * t), min(j1, (b + len(X2)) * t)
-                target[r0 - i0 : r1 - i0, c0 - j0 : c1 - j0] = block[
-                    r0 - a * t : r1 - a * t, c0 - b * t : c1 - b * t
-                ]
+                part = block[r0 - a * t : r1 - a * t, c0 - b * t : c1 - b * t]
+                target[r0 - i0 : r1 - i0, c0 - j0 : c1 - j0] = part
+                if mirrored and b < a:
+                    target[c0 - i0 : c1 - i0, r0 - j0 : r1 - j0] = part.T
         low, high = max(i0, j0), min(i1, j1)
         if self.symmetric and low < high:
             # Blocks of other rows may differ in the last digit: what was first stays.
@@ -296,6 +301,11 @@ class EmpiricalOperator(Parts):
         return self._matrix is not None
 
     @property
+    def fused(self) -> bool:  # type: ignore[override]
+        """Whether a product with one column forms no entries."""
+        return self._without_entries(1)
+
+    @property
     def reevaluates(self) -> bool:  # type: ignore[override]
         """Whether another type is evaluated anew: not of entries that are kept in float32."""
         return self._matrix is None or self.dtype == np.float64
@@ -304,11 +314,7 @@ class EmpiricalOperator(Parts):
         """The same operator with its entries, each of which is made once."""
         self._require_symmetric("keep")
         matrix = as_output(None, self.shape, self.dtype, self.device)
-        step = self._entries.step(self._X1[:1]) * self._each
-        for start in range(0, self.shape[0], step):
-            stop = min(start + step, self.shape[0])
-            self._fill(matrix[start:stop, :stop], start, stop, 0, stop)
-            matrix[:start, start:stop] = matrix[start:stop, :start].T
+        self._fill(matrix, 0, self.shape[0], 0, self.shape[0])
         made = self._like(self._X1, None)
         made._matrix = matrix
         return made
@@ -319,18 +325,22 @@ class EmpiricalOperator(Parts):
         kind = KINDS[self.dtype.name]
         return torch.full((self.shape[0],), torch.nan, dtype=kind, device=self.device)
 
-    @property
-    def _diagonal(self) -> Tensor:
-        """The kernel of each row with itself."""
+    def _own(self, numbers: Tensor | None = None) -> Tensor:
+        """The kernel of some rows with themselves, of all if none are named."""
         if self._matrix is not None:
-            return self._matrix.diagonal()
+            own = self._matrix.diagonal()
+            return own if numbers is None else own[numbers]
         missing = torch.isnan(self._known).reshape(-1, self._each).any(1)
+        if numbers is not None:
+            wanted = torch.zeros_like(missing)
+            wanted[numbers // self._each] = True
+            missing &= wanted
         rows = torch.nonzero(missing)[:, 0]
         for some in self._chunks(rows) if len(rows) else ():
             own = self._entries.diagonal(self._X1[some]).reshape(-1, self._each)
             known = self._known.view(-1, self._each)
             known[some] = torch.where(torch.isnan(known[some]), own, known[some])
-        return self._known
+        return self._known if numbers is None else self._known[numbers]
 
     def _chunks(self, X: Tensor) -> Iterator[Tensor]:
         yield from X.split(self._entries.step(self._X1[:1]))
@@ -340,29 +350,27 @@ class EmpiricalOperator(Parts):
         numbers = row_numbers(index, self.shape[0])
         block = as_output(None, (len(numbers), self.shape[1]), self.dtype, self.device)
         if len(numbers):
-            t = self._each
-            points, place = np.unique(numbers // t, return_inverse=True)
-            X = self._X1[torch.from_numpy(points).to(self.device)]
-            dense = self._like(X, self._columns)._whole()
-            block.copy_(dense[torch.from_numpy(place * t + numbers % t).to(self.device)])
+            k = torch.from_numpy(numbers).to(self.device)
+            X, step = self._X1[k // self._each], self._entries.step(self._X1[:1])
+            for some, X1, into in zip(k.split(step), X.split(step), block.split(step), strict=True):
+                left, start = self._entries.record(X1), 0
+                for X2 in self._columns.split(step):
+                    which = some % self.n_outputs if self.outputs == "full" else None
+                    part = self._entries.between(left, self._entries.record(X2), which)
+                    into[:, start : start + part.shape[1]] = part
+                    start += part.shape[1]
             if self.symmetric:
-                k = torch.from_numpy(numbers).to(self.device)
-                block[torch.arange(len(k)), k] = self._diagonal[k]
+                block[torch.arange(len(k)), k] = self._own(k)
         return self._outward(block)
-
-    def _whole(self) -> Tensor:
-        made = as_output(None, self.shape, self.dtype, self.device)
-        self._fill(made, 0, self.shape[0], 0, self.shape[1])
-        return made
 
     def diagonal(self) -> Any:
         """The kernel of each row with itself."""
         self._require_symmetric("diagonal")
-        return self._outward(self._diagonal.clone())
+        return self._outward(self._own().clone())
 
     def row_diagonal(self) -> NDArray[Any]:
         """The kernel of each row of ``X1`` with itself."""
-        return self._diagonal.cpu().numpy()
+        return self._own().cpu().numpy()
 
     def times(self, columns: Tensor) -> Tensor:
         """The product with columns of shape (n2, t): without entries where that is faster."""
