@@ -39,6 +39,24 @@ def kernel_fn(**network):
     return jax.jit(fn, static_argnames="get")
 
 
+def empirical_fn(empirical, layers, channels, outputs, full, shape):
+    """The compiled kernel of one draw of a convolutional network, by one implementation."""
+    import neural_tangents as nt
+
+    parts = [
+        p for _ in range(layers) for p in (stax.Conv(channels, (3, 3), (1, 1), "SAME"), stax.Relu())
+    ]
+    init, apply, _ = stax.serial(*parts, stax.GlobalAvgPool(), stax.Dense(outputs))
+    _, params = init(jax.random.PRNGKey(0), (1, *shape[1:]))
+    made = nt.empirical_ntk_fn(
+        apply,
+        trace_axes=() if full else (-1,),
+        implementation=nt.NtkImplementation(empirical),
+        vmap_axes=0,
+    )
+    return jax.jit(lambda X, X2, get: made(X, X2, params), static_argnames="get")
+
+
 def gradient_fn(kernel):
     """The gradient of the sum of the entries by the rows."""
     return jax.jit(jax.grad(lambda X, X2, get: kernel(X, X2, get=get).sum()), static_argnames="get")
@@ -52,7 +70,10 @@ def main():
         start = time.perf_counter()
         if request["do"] == "load":
             X = jax.numpy.asarray(np.load(request["X"]))
-            fn, kernel = kernel_fn(**request["network"]), request["kernel"]
+            given, kernel = request["network"], request["kernel"]
+            fn = (
+                empirical_fn(**given, shape=X.shape) if "empirical" in given else kernel_fn(**given)
+            )
             kernel = tuple(kernel) if isinstance(kernel, list) else kernel
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             if request.get("gradient"):

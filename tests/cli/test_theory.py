@@ -161,3 +161,31 @@ def test_design(run, tmp_path):
 )
 def test_bad_arguments(arguments, message, refused):
     assert message in refused("theory", *arguments)
+
+
+def test_evolve(run, tmp_path):
+    files = ["--json", tmp_path / "a.json", "--picture", tmp_path / "a.png"]
+    options = ["--width", 16, "--steps", 20, "--max-rows", 120]
+    result = run("theory", "evolve", "iris", *options, *files)
+    assert result.exit_code == 0, result.output
+    assert "kernel after training" in result.stdout
+    found = numbers(tmp_path / "a.json")
+    assert found["measure"] == "accuracy"
+    assert set(found["scores"]) == {"kernel before training", "kernel after training", "network"}
+    assert found["snapshots"][0]["movement"] == 0.0 < found["snapshots"][-1]["movement"]
+    assert is_picture(tmp_path / "a.png")
+    again = run("theory", "evolve", "iris", *options, "--json", tmp_path / "b.json")
+    assert again.exit_code == 0
+    assert numbers(tmp_path / "b.json")["scores"] == found["scores"]
+
+
+def test_evolve_of_numbers(run):
+    result = run("theory", "evolve", "diabetes", "--width", 16, "--steps", 10, "--max-rows", 80)
+    assert result.exit_code == 0, result.output
+    assert "R2" in result.stdout
+
+
+def test_evolve_refuses(run):
+    result = run("theory", "evolve", "iris", "--network", "cnn(depth=1)")
+    assert result.exit_code == 2
+    assert "images" in result.stderr

@@ -6,18 +6,22 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from kernreg import nn
+from kernreg.exceptions import InvalidInputError
 from kernreg.finite import (
     EmpiricalOperator,
     KernelEvolution,
+    evolve,
     linearized,
     module,
     predict_training,
     stable_learning_rate,
     taylor,
 )
+from kernreg.plotting import KernelEvolutionDisplay
 
 EXACT = 1e-10
 
@@ -224,3 +228,34 @@ def test_delta_orthogonal_layers_keep_all_lengths() -> None:
     J = torch.func.jacfwd(lambda v: f(v).flatten())(x).reshape(72, 72)
     singular = torch.linalg.svdvals(J.detach())
     assert float((singular - 1.0).abs().max()) <= 1e-10
+
+
+def test_a_ready_made_run_is_the_same_each_time() -> None:
+    r = np.random.default_rng(0)
+    X = r.standard_normal((90, 2))
+    y = np.where(X[:, 0] * X[:, 1] > 0, "same", "other")
+    first, second = (evolve("mlp(depth=1)", X, y, width=32, steps=60) for _ in range(2))
+    assert first.scores == second.scores
+    assert first.scores["kernel after training"] > 0.8
+    assert first.evolution.snapshots[0].movement == 0.0
+    assert "cosine with the first kernel" in str(first)
+    for bad, message in (
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"X": X[:9], "y": y[:9]}, "expected at least 20 rows"),
+        ({"y": np.full(90, "one")}, "expected at least two classes"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            evolve("mlp(depth=1)", **{"X": X, "y": y, **bad})
+
+
+def test_display_of_an_evolution() -> None:
+    f, X, y, _ = setting(1)
+    seen = KernelEvolution(X, y)
+    seen(f, 0)
+    with pytest.raises(InvalidInputError, match="at least two snapshots, found 1"):
+        KernelEvolutionDisplay(seen)
+    descend(f, X, y, 0.05, 5)
+    seen(f, 5)
+    shown = KernelEvolutionDisplay(seen).plot()
+    assert [len(line.get_xdata()) for line in shown.lines_] == [2, 2, 2]
+    assert shown.lines_[0].get_ydata()[1] == seen.snapshots[1].alignment
