@@ -8,12 +8,19 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.nn import functional as F
 
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.finite.build import branches_of
 from kernreg.finite.network import FiniteNetwork
-from kernreg.finite.torch_layers import FUNCTIONS, METHODS, described, unreadable
+from kernreg.finite.torch_layers import (
+    FUNCTIONS,
+    METHODS,
+    described,
+    numbers_of,
+    unreadable,
+)
 from kernreg.finite.unweighted import (
     Branches,
     DropUnits,
@@ -33,6 +40,7 @@ __all__ = ["read"]
 _OWN = Nonlinear, Normalized, DropUnits, Pooled, Flattened, Unflattened
 _ADDED = {operator.add, operator.iadd, torch.add}
 _MULTIPLIED = {operator.mul, operator.imul, torch.mul}
+_POOLS = {F.avg_pool1d: 1, F.avg_pool2d: 2, F.avg_pool3d: 3}
 _MERGED_METHODS = {"add": "sum", "add_": "sum", "mul": "product", "mul_": "product"}
 
 
@@ -81,12 +89,15 @@ Dense(W_std=1.4142135623730951, b_std=0.1)), 1))
         )
     if not isinstance(module, torch.nn.Module):
         raise InvalidInputError(f"expected a torch.nn.Module, found {type(module).__name__}.")
-    found = _Reading(parameterization).layer(module, "")
     try:
+        found = _Reading(parameterization).layer(module, "")
         found.program()
     except NetworkError as error:
+        if str(error).startswith("read: "):
+            raise
         raise NetworkError(
-            f"read: {type(module).__name__} is no network with a kernel: {error}"
+            f"read: {type(module).__name__} is no network with a kernel: {error} "
+            "kernreg.finite.EmpiricalOperator gives the kernels of any module."
         ) from error
     return found
 
@@ -265,6 +276,8 @@ class _Graph:
             return nn.Flatten()
         if target is torch.mean:
             return self._mean(node, rest, options)
+        if target in _POOLS and len(rest) == 1 and not options:
+            return nn.AvgPool(numbers_of(rest[0], _POOLS[target]))
         if target in FUNCTIONS and not rest and set(options) <= {"inplace"}:
             return FUNCTIONS[target]
         what = getattr(target, "__name__", target)

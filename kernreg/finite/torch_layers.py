@@ -12,7 +12,7 @@ from torch import Tensor
 from kernreg import nn
 from kernreg.exceptions import NetworkError
 
-__all__ = ["FUNCTIONS", "METHODS", "described", "unreadable"]
+__all__ = ["FUNCTIONS", "METHODS", "described", "numbers_of", "unreadable"]
 
 
 def unreadable(what: str, why: str) -> NetworkError:
@@ -125,7 +125,8 @@ def _(layer: torch.nn.Flatten, name: str, parameterization: str) -> nn.Layer:
     return nn.Flatten()
 
 
-def _numbers(value: Any, axes: int) -> tuple[int, ...]:
+def numbers_of(value: Any, axes: int) -> tuple[int, ...]:
+    """One number for each axis, as torch's layers have them."""
     return tuple(value) if isinstance(value, tuple | list) else (int(value),) * axes
 
 
@@ -134,10 +135,10 @@ def _numbers(value: Any, axes: int) -> tuple[int, ...]:
 @described.register(torch.nn.AvgPool3d)
 def _(layer: Any, name: str, parameterization: str) -> nn.Layer:
     axes = int(type(layer).__name__[-2])
-    padded = any(_numbers(layer.padding, axes))
+    padded = any(numbers_of(layer.padding, axes))
     if padded or layer.ceil_mode or getattr(layer, "divisor_override", None):
         raise unreadable(f"{name} ({layer})", "its windows reach beyond the image")
-    return nn.AvgPool(_numbers(layer.kernel_size, axes), _numbers(layer.stride, axes))
+    return nn.AvgPool(numbers_of(layer.kernel_size, axes), numbers_of(layer.stride, axes))
 
 
 @described.register(torch.nn.AdaptiveAvgPool1d)
@@ -145,7 +146,7 @@ def _(layer: Any, name: str, parameterization: str) -> nn.Layer:
 @described.register(torch.nn.AdaptiveAvgPool3d)
 def _(layer: Any, name: str, parameterization: str) -> nn.Layer:
     axes = int(type(layer).__name__[-2])
-    if _numbers(layer.output_size, axes) != (1,) * axes:
+    if numbers_of(layer.output_size, axes) != (1,) * axes:
         raise unreadable(f"{name} ({layer})", "it leaves more than one position")
     return nn.GlobalAvgPool()
 

@@ -25,6 +25,8 @@ __all__ = [
     "padded",
 ]
 
+# Inputs that a product of matrices has at least: taps of few channels go together.
+_CHANNELS = 64
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -58,7 +60,7 @@ def gathered(x: Tensor, taps: Taps) -> Tensor:
 
 
 def by_taps(x: Tensor, taps: Taps) -> Iterator[Tensor]:
-    """What each tap of the windows reads, of shape (n, channels, *sizes behind), as views."""
+    """What taps of the windows read, of shape (n, channels of some taps, *sizes behind)."""
     whole = padded(x, taps)
     assert taps.shape is not None
     if whole is None:
@@ -66,12 +68,18 @@ def by_taps(x: Tensor, taps: Taps) -> Iterator[Tensor]:
         return
     counts = taps.out(tuple(x.shape[2:]), "windows")
     steps = list(zip(taps.strides, taps.dilation, counts, strict=True))
+    some: list[Tensor] = []
     for tap in itertools.product(*map(range, taps.shape)):
         cut = [
             slice(a * d, a * d + (count - 1) * s + 1, s)
             for a, (s, d, count) in zip(tap, steps, strict=True)
         ]
-        yield whole[(slice(None), slice(None), *cut)]
+        some.append(whole[(slice(None), slice(None), *cut)])
+        if len(some) * x.shape[1] >= _CHANNELS:
+            yield torch.cat(some, 1)
+            some = []
+    if some:
+        yield torch.cat(some, 1)
 
 
 class Weighted(torch.nn.Module):

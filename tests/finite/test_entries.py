@@ -236,6 +236,18 @@ def test_weights_used_elsewhere_are_found_out() -> None:
         EmpiricalOperator(f, X, method="structured").to_dense()
 
 
+def test_parameters_that_outputs_do_not_use() -> None:
+    class Idle(T.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 2)
+            self.idle = T.Linear(2, 2)
+
+    X = torch.randn(3, 4)
+    for method in ("auto", "jacobian", "products"):
+        K = EmpiricalOperator(Idle(), X, parameters="idle", method=method).to_dense()
+        assert torch.equal(K, torch.zeros(3, 3))
+
+
 def test_parameters_by_group() -> None:
     f, X, _ = made("mlp")
     total = EmpiricalOperator(f, X).to_dense()

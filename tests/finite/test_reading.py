@@ -35,7 +35,8 @@ class Residual(T.Module):
         self.pool, self.head = T.AdaptiveAvgPool2d(1), T.Linear(32, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool(T.functional.relu(self.blocks(self.stem(x))))
+        x = T.functional.avg_pool2d(T.functional.relu(self.blocks(self.stem(x))), 2)
+        x = self.pool(x)
         return self.head(torch.flatten(x, 1))
 
 
@@ -72,7 +73,7 @@ def test_a_residual_network_of_torch() -> None:
     f = Residual()
     net = read(f, "ntk")
     kinds = [type(layer).__name__ for layer in net.layers]
-    assert kinds == ["Conv", "Serial", "Relu", "GlobalAvgPool", "Dense"]
+    assert kinds == ["Conv", "Serial", "Relu", "AvgPool", "GlobalAvgPool", "Dense"]
     # Weights are uniform to 1 / sqrt(fan_in), so that their deviation is a third of the root.
     assert math.isclose(net.layers[0].W_std, 1 / math.sqrt(3), rel_tol=0.03)
     assert net.layers[1].layers[0] == net.layers[1].layers[0].with_params()

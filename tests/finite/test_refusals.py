@@ -70,6 +70,18 @@ class Shifted(T.Module):
         return self.layer(x) + self.shift
 
 
+class Shortcut(T.Module):
+    """A shortcut that is not Gaussian."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = T.Linear(4, 6), T.Linear(6, 6), T.Linear(6, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(self.a(x))
+        return self.c(torch.relu(h + self.b(h)))
+
+
 def frozen() -> T.Module:
     return T.Linear(4, 2).requires_grad_(False)
 
@@ -192,6 +204,7 @@ def test_clear_errors(make: Callable[[], object], message: str) -> None:
             "with strides torch pads both sides alike",
         ),
         (lambda: read(T.Conv2d(4, 4, 3, groups=2)), "its channels are in groups"),
+        (lambda: read(Shortcut()), "Shortcut is no network with a kernel: .*EmpiricalOperator"),
         (lambda: read(T.MultiheadAttention(4, 2)), r"MultiheadAttention\) has no description"),
         (lambda: read(Mixing(4, 2)), "linear has no description: the function linear with these"),
         (lambda: read(Shifted()), "add has no description: it is made of something else"),

@@ -140,7 +140,7 @@ class Entries:
             fixed, each = self._row_bytes(X)
             half = self.budget // 2  # two blocks are there at once
             all_outputs = self.n_outputs if self._full else 1
-            rows = int(max(1, min(_MOST_ROWS, half // (fixed + all_outputs * each))))
+            rows = int(max(1, min(_MOST_ROWS, half // max(1, fixed + all_outputs * each))))
             some = int(max(1, min(len(self.numbers), (half // rows - fixed) // max(1, each))))
             self._taken_sizes = rows, self.n_outputs if self._full else some
         return self._taken_sizes
@@ -234,7 +234,10 @@ class Entries:
         for block in (a, b):
             if block is not None and block.recording is None:
                 block.recording = Recording(self.module, block.X, self.wanted)
-        total: Tensor | float = 0.0
+        rows = self.n_outputs if self._full and one is None else 1
+        columns = self.n_outputs if self._full else 1
+        size = len(a.X) * rows, len((a if b is None else b).X) * columns
+        total = self.like(1).new_zeros(size)  # a layer may not be used at all
         for chunk in self._chunks(a.X):
             left = self._layers(a, chunk if one is None else one)
             right = None if b is None else self._layers(b, chunk)
@@ -246,7 +249,6 @@ class Entries:
             if one is not None:
                 own = [j[torch.arange(len(one)), one][:, None] for j in own]
             total = total + _contracted(own, others, self._full)
-        assert isinstance(total, Tensor)
         return self._mean(total.detach())
 
     def _chunks(self, X: Tensor) -> list[list[int]]:
@@ -299,8 +301,12 @@ class Entries:
         if self.method(X) == "structured":
             block = self.record(X)
             block.recording = Recording(self.module, X, self.wanted)
-            parts = [sum(map(within, self._layers(block, c))) for c in self._chunks(X)]
-            own = torch.cat([p for p in parts if isinstance(p, Tensor)], 1).detach()
+            own = self.like(len(X))[:, : len(self.numbers)]
+            start = 0
+            for chunk in self._chunks(X):
+                for layer in self._layers(block, chunk):
+                    own[:, start : start + len(chunk)] += within(layer).detach()
+                start += len(chunk)
             if self.others:
                 own = own + self._squares(X, self.others)
         else:

@@ -90,7 +90,9 @@ def _(layer: torch.nn.Conv2d) -> Reader | None:
         return y.flatten(2).unflatten(1, (groups, -1)).transpose(2, 3)
 
     def parts(x: Tensor) -> Iterator[Tensor]:
-        yield from map(grouped, by_taps(F.pad(x, edges), taps))
+        for part in by_taps(F.pad(x, edges), taps):
+            each = part.unflatten(1, (-1, groups, x.shape[1] // groups))  # taps come first
+            yield grouped(each.transpose(1, 2).flatten(1, 3))
 
     return Reader(layer.weight, layer.bias, 1.0, 1.0, parts, grouped)
 

@@ -7,6 +7,7 @@ Novak, Sohl-Dickstein, Schoenholz, "Fast finite width neural tangent kernel" (20
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from kernreg.finite.empirical.sites import Recording
 __all__ = ["Layer", "between", "layers_of", "within"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """A layer on some rows, all its calls together.
 
@@ -36,6 +37,11 @@ class Layer:
     reader: Reader
     parts: Callable[[], Iterator[Tensor]]
     pulled: Tensor
+
+    @functools.cached_property
+    def together(self) -> Tensor:
+        """Gradients of shape (n, groups, t * outputs, positions): one product for all numbers."""
+        return self.pulled.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
     @property
     def inputs(self) -> int:
@@ -84,7 +90,7 @@ def between(a: Layer, b: Layer, full: bool) -> Tensor:
     n2, total = len(b.pulled), None
     if a.reader.weight is not None:
         inputs, pairs = a.inputs, n1 * n2 * groups
-        rows, times = n1 if a is b else n1 + n2, t * t if full else t
+        rows, times = n1 if a is b else n1 + n2, t * b.pulled.shape[1] if full else t
         expanded = (pairs * times + rows * t * groups * places) * outputs * inputs
         squares = pairs * places**2 * (inputs + times * (outputs + 1))
         found = _expanded(a, b, full) if expanded < squares else _by_places(a, b, full)
@@ -144,8 +150,7 @@ def _expanded(a: Layer, b: Layer, full: bool) -> Tensor:
 def _derivatives(a: Layer, part: Tensor) -> Tensor:
     """By the weights, of shape (n, t, groups, outputs, inputs)."""
     t, outputs = a.pulled.shape[1], a.pulled.shape[4]
-    together = a.pulled.permute(0, 2, 1, 4, 3).flatten(2, 3)  # one product for all numbers
-    return (together @ part).unflatten(2, (t, outputs)).transpose(1, 2)
+    return (a.together @ part).unflatten(2, (t, outputs)).transpose(1, 2)
 
 
 def _by_places(a: Layer, b: Layer, full: bool) -> Tensor:
