@@ -123,3 +123,30 @@ def test_optimisation_goes_below_its_first_values(run):
     found = run("optimisation")
     # The best of the eight points that it begins with is 5.3 above the minimum.
     assert found["network's posterior"] < 1.5
+
+
+def test_deep_convolutions_train_at_criticality(run):
+    found = run("deep_convolutions")
+    critical, small, gaussian = found.values()
+    assert critical[-1] < 0.5 * critical[0]
+    assert abs(small[-1] / small[0] - 1) < 0.01
+    # A hundred layers of independent weights leave some signal.
+    assert gaussian[-1] > 0.9 * gaussian[0]
+
+
+def test_errors_fall_with_the_width(run):
+    widths, *errors, slopes = run("width").values()
+    assert list(widths) == sorted(widths)
+    assert all(e[-1] < 0.6 * e[0] for e in errors)
+    # Four widths of a few networks each: the scatter of an error is a third, of a slope 0.2.
+    assert all(-1.3 < slope < -0.25 for slope in slopes)
+
+
+def test_a_module_of_ones_own(run):
+    # Ten classes of 80 digits; two standard errors on 150 others are 0.08.
+    assert min(run("own_module").values()) > 0.4
+
+
+def test_the_kernel_after_training(run):
+    found = run("after_kernel")
+    assert found["kernel after training"] > found["network"] - 0.1
