@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from kernreg.finite.unweighted import (
     Unflattened,
 )
 from kernreg.finite.weighted import Weighted
-from kernreg.nn.combinators import Parallel, Residual
+from kernreg.nn.combinators import Parallel, Repeat, Residual, Serial
 
 __all__ = ["read"]
 
@@ -89,9 +89,11 @@ Dense(W_std=1.4142135623730951, b_std=0.1)), 1))
         )
     if not isinstance(module, torch.nn.Module):
         raise InvalidInputError(f"expected a torch.nn.Module, found {type(module).__name__}.")
+    reading = _Reading(parameterization)
     try:
-        found = _Reading(parameterization).layer(module, "")
-        found.program()
+        found = reading.layer(module, "")
+        program = found.program()
+        reading.check(found, program.axes)
     except NetworkError as error:
         if str(error).startswith("read: "):
             raise
@@ -104,9 +106,16 @@ Dense(W_std=1.4142135623730951, b_std=0.1)), 1))
 
 @dataclass(frozen=True)
 class _Reading:
-    """Reads modules one inside the other."""
+    """Reads modules one inside the other.
+
+    ``seen`` are those with weights, by their names; ``averaged`` numbers of axes that a mean was
+    over; ``linear`` says that there is a Linear of torch, whose channels come last.
+    """
 
     parameterization: str
+    seen: dict[int, str] = field(default_factory=dict)
+    averaged: set[int] = field(default_factory=set)
+    linear: list[str] = field(default_factory=list)
 
     def layer(self, module: torch.nn.Module, name: str) -> nn.Layer:
         """The description of a module of any kind."""
@@ -127,11 +136,30 @@ class _Reading:
         if isinstance(module, Flipped):
             return nn.flip_augmented(self.layer(module.body, _inside(name, "body")))
         if isinstance(module, torch.nn.Sequential):
-            parts = [self.layer(m, _inside(name, k)) for k, m in module.named_children()]
+            # named_children would leave out a layer that is there twice.
+            parts = [
+                self.layer(m, _inside(name, k)) for k, m in module._modules.items() if m is not None
+            ]
             return nn.serial(*_without_lost_positions(parts))
         if _is_leaf(module):
+            if next(module.parameters(), None) is not None:
+                before = self.seen.setdefault(id(module), name)
+                if before != name:
+                    raise unreadable(
+                        f"{name} ({module})",
+                        f"it is the same layer as {before}, and one network has independent layers",
+                    )
+            if isinstance(module, torch.nn.Linear):
+                self.linear.append(name)
             return described(module, name, self.parameterization)
         return self._followed(module, name)
+
+    def check(self, found: nn.Layer, axes: int | None) -> None:
+        """Raise NetworkError where axes of torch are other ones than those of the description."""
+        if self.averaged - {axes}:
+            raise unreadable("mean", f"it is not over all {axes} axes of positions")
+        if self.linear:
+            _channels_last(found, False)
 
     def _branches(self, module: Branches, name: str) -> nn.Layer:
         parts = [
@@ -187,6 +215,11 @@ class _Graph:
             raise self._no(type(module).__name__, "it returns more than one tensor")
         self.end = out.args[0]
         self.dominators = self._dominators()
+        called = [str(n.target) for n in self.nodes if n.op == "call_module"]
+        for inside in called:
+            has = next(self.modules[inside].parameters(), None) is not None
+            if has and called.count(inside) > 1:
+                raise self._no(inside, "it is called twice, and one network has independent layers")
 
     def network(self) -> nn.Layer:
         """The whole."""
@@ -288,7 +321,27 @@ class _Graph:
         axes = sorted(axes) if isinstance(axes, list | tuple) else [axes]
         if axes not in ([2], [2, 3], [2, 3, 4], [-1], [-2, -1], [-3, -2, -1]):
             raise self._no(node.name, "a mean over something else than all positions is not known")
+        self.reading.averaged.add(len(axes))
         return nn.GlobalAvgPool()
+
+
+def _channels_last(layer: nn.Layer, positions: bool) -> bool:
+    """Whether positions are left, which torch has behind the channels where convolutions are."""
+    if isinstance(layer, nn.Dense) and positions:
+        raise unreadable(
+            repr(layer), "it stands behind a convolution, where the last axis is no channels"
+        )
+    if isinstance(layer, nn.Flatten | nn.GlobalAvgPool | nn.GlobalSumPool):
+        return False
+    if isinstance(layer, nn.Conv):
+        return True
+    inside = branches_of(layer) or ((layer.block,) if isinstance(layer, Repeat) else ())
+    if isinstance(layer, Serial):
+        for part in layer.layers:
+            positions = _channels_last(part, positions)
+        return positions
+    left = [_channels_last(part, positions) for part in inside]
+    return any(left) if left else positions
 
 
 def _weighted(module: Weighted) -> nn.Layer:

@@ -49,6 +49,17 @@ class Tied(T.Module):
         return self.c(torch.sin(self.b(torch.sin(self.a(x)))))
 
 
+class Named(T.Module):
+    """A layer called by the name of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = T.Linear(4, 5), T.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(input=torch.tanh(self.a(x)))
+
+
 class Elsewhere(T.Module):
     """The weights of a layer used in another way than by the layer."""
 
@@ -105,6 +116,7 @@ MODULES = {
     "own parameter": (lambda: T.Sequential(T.Linear(4, 6), Scaled(6), T.Linear(6, 2)), (4,)),
     "called twice": (Twice, (4,)),
     "tied": (Tied, (4,)),
+    "named": (Named, (4,)),
     "positions": (
         lambda: T.Sequential(T.Linear(3, 5), T.Tanh(), T.Flatten(), T.Linear(20, 2)),
         (4, 3),

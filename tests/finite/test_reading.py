@@ -44,12 +44,12 @@ class Gated(T.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.gate, self.value = T.Linear(3, 8), T.Linear(8, 8), T.Linear(8, 8)
-        self.last = T.Linear(16, 1)
+        self.other, self.last = T.Linear(8, 8), T.Linear(16, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.first(x).tanh()
         h = self.gate(h).sigmoid() * self.value(h)
-        return self.last(torch.cat([h, torch.sin(self.value(h))], dim=1))
+        return self.last(torch.cat([h, torch.sin(self.other(h))], dim=1))
 
 
 @pytest.mark.parametrize("name", [*VECTORS, *IMAGES])

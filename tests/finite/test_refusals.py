@@ -82,6 +82,25 @@ class Shortcut(T.Module):
         return self.c(torch.relu(h + self.b(h)))
 
 
+class Recurrent(Shortcut):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(torch.relu(self.b(torch.relu(self.b(self.a(x))))))
+
+
+class Averaged(T.Module):
+    """Over one axis of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = T.Conv2d(1, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.layer(x)).mean(2)
+
+
+LINEAR = T.Linear(4, 4)
+
+
 def frozen() -> T.Module:
     return T.Linear(4, 2).requires_grad_(False)
 
@@ -204,6 +223,13 @@ def test_clear_errors(make: Callable[[], object], message: str) -> None:
             "with strides torch pads both sides alike",
         ),
         (lambda: read(T.Conv2d(4, 4, 3, groups=2)), "its channels are in groups"),
+        (lambda: read(Recurrent()), "b has no description: it is called twice"),
+        (lambda: read(T.Sequential(LINEAR, T.Tanh(), LINEAR)), "2 .* is the same layer as 0"),
+        (lambda: read(Averaged()), "mean has no description: it is not over all 2 axes"),
+        (
+            lambda: read(T.Sequential(T.Conv2d(1, 4, 3), T.ReLU(), T.Linear(6, 1))),
+            "Dense.* stands behind a convolution",
+        ),
         (lambda: read(Shortcut()), "Shortcut is no network with a kernel: .*EmpiricalOperator"),
         (lambda: read(T.MultiheadAttention(4, 2)), r"MultiheadAttention\) has no description"),
         (lambda: read(Mixing(4, 2)), "linear has no description: the function linear with these"),

@@ -48,11 +48,13 @@ class Recording:
             if found is None:
                 continue
 
-            def keep(layer: Any, inputs: Any, output: Tensor, read: Reader = found) -> None:
-                x = inputs[0].detach()
+            def keep(
+                layer: Any, inputs: Any, named: Any, output: Tensor, read: Reader = found
+            ) -> None:
+                x = (inputs[0] if inputs else named["input"]).detach()
                 calls.append(_Call(read, x.clone() if copies else x, _edge(output), output.shape))
 
-            handles.append(layer.register_forward_hook(keep))
+            handles.append(layer.register_forward_hook(keep, with_kwargs=True))
         try:
             with torch.enable_grad():
                 self.outputs = module(X).reshape(len(X), -1)
