@@ -157,8 +157,13 @@ class Planned(Scaled):
         """The network, with the shape of the images that it is fitted to."""
         if isinstance(self.network, torch.nn.Module):
             if self._of_module is None:
-                shape = self._image_shape or self.input_shape
-                self._of_module = ModuleNetwork(self.network, shape)
+                given = None if self.input_shape is None else tuple(self.input_shape)
+                if None not in (given, self._image_shape) and given != self._image_shape:
+                    raise InvalidInputError(
+                        f"X holds rows of shape {self._image_shape}, but input_shape is {given}: "
+                        "leave input_shape out, which is for flat rows."
+                    )
+                self._of_module = ModuleNetwork(self.network, self._image_shape or given)
             return self._of_module
         net = nn.mlp(depth=3) if self.network is None else check_network(self.network)
         shape, given = self._image_shape, self.input_shape

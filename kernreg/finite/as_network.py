@@ -56,11 +56,11 @@ class ModuleNetwork:
         """The kernel on rows, evaluated in a type."""
         kind = np.dtype(dtype).name
         if (kernel, kind) not in self._made:
-            first = EmpiricalOperator(self.module, self._rows(X[:3]), kernel=kernel)
+            first = EmpiricalOperator(self.module, self._rows(X[:3], kind), kernel=kernel)
             self._made[kernel, kind] = first.astype(kind)
-        return self._made[kernel, kind].on(self._rows(X), None if X2 is None else self._rows(X2))
+        rows = self._rows(X, kind)
+        return self._made[kernel, kind].on(rows, None if X2 is None else self._rows(X2, kind))
 
-    def _rows(self, X: NDArray[Any]) -> NDArray[Any]:
-        first = next(self.module.parameters())
-        rows = np.asarray(X, dtype=str(first.dtype).removeprefix("torch."))
+    def _rows(self, X: NDArray[Any], kind: str) -> NDArray[Any]:
+        rows = np.asarray(X, dtype=kind)
         return rows if self.shape is None else rows.reshape(len(rows), *self.shape)

@@ -31,7 +31,7 @@ from kernreg.nn.combinators import Parallel, Repeat, Residual, Serial
 from kernreg.nn.flips import FlipAugmented
 from kernreg.nn.presets import Preset
 
-__all__ = ["Building", "Shape", "branches_of", "built", "free_width"]
+__all__ = ["Building", "Shape", "branches_of", "built", "channels_alike", "free_width"]
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,28 @@ def free_width(layer: nn.Layer) -> bool:
     if isinstance(layer, Preset):
         return free_width(layer.layers())
     if isinstance(layer, Serial):
-        last = next((p for p in reversed(layer.layers) if not _by_channels(p)), None)
+        last = _last(layer)
         return last is not None and free_width(last)
     return _sets_width(layer)
+
+
+def _last(layer: Serial) -> nn.Layer | None:
+    """The last part that does not work on each channel by itself."""
+    return next((p for p in reversed(layer.layers) if not _by_channels(p)), None)
+
+
+def channels_alike(layer: nn.Layer) -> bool:
+    """Whether some of the channels that leave a network stand for all."""
+    if isinstance(layer, Preset):
+        return channels_alike(layer.layers())
+    if isinstance(layer, Serial):
+        mixed = [p for p in layer.layers if not _by_channels(p) and not isinstance(p, nn.LayerNorm)]
+        return not mixed or channels_alike(mixed[-1])
+    if isinstance(layer, Repeat):
+        return layer.n == 0 or channels_alike(layer.block)
+    if isinstance(layer, Parallel) and layer.merge == "concat" and layer.axis is None:
+        return False
+    return not isinstance(layer, nn.Flatten) and all(map(channels_alike, branches_of(layer)))
 
 
 def _sets_width(layer: nn.Layer) -> bool:
@@ -127,7 +146,7 @@ def _keeps_width(layer: nn.Layer) -> bool:
         return False
     if branches_of(layer):  # they have the width of one that keeps it
         return any(map(_keeps_width, branches_of(layer)))
-    return _by_channels(layer)
+    return _by_channels(layer) or isinstance(layer, nn.LayerNorm)
 
 
 def branches_of(layer: nn.Layer) -> tuple[nn.Layer, ...]:
@@ -143,7 +162,7 @@ def _is_weighted(layer: nn.Layer) -> bool:
 
 def _by_channels(layer: nn.Layer) -> bool:
     """Whether a layer works on each channel by itself."""
-    kept = Nonlinearity, nn.LayerNorm, nn.Dropout, nn.Identity, nn.Unflatten
+    kept = Nonlinearity, nn.Dropout, nn.Identity, nn.Unflatten
     return isinstance(layer, kept) or _pooling(layer) is not None
 
 

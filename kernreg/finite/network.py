@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError, NetworkError
-from kernreg.finite.build import Building, Shape, built, free_width
+from kernreg.finite.build import Building, Shape, built, channels_alike, free_width
 from kernreg.finite.initial import INITS
 from kernreg.finite.weighted import Weighted
 from kernreg.operators.images import on_images
@@ -189,7 +189,14 @@ def module(
     (torch.Size([3, 1]), 4609)
     """
     net = check_network(net)
-    if init not in INITS:
+    sizes: Any = width
+    for given in sizes if isinstance(sizes, list | tuple) else [sizes]:
+        _check_whole("width", given)
+    if not isinstance(dtype, torch.dtype | None):
+        raise InvalidInputError(
+            f"dtype must be one of torch, such as torch.float64, found {dtype!r}."
+        )
+    if not isinstance(init, str) or init not in INITS:
         raise InvalidInputError(f"init must be one of {', '.join(INITS)}, found {init!r}.")
     if parameterization not in (None, "ntk", "standard"):
         raise InvalidInputError(
@@ -217,6 +224,12 @@ def module(
             f"module: the network leaves {out.channels} channels, but {outputs} outputs are "
             "wanted: end it in Dense(), or give a larger width."
         )
+    if out.channels > outputs and not channels_alike(net):
+        raise NetworkError(
+            f"module: the network leaves {out.channels} numbers of different kinds, of which "
+            f"{outputs} do not stand for all: end it in Dense(), or ask for outputs="
+            f"{out.channels}."
+        )
     made = FiniteNetwork(net, body, shape, outputs, channels)
     made.to(dtype=dtype)
     made.reset(init, random_state)
@@ -234,8 +247,7 @@ def _check_whole(name: str, value: Any) -> None:
 
 
 def _widths(width: Any) -> Iterator[int]:
-    if isinstance(width, numbers.Integral):
-        _check_whole("width", width)
+    if not isinstance(width, list | tuple):
         while True:
             yield int(width)
     for w in width:
@@ -252,7 +264,7 @@ def _shape(net: nn.Layer, given: Any) -> tuple[int, ...]:
                 "input_shape is needed: the numbers in a row, or (height, width, channels)."
             )
         return described
-    shape = (given,) if isinstance(given, numbers.Integral) else tuple(given)
+    shape = tuple(given) if isinstance(given, Sequence) else (given,)
     for n in shape:
         _check_whole("input_shape", n)
     shape = tuple(int(n) for n in shape)
@@ -269,4 +281,5 @@ def _shape(net: nn.Layer, given: Any) -> tuple[int, ...]:
 def _generator(random_state: Any) -> torch.Generator | None:
     if random_state is None or isinstance(random_state, torch.Generator):
         return random_state
+    _check_whole("random_state", random_state + 1 if type(random_state) is int else random_state)
     return torch.Generator().manual_seed(int(random_state))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from kernreg import nn
 from kernreg.exceptions import InvalidInputError, NetworkError
@@ -38,6 +39,7 @@ from kernreg.nn.combinators import Parallel, Repeat, Residual, Serial
 __all__ = ["read"]
 
 _OWN = Nonlinear, Normalized, DropUnits, Pooled, Flattened, Unflattened
+_OUT = "out_features", "out_channels", "outputs"
 _ADDED = {operator.add, operator.iadd, torch.add}
 _MULTIPLIED = {operator.mul, operator.imul, torch.mul}
 _POOLS = {F.avg_pool1d: 1, F.avg_pool2d: 2, F.avg_pool3d: 3}
@@ -89,6 +91,8 @@ Dense(W_std=1.4142135623730951, b_std=0.1)), 1))
         )
     if not isinstance(module, torch.nn.Module):
         raise InvalidInputError(f"expected a torch.nn.Module, found {type(module).__name__}.")
+    if any(is_lazy(p) for p in module.parameters()):
+        raise unreadable(type(module).__name__, "it has parameters without a shape: run it once")
     reading = _Reading(parameterization)
     try:
         found = reading.layer(module, "")
@@ -135,7 +139,7 @@ class _Reading:
             return self._branches(module, name)
         if isinstance(module, Flipped):
             return nn.flip_augmented(self.layer(module.body, _inside(name, "body")))
-        if isinstance(module, torch.nn.Sequential):
+        if _is_sequence(module):
             # named_children would leave out a layer that is there twice.
             parts = [
                 self.layer(m, _inside(name, k)) for k, m in module._modules.items() if m is not None
@@ -149,7 +153,7 @@ class _Reading:
                         f"{name} ({module})",
                         f"it is the same layer as {before}, and one network has independent layers",
                     )
-            if isinstance(module, torch.nn.Linear):
+            if isinstance(module, torch.nn.Linear | torch.nn.LayerNorm):
                 self.linear.append(name)
             return described(module, name, self.parameterization)
         return self._followed(module, name)
@@ -187,8 +191,14 @@ class _Tracer(fx.Tracer):
     """Follows modules that are not read as one layer."""
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
-        own = FiniteNetwork, Weighted, Repeated, Branches, Flipped, torch.nn.Sequential, *_OWN
-        return isinstance(m, own) or _is_leaf(m)
+        own = FiniteNetwork, Weighted, Repeated, Branches, Flipped, *_OWN
+        return isinstance(m, own) or _is_sequence(m) or _is_leaf(m)
+
+
+def _is_sequence(module: torch.nn.Module) -> bool:
+    """Whether a module runs its children one after another, and does nothing else."""
+    plain = type(module).forward is torch.nn.Sequential.forward
+    return isinstance(module, torch.nn.Sequential) and plain
 
 
 def _is_leaf(module: torch.nn.Module) -> bool:
@@ -215,11 +225,46 @@ class _Graph:
             raise self._no(type(module).__name__, "it returns more than one tensor")
         self.end = out.args[0]
         self.dominators = self._dominators()
+        for node in self.nodes:
+            if self._in_place(node) and any(len(x.users) > 1 for x in node.all_input_nodes[:1]):
+                raise self._no(node.name, "it changes a value in place that is used elsewhere")
         called = [str(n.target) for n in self.nodes if n.op == "call_module"]
         for inside in called:
             has = next(self.modules[inside].parameters(), None) is not None
             if has and called.count(inside) > 1:
                 raise self._no(inside, "it is called twice, and one network has independent layers")
+
+    def _in_place(self, node: fx.Node) -> bool:
+        """Whether a node changes its first input."""
+        if node.op == "call_module":
+            return bool(getattr(self.modules[str(node.target)], "inplace", False))
+        if node.op == "call_method":
+            return str(node.target).endswith("_")
+        return bool(node.kwargs.get("inplace")) or node.target in (operator.iadd, operator.imul)
+
+    def _channels(self, node: fx.Node) -> int | None:
+        """How many channels a value has, if that can be seen."""
+        while node is not self.start:
+            how = self._merge(node)
+            if how == "concat":
+                given = node.args[0]
+                parts = [self._channels(v) for v in given if isinstance(v, fx.Node)]  # type: ignore[union-attr]
+                return None if None in parts else sum(p for p in parts if p)
+            if node.op == "call_module":
+                module = self.modules[str(node.target)]
+                for layer in [module] if _is_leaf(module) else reversed(list(module.modules())):
+                    if isinstance(layer, torch.nn.Flatten | Flattened):
+                        return None
+                    found = next(
+                        (getattr(layer, n) for n in _OUT if getattr(layer, n, None) is not None),
+                        None,
+                    )
+                    if found is not None:
+                        return int(found)
+            elif how is None and self._single(node) == nn.Flatten():
+                return None
+            node = node.all_input_nodes[0]
+        return None
 
     def network(self) -> nn.Layer:
         """The whole."""
@@ -289,7 +334,13 @@ class _Graph:
             if isinstance(block, nn.Identity):
                 block, shortcut = shortcut, block
             return nn.residual(block, shortcut)
-        return nn.parallel(*branches, merge=how)
+        if how != "concat":
+            return nn.parallel(*branches, merge=how)
+        widths = [self._channels(v) for v in values if isinstance(v, fx.Node)]
+        if None in widths:
+            raise self._no(node.name, "how many channels are concatenated cannot be seen")
+        weights = tuple(float(w) for w in widths if w is not None)
+        return nn.parallel(*branches, merge=how, weights=weights if len(set(widths)) > 1 else None)
 
     def _single(self, node: fx.Node) -> nn.Layer:
         if node.op == "call_module":
@@ -300,12 +351,12 @@ class _Graph:
         target: Any = node.target
         rest, options = node.args[1:], node.kwargs
         if node.op == "call_method":
-            if target == "flatten" and (rest or (options.get("start_dim"),)) == (1,):
+            if target == "flatten" and _is_whole(rest, options):
                 return nn.Flatten()
             if target == "mean":
                 return self._mean(node, rest, options)
             target = METHODS.get(target, target)
-        if target is torch.flatten and (rest or (options.get("start_dim"),)) == (1,):
+        if target is torch.flatten and _is_whole(rest, options):
             return nn.Flatten()
         if target is torch.mean:
             return self._mean(node, rest, options)
@@ -325,9 +376,14 @@ class _Graph:
         return nn.GlobalAvgPool()
 
 
+def _is_whole(rest: Any, options: Any) -> bool:
+    """Whether arguments of flatten leave one vector for each row."""
+    return (rest == (1,) and not options) or (not rest and options == {"start_dim": 1})
+
+
 def _channels_last(layer: nn.Layer, positions: bool) -> bool:
     """Whether positions are left, which torch has behind the channels where convolutions are."""
-    if isinstance(layer, nn.Dense) and positions:
+    if isinstance(layer, nn.Dense | nn.LayerNorm) and positions:
         raise unreadable(
             repr(layer), "it stands behind a convolution, where the last axis is no channels"
         )
@@ -358,7 +414,8 @@ def _without_lost_positions(layers: list[nn.Layer]) -> list[nn.Layer]:
     """Without a Flatten of what a global pooling has left, which has no positions any more."""
     out: list[nn.Layer] = []
     for layer in layers:
-        pooled = any(isinstance(x, nn.GlobalAvgPool) for x in out[-1:])
+        before = [x for x in out if not isinstance(x, nn.Identity)]
+        pooled = any(isinstance(x, nn.GlobalAvgPool) for x in before[-1:])
         if not (pooled and isinstance(layer, nn.Flatten)):
             out.append(layer)
     return out

@@ -25,7 +25,8 @@ _LOSSES = ("sum", "mean", "mean_rows")
 def _values(module: torch.nn.Module, X: Any) -> Floats:
     """Outputs of shape (n, t)."""
     with torch.no_grad():
-        found = module(rows_of(module, X, "X"))
+        rows, first = rows_of(module, X, "X"), next(module.parameters())
+        found = module(rows.to(first) if rows.is_floating_point() else rows)
     values: Floats = found.reshape(len(found), -1).double().cpu().numpy()
     return values
 

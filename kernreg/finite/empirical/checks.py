@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from kernreg.exceptions import InvalidInputError
 
@@ -31,6 +32,15 @@ def frozen(module: Any) -> torch.nn.Module:
         raise InvalidInputError(
             f"expected a torch.nn.Module, found {type(module).__name__}: for the infinite kernel "
             "of a description use KernelOperator."
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InvalidInputError(
+            "a scripted module has no derivatives by its parameters: pass the module that it was "
+            "made from."
+        )
+    if any(is_lazy(p) for p in module.parameters()):
+        raise InvalidInputError(
+            f"{type(module).__name__} has parameters without a shape: run it once on some rows."
         )
     try:
         made = copy.deepcopy(module)
@@ -76,16 +86,19 @@ def rows_of(module: torch.nn.Module, X: Any, name: str) -> Tensor:
     """
     first = next(module.parameters())
     if not isinstance(X, Tensor):
-        X = torch.from_numpy(np.array(X))
+        try:
+            X = torch.from_numpy(np.array(X))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"{name} must be an array of numbers: {error}") from error
     elif X.device != first.device:
         raise InvalidInputError(
             f"{name} is on {X.device}, the module on {first.device}: move one of them."
         )
-    X = X.detach()
+    X = X.detach().clone()  # what the caller does with it later is no business of the operator
     if X.ndim == 0 or X.is_complex():
         raise InvalidInputError(f"{name} must be an array of rows, found {X.dtype}.")
     if X.is_floating_point() or X.dtype in (torch.uint8, torch.bool):
-        X = X.to(first.dtype)
+        X = X if X.dtype == torch.float64 else X.to(first.dtype)
     X = X.to(first.device)
     if X.is_floating_point() and not bool(torch.isfinite(X).all()):
         raise InvalidInputError(f"{name} contains NaN or infinity.")
@@ -144,10 +157,13 @@ def run_on(module: torch.nn.Module, X: Tensor, name: str, differentiable: bool) 
         no outputs that can be differentiated.
     """
     sample = X[:_SAMPLE]
+    if X.is_floating_point():
+        sample = sample.to(next(module.parameters()).dtype)
     before = {n: b.detach().clone() for n, b in module.named_buffers()}
     try:
         with torch.enable_grad():
-            first, second, alone = module(sample), module(sample), module(sample[:1])
+            first, second = module(sample.clone()), module(sample.clone())
+            alone = module(sample[:1].clone())
     except Exception as error:
         raise InvalidInputError(
             f"the module cannot run on {name} of shape {tuple(X.shape)}: {error}"

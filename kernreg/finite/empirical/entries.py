@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from kernreg.exceptions import InvalidInputError
 from kernreg.finite.empirical.costs import Costs
 from kernreg.finite.empirical.jacobian import jacobian, pull, push
 from kernreg.finite.empirical.readers import reader
-from kernreg.finite.empirical.sites import Recording
+from kernreg.finite.empirical.sites import Recording, values_of
 from kernreg.finite.empirical.structured import Layer, between, layers_of, within
 
 __all__ = ["METHODS", "Block", "Entries"]
@@ -20,6 +21,8 @@ __all__ = ["METHODS", "Block", "Entries"]
 METHODS = ("structured", "jacobian", "products")
 
 _MOST_ROWS = 512
+# Of two ways to the same number in float64.
+_SAME = 1e-8
 
 
 @dataclass
@@ -96,37 +99,66 @@ class Entries:
         """How entries are made: layer by layer if that is right, unless somebody said."""
         if not self._taken:
             self._checked = True
-            self._taken = "structured" if self.agrees(X[:2]) else "jacobian"
+            self._taken = "structured" if self.agrees(X) else self._without_layers(X)
         elif self._taken == "structured" and not self._checked:
             self._checked = True
-            if not self.agrees(X[:2]):
+            if not self.agrees(X):
                 raise InvalidInputError(
                     "the module uses weights of its layers in another way than the layers do, so "
                     "that method='structured' is wrong for it: use method='auto' or 'jacobian'."
                 )
         return self._taken
 
+    def cast(self, X: Tensor) -> Tensor:
+        """Rows in the type of the module."""
+        return X.to(self.like(0)) if X.is_floating_point() else X
+
+    def _without_layers(self, X: Tensor) -> str:
+        """Jacobians, or derivatives along gradients for a module that they cannot be made of."""
+        X = self.cast(X[:3])
+        v = torch.linspace(1.0, 2.0, self.n_outputs).to(self.like(1))
+        try:
+            found = [
+                torch.einsum("t,ntp->p", v, j) for j in jacobian(self.module, self.params, X, None)
+            ]
+        except RuntimeError:
+            return "products"
+        exact = pull(self.module, self.params, X, v.expand(len(X), -1))
+        near = [_same(a, b.flatten()) for a, b in zip(found, exact, strict=True)]
+        return "jacobian" if all(near) else "products"
+
     def agrees(self, X: Tensor) -> bool:
-        """Whether derivatives layer by layer are those of the module, along a direction."""
-        first = next(iter(self.params.values()))
-        v = torch.linspace(1.0, 2.0, self.n_outputs).to(first)
+        """Whether derivatives layer by layer are those of the module, along a direction.
+
+        In float64, on rows that differ: the first, the last, and those of largest and middle size.
+        """
+        size = X.flatten(1).to(torch.float64).norm(dim=1)
+        order = size.argsort()
+        picked = [0, len(X) - 1, int(order[-1]), int(order[len(X) // 2])]
+        X = X[torch.tensor(sorted(set(picked)), device=X.device)]
+        wide = copy.deepcopy(self.module).double()
+        params = {n: p for n, p in wide.named_parameters() if n in self.params}
+        exact_type = self.on(wide, params)
+        try:
+            return exact_type._right_on(X.double() if X.is_floating_point() else X)
+        except RuntimeError:
+            # The module differentiates on its own, or rows are mixed on the way.
+            return False
+
+    def _right_on(self, X: Tensor) -> bool:
+        v = torch.linspace(1.0, 2.0, self.n_outputs).to(self.like(1))
         exact = [pull(self.module, self.params, x[None], v[None]) for x in X]
         flat = torch.stack([torch.cat([g.flatten() for g in grads]) for grads in exact])
+        total = self.like(len(X)).new_zeros(len(X), len(X))
         recording = Recording(self.module, X, self.wanted)
-        total = torch.zeros(len(X), len(X), dtype=first.dtype, device=first.device)
-        cotangents = [v.expand(len(X), -1)]
-        try:
-            layers = list(layers_of(recording, cotangents))
-        except RuntimeError:  # the module differentiates on its own: layers are part of no graph
-            return False
-        for layer in layers:
+        for layer in layers_of(recording, [v.expand(len(X), -1)]):
             total += between(layer, layer, False)
         for part in jacobian(self.module, self.others, X, None) if self.others else ():
             rest = torch.einsum("t,ntp->np", v, part)
             total += rest @ rest.T
         want = flat @ flat.T
-        error = float((total - want).abs().max())
-        return error <= 1e4 * torch.finfo(first.dtype).eps * float(want.abs().max())
+        scale = torch.sqrt(torch.outer(want.diagonal(), want.diagonal()))
+        return bool(((total - want).abs() <= _SAME * scale + _SAME * scale.max() * 1e-3).all())
 
     def step(self, X: Tensor) -> int:
         """Rows of a block within the budget."""
@@ -147,30 +179,37 @@ class Entries:
 
     def costs(self, X: Tensor) -> Costs:
         """Operations for rows like these."""
-        recording = Recording(self.module, X[:1], self.wanted)
+        count = sum(p.numel() for p in self.params.values())
+        if self.method(X) != "structured":
+            run = 2.0 * count + values_of(self.module, self.cast(X[:1]))
+            return Costs(run, count, len(self.numbers), self._full, self.step(X))
+        recording = Recording(self.module, self.cast(X[:1]), self.wanted)
         weights = [0 if r.weight is None else r.weight.numel() for r in recording.readers()]
         places = recording.places()
         run = sum(2.0 * w * p for w, p in zip(weights, places, strict=True))
-        count = sum(p.numel() for p in self.params.values())
-        numbers = len(self.numbers)
-        return Costs(run + count, count, numbers, self._full, self.step(X))
+        return Costs(run + count, count, len(self.numbers), self._full, self.step(X))
 
     def _row_bytes(self, X: Tensor) -> tuple[int, int]:
         """Bytes for a row, and for each of its outputs that is worked on."""
         if self.kernel == "nngp":
             return 8 * X[:1].numel(), 8
         size = next(iter(self.params.values())).element_size()
-        if self._taken == "jacobian":
+        numbers = len(self.numbers)
+        if self._taken in ("jacobian", "products"):
             count = sum(p.numel() for p in self.params.values())
-            return 3 * size * count * len(self.numbers), 0
-        recording = Recording(self.module, X[:1], self.wanted)
+            values = values_of(self.module, self.cast(X[:1]))
+            return 3 * size * (count + values) * numbers, 0
+        recording = Recording(self.module, self.cast(X[:1]), self.wanted)
         values = sum(recording.sizes())
         calls = range(len(recording))
         parts = max((next(recording.parts([k])).numel() for k in calls), default=0)
         weights = [r.weight.numel() for r in recording.readers() if r.weight is not None]
+        # Jacobians by other parameters are of all outputs at once, with the values of each.
         others = sum(p.numel() for p in self.others.values())
+        others += 2 * values if self.others else 0
         # A row's values are kept for its gradient, behind layers or behind nonlinearities.
-        return size * (2 * values + parts), size * (values + max(weights, default=0) + 3 * others)
+        fixed = 2 * values + parts + 3 * others * numbers
+        return size * fixed, size * (values + max(weights, default=0))
 
     def record(self, X: Tensor) -> Block:
         """Some rows."""
@@ -317,6 +356,11 @@ class Entries:
         """Squares of the lengths of derivatives, of shape (n, t)."""
         output = self.outputs if isinstance(self.outputs, int) else None
         return torch.stack([(j**2).sum(2) for j in jacobian(self.module, params, X, output)]).sum(0)
+
+
+def _same(found: Tensor, exact: Tensor) -> bool:
+    error = (found - exact).abs().max()
+    return bool(error <= 1e4 * torch.finfo(exact.dtype).eps * exact.abs().max())
 
 
 def _contracted(left: list[Tensor], right: list[Tensor], full: bool) -> Tensor:

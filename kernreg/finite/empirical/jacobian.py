@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = ["jacobian", "pull", "push"]
 
@@ -15,7 +16,10 @@ Params = Mapping[str, Tensor]
 
 def _outputs(module: torch.nn.Module, params: Params, X: Tensor) -> Tensor:
     """Of shape (n, t)."""
-    found: Tensor = functional_call(module, dict(params), (X,))
+    # A copy, as a module may change what it is given; attention by products of matrices, as the
+    # fused one has no second derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        found: Tensor = functional_call(module, dict(params), (X.clone(),))
     return found.reshape(len(X), -1)
 
 

@@ -248,8 +248,6 @@ class EmpiricalOperator(Parts):
             return made
         made.module = copy.deepcopy(self.module).to(kind)
         params = chosen(made.module, self._names) if self.kernel == "ntk" else {}
-        made._X1 = _as_kind(self._X1, kind)
-        made._X2 = None if self._X2 is None else _as_kind(self._X2, kind)
         made._entries = self._entries.on(made.module, params)
         made._describe()
         return made
@@ -269,15 +267,15 @@ class EmpiricalOperator(Parts):
         if self._matrix is not None:
             target.copy_(self._matrix[i0:i1, j0:j1])
             return
-        t, step = self._each, self._entries.step(self._X1[:1])
+        t, step = self._each, self._entries.step(self._X1)
         mirrored = self.symmetric and (i0, i1) == (j0, j1)
         for a in range(i0 // t, -(-i1 // t), step):
-            X1 = self._X1[a : min(a + step, -(-i1 // t))]
+            X1 = self._cast(self._X1[a : min(a + step, -(-i1 // t))])
             left = self._entries.record(X1)
             for b in range(j0 // t, -(-j1 // t), step):
                 if mirrored and b > a:
                     break
-                X2 = self._columns[b : min(b + step, -(-j1 // t))]
+                X2 = self._cast(self._columns[b : min(b + step, -(-j1 // t))])
                 same = self.symmetric and a == b and len(X1) == len(X2)
                 block = self._entries.between(left, None if same else self._entries.record(X2))
                 block = 0.5 * (block + block.T) if same else block  # but for rounding it is so
@@ -336,14 +334,18 @@ class EmpiricalOperator(Parts):
             wanted[numbers // self._each] = True
             missing &= wanted
         rows = torch.nonzero(missing)[:, 0]
-        for some in self._chunks(rows) if len(rows) else ():
-            own = self._entries.diagonal(self._X1[some]).reshape(-1, self._each)
+        for some in rows.split(self._entries.step(self._X1)) if len(rows) else ():
+            own = self._entries.diagonal(self._cast(self._X1[some])).reshape(-1, self._each)
             known = self._known.view(-1, self._each)
             known[some] = torch.where(torch.isnan(known[some]), own, known[some])
         return self._known if numbers is None else self._known[numbers]
 
     def _chunks(self, X: Tensor) -> Iterator[Tensor]:
-        yield from X.split(self._entries.step(self._X1[:1]))
+        yield from map(self._cast, X.split(self._entries.step(self._X1)))
+
+    def _cast(self, X: Tensor) -> Tensor:
+        """Rows in the type of the module: those of float64 are kept, for `astype`."""
+        return X.to(KINDS[self.dtype.name]) if X.is_floating_point() else X
 
     def rows(self, index: ArrayLike) -> Any:
         """Whole rows by number, of shape (m, n2)."""
@@ -351,10 +353,10 @@ class EmpiricalOperator(Parts):
         block = as_output(None, (len(numbers), self.shape[1]), self.dtype, self.device)
         if len(numbers):
             k = torch.from_numpy(numbers).to(self.device)
-            X, step = self._X1[k // self._each], self._entries.step(self._X1[:1])
+            X, step = self._cast(self._X1[k // self._each]), self._entries.step(self._X1)
             for some, X1, into in zip(k.split(step), X.split(step), block.split(step), strict=True):
                 left, start = self._entries.record(X1), 0
-                for X2 in self._columns.split(step):
+                for X2 in self._chunks(self._columns):
                     which = some % self.n_outputs if self.outputs == "full" else None
                     part = self._entries.between(left, self._entries.record(X2), which)
                     into[:, start : start + part.shape[1]] = part
@@ -381,7 +383,7 @@ class EmpiricalOperator(Parts):
             found = [self._along(v.to(kind)) for v in columns.T]
             return torch.stack(found, 1).to(columns.dtype).contiguous()
         out = columns.new_zeros((self.shape[0], columns.shape[1]))
-        step = max(1, self._entries.step(self._X1[:1])) * self._each
+        step = max(1, self._entries.step(self._X1)) * self._each
         for i in range(0, self.shape[0], step):
             stop = min(i + step, self.shape[0])
             panel = as_output(None, (stop - i, self.shape[1]), self.dtype, self.device)
@@ -424,10 +426,6 @@ class EmpiricalOperator(Parts):
 
     def _outward(self, values: Tensor) -> Any:
         return values if self._tensors else values.cpu().numpy()
-
-
-def _as_kind(X: Tensor, kind: torch.dtype) -> Tensor:
-    return X.to(kind) if X.is_floating_point() else X
 
 
 def _cotangent(weights: Tensor, t: int, output: Any) -> Tensor:

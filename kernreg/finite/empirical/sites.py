@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from kernreg.finite.empirical.readers import Reader, reader
 
-__all__ = ["Recording"]
+__all__ = ["Recording", "values_of"]
 
 
 class Recording:
@@ -52,12 +52,15 @@ class Recording:
                 layer: Any, inputs: Any, named: Any, output: Tensor, read: Reader = found
             ) -> None:
                 x = (inputs[0] if inputs else named["input"]).detach()
-                calls.append(_Call(read, x.clone() if copies else x, _edge(output), output.shape))
+                # A layer that sees other rows than the module is none of these.
+                edge = _edge(output) if len(x) == len(X) == len(output) else None
+                calls.append(_Call(read, x.clone() if copies else x, edge, output.shape))
 
             handles.append(layer.register_forward_hook(keep, with_kwargs=True))
         try:
             with torch.enable_grad():
-                self.outputs = module(X).reshape(len(X), -1)
+                # A copy: a module may change what it is given.
+                self.outputs = module(X.clone()).reshape(len(X), -1)
         finally:
             for handle in handles:
                 handle.remove()
@@ -109,6 +112,25 @@ class Recording:
     def readers(self) -> list[Reader]:
         """Those of the calls."""
         return [c.reader for c in self._calls]
+
+
+def values_of(module: torch.nn.Module, X: Tensor) -> int:
+    """Numbers that the innermost modules hand on for some rows."""
+    count = 0
+
+    def add(layer: Any, inputs: Any, output: Any) -> None:
+        nonlocal count
+        count += output.numel() if isinstance(output, Tensor) else 0
+
+    leaves = [m for m in module.modules() if not any(m.children())]
+    handles = [m.register_forward_hook(add) for m in leaves]
+    try:
+        with torch.no_grad():
+            module(X.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return count
 
 
 @dataclass
