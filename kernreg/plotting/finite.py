@@ -36,7 +36,7 @@ class KernelEvolutionDisplay:
     >>> X = np.random.default_rng(0).standard_normal((60, 2))
     >>> shown = KernelEvolutionDisplay.from_network("mlp(depth=1)", X, X[:, 0] > 0, steps=20)
     >>> shown.ax_.get_xlabel(), len(shown.lines_)
-    ('training steps', 3)
+    ('training steps', 2)
     """
 
     def __init__(self, evolution: KernelEvolution) -> None:
@@ -62,13 +62,12 @@ class KernelEvolutionDisplay:
         return cls(evolve(net, X, y, **options).evolution).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw alignment with the targets, cosine with the first kernel, and movement."""
+        """Draw the alignment with the targets, and the cosine with the first kernel."""
         ax = given_or_new(ax)
         steps = self.evolution.column("step")
         drawn = [
-            ("alignment", "alignment with the targets"),
-            ("similarity", "cosine with the first kernel"),
-            ("movement", "distance from it, relative"),
+            ("alignment", "with the targets"),
+            ("similarity", "with the first kernel"),
         ]
         self.lines_ = []
         for number, (name, label) in enumerate(drawn):
@@ -84,9 +83,9 @@ class KernelEvolutionDisplay:
         if len(positive) and positive.max() > 30 * positive.min():
             ax.set_xscale("symlog", linthresh=float(positive.min()))
         ax.set_xlim(left=0)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.05)
         ax.set_xlabel("training steps")
-        ax.set_ylabel("of the tangent kernel")
+        ax.set_ylabel("cosine of the centred kernel")
         legend_above(ax, ncols=2)
         self.ax_, self.figure_ = ax, ax.figure
         return self

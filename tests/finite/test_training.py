@@ -257,5 +257,5 @@ def test_display_of_an_evolution() -> None:
     descend(f, X, y, 0.05, 5)
     seen(f, 5)
     shown = KernelEvolutionDisplay(seen).plot()
-    assert [len(line.get_xdata()) for line in shown.lines_] == [2, 2, 2]
+    assert [len(line.get_xdata()) for line in shown.lines_] == [2, 2]
     assert shown.lines_[0].get_ydata()[1] == seen.snapshots[1].alignment
