@@ -7,7 +7,7 @@ KERNREG_DATA names a folder that holds it, else scikit-learn's digits.
 
     python examples/after_kernel.py [--quick] [--images N] [--out picture.png]
 
-Takes some three minutes on two cores for 2,000 images of MNIST, some seconds with --quick.
+Takes 40 s on two cores for 2,000 images of MNIST, some seconds with --quick.
 """
 
 # ruff: noqa: T201
