@@ -193,10 +193,7 @@ def learning_curve(
     net, grid = parse_network(network), _numbers("--sizes", sizes, int)
     check_data(data, "theory learning-curve DATA --network NETWORK")
     loaded = load(data, target, task.value, **table_options(drop, None, impute, header))
-    chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
-    X, y = loaded.X[chosen].astype(np.float64), np.asarray(loaded.y)[chosen]
-    spread = X.std(axis=0)
-    X = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    X, y = _some_rows(loaded, max_rows)
     if loaded.task == "regression" and np.ptp(y) == 0:
         raise InvalidInputError(f"the target is {y[0]:g} in all {len(y)} rows: nothing to learn.")
     y = (y - y.mean()) / y.std() if loaded.task == "regression" else y.astype(str)
@@ -278,12 +275,8 @@ def evolve(
     net = parse_network(network)
     check_data(data, "theory evolve DATA --network NETWORK")
     loaded = load(data, target, task.value, **table_options(drop, None, impute, header))
-    chosen = np.random.default_rng(0).permutation(len(loaded.X))[:max_rows]
-    X, y = loaded.X[chosen], np.asarray(loaded.y)[chosen]
+    X, y = _some_rows(loaded, max_rows)
     shape = tuple(X.shape[1:])
-    if X.ndim == 2:
-        spread = X.std(axis=0)
-        X = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     y = y.astype(np.float64) if loaded.task == "regression" else y.astype(str)
     with progress(what=f"training {steps:,} steps") as bar:
         found = run(
@@ -337,6 +330,16 @@ def _plain(network: nn.Layer, depth: int) -> tuple[Any, float, float, int, float
         )
     first = layers.first
     return sigma, first.C_b, first.C_W, layers.depth, first.C_b + first.C_W
+
+
+def _some_rows(loaded: Any, most: int) -> tuple[Any, Any]:
+    """Rows with standardised columns, images as they are, and their targets."""
+    chosen = np.random.default_rng(0).permutation(len(loaded.X))[:most]
+    X, y = loaded.X[chosen].astype(np.float64), np.asarray(loaded.y)[chosen]
+    if X.ndim > 2:
+        return X, y
+    spread = X.std(axis=0)
+    return (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0), y
 
 
 def _numbers(name: str, text: str, kind: type[int] | type[float]) -> list[Any]:

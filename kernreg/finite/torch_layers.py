@@ -55,6 +55,8 @@ def _weights(name: str, layer: Any, fan_in: int, parameterization: str) -> dict[
 @functools.singledispatch
 def described(layer: torch.nn.Module, name: str, parameterization: str) -> nn.Layer:
     """The description of one layer of torch."""
+    if type(layer) in _PLAIN:
+        return _PLAIN[type(layer)]
     raise unreadable(
         f"{name or 'the module'} ({type(layer).__name__})", "it is none of the layers known"
     )
@@ -95,11 +97,6 @@ def _padding(name: str, layer: Any, size: Any, strides: Any, dilation: Any) -> s
     if layer.padding_mode not in ("zeros", "circular"):
         raise unreadable(f"{name} ({layer})", f"its padding is {layer.padding_mode!r}")
     return "SAME" if layer.padding_mode == "zeros" else "CIRCULAR"
-
-
-@described.register
-def _(layer: torch.nn.Identity, name: str, parameterization: str) -> nn.Layer:
-    return nn.Identity()
 
 
 @described.register(torch.nn.Dropout)
@@ -152,11 +149,6 @@ def _(layer: Any, name: str, parameterization: str) -> nn.Layer:
 
 
 @described.register
-def _(layer: torch.nn.ReLU, name: str, parameterization: str) -> nn.Layer:
-    return nn.Relu()
-
-
-@described.register
 def _(layer: torch.nn.LeakyReLU, name: str, parameterization: str) -> nn.Layer:
     return nn.LeakyRelu(layer.negative_slope)
 
@@ -167,20 +159,10 @@ def _(layer: torch.nn.ELU, name: str, parameterization: str) -> nn.Layer:
 
 
 @described.register
-def _(layer: torch.nn.SELU, name: str, parameterization: str) -> nn.Layer:
-    return nn.Selu()
-
-
-@described.register
 def _(layer: torch.nn.GELU, name: str, parameterization: str) -> nn.Layer:
     if layer.approximate != "none":
         raise unreadable(f"{name} ({layer})", "it is GELU's approximation")
     return nn.Gelu()
-
-
-@described.register
-def _(layer: torch.nn.SiLU, name: str, parameterization: str) -> nn.Layer:
-    return nn.Swish()
 
 
 @described.register
@@ -190,15 +172,15 @@ def _(layer: torch.nn.Softplus, name: str, parameterization: str) -> nn.Layer:
     return nn.Softplus()
 
 
-@described.register
-def _(layer: torch.nn.Tanh, name: str, parameterization: str) -> nn.Layer:
-    return nn.Tanh()
-
-
-@described.register
-def _(layer: torch.nn.Sigmoid, name: str, parameterization: str) -> nn.Layer:
-    return nn.Elementwise(torch.sigmoid)
-
+# Layers without numbers of their own.
+_PLAIN: dict[type[torch.nn.Module], nn.Layer] = {
+    torch.nn.Identity: nn.Identity(),
+    torch.nn.ReLU: nn.Relu(),
+    torch.nn.SELU: nn.Selu(),
+    torch.nn.SiLU: nn.Swish(),
+    torch.nn.Tanh: nn.Tanh(),
+    torch.nn.Sigmoid: nn.Elementwise(torch.sigmoid),
+}
 
 FUNCTIONS: dict[Any, nn.Layer] = {
     torch.relu: nn.Relu(),

@@ -123,6 +123,10 @@ def test_data_stay_as_they_are() -> None:
     K = EmpiricalOperator(f, X)
     before = K.to_dense()
     assert torch.equal(X, given)
+    values = EmpiricalOperator(f, X, kernel="nngp")
+    assert torch.equal(values._X1, given)
+    values.to_dense()
+    assert torch.equal(values._X1, given)
     X.zero_()
     assert torch.equal(K.rows([0, 3]), before[[0, 3]])
 

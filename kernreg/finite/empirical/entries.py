@@ -248,7 +248,8 @@ class Entries:
         for block in (a, b):
             if block.outputs is None:
                 with torch.no_grad():
-                    values = self.module(block.X).reshape(len(block.X), -1)
+                    # A copy, as a module may change what it is given.
+                    values = self.module(block.X.clone()).reshape(len(block.X), -1)
                 block.outputs = values[:, self.numbers]
         assert a.outputs is not None
         assert b.outputs is not None

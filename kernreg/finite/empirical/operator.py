@@ -394,8 +394,9 @@ class EmpiricalOperator(Parts):
     def _without_entries(self, count: int) -> bool:
         if self._matrix is not None or self.kernel == "nngp":
             return False
-        if self.method != "auto":
-            return self.method == "products"
+        taken = self._entries.method(self._X1)
+        if self.method != "auto" or taken == "products":
+            return taken == "products"
         n1, n2 = len(self._X1), len(self._columns)
         costs = self._entries.costs(self._X1)
         return costs.products(n1, n2, count) < costs.entries(n1, n2)
