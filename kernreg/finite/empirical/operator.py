@@ -15,7 +15,7 @@ from torch import Tensor
 from kernreg.exceptions import InvalidInputError
 from kernreg.finite.empirical.checks import chosen, frozen, rows_of, run_on
 from kernreg.finite.empirical.entries import METHODS, Entries
-from kernreg.finite.empirical.jacobian import pull, push
+from kernreg.finite.empirical.products import along
 from kernreg.operators.base import Rows
 from kernreg.operators.budget import memory_budget
 from kernreg.operators.fingerprint import Side, fingerprint
@@ -380,7 +380,8 @@ class EmpiricalOperator(Parts):
         if not columns.shape[1]:
             return columns.new_zeros((self.shape[0], 0))
         if self._without_entries(columns.shape[1]):
-            found = [self._along(v.to(kind)) for v in columns.T]
+            left, right = list(self._chunks(self._X1)), list(self._chunks(self._columns))
+            found = [along(self._entries, left, right, v.to(kind)) for v in columns.T]
             return torch.stack(found, 1).to(columns.dtype).contiguous()
         out = columns.new_zeros((self.shape[0], columns.shape[1]))
         step = max(1, self._entries.step(self._X1)) * self._each
@@ -401,37 +402,5 @@ class EmpiricalOperator(Parts):
         costs = self._entries.costs(self._X1)
         return costs.products(n1, n2, count) < costs.entries(n1, n2)
 
-    def _along(self, v: Tensor) -> Tensor:
-        """The product with one vector."""
-        params, t = self._entries.params, self.n_outputs
-        found = torch.zeros(self.shape[0], dtype=v.dtype, device=v.device)
-        chosen_outputs = range(t) if self.outputs == "mean" else [self.outputs]
-        for s in [None] if self.outputs == "full" else chosen_outputs:
-            direction: list[Tensor] | None = None
-            start = 0
-            for X in self._chunks(self._columns):
-                weights = v[start : start + len(X) * self._each]
-                start += len(weights)
-                cotangent = _cotangent(weights, t, s)
-                grads = pull(self.module, params, X, cotangent)
-                direction = (
-                    grads
-                    if direction is None
-                    else [a + b for a, b in zip(direction, grads, strict=True)]
-                )
-            assert direction is not None
-            parts = [push(self.module, params, X, direction) for X in self._chunks(self._X1)]
-            moved = torch.cat(parts)
-            found += moved.flatten() if s is None else moved[:, int(s)]
-        return found / t if self.outputs == "mean" else found
-
     def _outward(self, values: Tensor) -> Any:
         return values if self._tensors else values.cpu().numpy()
-
-
-def _cotangent(weights: Tensor, t: int, output: Any) -> Tensor:
-    if output is None:
-        return weights.reshape(-1, t)
-    out = weights.new_zeros((len(weights), t))
-    out[:, int(output)] = weights
-    return out
