@@ -53,7 +53,8 @@ class Layer:
 
 def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]:
     """The layers of a run, calls with the same weights as one with more positions."""
-    pulled, readers = recording.pulled(cotangents), recording.readers()
+    pulled: list[Tensor | None] = [*recording.pulled(cotangents)]
+    readers = recording.readers()
     weights: dict[int, list[int]] = {}
     biases: dict[int, list[int]] = {}
     for k, read in enumerate(readers):
@@ -62,8 +63,11 @@ def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]
         if read.bias is not None:
             biases.setdefault(id(read.bias), []).append(k)
 
-    def joined(calls: list[int], read: Reader) -> Layer:
-        gradients = [pulled[k] for k in calls]
+    def joined(calls: list[int], read: Reader, last: bool) -> Layer:
+        gradients = [g for k in calls if (g := pulled[k]) is not None]
+        if last:  # gradients are as large as the run: none is kept that was handed on
+            for k in calls:
+                pulled[k] = None
         whole = gradients[0] if len(calls) == 1 else torch.cat(gradients, 3)
         return Layer(read, lambda: recording.parts(calls), whole)
 
@@ -71,11 +75,13 @@ def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]
         read = readers[calls[0]]
         if read.bias is not None and biases[id(read.bias)] == calls:
             del biases[id(read.bias)]
-            yield joined(calls, read)
+            yield joined(calls, read, True)
         else:
-            yield joined(calls, replace(read, bias=None))
+            yield joined(
+                calls, replace(read, bias=None), all(readers[k].bias is None for k in calls)
+            )
     for calls in biases.values():
-        yield joined(calls, replace(readers[calls[0]], weight=None))
+        yield joined(calls, replace(readers[calls[0]], weight=None), True)
 
 
 def between(a: Layer, b: Layer, full: bool) -> Tensor:
