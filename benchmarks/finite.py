@@ -1,11 +1,11 @@
 """The NTK of a torch module by each method, beside the ways that torch.func documents.
 
-    python -m benchmarks.finite [--peers-python .venv-peers/bin/python] [--quick]
+    python -m benchmarks.finite [--peers-python .venv-peers/bin/python] [--quick] [--only 3 ...]
 
 Convolutional networks of ReLU layers (3 x 3, averaged), float32, all in one run; a peer's result is
 compared before it is timed. Seconds are the best of some runs in turns. Memory is how far the peak
 of a fresh process grows, the module and its images not counted. Writes
-``benchmarks/results/finite.json``.
+``benchmarks/results/finite.json`` case by case; `--only` measures some anew.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ METHODS: dict[str, Callable[[torch.nn.Module, torch.Tensor, bool], torch.Tensor]
 }
 # Its structured derivatives fail with the version of JAX that it can be installed with here.
 PEER_METHODS = {1: "Jacobian contraction", 2: "NTK-vector products"}
-# n^2 t forward derivatives take minutes on the large networks.
+# n^2 t forward derivatives take minutes on the large networks, and 24 GB for 128 images; the peer
+# takes 20 GB on the large ones.
 SLOW = "torch.func, NTK-vector products"
 
 
@@ -146,7 +147,8 @@ def measured(case: Case, peer: NeuralTangents | None) -> dict[str, Any]:
     """Seconds, bytes and differences of all methods on one network."""
     f, X = network(case), images(case)
     layers, channels, side, count, outputs, full = case
-    names = [n for n in METHODS if n != SLOW or channels * side * layers < 10_000]
+    small = channels * side * layers < 10_000 and count <= 32
+    names = [n for n in METHODS if n != SLOW or small]
     exact = METHODS["kernreg, structured"](f, X, full)
     found: dict[str, dict[str, float]] = {}
     for name in names:
@@ -157,7 +159,7 @@ def measured(case: Case, peer: NeuralTangents | None) -> dict[str, Any]:
         for name in names:
             taken = seconds(lambda name=name: METHODS[name](f, X, full))  # type: ignore[misc]
             found[name]["seconds"] = min(found[name]["seconds"], taken)
-    if peer is not None:
+    if peer is not None and small:
         for number, name in PEER_METHODS.items():
             peer.load(
                 X.numpy().transpose(0, 2, 3, 1).copy(),
@@ -188,29 +190,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--peers-python", help="that has neural-tangents")
     parser.add_argument("--quick", action="store_true", help="small networks; nothing is written")
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of cases, from 0")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
         case, name = json.loads(options.case)
         return one(tuple(case), name)
-    made = []
     with tempfile.TemporaryDirectory() as folder:
         peer = None
         if options.peers_python:
             peer = NeuralTangents(options.peers_python, Path(folder), torch.get_num_threads())
-        for case in QUICK if options.quick else CASES:
-            made.append(measured(case, peer))
-            show(made[-1])
+        cases = QUICK if options.quick else CASES
+        for number in options.only or range(len(cases)):
+            show(found := measured(cases[number], peer))
+            if not options.quick:
+                keep(found)
         if peer is not None:
             peer.__exit__(None, None, None)
-    if not options.quick:
-        header = {
-            "date": datetime.date.today().isoformat(),
-            "machine": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
-        RESULTS.write_text(json.dumps(header | {"cases": made}, indent=1) + "\n")
+
+
+def keep(found: dict[str, Any]) -> None:
+    """Write a case in the place of an earlier measurement."""
+    header = {
+        "date": datetime.date.today().isoformat(),
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+    def case(one: dict[str, Any]) -> list[Any]:
+        return [value for key, value in one.items() if key not in ("parameters", "methods")]
+
+    before = json.loads(RESULTS.read_text())["cases"] if RESULTS.exists() else []
+    cases = [one for one in before if case(one) != case(found)] + [found]
+    cases.sort(key=lambda one: CASES.index(tuple(case(one))))
+    RESULTS.write_text(json.dumps(header | {"cases": cases}, indent=1) + "\n")
 
 
 def show(found: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.finite.empirical.costs import Costs
-from kernreg.finite.empirical.jacobian import jacobian, pull, push
+from kernreg.finite.empirical.jacobian import dots, jacobian, pull, push
 from kernreg.finite.empirical.readers import reader
 from kernreg.finite.empirical.sites import Recording, values_of
 from kernreg.finite.empirical.structured import Layer, between, layers_of, within
@@ -365,12 +365,9 @@ def _same(found: Tensor, exact: Tensor) -> bool:
 
 
 def _contracted(left: list[Tensor], right: list[Tensor], full: bool) -> Tensor:
-    """Jacobians of shape (n, t, p), summed over outputs or each with each.
-
-    Parameter by parameter: one sum over all of them has no digits left in float32.
-    """
+    """Jacobians of shape (n, t, p), summed over outputs or each with each."""
 
     def rows(part: Tensor) -> Tensor:
         return part.flatten(0, 1) if full else part.flatten(1)
 
-    return torch.stack([rows(a) @ rows(b).T for a, b in zip(left, right, strict=True)]).sum(0)
+    return torch.stack([dots(rows(a), rows(b)) for a, b in zip(left, right, strict=True)]).sum(0)

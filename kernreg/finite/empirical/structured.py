@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kernreg.finite.empirical.jacobian import dots
 from kernreg.finite.empirical.readers import Reader
 from kernreg.finite.empirical.sites import Recording
 
@@ -103,7 +104,7 @@ def between(a: Layer, b: Layer, full: bool) -> Tensor:
         total = a.reader.scale**2 * found
     if a.reader.bias is not None:
         left, right = a.pulled.sum(3), b.pulled.sum(3)
-        found = a.reader.bias_scale**2 * (_flat(left, full) @ _flat(right, full).T)
+        found = a.reader.bias_scale**2 * dots(_flat(left, full), _flat(right, full))
         total = found if total is None else total + found
     assert total is not None
     return total
@@ -144,11 +145,11 @@ def _expanded(a: Layer, b: Layer, full: bool) -> Tensor:
         if a is b:
             for part in a.parts():
                 own = _flat(_derivatives(a, part), full)
-                yield own @ own.T
+                yield dots(own, own)
             return
         for first, second in zip(a.parts(), b.parts(), strict=True):
             left, right = _derivatives(a, first), _derivatives(b, second)
-            yield _flat(left, full) @ _flat(right, full).T
+            yield dots(_flat(left, full), _flat(right, full))
 
     return _summed(terms())
 
