@@ -25,6 +25,7 @@ from kernreg import KernelOperator, distributed, gram
 from kernreg.operators import led
 from kernreg.solvers import (
     PCG,
+    Banded,
     Cholesky,
     Eigh,
     LowPrecisionCholesky,
@@ -54,6 +55,7 @@ SHARED: dict[str, Any] = {
 # Of these one process does all.
 ALONE: dict[str, Any] = {
     "Cholesky": Cholesky(),
+    "Banded": Banded(),
     "Eigh": Eigh(),
     "PCG, float32 factor, tiles recomputed": PCG(LowPrecisionCholesky(), storage="recomputed"),
 }

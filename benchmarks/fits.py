@@ -25,6 +25,7 @@ from kernreg import KernelRegressor
 from kernreg.exceptions import ConvergenceWarning
 from kernreg.solvers import (
     PCG,
+    Banded,
     Cholesky,
     Eigh,
     LowPrecisionCholesky,
@@ -38,6 +39,7 @@ __all__ = ["SOLVERS", "Case", "measured"]
 
 SOLVERS: dict[str, Any] = {
     "cholesky": Cholesky(),
+    "banded": Banded(),
     "eigh": Eigh(),
     "pcg recomputed": PCG(RPCholesky(500), storage="recomputed"),
     "pcg packed": PCG(RPCholesky(500), storage="packed"),

@@ -31,6 +31,7 @@ from kernreg.exceptions import KernregError
 from kernreg.operators import KernelOperator, PackedOperator, TileStore
 from kernreg.solvers import (
     PCG,
+    Banded,
     Cholesky,
     Eigh,
     LowPrecisionCholesky,
@@ -141,6 +142,7 @@ def solvers() -> Iterator[Case]:
     """Every solver, storage and preconditioner on three problems."""
     choices: dict[str, Callable[[], Any]] = {
         "cholesky": Cholesky,
+        "banded": Banded,
         "eigh": Eigh,
         "out of core": lambda: OutOfCoreCholesky(tempfile.mkdtemp()),
         "restricted": lambda: Restricted(60),

@@ -26,6 +26,7 @@ BYTES = 16 * 10**9
 RUNS = {
     "cholesky": "float32",
     "out of core": "float32",
+    "banded": "float64",
     "eigh": "float64",
     "pcg recomputed": "float32",
     "pcg packed": "float32",

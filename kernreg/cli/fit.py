@@ -249,6 +249,6 @@ def _check_with_store(
     if store.dtype != "float64" and (np.ndim(alpha) or gives_errors(options.kind, free=True)):
         raise InvalidInputError(
             f"{store.path} holds {store.dtype} entries, too coarse for leave-one-out at small "
-            "ridges and for --solver eigh: give --alpha a number and another solver, or write a "
-            "store by `kernreg gram --dtype float64`."
+            "ridges and for --solver banded or eigh: give --alpha a number and another solver, or "
+            "write a store by `kernreg gram --dtype float64`."
         )

@@ -106,8 +106,8 @@ Kernel = Annotated[str, typer.Option(help="ntk or nngp.")]
 SolverName = Annotated[
     str,
     typer.Option(
-        help="auto, cholesky or eigh; restricted, pcg, sketch or out-of-core need no matrix in "
-        "memory, the last three a number as --alpha."
+        help="auto, cholesky, banded or eigh; restricted, pcg, sketch or out-of-core need no "
+        "matrix in memory, the last three a number as --alpha."
     ),
 ]
 Tolerance = Annotated[

@@ -124,7 +124,7 @@ def approach(
         return Approach(grid, True)
     rows = min(n, ROWS)
     least_rows = min(rows, _SMALLEST)
-    while rows >= least_rows and not fits(rows, "eigh"):
+    while rows >= least_rows and not fits(rows, "banded"):
         rows //= 2
     if rows < least_rows:
         return Approach(np.array([FIXED]) * scale, one, fixed=True)

@@ -54,8 +54,9 @@ class KernelClassifier(Decisions, KernelModel):
     fit_intercept : bool, default=True
         Whether to subtract the weighted mean of the coded targets before the fit and to add it to
         every decision value.
-    solver : {"auto", "cholesky", "eigh", "pcg", "restricted", "sketch"} or a solver, default="auto"
-        How the system is solved, or a :class:`~kernreg.solvers.Cholesky`, ``Eigh``, ``PCG``,
+    solver : str or a solver, default="auto"
+        "cholesky", "banded", "eigh", "pcg", "restricted" or "sketch": how the system is solved; or
+        a :class:`~kernreg.solvers.Cholesky`, ``Banded``, ``Eigh``, ``PCG``,
         ``OutOfCoreCholesky``, ``Restricted`` or ``SketchAndProject`` with settings of its own;
         ``explain`` tells what "auto" chooses. Conjugate gradients ("pcg") keep as much of the
         matrix as fits, down to nothing; "restricted" is approximate, with coefficients for 2,000
@@ -80,7 +81,7 @@ class KernelClassifier(Decisions, KernelModel):
         :func:`kernreg.operators.write_store` make: its tiles are read in the place of
         evaluations, and refined with those where they are narrower than the answer and the network
         is for vectors; entries of images are not worked out again. For
-        "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+        "cholesky", "pcg" and ``OutOfCoreCholesky``; "banded" and "eigh" read float64 ones only.
     input_shape : tuple of int, optional
         ``(height, width, channels)`` of the images that flat rows hold, for a spatial network.
         Arrays of shape (n, height, width, channels) need none.
@@ -109,7 +110,7 @@ class KernelClassifier(Decisions, KernelModel):
         The value of ``alpha`` that was used.
     loo_ : LeaveOneOut or None
         Leave-one-out accuracy and errors in closed form, if ``alpha`` is "auto" or a sequence or
-        the solver is "eigh".
+        the solver is "banded" or "eigh".
     calibration_ : Calibration
         How decision values become probabilities.
     network_ : Layer

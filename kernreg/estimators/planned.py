@@ -32,6 +32,7 @@ from kernreg.operators.parts import Parts
 from kernreg.operators.store.store import TileStore
 from kernreg.planning.plan import Plan, plan
 from kernreg.planning.probe import Probe
+from kernreg.solvers.banded.solver import Banded
 from kernreg.solvers.base import Solver
 from kernreg.solvers.eigh import Eigh
 from kernreg.solvers.registry import SOLVERS
@@ -340,7 +341,7 @@ class Planned(Scaled):
         operator = self._read(X, rows)
         unit = ridge_unit(self.alpha_scale, operator, part.weights)
         choice = solve_alphas(
-            Eigh(),
+            Banded() if len(rows) >= Banded.from_rows else Eigh(),
             operator,
             part,
             alphas=how.alphas,

@@ -49,8 +49,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     fit_intercept : bool, default=True
         Whether to subtract the weighted mean of the targets before the fit and to add it to every
         prediction. neural-tangents does not: ``False`` gives its predictions.
-    solver : {"auto", "cholesky", "eigh", "pcg", "restricted", "sketch"} or a solver, default="auto"
-        How the system is solved, or a :class:`~kernreg.solvers.Cholesky`, ``Eigh``, ``PCG``,
+    solver : str or a solver, default="auto"
+        "cholesky", "banded", "eigh", "pcg", "restricted" or "sketch": how the system is solved; or
+        a :class:`~kernreg.solvers.Cholesky`, ``Banded``, ``Eigh``, ``PCG``,
         ``OutOfCoreCholesky``, ``Restricted`` or ``SketchAndProject`` with settings of its own;
         ``explain`` tells what "auto" chooses. Conjugate gradients ("pcg") keep as much of the
         matrix as fits, down to nothing; "restricted" is approximate, with coefficients for 2,000
@@ -75,7 +76,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         :func:`kernreg.operators.write_store` make: its tiles are read in the place of
         evaluations, and refined with those where they are narrower than the answer and the network
         is for vectors; entries of images are not worked out again. For
-        "cholesky", "pcg" and ``OutOfCoreCholesky``; "eigh" reads float64 ones only.
+        "cholesky", "pcg" and ``OutOfCoreCholesky``; "banded" and "eigh" read float64 ones only.
     input_shape : tuple of int, optional
         ``(height, width, channels)`` of the images that flat rows hold, for a spatial network.
         Arrays of shape (n, height, width, channels) need none.
@@ -98,7 +99,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         The value of ``alpha`` that was used.
     loo_ : LeaveOneOut or None
         Leave-one-out errors in closed form, if ``alpha`` is "auto" or a sequence or the solver is
-        "eigh".
+        "banded" or "eigh".
     network_ : Layer
         The network that was used.
     kernel_ : str
@@ -126,12 +127,12 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     Leave-one-out removes a row with all its weight, and re-estimates the mean of the targets; the
     ridge stays as it is. With "auto" up to 3,000 rows are left out in turn, with all their copies:
     all rows, or a sample (``loo_.rows``) of more, or where the solver gives no such errors, to
-    which Eigh is fitted before. With fewer than three rows, or without the memory for 48, it is
+    which Banded is fitted before. With fewer than three rows, or without the memory for 48, it is
     1e-3.
 
-    Time: n^2/2 kernel entries and n^3/3 operations; with Eigh 9 n^3 for all alphas together; with
-    "auto" at most that of 3,000 rows, and one fit.
-    Memory: n^2/2 numbers (Cholesky) or 2 n^2 (Eigh), see ``explain``. A prediction costs
+    Time: n^2/2 kernel entries and n^3/3 operations; with Banded 8/3 n^3 for all alphas together;
+    with "auto" at most that of 3,000 rows, and one fit.
+    Memory: n^2/2 numbers (Cholesky) or n^2 (Banded), see ``explain``. A prediction costs
     n kernel entries.
 
     References

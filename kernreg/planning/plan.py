@@ -22,7 +22,7 @@ from kernreg.wording import aligned, lasting
 __all__ = ["Candidate", "Plan", "plan"]
 
 # One eigendecomposition costs about as much as this many factorisations with leave-one-out.
-_EIGH_PAYS = 8
+_ALL_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def plan(
     max_memory : str, number or None
         See :func:`memory_budget`.
     n_alphas : int, default=1
-        Ridges that will be tried; from eight on, one eigendecomposition is cheaper.
+        Ridges that will be tried; from three on, one decomposition is cheaper.
     device : device, optional
         Where the kernel is evaluated and factored; the CPU if left out.
     leave_one_out : bool, default=False
@@ -142,7 +142,7 @@ def plan(
     Returns
     -------
     Plan
-        Solver and predicted peak where it keeps its matrix: Eigh on the CPU, the others on the
+        Solver and predicted peak where it keeps its matrix: Banded on the CPU, the others on the
         device, its copy of the data included. The caller's data are not counted.
 
     Raises
@@ -233,8 +233,13 @@ def _choose(
     if asked != "auto":
         return asked, "asked for"
     # One state for all ridges pays, where there are many.
-    pays = problem.n_ridges >= _EIGH_PAYS and where.type == "cpu"
-    order = sorted(peaks, key=lambda k: (SOLVERS[k].tol is not None, SOLVERS[k].one_ridge == pays))
+    pays = problem.n_ridges >= _ALL_AT_ONCE and where.type == "cpu"
+
+    def last(name: str) -> tuple[bool, bool, bool]:
+        cls = SOLVERS[name]
+        return cls.tol is not None, cls.one_ridge == pays, problem.n < cls.from_rows
+
+    order = sorted(peaks, key=last)
     for name in order:
         if peaks[name] <= needs.budgets[name]:
             reason = SOLVERS[name].reason.format(n=problem.n_ridges)

@@ -5,6 +5,8 @@ from kernreg.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "Banded": "banded.solver",
+        "BandedState": "banded.solver",
         "Cholesky": "cholesky.in_memory",
         "CholeskyState": "cholesky.factored",
         "Eigh": "eigh",
@@ -21,7 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         "Restricted": "restricted.solver",
         "RestrictedPath": "restricted.path",
         "RestrictedState": "restricted.state",
-        "RidgePath": "eigh",
+        "RidgePath": "all_ridges",
         "SketchAndProject": "sketch.solver",
         "SketchState": "sketch.state",
         "Solution": "solution",

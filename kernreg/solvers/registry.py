@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from kernreg.exceptions import InvalidInputError
+from kernreg.solvers.banded.solver import Banded
 from kernreg.solvers.base import Solver
 from kernreg.solvers.cholesky.in_memory import Cholesky
 from kernreg.solvers.cholesky.out_of_core import OutOfCoreCholesky
@@ -60,7 +61,7 @@ def register(cls: type[Solver]) -> type[Solver]:
     return cls
 
 
-for _known in (Cholesky, Eigh, PCG, Restricted, SketchAndProject, OutOfCoreCholesky):
+for _known in (Cholesky, Banded, Eigh, PCG, Restricted, SketchAndProject, OutOfCoreCholesky):
     register(_known)
 
 
@@ -70,7 +71,7 @@ def by_name() -> tuple[str, ...]:
     Examples
     --------
     >>> by_name()
-    ('cholesky', 'eigh', 'pcg', 'restricted', 'sketch')
+    ('cholesky', 'banded', 'eigh', 'pcg', 'restricted', 'sketch')
     """
     return tuple(name for name, cls in SOLVERS.items() if not required(cls))
 

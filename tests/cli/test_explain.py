@@ -21,7 +21,7 @@ def nothing_is_computed(monkeypatch):
         pytest.fail("a kernel was computed")
 
     monkeypatch.setattr(importlib.import_module("kernreg.baseline.run"), "search", fail)
-    monkeypatch.setattr("kernreg.solvers.eigh.Eigh.init", fail)
+    monkeypatch.setattr("kernreg.solvers.all_ridges.AllRidges.init", fail)
     monkeypatch.setattr("kernreg.solvers.cholesky.in_memory.Cholesky.init", fail)
     # Times come from measurements on other matrices.
     units = [unit(dtype) for unit in (flop, square) for dtype in ("float32", "float64")]
@@ -126,7 +126,7 @@ def test_not_enough_memory(max_memory, run, tables):
         result = run("explain", *what, "--max-memory", max_memory)
         assert result.exit_code == 0
         (plan,) = fields(result.stdout)["plan"]
-        assert re.match(r"does not fit: cholesky needs \S+ kB and eigh needs \S+ kB ", plan)
+        assert re.match(r"does not fit: cholesky needs \S+ kB and banded needs \S+ kB ", plan)
         assert re.search(r"Remedies: allow \S+ kB by --max-memory", plan)
         assert len(fields(result.stdout)["data"]) == 1
 
@@ -162,7 +162,7 @@ def test_bad_data(refused, tmp_path):
     assert "'size' (40)" in refused("explain", "mlp(depth=1)", "--data", *data)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", "sketch", "restricted"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh", "pcg", "sketch", "restricted"])
 def test_plan_of_a_solver(solver, run, tables):
     options = ["--data", tables.prices, "--solver", solver, "--alpha", "0.1", "--dtype", "float32"]
     result = run("explain", "mlp(depth=2)", *options)

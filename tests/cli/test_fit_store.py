@@ -61,7 +61,7 @@ def test_alpha_by_leave_one_out(run, refused, tables, tmp_path):
     np.testing.assert_allclose(found.squared_error, expected.squared_error, rtol=1e-5)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh", "pcg"])
 def test_no_entry_is_evaluated_again(solver, run, tables, tmp_path, monkeypatch):
     """Where those of the store are float64; but the diagonal, which sets the scale of alpha."""
     store = stored(run, tables, tmp_path, "--dtype", "float64")

@@ -11,7 +11,7 @@ def no_work(monkeypatch):
         pytest.fail("a kernel was computed")
 
     monkeypatch.setattr("kernreg.backends.registry.bind", fail)
-    monkeypatch.setattr("kernreg.solvers.eigh.Eigh.init", fail)
+    monkeypatch.setattr("kernreg.solvers.all_ridges.AllRidges.init", fail)
     monkeypatch.setattr("kernreg.solvers.cholesky.in_memory.Cholesky.init", fail)
 
 

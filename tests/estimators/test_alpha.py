@@ -21,7 +21,7 @@ def problem(n=60, noise=0.3):
     return X, np.sin(X[:, 0]) + X[:, 1] + noise * rng.standard_normal(n)
 
 
-@pytest.mark.parametrize("solver", ["auto", "cholesky", "eigh", Restricted(centres=60)])
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "banded", "eigh", Restricted(centres=60)])
 def test_auto_is_the_grid_by_leave_one_out(solver):
     X, y = problem()
     model = KernelRegressor(NET, solver=solver).fit(X, y)

@@ -63,7 +63,7 @@ def test_rows_are_far_from_parallel():
 
 
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 def test_predictions(kernel, solver):
     X, y, Xt = problem()
     alpha = 1e-2

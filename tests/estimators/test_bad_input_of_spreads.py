@@ -232,7 +232,7 @@ def test_rows_that_the_kernel_does_not_see() -> None:
 TWICE, TARGETS = np.vstack([X, X]), np.concatenate([Y, Y])
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 def test_equal_rows_without_noise(solver: str) -> None:
     model = GaussianProcessRegressor(NET, alpha=0, optimizer=None, solver=solver)
     with pytest.warns(JitterWarning, match=r"raise alpha|remove dup"):

@@ -19,7 +19,7 @@ def data(n_classes, n=60, d=3, seed=11):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 def test_decision_is_the_regression_of_codes(n_classes, solver):
     X, numbers = data(n_classes)
     codes = 2.0 * (numbers[:, None] == np.arange(n_classes)) - 1

@@ -11,7 +11,7 @@ from kernreg.solvers import Cholesky
 
 EPS = np.finfo(float).eps
 BIAS_FREE = nn.mlp(depth=2, b_std=0.0)
-SOLVERS = ["cholesky", "eigh"]
+SOLVERS = ["cholesky", "banded", "eigh"]
 
 
 def data(n=30, d=4, seed=10):

@@ -28,6 +28,7 @@ LEVELS = {"scalar": 0.1, "rows": RNG.uniform(0.05, 0.5, N)}
 TOL = 1e-9
 SOLVERS: dict[str, Any] = {
     "cholesky": "cholesky",
+    "banded": "banded",
     "eigh": "eigh",
     "pcg": PCG(tol=1e-12),
     "sketch": SketchAndProject(block=20, tol=1e-12),
@@ -79,7 +80,7 @@ def test_solvers(solver: str, target: str, level: str) -> None:
     model = ours("ntk", alpha=alpha, solver=SOLVERS[solver]).fit(X, y)
     other = theirs("ntk", alpha).fit(X, y)
     check_equal(model, other)
-    if solver in ("cholesky", "eigh"):
+    if solver in ("cholesky", "banded", "eigh"):
         close(model.log_marginal_likelihood_value_, other.log_marginal_likelihood())
     else:
         assert model.log_marginal_likelihood_value_ is None
@@ -211,7 +212,7 @@ def test_draws_from_the_prior(method: str) -> None:
     check_moments(drawn, np.zeros(M), gram(NET, NEW, kernel="nngp"))
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", "weighted", "rows"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh", "pcg", "weighted", "rows"])
 @pytest.mark.parametrize("method", ["exact", "pathwise"])
 def test_draws_from_the_posterior(method: str, solver: str) -> None:
     weights = np.linspace(0.5, 2.0, N) if solver == "weighted" else None
@@ -271,7 +272,7 @@ def test_a_covariance_too_large_for_memory() -> None:
         prior.predict(many, return_cov=True)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", "restricted"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh", "pcg", "restricted"])
 def test_standard_deviations_in_tiles(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = Restricted(centres=20) if solver == "restricted" else SOLVERS[solver]
     model = ours(alpha=0.1, solver=chosen).fit(X, Y)

@@ -74,7 +74,7 @@ def test_is_less_sure_where_it_knows_less() -> None:
     assert far[1] < near[1]
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", Restricted(centres=60)])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh", "pcg", Restricted(centres=60)])
 def test_solvers(solver: Any) -> None:
     model = GaussianProcessClassifier(NET, solver=solver, **FIXED).fit(X, labels(3))
     other = GaussianProcessClassifier(NET, **FIXED).fit(X, labels(3))

@@ -36,7 +36,7 @@ def refits(model, X, y, w):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("column", [0, slice(None)])
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 def test_predictions_are_those_of_refits(solver, column, weighted, fit_intercept):
     X, Y, w = problem()
     y, w = Y[:, column], w if weighted else None
@@ -55,7 +55,7 @@ def test_predictions_are_those_of_refits(solver, column, weighted, fit_intercept
     assert model.loo_.accuracy is None
 
 
-@pytest.mark.parametrize("solver", ["auto", "cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "banded", "eigh"])
 def test_the_chosen_alpha_gives_the_model_of_that_alpha(solver):
     X, Y, w = problem()
     path = KernelRegressor(NET, alpha=np.logspace(-4, 1, 9), solver=solver)

@@ -79,7 +79,7 @@ def test_gradient_by_differences(case: str) -> None:
         assert abs(slope[index] - expected) <= 1e-6 * max(1.0, np.abs(slope).max())
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 @pytest.mark.parametrize("levels", [0.1, 0.1 / WEIGHTS], ids=["scalar", "rows"])
 def test_that_of_the_fit_is_that_of_its_theta(solver: str, levels: Any) -> None:
     """By another factorisation: determinants and products are good to n eps of condition 5e3."""

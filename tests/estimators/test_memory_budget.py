@@ -48,7 +48,7 @@ def test_refused_before_work_starts(model, parameters, monkeypatch):
 
 
 @pytest.mark.parametrize("max_memory", [100, "1kB", "5kB"])
-@pytest.mark.parametrize("solver", ["auto", "cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "banded", "eigh"])
 def test_refused_where_not_even_one_row_fits(max_memory, solver):
     X, y = data(30)
     model = KernelRegressor(NET, max_memory=max_memory, solver=solver)

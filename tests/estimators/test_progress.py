@@ -39,7 +39,7 @@ def test_hidden_bar_is_no_callback(capsys):
 
 
 @pytest.mark.parametrize("verbose", [1, 5, True])
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 @pytest.mark.parametrize("alpha", [0.1, [0.1, 1.0]])
 def test_bar_on_stderr_reaches_the_end(solver, alpha, verbose, capsys):
     KernelClassifier(NET, alpha=alpha, solver=solver, verbose=verbose).fit(X, Y > 0)

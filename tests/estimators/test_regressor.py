@@ -35,7 +35,7 @@ def bound(n, alpha):
 
 
 @pytest.mark.parametrize("kernel", ["ntk", "nngp"])
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 def test_absolute_alpha_is_the_ridge(kernel, solver):
     X, y, Xt = data()
     model = KernelRegressor(NET, kernel=kernel, alpha=0.3, alpha_scale="absolute", solver=solver)
@@ -205,7 +205,7 @@ def test_max_memory_bounds_the_blocks(monkeypatch):
     assert sum(sizes) == 25 * 40 * 8
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 def test_equal_rows_without_a_ridge_share_their_mean(solver, recwarn):
     X, y, _ = data()
     twice, targets = np.vstack([X, X[:7]]), np.append(y, y[:7] + 2.0)

@@ -46,7 +46,7 @@ def test_columns_that_matter_have_the_shares(fitted):
     assert shares.sum() == pytest.approx(1.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", "restricted"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh", "pcg", "restricted"])
 def test_every_solver_sees_the_scales(fitted, solver):
     X, y, Z = data()
     model = KernelRegressor(NET, alpha=1e-3, solver=solver, scale="ard").fit(X, y)

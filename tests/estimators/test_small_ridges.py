@@ -64,7 +64,7 @@ class TestEqualRows:
         model = KernelRegressor(NET, alpha=1e-12, solver=solver).fit(self.X, self.y)
         assert model.X_fit_.shape == (10, 4)
 
-    @pytest.mark.parametrize("solver", ["cholesky", "pcg", "eigh"])
+    @pytest.mark.parametrize("solver", ["cholesky", "pcg", "banded", "eigh"])
     def test_rows_that_cannot_be_merged_warn(self, solver):
         """Not equal in a last bit, and with different targets."""
         X = np.vstack([points(30), points(30) * (1 + 1e-12)])

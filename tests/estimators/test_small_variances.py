@@ -79,7 +79,7 @@ def check(std: np.ndarray, case: Any, noise: float) -> None:
 
 
 @pytest.mark.parametrize("alpha", [1e-6, 1e-8, 1e-10])
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", "sketch"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh", "pcg", "sketch"])
 def test_of_rows_beside_training_rows(case: Any, alpha: float, solver: str) -> None:
     net, kernel, _ = case
     model = fitted(net, kernel, alpha, solver)
@@ -114,7 +114,9 @@ EQUAL = np.vstack([X, X[:5]])
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("alpha", [1e-8, 1e-14, 0.0])
-@pytest.mark.parametrize("solver", ["cholesky", "eigh", "pcg", "sketch", Restricted(centres=20)])
+@pytest.mark.parametrize(
+    "solver", ["cholesky", "banded", "eigh", "pcg", "sketch", Restricted(centres=20)]
+)
 @pytest.mark.parametrize("rows", [X, EQUAL], ids=["distinct", "equal"])
 def test_never_negative(alpha: float, solver: Any, rows: np.ndarray) -> None:
     """Also of training rows themselves, with noise below rounding, and where rows are equal."""

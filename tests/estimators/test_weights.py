@@ -18,7 +18,7 @@ def problem():
     return X, rng.standard_normal((30, 2)), w, rng.standard_normal((20, 4))
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["cholesky", "banded", "eigh"])
 @pytest.mark.parametrize("alpha_scale", ["mean_diag", "absolute"])
 def test_integer_weights_are_repeated_rows(solver, alpha_scale):
     X, y, w, Xt = problem()

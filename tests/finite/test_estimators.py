@@ -32,7 +32,7 @@ def by_hand(f: torch.nn.Module, ridge: float, kernel: str = "ntk") -> np.ndarray
     return mean + between @ np.linalg.solve(K + scale * np.eye(len(X)), y - mean)
 
 
-@pytest.mark.parametrize("solver", ["auto", "cholesky", "eigh", "pcg", PCG(tol=1e-12)])
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "banded", "eigh", "pcg", PCG(tol=1e-12)])
 def test_regression(solver: object) -> None:
     f = network()
     model = KernelRegressor(f, alpha=1e-2, solver=solver).fit(X, y)

@@ -50,13 +50,14 @@ def test_default_budget_is_most_of_what_is_available():
     assert 0 < memory_budget() < psutil.virtual_memory().total
 
 
-def test_one_ridge_takes_cholesky_and_a_path_takes_eigh():
+def test_one_ridge_takes_cholesky_and_a_path_one_decomposition():
     assert plan(2000, 10, max_memory="10GB").solver == "cholesky"
-    assert plan(2000, 10, max_memory="10GB", n_alphas=20).solver == "eigh"
+    assert plan(2000, 10, max_memory="10GB", n_alphas=20).solver == "banded"
+    assert plan(1999, 10, max_memory="10GB", n_alphas=20).solver == "eigh"
 
 
 def test_path_that_does_not_fit_takes_cholesky():
-    chosen = plan(10_000, 10, max_memory="1GB", n_alphas=20)
+    chosen = plan(10_000, 10, max_memory="600MB", n_alphas=20)
     assert chosen.solver == "cholesky"
     assert chosen.alternatives[0].reason == "does not fit"
 
@@ -97,15 +98,16 @@ def test_auto_takes_the_solver_that_fits():
 
 @pytest.mark.parametrize("n", [40, 500, 3000])
 @pytest.mark.parametrize("n_alphas", [1, 17])
-@pytest.mark.parametrize("solver", ["auto", "cholesky", "eigh"])
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "banded", "eigh"])
 def test_the_memory_named_in_the_error_is_enough_and_the_least(solver, n_alphas, n):
     def attempt(budget):
         return plan(n, 8, dtype="float64", solver=solver, n_alphas=n_alphas, max_memory=budget)
 
     with pytest.raises(MemoryBudgetError) as caught:
         attempt("20kB")
-    for name in ("cholesky", "eigh"):
-        assert (f"{name} needs" in str(caught.value)) == (solver in ("auto", name))
+    for name in ("cholesky", "banded", "eigh"):
+        tried = ("cholesky", "banded", "eigh") if solver == "auto" else (solver,)
+        assert (f"{name} needs" in str(caught.value)) == (name in tried)
     enough = re.search(r"allow (\S+ \wB) by max_memory", str(caught.value))[1]
     assert attempt(enough).peak_bytes <= memory_budget(enough)
     with pytest.raises(MemoryBudgetError):
@@ -119,7 +121,7 @@ def test_rounded_up_to_a_size_that_can_be_typed(count):
 
 def test_table():
     text = str(plan(3000, 10, max_memory="2GB"))
-    for part in ("cholesky", "packed", "512 rows", "2 GB allowed", "not used: pays from 8"):
+    for part in ("cholesky", "packed", "512 rows", "2 GB allowed", "not used: pays from 3"):
         assert part in text
 
 
@@ -156,12 +158,13 @@ def test_auto_iterates_where_no_matrix_fits_and_one_ridge_is_given():
     assert (chosen.solver, chosen.storage) == ("pcg", "recomputed")
     assert [(other.solver, other.reason) for other in chosen.alternatives] == [
         ("cholesky", "does not fit"),
+        ("banded", "does not fit"),
         ("eigh", "does not fit"),
         ("restricted", "approximate: ask for it"),
         ("sketch", "needs more entries than pcg, and less memory: ask for it"),
         ("out_of_core", "needs a folder: ask for it"),
     ]
-    with pytest.raises(MemoryBudgetError, match=r"cholesky needs .* and eigh needs.*one alpha"):
+    with pytest.raises(MemoryBudgetError, match=r"cholesky needs .* and banded needs.*one alpha"):
         plan(100_000, 20, max_memory="4GB", n_alphas=3)
 
 
@@ -268,7 +271,7 @@ class TestGpu:
         copied = 4 * 20_000 * 10
         assert abs(chosen.peak_bytes - plan(20_000, 10, solver="eigh").peak_bytes) <= copied
         taken = plan(30_000, 10, device="cuda")
-        assert taken.solver == "eigh"
+        assert taken.solver == "banded"
         assert taken.reason.endswith("cholesky does not fit")
         assert 10**9 < taken.peak_bytes <= taken.budget_bytes == 18 * 10**9
         others = {other.solver: other for other in taken.alternatives}
@@ -282,18 +285,18 @@ class TestGpu:
         assert on_gpu == on_cpu + 4 * n * d
 
     def test_what_does_not_fit_says_where(self):
-        with pytest.raises(MemoryBudgetError, match=r"allowed are 900 MB on cuda\. Rem.*eigh"):
+        with pytest.raises(MemoryBudgetError, match=r"allowed are 900 MB on cuda\. Rem.*banded"):
             plan(30_000, 10, device="cuda", solver="cholesky")
         both = r"allowed are 900 MB on cuda and 18 GB on cpu\. Remedies.*at most (\d+) rows"
         with pytest.raises(MemoryBudgetError, match=both) as caught:
             plan(300_000, 10, device="cuda", n_alphas=2)
         rows = int(re.search(both, str(caught.value))[1])
-        assert plan(rows, 10, device="cuda", n_alphas=2).solver == "eigh"
+        assert plan(rows, 10, device="cuda", n_alphas=2).solver == "banded"
         with pytest.raises(MemoryBudgetError):
             plan(rows + 1, 10, device="cuda", n_alphas=2)
 
     def test_a_budget_that_is_named_holds_everywhere(self):
-        for solver in ("cholesky", "eigh"):
+        for solver in ("cholesky", "banded", "eigh"):
             chosen = plan(1000, 10, device="cuda", solver=solver, max_memory="70MB")
             assert chosen.budget_bytes == 7 * 10**7
 

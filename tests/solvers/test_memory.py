@@ -13,7 +13,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kernreg.solvers import Cholesky, Eigh
+from kernreg.solvers import Banded, Cholesky, Eigh
 from tests.operators.dense import PointOperator
 
 
@@ -44,6 +44,11 @@ class TestPeakMemory:
         used, predicted = measure(Eigh(), n, "float64")
         # Besides: a few vectors, and the rows of the test's own operator.
         assert 2 * 8 * n**2 <= used <= predicted + 64 * n
+
+    def test_banded_holds_one_matrix(self) -> None:
+        n = 1500
+        used, predicted = measure(Banded(), n, "float64")
+        assert 8 * n**2 <= used <= predicted < 2 * 8 * n**2
 
     @pytest.mark.parametrize("max_bytes", [2**30, 45 * 10**6])
     def test_out_of_core_holds_what_it_says(self, max_bytes: int, tmp_path) -> None:

@@ -71,7 +71,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     fit_intercept : bool, default=True
         Whether the weighted mean of the targets is the mean of the prior, which is 0 if not (as in
         scikit-learn).
-    solver : {"auto", "cholesky", "eigh", "pcg", "restricted", "sketch"} or a solver, default="auto"
+    solver : str or a solver, default="auto"
         As in :class:`KernelRegressor`. A factor gives variances for n^2 operations a row, PCG for a
         solve. With "restricted" they are those of the posterior of its own model: what its centres
         do not span keeps the variance of the prior.

@@ -104,7 +104,7 @@ def training_estimates(
     ridge = absolute_ridge(alpha, alpha_scale, K)
     state = decompose(K)
     path = Eigh().path(state, Y, np.array([ridge]))
-    inverse = state.inverse_diagonals(path.ridges)[0]
+    inverse = state.inverse_diagonal(float(path.ridges[0]))
     dual = float(np.mean(np.sum(path.dual[0] ** 2, axis=1)))
     return TrainingEstimates(
         kappa=float(1.0 / inverse.sum()),

@@ -1,0 +1,1 @@
+"""One reduction to a band for all ridges."""
