@@ -2,7 +2,7 @@
 
     python -m benchmarks.ridges [--sizes 4000 8000]
 
-KernelRegressor on random rows, float64, each solver alone; writes ``benchmarks/results/ridges.json``.
+KernelRegressor on random rows in float64; writes ``benchmarks/results/ridges.json``.
 """
 
 from __future__ import annotations
