@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.problems import data_dir
 from kernreg.baseline import Settings, run
 from kernreg.baseline.competitors import available, score_competitor
-from kernreg.baseline.run import splits
+from kernreg.baseline.outcome import splits
 from kernreg.datasets import Dataset, load
 
 RESULTS = Path(__file__).parent / "results" / "tables.jsonl"

@@ -1,7 +1,17 @@
 """The infinite-width baseline of a data set: search, comparison, results."""
 
-from kernreg.baseline.model import TableModel, fit_model
-from kernreg.baseline.run import Fold, Outcome, Settings, run, splits
-from kernreg.baseline.scaling import Scaler
+from kernreg.lazy import attach
 
-__all__ = ["Fold", "Outcome", "Scaler", "Settings", "TableModel", "fit_model", "run", "splits"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Fold": "outcome",
+        "Outcome": "outcome",
+        "Scaler": "scaling",
+        "Settings": "outcome",
+        "TableModel": "model",
+        "fit_model": "model",
+        "run": "outcome",
+        "splits": "outcome",
+    },
+)

@@ -22,7 +22,7 @@ import kernreg
 from kernreg import nn
 from kernreg.baseline.compare import Score
 from kernreg.baseline.competitors import COMPETITORS
-from kernreg.baseline.run import Fold, Outcome
+from kernreg.baseline.outcome import Fold, Outcome
 from kernreg.baseline.search import Trial
 from kernreg.baseline.uncertainty import LEVEL, Intervals, Probabilities
 from kernreg.datasets import Dataset

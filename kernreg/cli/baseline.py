@@ -29,6 +29,7 @@ from kernreg.cli.options import (
     table_options,
 )
 from kernreg.cli.outputs import RESULTS, Output, check_outputs
+from kernreg.sizes import parse_size
 from kernreg.wording import significant
 
 if TYPE_CHECKING:
@@ -71,16 +72,16 @@ def baseline(
     with kernels of distances, ridge, forests and boosting, and writes report.html, results.json,
     results.csv, predictions.csv and model.safetensors.
     """
+    check_data(data, "baseline DATA")
+    tables = table_options(drop, id_name, impute, header)
+    budget = parse_size(max_memory)
+    # Arguments are checked before torch is imported, which takes seconds.
     from kernreg.baseline import Settings, run
     from kernreg.baseline.results import comparison, metric, output_folder, write
     from kernreg.datasets import load
-    from kernreg.operators.budget import memory_budget
     from kernreg.report import render
     from kernreg.report.render import duration, format_score
 
-    check_data(data, "baseline DATA")
-    tables = table_options(drop, id_name, impute, header)
-    budget = memory_budget(max_memory)
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
     say_notes(loaded.notes)
     settings = Settings(

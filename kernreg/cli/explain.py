@@ -34,6 +34,7 @@ from kernreg.cli.options import (
 )
 from kernreg.cli.solvers import SolverOptions, parse_alpha
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
+from kernreg.sizes import parse_size
 
 if TYPE_CHECKING:
     from kernreg.datasets import Dataset
@@ -76,10 +77,7 @@ def explain(
 ) -> None:
     """Say what would be computed, by what, and at what cost, without doing it."""
     from kernreg.cli.networks import NAMES, for_data, looks_like_network, parse_network
-    from kernreg.datasets import load
-    from kernreg.datasets.readers import BUILTIN
-    from kernreg.estimators.explain import labelled
-    from kernreg.operators.budget import memory_budget
+    from kernreg.datasets.names import BUILTIN
     from kernreg.wording import did_you_mean
 
     ridges = parse_alpha(alpha)
@@ -92,11 +90,13 @@ def explain(
     if looks_like_network(what) or (what in NAMES and not Path(what).exists()):
         network = parse_network(what)
         if data is None:
-            text = labelled(_network(network))
+            text = _labelled(_network(network))
         else:
             options.check(ridges)
             check_data(data, "explain NETWORK --data DATA")
-            budget = memory_budget(max_memory)
+            budget = parse_size(max_memory)
+            from kernreg.datasets import load
+
             loaded = load(data, target, kind, **tables, max_memory=budget).training()
             network, scaled = for_data(network, loaded, scaling)
             text = _fit(network, loaded, kernel, scaled, max_memory, ridges, options, seconds)
@@ -108,13 +108,19 @@ def explain(
                 f"{what} is data, and so --data {data!r} says nothing: leave it out, or write "
                 f"`{order}`."
             )
-        text = labelled(_baseline(what, target, kind, max_memory, tables))
+        text = _labelled(_baseline(what, target, kind, max_memory, tables))
     else:
         raise InvalidInputError(
             f"{what!r} is no network such as mlp(depth=2), no file and no scikit-learn set; the "
             f"sets are {', '.join(BUILTIN)}.{did_you_mean(what, (*BUILTIN, *NAMES))}"
         )
     stdout.print(as_option(text), markup=False, soft_wrap=True)
+
+
+def _labelled(lines: list[tuple[str, str]]) -> str:
+    from kernreg.estimators.explain import labelled
+
+    return labelled(lines)
 
 
 def _network(network: nn.Layer) -> list[tuple[str, str]]:
@@ -141,14 +147,13 @@ def _fit(
 ) -> str:
     from kernreg import KernelClassifier, KernelRegressor
     from kernreg.baseline.scaling import Scaler
-    from kernreg.operators.budget import memory_budget
 
     made = KernelRegressor if loaded.task == "regression" else KernelClassifier
     model = made(
         network,
         kernel=kernel,
         alpha=alpha,
-        solver=options.made(loaded, memory_budget(max_memory)),
+        solver=options.made(loaded, parse_size(max_memory)),
         dtype=options.dtype,
         device=options.device,
         max_memory=max_memory,
@@ -167,13 +172,12 @@ def _baseline(
 ) -> list[tuple[str, str]]:
     from kernreg.baseline import Settings, splits
     from kernreg.baseline.grid import convolutions, networks
-    from kernreg.baseline.run import plan_search
+    from kernreg.baseline.outcome import plan_search
     from kernreg.baseline.scaling import scalings_for
     from kernreg.datasets import load
-    from kernreg.operators.budget import memory_budget
     from kernreg.wording import counted, listed
 
-    loaded = load(data, target, task, **tables, max_memory=memory_budget(max_memory))
+    loaded = load(data, target, task, **tables, max_memory=parse_size(max_memory))
     settings = Settings(max_memory=max_memory)
     train, test = splits(loaded, settings)[0]
     kinds = scalings_for("auto", loaded.X[train])

@@ -68,6 +68,7 @@ from kernreg.exceptions import (
     ConvergenceWarning,
     InvalidInputError,
 )
+from kernreg.sizes import parse_size
 from kernreg.wording import counted
 
 if TYPE_CHECKING:
@@ -128,14 +129,7 @@ def fit(
     overwrite: Overwrite = False,
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
-    from kernreg.baseline import fit_model
-    from kernreg.baseline.scaling import Kind, Scaler
     from kernreg.cli.networks import for_data, parse_network
-    from kernreg.cli.stores import read_note
-    from kernreg.datasets import load
-    from kernreg.estimators.progress import heard_by
-    from kernreg.operators import TileStore
-    from kernreg.operators.budget import memory_budget
 
     given = ModelOptions(kind, noise, tune, time, steps, learning_rate)
     check_choice("--model", kind, KINDS)
@@ -152,7 +146,10 @@ def fit(
     parsed = parse_network(network)
     ridges = parse_alpha(alpha)
     options = SolverOptions(solver, dtype, device, tol, centres, checkpoint, folder)
+    budget = parse_size(max_memory)
     if store is not None:
+        from kernreg.operators import TileStore
+
         tiles = TileStore.open(store)
         _check_with_store(context, tiles, options, ridges)
         options = replace(options, dtype=tiles.entries.name)
@@ -173,7 +170,13 @@ def fit(
             overwrite,
         )
     check_data(data, "fit DATA --network NETWORK")
-    budget = memory_budget(max_memory)
+    # Arguments are checked before torch is imported, which takes seconds.
+    from kernreg.baseline import fit_model
+    from kernreg.baseline.scaling import Kind, Scaler
+    from kernreg.cli.stores import read_note
+    from kernreg.datasets import load
+    from kernreg.estimators.progress import heard_by
+
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
     # A store has the tiles of all rows.
     loaded = loaded.training() if store is None else loaded

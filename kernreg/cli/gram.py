@@ -63,13 +63,7 @@ def gram(
     Half the matrix is kept. A run that was interrupted goes on where it stopped; a store of
     another network or other data is refused. `kernreg fit DATA --store STORE` solves with it.
     """
-    from kernreg import KernelOperator
-    from kernreg.baseline.scaling import Scaler
     from kernreg.cli.networks import for_data, parse_network
-    from kernreg.cli.stores import kept_dtype, written_note
-    from kernreg.datasets import load
-    from kernreg.distributed import from_first
-    from kernreg.operators import TileStore, write_store
 
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
@@ -81,6 +75,14 @@ def gram(
     if prints:
         check_outputs([Output("--out", out, STORE)], [("the data", data), ("the network", network)])
     check_data(data, "gram DATA --network NETWORK")
+    # Arguments are checked before torch is imported, which takes seconds.
+    from kernreg import KernelOperator
+    from kernreg.baseline.scaling import Scaler
+    from kernreg.cli.stores import kept_dtype, written_note
+    from kernreg.datasets import load
+    from kernreg.distributed import from_first
+    from kernreg.operators import TileStore, write_store
+
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables)
     say_notes(loaded.notes)
     parsed, scaled = for_data(parsed, loaded, scaling)

@@ -10,7 +10,7 @@ __all__ = ["check_data"]
 
 
 def check_data(data: str, command: str) -> None:
-    """Raise InvalidInputError if ``data`` is something else that kernreg knows.
+    """Raise InvalidInputError if ``data`` is something else that kernreg knows, or not there.
 
     Parameters
     ----------
@@ -23,6 +23,7 @@ def check_data(data: str, command: str) -> None:
 
     from kernreg.cli.networks import looks_like_network
     from kernreg.cli.outputs import is_model
+    from kernreg.datasets.names import BUILTIN, file_of
 
     if looks_like_network(data):
         raise InvalidInputError(f"DATA is {data!r}, a network; expected `kernreg {command}`.")
@@ -37,3 +38,5 @@ def check_data(data: str, command: str) -> None:
         )
     if data.endswith(".json") and os.path.isfile(path):
         raise InvalidInputError(f"{data} is no table; if it is a network, write --network {data}.")
+    if data not in BUILTIN:
+        file_of(data)

@@ -136,9 +136,9 @@ def table_options(
 
 def check_solver(solver: str, dtype: str) -> None:
     """Raise InvalidInputError for an unknown solver or type of entries."""
-    from kernreg.cli.solvers import choices
+    from kernreg.cli.solvers import names
 
-    check_choice("--solver", solver, ("auto", *choices()))
+    check_choice("--solver", solver, ("auto", *names()))
     check_choice("--dtype", dtype, ("float64", "float32"))
 
 

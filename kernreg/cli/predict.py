@@ -21,12 +21,12 @@ from kernreg.cli.outputs import (
     PREDICTIONS,
     Output,
     check_outputs,
+    is_model,
     is_stream,
     write_text,
 )
 from kernreg.exceptions import (
     InvalidInputError,
-    KernregError,
     ModelFileError,
 )
 from kernreg.wording import counted, listed
@@ -87,15 +87,14 @@ def predict(
             [("the data", data), ("the model", model)],
             overwrite,
         )
+    if not model.exists() and not (model.parent / "zarr.json").exists():
+        _check_order(model, data)
+        raise FileNotFoundError(f"There is no model file {model}.")
     try:
         loaded = _load(model)
-    except (ModelFileError, FileNotFoundError) as error:
-        if not _is_model(Path(data)):
-            raise
-        raise InvalidInputError(
-            f"{model} is no model, but {data} is one: the model comes first, kernreg predict "
-            f"{data} {model}."
-        ) from error
+    except (ModelFileError, FileNotFoundError):
+        _check_order(model, data)
+        raise
     _check_wanted(loaded, scores, interval, proba)
     check_data(data, "predict MODEL DATA")
     rows = loaded.read(data, id_name=id_name, header=header)
@@ -182,12 +181,13 @@ def _load(model: Path) -> TableModel:
     return TableModel.load(model / MODEL_FILE if model.is_dir() else model)
 
 
-def _is_model(path: Path) -> bool:
-    try:
-        _load(path)
-    except (KernregError, OSError):
-        return False
-    return True
+def _check_order(model: Path, data: str) -> None:
+    """Raise InvalidInputError if the data are a model: both may be exchanged."""
+    if Path(data).exists() and is_model(Path(data)):
+        raise InvalidInputError(
+            f"{model} is no model, but {data} is one: the model comes first, kernreg predict "
+            f"{data} {model}."
+        )
 
 
 def _score(task: str, predicted: np.ndarray, truth: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,18 @@ if TYPE_CHECKING:
     from kernreg.datasets import Dataset
     from kernreg.solvers.base import Solver
 
-__all__ = ["SolverOptions", "choices", "parse_alpha"]
+__all__ = ["SolverOptions", "choices", "names", "parse_alpha"]
 
 _SETTINGS = ("tol", "checkpoint", "centres", "folder")
+
+
+def names() -> tuple[str, ...]:
+    """Names of solvers on the command line, without an import of torch if none was registered."""
+    if "kernreg.solvers.registry" in sys.modules:
+        return tuple(choices())
+    from kernreg.solvers.names import NAMES
+
+    return tuple(name.replace("_", "-") for name in NAMES)
 
 
 def choices() -> dict[str, type[Solver]]:
@@ -53,6 +63,10 @@ class SolverOptions:
 
     def check(self, alpha: str | float | np.ndarray) -> None:
         """Raise InvalidInputError for what does not belong together, before any work."""
+        if self.tol is not None and not 0 < self.tol < 1:
+            raise InvalidInputError(f"--tol is {self.tol:g}; expected a number between 0 and 1.")
+        if self.solver == "auto" and not self.given and self.device == "cpu":
+            return
         from kernreg.operators.inputs import check_device
         from kernreg.solvers.registry import gives_errors, required, settings
 
@@ -68,8 +82,6 @@ class SolverOptions:
             raise InvalidInputError(
                 f"--solver {self.solver} keeps its factor on disk: say where by --folder DIR."
             )
-        if self.tol is not None and not 0 < self.tol < 1:
-            raise InvalidInputError(f"--tol is {self.tol:g}; expected a number between 0 and 1.")
         if np.ndim(alpha) and not gives_errors(kind):
             able = [name for name, cls in choices().items() if gives_errors(cls)]
             raise InvalidInputError(

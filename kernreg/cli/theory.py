@@ -72,13 +72,15 @@ def criticality(
     overwrite: Overwrite = False,
 ) -> None:
     """Critical initialisation of a nonlinearity, or how deep a network can be and still train."""
+    _check_files(json_file, picture, overwrite, what)
+    network = parse_network(what, part=True)
+    if (C_b is None) != (C_W is None):
+        raise InvalidInputError("--C-b and --C-W belong together: give both, or none.")
     from kernreg.theory.criticality.critical_point import critical
     from kernreg.theory.criticality.phases import phase
     from kernreg.theory.criticality.reports import report
     from kernreg.theory.criticality.tuning import tune
 
-    _check_files(json_file, picture, overwrite, what)
-    network = parse_network(what, part=True)
     if not isinstance(network, nn.Nonlinearity):
         if (C_b, C_W, picture) != (None, None, None):
             raise InvalidInputError(
@@ -93,8 +95,6 @@ def criticality(
         stdout.print(f"critical: {text or repr(tuned)}", markup=False, soft_wrap=True)
         _write(json_file, {"report": found, "tuned": None if tuned is None else nn.to_json(tuned)})
         return
-    if (C_b is None) != (C_W is None):
-        raise InvalidInputError("--C-b and --C-W belong together: give both, or none.")
     point = critical(network)
     stdout.print(str(point), markup=False, soft_wrap=True)
     at = None if C_b is None or C_W is None else phase(network, C_b, C_W)
@@ -130,12 +130,13 @@ def finite_width(
 
     A nonlinearity alone is taken at its critical initialisation.
     """
+    _check_files(json_file, picture, overwrite, what)
+    network = parse_network(what, part=True)
     from kernreg.theory.finite_width.comparison import compare
     from kernreg.theory.finite_width.monte_carlo import sample
     from kernreg.theory.finite_width.one_input import coefficients
 
-    _check_files(json_file, picture, overwrite, what)
-    sigma, C_b, C_W, depth, K1 = _plain(parse_network(what, part=True), depth)
+    sigma, C_b, C_W, depth, K1 = _plain(network, depth)
     found = coefficients(sigma, C_b, C_W, C_b, C_W, depth, K1=K1)
     stdout.print(f"{sigma!r}, C_b = {C_b:g}, C_W = {C_W:g}, K1 = {K1:g}", markup=False)
     stdout.print(str(found), markup=False, soft_wrap=True)
@@ -183,15 +184,15 @@ def learning_curve(
 
     Columns are standardised, and so are targets; labels have one output for each class.
     """
-    from kernreg.datasets import load
-    from kernreg.theory.eigenlearning.curves import measure_learning_curve, predict_learning_curve
-
     _check_files(json_file, picture, overwrite, data, network)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     if trials == 1:
         raise InvalidInputError("--trials is 1; expected 0, or at least 2 for a standard error.")
     net, grid = parse_network(network), _numbers("--sizes", sizes, int)
     check_data(data, "theory learning-curve DATA --network NETWORK")
+    from kernreg.datasets import load
+    from kernreg.theory.eigenlearning.curves import measure_learning_curve, predict_learning_curve
+
     loaded = load(data, target, task.value, **table_options(drop, None, impute, header))
     X, y = _some_rows(loaded, max_rows)
     if loaded.task == "regression" and np.ptp(y) == 0:
@@ -230,14 +231,14 @@ def design(
     overwrite: Overwrite = False,
 ) -> None:
     """The nonlinearity whose network with one hidden layer has a kernel."""
-    from kernreg.theory.inverse.design import activation_from_kernel
-
     _check_files(json_file, picture, overwrite, target)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     deep = not is_number(target.split(",")[0])
     wanted: Any = parse_network(target) if deep else _numbers("COEFFICIENTS", target, float)
     if not deep and degree is not None:
         raise InvalidInputError("--degree is for a network: coefficients end where they end.")
+    from kernreg.theory.inverse.design import activation_from_kernel
+
     made = activation_from_kernel(wanted, kernel, degree=(degree or 40) if deep else None)
     stdout.print(str(made), markup=False, soft_wrap=True)
     stdout.print(f"network: {made.network!r}", markup=False, soft_wrap=True)
@@ -268,12 +269,12 @@ def evolve(
     Columns are standardised. Scores are those of held-out rows: of the network, and of regression
     with its tangent kernel before and after training.
     """
-    from kernreg.datasets import load
-    from kernreg.finite import evolve as run
-
     _check_files(json_file, picture, overwrite, data, network)
     net = parse_network(network)
     check_data(data, "theory evolve DATA --network NETWORK")
+    from kernreg.datasets import load
+    from kernreg.finite import evolve as run
+
     loaded = load(data, target, task.value, **table_options(drop, None, impute, header))
     X, y = _some_rows(loaded, max_rows)
     shape = tuple(X.shape[1:])

@@ -1,8 +1,16 @@
 """Data sets for the command line and the examples: scikit-learn's own and files."""
 
-from kernreg.datasets.columns import Column
-from kernreg.datasets.dataset import Dataset, Layout, load
-from kernreg.datasets.encoding import Encoder
-from kernreg.datasets.new_data import NewRows, new_rows
+from kernreg.lazy import attach
 
-__all__ = ["Column", "Dataset", "Encoder", "Layout", "NewRows", "load", "new_rows"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Column": "columns",
+        "Dataset": "dataset",
+        "Encoder": "encoding",
+        "Layout": "dataset",
+        "NewRows": "new_data",
+        "load": "dataset",
+        "new_rows": "new_data",
+    },
+)

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.operators.budget import enough, readable
+from kernreg.sizes import enough, readable
 from kernreg.wording import counted
 
 __all__ = ["Arrays", "guarded", "read_npy", "read_npz"]

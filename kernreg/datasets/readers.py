@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from kernreg.datasets.arrays import guarded, read_npy, read_npz
 from kernreg.datasets.content import COMPRESSIONS
 from kernreg.datasets.delimited import UNNAMED, read_delimited
+from kernreg.datasets.names import BUILTIN, file_of
 from kernreg.datasets.problems import all_of
 from kernreg.datasets.text import (
     Commas,
@@ -31,9 +32,8 @@ from kernreg.datasets.text import (
 from kernreg.exceptions import InvalidInputError
 from kernreg.wording import counted, did_you_mean, listed
 
-__all__ = ["BUILTIN", "Source", "numbers_of", "read", "read_table"]
+__all__ = ["Source", "numbers_of", "read", "read_table"]
 
-BUILTIN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Names of the sets that scikit-learn carries."""
 
 _PARQUET = (".parquet", ".pq")
@@ -123,7 +123,7 @@ def read(
     """
     if data in BUILTIN:
         return _builtin(data, target if need_target else None, drop, id_name)
-    path = _path(data)
+    path = file_of(data)
     suffix = _suffix(path)
     table = read_table(data, header=header)
     if table is not None:
@@ -147,7 +147,7 @@ def read_table(data: str, *, header: bool = True) -> tuple[str, pd.DataFrame, li
     """A short name, all columns, and notes for a CSV, TSV or Parquet file; else None."""
     if data in BUILTIN:
         return None
-    path = _path(data)
+    path = file_of(data)
     suffix = _suffix(path)
     if suffix not in _TABLES:
         return None
@@ -176,20 +176,6 @@ def numbers_of(text: pa.ChunkedArray, commas: Commas | None) -> np.ndarray | Non
     """The numbers of a column of text; None if it holds other text."""
     numbers = as_numbers(text, commas)
     return as_booleans(text) if numbers is None else numbers
-
-
-def _path(data: str) -> Path:
-    path = Path(data)
-    if not path.exists():
-        raise InvalidInputError(
-            f"There is no file {data!r} and no scikit-learn set of that name; the sets are "
-            f"{', '.join(BUILTIN)}.{did_you_mean(data, BUILTIN)}"
-        )
-    if path.is_dir():
-        raise InvalidInputError(f"{data} is a folder; expected a CSV, Parquet, NPZ or NPY file.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InvalidInputError(f"{data} is an empty file.")
-    return path
 
 
 def _suffix(path: Path) -> str:

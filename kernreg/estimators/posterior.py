@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.operators.budget import PANEL_BYTES, memory_budget, readable
+from kernreg.operators.budget import PANEL_BYTES, memory_budget
 from kernreg.operators.parts import Parts
+from kernreg.sizes import readable
 from kernreg.solvers.base import Solver
 from kernreg.solvers.variance import from_features
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from kernreg.backends.base import CPU
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
-from kernreg.operators.budget import enough, memory_budget, readable
+from kernreg.operators.budget import memory_budget
 from kernreg.operators.inputs import check_device
 from kernreg.planning.candidates import Needs
 from kernreg.planning.probe import Probe
+from kernreg.sizes import enough, readable
 from kernreg.solvers.base import Problem, Solver
 from kernreg.solvers.registry import SOLVERS, gives_errors, solver_of
 from kernreg.wording import aligned, lasting

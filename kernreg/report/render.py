@@ -8,8 +8,8 @@ import numpy as np
 
 from kernreg import plotting
 from kernreg.baseline.grid import GAUSSIAN
+from kernreg.baseline.outcome import Fold, Outcome
 from kernreg.baseline.results import code, comparison, environment, metric
-from kernreg.baseline.run import Fold, Outcome
 from kernreg.baseline.scaling import IN_WORDS
 from kernreg.baseline.search import Trial
 from kernreg.baseline.uncertainty import LEVEL, Intervals, Probabilities, reliability

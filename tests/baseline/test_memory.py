@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from kernreg.baseline import Settings, run
-from kernreg.baseline.run import EIGH_ROWS, plan_search
+from kernreg.baseline.outcome import EIGH_ROWS, plan_search
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 
 
@@ -17,7 +17,7 @@ def forbidden(monkeypatch):
         pytest.fail("the search began")
 
     # The package has a function of the name of its module.
-    monkeypatch.setattr(importlib.import_module("kernreg.baseline.run"), "search", fail)
+    monkeypatch.setattr(importlib.import_module("kernreg.baseline.outcome"), "search", fail)
 
 
 @pytest.mark.parametrize("max_memory", [1, "1kB", "10kB", "40kB"])

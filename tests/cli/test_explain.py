@@ -20,7 +20,7 @@ def nothing_is_computed(monkeypatch):
     def fail(*args, **kwargs):
         pytest.fail("a kernel was computed")
 
-    monkeypatch.setattr(importlib.import_module("kernreg.baseline.run"), "search", fail)
+    monkeypatch.setattr(importlib.import_module("kernreg.baseline.outcome"), "search", fail)
     monkeypatch.setattr("kernreg.solvers.all_ridges.AllRidges.init", fail)
     monkeypatch.setattr("kernreg.solvers.cholesky.in_memory.Cholesky.init", fail)
     # Times come from measurements on other matrices.

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.operators import PackedOperator, memory_budget
-from kernreg.operators.budget import enough
 from kernreg.planning.plan import plan
+from kernreg.sizes import enough
 from kernreg.solvers import (
     PCG,
     Cholesky,

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.operators.budget import TILE_ROWS, memory_budget, readable
+from kernreg.operators.budget import TILE_ROWS, memory_budget
 from kernreg.planning.plan import Candidate, Plan, plan
+from kernreg.sizes import readable
 
 __all__ = ["plan_of_ensemble"]
 

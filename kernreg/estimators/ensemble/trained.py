@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from kernreg.estimators.posterior import prior_variance
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.operators.budget import PANEL_BYTES, readable
+from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.parts import Parts
+from kernreg.sizes import readable
 from kernreg.solvers.eigh import Eigh
 from kernreg.theory.training import (
     Dynamics,

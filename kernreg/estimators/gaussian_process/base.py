@@ -28,9 +28,10 @@ from kernreg.estimators.progress import progress
 from kernreg.estimators.solve import as_read, chosen_solver
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.finite.as_network import ModuleNetwork
-from kernreg.operators.budget import memory_budget, readable
+from kernreg.operators.budget import memory_budget
 from kernreg.operators.parts import Parts
 from kernreg.operators.store.store import TileStore
+from kernreg.sizes import readable
 from kernreg.solvers.base import Solver
 
 __all__ = ["GaussianProcess", "Kept"]

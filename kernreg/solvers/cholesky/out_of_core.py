@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, StoreError
 from kernreg.operators.base import Operator, symmetric_order
-from kernreg.operators.budget import TILE_ROWS, readable
+from kernreg.operators.budget import TILE_ROWS
 from kernreg.operators.panels import Breakdown, full_precision, require_finite
 from kernreg.operators.store.disk import (
     atomic,
@@ -30,6 +30,7 @@ from kernreg.operators.store.disk import (
     writable_folder,
 )
 from kernreg.operators.store.records import header_digest, parse
+from kernreg.sizes import readable
 from kernreg.solvers.base import Problem
 from kernreg.solvers.cholesky.factor_on_disk import FactorOnDisk
 from kernreg.solvers.cholesky.factored import CholeskyState, Factoring
