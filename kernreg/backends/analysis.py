@@ -24,7 +24,7 @@ from kernreg.ir.fold import Pass
 from kernreg.ir.pair import Dual
 from kernreg.ir.program import Program
 from kernreg.numerics.angle import AngleSeries, fit_angle_series
-from kernreg.numerics.hermite import series_length
+from kernreg.numerics.octaves import length_between
 from kernreg.numerics.profile import Profile, fit_profile
 
 __all__ = ["Analysis", "Segment", "analyze"]
@@ -238,7 +238,7 @@ def _ids(ops: tuple[ir.Op, ...]) -> set[int]:
 def _expand(fn: Dual, low: float, high: float, tol: float) -> int | AngleSeries | None:
     """The Hermite series costs less, but loses the gap that kinks need, and may be too long."""
     if fn.smooth:
-        length = series_length(fn, torch.tensor([low, high], dtype=torch.float64), tol)
+        length = length_between(fn, low, high, tol)
         if length is not None:
             return length
     return fit_angle_series(fn, low, high, tol)

@@ -124,11 +124,12 @@ class Translator(Pass[State]):
         return len(self.consts) - len(values)
 
     def table(self, side: int, values: Tensor) -> None:
-        """Append a table of one side."""
+        """Append a table of one side, or several of shape (tables, rows)."""
         with np.errstate(over="ignore"):
-            found = self.distinct.all(values, side).numpy().astype(self.dtype)
+            all_rows = self.distinct.all(values.mT if values.ndim == 2 else values, side)
+            found = all_rows.numpy().T.astype(self.dtype, order="C")
         self.outside = self.outside or not bool(np.isfinite(found).all())
-        self.tables[side].append(found)
+        self.tables[side].extend([found] if found.ndim == 1 else found)
 
     def both(self, *tables: Tensor) -> None:
         """Append tables to both sides."""

@@ -352,12 +352,22 @@ def _panels(breaks: list[float], like: Tensor) -> tuple[Tensor, Tensor]:
     import numpy as np
     import torch
 
-    x, w = np.polynomial.legendre.leggauss(PANEL_NODES)
+    x, w = _gauss()
     ends = np.asarray(breaks)
     middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
     nodes = (middle[:, None] + half[:, None] * x).reshape(-1)
     weights = (half[:, None] * w).reshape(-1)
     return torch.from_numpy(nodes).to(like), torch.from_numpy(weights).to(like)
+
+
+@functools.cache
+def _gauss() -> tuple[Any, Any]:
+    import numpy as np
+
+    x, w = np.polynomial.legendre.leggauss(PANEL_NODES)
+    x.setflags(write=False)
+    w.setflags(write=False)
+    return x, w
 
 
 def _as_tensor(value: Any) -> Tensor:

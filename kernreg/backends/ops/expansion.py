@@ -14,7 +14,8 @@ from kernreg.backends.triton.source import TritonWriter
 from kernreg.exceptions import BackendError
 from kernreg.ir.pair import Dual
 from kernreg.numerics.angle import AngleSeries
-from kernreg.numerics.hermite import hermite_coefficients, parity
+from kernreg.numerics.hermite import parity
+from kernreg.numerics.octaves import coefficients_at
 
 __all__ = ["inverse", "write_expansion"]
 
@@ -57,11 +58,11 @@ def _series(
     t: Translator, terms: int, fn: Dual, x: State, after: Row, dot: Tensor, dst: int
 ) -> None:
     t.emit("series", dst, x.slot, c=t.constants([parity(fn)]), n=terms)
-    coefficients = hermite_coefficients(fn, x.row.s, terms).coefficients
+    coefficients = coefficients_at(fn, x.row.s, terms)
     orders = torch.arange(terms, dtype=torch.float64)
     columns = coefficients * inverse(after.s)[:, None]
     slope = (columns * columns) @ orders
-    t.both(*columns.T, _share(dot, slope))
+    t.both(torch.cat([columns.T, _share(dot, slope)[None]]))
 
 
 def _angles(
@@ -76,7 +77,7 @@ def _angles(
     slope = torch.from_numpy(((weights @ parallel) * weights).sum(axis=1)[at])
     columns = np.concatenate([weights, weights @ series.embedding.T], axis=1)[at].T
     columns = columns * (after.s > 0).numpy()
-    t.both(*map(torch.from_numpy, columns), _share(dot, slope))
+    t.both(torch.cat([torch.from_numpy(columns), _share(dot, slope)[None]]))
 
 
 def inverse(s: Tensor) -> Tensor:
