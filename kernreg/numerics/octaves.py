@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kernreg.ir.pair import Dual
 from kernreg.numerics.hermite import hermite_coefficients, series_length
+from kernreg.numerics.quadrature import row_moments
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["coefficients_at", "length_between"]
+__all__ = ["coefficients_at", "length_between", "moments_at"]
 
 _NODES = 20
 # Octave below which a layer is as good as linear, and what is left of it counts absolutely.
@@ -49,21 +51,58 @@ def coefficients_at(fn: Dual, s: Any, terms: int) -> Tensor:
     >>> [round(abs(a), 12) for a in table[0].tolist()]
     [0.0, 0.0, 1.0, 0.0]
     """
+    # Tables are longer, and so is the result at first: a longer series has the same first terms.
+    most = -(-terms // _STEP) * _STEP
+
+    def table(values: Tensor) -> Tensor:
+        return hermite_coefficients(fn, values, most).coefficients
+
+    return _interpolated(s, most, table, lambda k: _coefficients(fn, k, most))[:, :terms]
+
+
+def moments_at(fn: Dual, s: Any) -> tuple[Tensor, Tensor]:
+    """As :func:`~kernreg.numerics.quadrature.row_moments`, interpolated if that is exact.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> square, slope = moments_at(nn.Softplus(), [0.5, 2.0])
+    >>> (square - row_moments(nn.Softplus(), [0.5, 2.0])[0]).abs().max().item() < 1e-15
+    True
+    """
     import torch
 
     given = torch.as_tensor(s, dtype=torch.float64)
-    values, at = torch.unique(given, return_inverse=True)
-    out = torch.empty((len(values), terms), dtype=torch.float64)
+    if not fn.smooth:
+        return row_moments(fn, given)
+
+    def table(values: Tensor) -> Tensor:
+        return torch.stack(row_moments(fn, values), 1)
+
+    found = _interpolated(given, 2, table, lambda k: _moments(fn, k))
+    return found[:, 0], found[:, 1]
+
+
+def _interpolated(
+    s: Any,
+    columns: int,
+    exact: Callable[[Tensor], Tensor],
+    octave: Callable[[int], Tensor],
+) -> Tensor:
+    """Functions of standard deviations, of shape (n, columns), from their nodes in octaves."""
+    import torch
+
+    given = torch.as_tensor(s, dtype=torch.float64)
+    values, at = torch.unique(given.cpu(), return_inverse=True)
+    out = torch.empty((len(values), columns), dtype=torch.float64)
     octaves = torch.floor(torch.log2(values.clamp(min=1e-300))).long()
     for k in torch.unique(octaves).tolist():
         mine = octaves == k
         if k < _LOWEST:
-            out[mine] = hermite_coefficients(fn, values[mine], terms).coefficients
+            out[mine] = exact(values[mine])
         else:
-            nodes, table = _octave(fn, k, -(-terms // _STEP) * _STEP)
-            # All of the table, so that a longer series has the same first terms.
-            out[mine] = (_shares(torch.log2(values[mine]) - k, nodes) @ table)[:, :terms]
-    return out[at]
+            out[mine] = _shares(torch.log2(values[mine]) - k) @ octave(k)
+    return out[at].to(given.device)
 
 
 def length_between(fn: Dual, low: float, high: float, tol: float, parts: int = 8) -> int | None:
@@ -92,24 +131,35 @@ def _length(fn: Dual, low: float, high: float, tol: float) -> int | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _octave(fn: Dual, k: int, terms: int) -> tuple[Tensor, Tensor]:
-    """Chebyshev nodes in [0, 1] and the coefficients there, from ``2^k`` on."""
+def _coefficients(fn: Dual, k: int, terms: int) -> Tensor:
+    """At the nodes from ``2^k`` on."""
     import torch
 
-    angle = (2 * torch.arange(_NODES, dtype=torch.float64) + 1) * (math.pi / (2 * _NODES))
-    nodes = 0.5 * (1.0 + torch.cos(angle))
-    return nodes, hermite_coefficients(fn, torch.exp2(k + nodes), terms).coefficients
+    return hermite_coefficients(fn, torch.exp2(k + _nodes()[0]), terms).coefficients
 
 
-def _shares(x: Tensor, nodes: Tensor) -> Tensor:
-    """What each node weighs at points of [0, 1], by the barycentric formula."""
+@functools.lru_cache(maxsize=4096)
+def _moments(fn: Dual, k: int) -> Tensor:
     import torch
 
-    n = len(nodes)
-    order = torch.arange(n, dtype=torch.float64)
-    weights = torch.where(order % 2 == 0, 1.0, -1.0) * torch.sin(
-        (2 * order + 1) * math.pi / (2 * n)
-    )
+    return torch.stack(row_moments(fn, torch.exp2(k + _nodes()[0])), 1)
+
+
+@functools.cache
+def _nodes() -> tuple[Tensor, Tensor]:
+    """Chebyshev nodes in [0, 1], and the weights of the barycentric formula."""
+    import torch
+
+    order = torch.arange(_NODES, dtype=torch.float64)
+    angle = (2 * order + 1) * (math.pi / (2 * _NODES))
+    return 0.5 * (1.0 + torch.cos(angle)), torch.where(order % 2 == 0, 1.0, -1.0) * torch.sin(angle)
+
+
+def _shares(x: Tensor) -> Tensor:
+    """What each node weighs at points of [0, 1]."""
+    import torch
+
+    nodes, weights = _nodes()
     apart = x[:, None] - nodes
     hit = apart == 0
     parts = weights / torch.where(hit, 1.0, apart)

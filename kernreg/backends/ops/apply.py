@@ -41,6 +41,7 @@ from kernreg.ir.operations import Apply
 from kernreg.ir.pair import Dual, Pair, normalised
 from kernreg.ir.trace import DualCode, trace_dual
 from kernreg.numerics.hermite import hermite_coefficients, series_length
+from kernreg.numerics.octaves import moments_at
 from kernreg.numerics.quadrature import line_values, pair_moments, row_moments
 from kernreg.numerics.torchmath import TorchMath
 
@@ -69,8 +70,11 @@ def unit_moments(fn: Dual) -> tuple[float, float]:
     return float(m.kappa), float(m.kappa_dot)
 
 
-def apply_row(row: Row, fn: Dual) -> tuple[Row, Tensor]:
-    """A nonlinearity on rows; also the factor that it puts on ``tau``."""
+def apply_row(row: Row, fn: Dual, exact: bool = False) -> tuple[Row, Tensor]:
+    """A nonlinearity on rows; also the factor that it puts on ``tau``.
+
+    ``exact`` integrates at each standard deviation, as the reference does.
+    """
     s = row.s
     if not bool(torch.isfinite(s).all()):
         raise InvalidInputError(
@@ -92,7 +96,8 @@ def apply_row(row: Row, fn: Dual) -> tuple[Row, Tensor]:
         square = torch.as_tensor(m.kappa, dtype=s.dtype).expand_as(s)
         slope = torch.as_tensor(m.kappa_dot, dtype=s.dtype).expand_as(s)
     else:
-        square, slope = (m.reshape(s.shape) for m in row_moments(fn, s.reshape(-1)))
+        moments = (row_moments if exact else moments_at)(fn, s.reshape(-1))
+        square, slope = (m.reshape(s.shape) for m in moments)
     out = torch.sqrt(square)
     share = ratio(s, out, 0.0)
     dot = slope * share * share
@@ -109,7 +114,7 @@ def _rows(params: tuple[float, ...], op: Apply, x: Row) -> tuple[Row, tuple[Tens
 @PAIRS.of(Apply)
 def _pairs(run: Evaluation, op: Apply, x: Evaluated) -> Evaluated:
     fn = op.bound(run.params)
-    row, _ = apply_row(x.row, fn)
+    row, _ = apply_row(x.row, fn, exact=True)
     rho, gap = x.pair.rho, x.pair.gap
     if fn.closed_form and fn.homogeneous is not None:
         pair = Pair(rho, gap, 1.0, 1.0)
