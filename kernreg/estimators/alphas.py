@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError
 from kernreg.planning.plan import plan
 from kernreg.solvers.base import Solver
-from kernreg.solvers.registry import SOLVERS, by_name, gives_errors, solver_of
+from kernreg.solvers.registry import SOLVERS, by_name, for_ridges, gives_errors, solver_of
 from kernreg.wording import either
 
 __all__ = ["ALPHAS", "FIXED", "ROWS", "Approach", "approach", "is_auto", "sample"]
@@ -124,7 +124,7 @@ def approach(
         return Approach(grid, True)
     rows = min(n, ROWS)
     least_rows = min(rows, _SMALLEST)
-    while rows >= least_rows and not fits(rows, "banded"):
+    while rows >= least_rows and not fits(rows, for_ridges(rows)):
         rows //= 2
     if rows < least_rows:
         return Approach(np.array([FIXED]) * scale, one, fixed=True)

@@ -32,10 +32,8 @@ from kernreg.operators.parts import Parts
 from kernreg.operators.store.store import TileStore
 from kernreg.planning.plan import Plan, plan
 from kernreg.planning.probe import Probe
-from kernreg.solvers.banded.solver import Banded
 from kernreg.solvers.base import Solver
-from kernreg.solvers.eigh import Eigh
-from kernreg.solvers.registry import SOLVERS
+from kernreg.solvers.registry import SOLVERS, for_ridges
 
 __all__ = ["Planned", "described"]
 
@@ -341,7 +339,7 @@ class Planned(Scaled):
         operator = self._read(X, rows)
         unit = ridge_unit(self.alpha_scale, operator, part.weights)
         choice = solve_alphas(
-            Banded() if len(rows) >= Banded.from_rows else Eigh(),
+            for_ridges(len(rows)),
             operator,
             part,
             alphas=how.alphas,

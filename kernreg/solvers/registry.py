@@ -16,7 +16,16 @@ from kernreg.solvers.restricted.solver import Restricted
 from kernreg.solvers.sketch.solver import SketchAndProject
 from kernreg.wording import either
 
-__all__ = ["SOLVERS", "by_name", "gives_errors", "register", "required", "settings", "solver_of"]
+__all__ = [
+    "SOLVERS",
+    "by_name",
+    "for_ridges",
+    "gives_errors",
+    "register",
+    "required",
+    "settings",
+    "solver_of",
+]
 
 SOLVERS: dict[str, type[Solver]] = {}
 """Classes by their names, in the order in which plans list them."""
@@ -74,6 +83,17 @@ def by_name() -> tuple[str, ...]:
     ('cholesky', 'banded', 'eigh', 'pcg', 'restricted', 'sketch')
     """
     return tuple(name for name, cls in SOLVERS.items() if not required(cls))
+
+
+def for_ridges(n: int) -> Solver:
+    """The one that serves many ridges best, for n rows.
+
+    Examples
+    --------
+    >>> for_ridges(100).name, for_ridges(3000).name
+    ('eigh', 'banded')
+    """
+    return Banded() if n >= Banded.from_rows else Eigh()
 
 
 def solver_of(solver: str | Solver) -> Solver | None:
