@@ -4,7 +4,8 @@
 # make fuzz    random networks beside a recursion of      make mutants   what tests notice: FILES="..." or SINCE=commit
 #              60 digits (NETWORKS=5000 SEED=1)           make faults    files with flipped bits and changed bytes
 # make clean   removes what the targets made              make sanitize  the C++ engine under ASan and UBSan
-#                                                         make bench-baseline   tables beside other libraries: hours
+# make bench-limit   each step of a fit beside what the   make bench-baseline   tables beside other libraries: hours
+#              machine could do
 #
 # Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
 
@@ -25,7 +26,7 @@ BENCH_DATE := $(shell date -u +%Y%m%dT%H%M%SZ)
 BENCH_ARGS ?=
 BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
 
-.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-peers bench-baseline clean
+.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-limit bench-peers bench-baseline clean
 
 demo: demo-report/report.html
 	@echo 'The report is in $<'
@@ -63,6 +64,9 @@ bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
 	mkdir -p benchmarks/results
 	$(BENCH) benchmarks/test_peers.py benchmarks/test_peers_images.py --peers-python=$(PEERS)/bin/python \
 		--benchmark-json=benchmarks/results/peers-$(BENCH_DATE).json
+
+bench-limit: $(VENV)/core.stamp
+	$(BIN)/python -m benchmarks.limit
 
 # What has been measured stays in benchmarks/results/tables.jsonl and is not measured again.
 bench-baseline: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/competitors.stamp

@@ -175,7 +175,8 @@ def plan(
     classes = SOLVERS | ({} if given is None else {given.name: type(given)})
     on_host = tuple(k for k, c in classes.items() if c.on_host or where.type not in c.runs_on)
     homes = {name: CPU if name in on_host else where for name in classes}
-    budgets = {name: memory_budget(max_memory, home) for name, home in homes.items()}
+    each = {home: memory_budget(max_memory, home) for home in set(homes.values())}
+    budgets = {name: each[home] for name, home in homes.items()}
     needs = Needs(given, where != CPU, budgets, on_host)
     names = _automatic(problem)
     names += [asked] * (asked not in ("auto", *names))

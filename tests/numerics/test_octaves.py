@@ -15,7 +15,7 @@ SMOOTH = [nn.Tanh(), nn.Softplus(), nn.Swish(), nn.Elementwise(torch.arctan)]
 SIZES = torch.cat([torch.tensor([2.0**-45, 0.5, 1.0, 1.5, 4.0]), torch.logspace(-8, 1, 200)])
 
 
-@pytest.mark.parametrize("fn", SMOOTH, ids=str)
+@pytest.mark.parametrize("fn", SMOOTH, ids=lambda fn: type(fn).__name__)
 def test_interpolation_is_quadrature(fn):
     """Barycentric sums over 20 nodes: the Lebesgue constant is 3, and some roundings add up."""
     s = SIZES.to(torch.float64)
