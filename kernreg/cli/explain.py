@@ -80,7 +80,7 @@ def explain(
     from kernreg.datasets.names import BUILTIN
     from kernreg.wording import did_you_mean
 
-    ridges = parse_alpha(alpha)
+    ridges, budget = parse_alpha(alpha), parse_size(max_memory)
     check_choice("--kernel", kernel, ("ntk", "nngp"))
     check_choice("--scaling", scaling, ("standard", "common"))
     check_solver(solver, dtype)
@@ -94,7 +94,6 @@ def explain(
         else:
             options.check(ridges)
             check_data(data, "explain NETWORK --data DATA")
-            budget = parse_size(max_memory)
             from kernreg.datasets import load
 
             loaded = load(data, target, kind, **tables, max_memory=budget).training()

@@ -74,7 +74,7 @@ def criticality(
     """Critical initialisation of a nonlinearity, or how deep a network can be and still train."""
     _check_files(json_file, picture, overwrite, what)
     network = parse_network(what, part=True)
-    if (C_b is None) != (C_W is None):
+    if isinstance(network, nn.Nonlinearity) and (C_b is None) != (C_W is None):
         raise InvalidInputError("--C-b and --C-W belong together: give both, or none.")
     from kernreg.theory.criticality.critical_point import critical
     from kernreg.theory.criticality.phases import phase

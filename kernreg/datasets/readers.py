@@ -34,7 +34,6 @@ from kernreg.wording import counted, did_you_mean, listed
 
 __all__ = ["Source", "numbers_of", "read", "read_table"]
 
-"""Names of the sets that scikit-learn carries."""
 
 _PARQUET = (".parquet", ".pq")
 _TABLES = (".csv", ".tsv", ".txt", *_PARQUET)

@@ -127,8 +127,8 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     Leave-one-out removes a row with all its weight, and re-estimates the mean of the targets; the
     ridge stays as it is. With "auto" up to 3,000 rows are left out in turn, with all their copies:
     all rows, or a sample (``loo_.rows``) of more, or where the solver gives no such errors, to
-    which Banded is fitted before. With fewer than three rows, or without the memory for 48, it is
-    1e-3.
+    which Eigh or Banded is fitted before. With fewer than three rows, or without the memory for 48,
+    it is 1e-3.
 
     Time: n^2/2 kernel entries and n^3/3 operations; with Banded 8/3 n^3 for all alphas together;
     with "auto" at most that of 3,000 rows, and one fit.

@@ -22,12 +22,14 @@ from kernreg.estimators.loo import (
 )
 from kernreg.estimators.progress import Callback, iterations
 from kernreg.estimators.targets import Targets
-from kernreg.exceptions import InvalidInputError, JitterWarning
+from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
 from kernreg.operators.parts import Parts
 from kernreg.operators.store.store import TileStore
 from kernreg.planning.plan import Plan
+from kernreg.solvers.all_ridges import AllRidges
 from kernreg.solvers.base import Problem, Solver
+from kernreg.solvers.cholesky.in_memory import Cholesky
 from kernreg.solvers.precision import BEARABLE, entries_share, mean_diagonal
 from kernreg.solvers.registry import SOLVERS
 from kernreg.solvers.solution import Solution
@@ -256,9 +258,6 @@ def _all_at_once(
         # Each ridge is looked at for itself, and 0 is none of them.
         warnings.filterwarnings("ignore", ".*holds rounded entries", UserWarning)
         state = solver.init_weighted(operator, 0.0, weights, callback)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", JitterWarning)
-        path = solver.path(state, rhs, ridges)
 
     def solution(ridge: float) -> tuple[Solution, list[Any]]:
         with warnings.catch_warnings(record=True) as said:
@@ -266,6 +265,11 @@ def _all_at_once(
             found = solver.solve(replace(state, ridge=ridge), rhs)
         return _as_made(found, said)
 
-    for k, ridge in enumerate(ridges):
-        chosen = functools.partial(solution, float(ridge))
-        yield _Tried(path.dual[k], path.inverse_diagonal[k], chosen)
+    assert isinstance(solver, AllRidges)
+    for ridge, found in zip(ridges, solver.each(state, rhs, ridges), strict=True):
+        if found.shifted.jitter and np.ptp(weights):
+            # Beside a row of a huge weight others vanish in rounding: each has its own in a factor.
+            one = np.array([ridge])
+            yield from _one_by_one(Cholesky(), operator, one, weights, rhs, callback)
+        else:
+            yield _Tried(found.dual, found.diagonal, functools.partial(solution, float(ridge)))

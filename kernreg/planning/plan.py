@@ -22,9 +22,6 @@ from kernreg.wording import aligned, lasting
 
 __all__ = ["Candidate", "Plan", "plan"]
 
-# One eigendecomposition costs about as much as this many factorisations with leave-one-out.
-_ALL_AT_ONCE = 3
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -129,7 +126,7 @@ def plan(
     max_memory : str, number or None
         See :func:`memory_budget`.
     n_alphas : int, default=1
-        Ridges that will be tried; from three on, one decomposition is cheaper.
+        Ridges that will be tried; of many, one decomposition is cheaper.
     device : device, optional
         Where the kernel is evaluated and factored; the CPU if left out.
     leave_one_out : bool, default=False
@@ -234,12 +231,14 @@ def _choose(
 ) -> tuple[str, str]:
     if asked != "auto":
         return asked, "asked for"
-    # One state for all ridges pays, where there are many.
-    pays = problem.n_ridges >= _ALL_AT_ONCE and where.type == "cpu"
 
-    def last(name: str) -> tuple[bool, bool, bool]:
+    def last(name: str) -> tuple[bool, int, bool, int]:
         cls = SOLVERS[name]
-        return cls.tol is not None, cls.one_ridge == pays, problem.n < cls.from_rows
+        few = problem.n < cls.from_rows
+        # One state for all ridges pays, where there are many.
+        pays = problem.n_ridges >= cls.from_ridges and not few and where.type == "cpu"
+        turn = 1 if cls.one_ridge else 0 if pays else 2
+        return cls.tol is not None, turn, few, -cls.from_rows
 
     order = sorted(peaks, key=last)
     for name in order:

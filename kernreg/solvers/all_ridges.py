@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.solvers.variance import from_features
 
-__all__ = ["AllRidges", "Decomposed", "RidgePath", "Shifted"]
+__all__ = ["AllRidges", "Decomposed", "ForOneRidge", "RidgePath", "Shifted"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +89,14 @@ class Decomposed(ABC):
 
     @abstractmethod
     def at(self, ridge: float) -> Shifted:
-        """The matrix plus a ridge; the same object while the ridge is the same."""
+        """The matrix plus a ridge."""
 
     def log_determinant(self, ridge: float | None = None) -> float:
         """``log det(K + ridge / weights)``; default: the ridge of ``init``."""
-        result = self.at(self.ridge if ridge is None else ridge).log_determinant()
+        return self._log_determinant(self.at(self.ridge if ridge is None else ridge))
+
+    def _log_determinant(self, shifted: Shifted) -> float:
+        result = shifted.log_determinant()
         if self.root_weights is not None:
             result -= 2.0 * float(np.sum(np.log(self.root_weights)))
         return result
@@ -104,7 +107,10 @@ class Decomposed(ABC):
 
     def inverse_diagonal(self, ridge: float | None = None) -> Floats:
         """Diagonal of ``(K + ridge / weights)^-1``, shape (n,)."""
-        found = self.at(self.ridge if ridge is None else ridge).inverse_diagonal()
+        return self._inverse_diagonal(self.at(self.ridge if ridge is None else ridge))
+
+    def _inverse_diagonal(self, shifted: Shifted) -> Floats:
+        found = shifted.inverse_diagonal()
         return found if self.root_weights is None else found * self.root_weights**2
 
     def inward(self, V: Floats) -> Floats:
@@ -121,6 +127,15 @@ class Decomposed(ABC):
 
 
 @dataclass(frozen=True, eq=False)
+class ForOneRidge:
+    """Coefficients of shape (n, t), diagonal of ``(K + ridge / weights)^-1``, and the matrix."""
+
+    dual: Floats
+    diagonal: Floats
+    shifted: Shifted
+
+
+@dataclass(frozen=True, eq=False)
 class RidgePath:
     """Solutions of a sequence of r ridges; ``t`` is absent for one-dimensional targets.
 
@@ -134,8 +149,6 @@ class RidgePath:
         ``y_i - f_{-i}(x_i)``, the fit without row i at row i.
     loo_predictions : ndarray of shape (r, n, t)
         ``f_{-i}(x_i)``.
-    inverse_diagonal : ndarray of shape (r, n)
-        Of ``(K + ridge / weights)^-1``.
     log_determinant : ndarray of shape (r,)
         Of ``K + ridge / weights``.
     effective_dof : ndarray of shape (r,)
@@ -148,7 +161,6 @@ class RidgePath:
     dual: Floats
     loo_residuals: Floats
     loo_predictions: Floats
-    inverse_diagonal: Floats
     log_determinant: Floats
     effective_dof: Floats
     jitter: Floats
@@ -294,7 +306,7 @@ class AllRidges(Solver):
             seconds=state.seconds + time.perf_counter() - started,
             peak_bytes=self.peak_bytes(Problem(n, n_outputs=values.size // n)),
             jitter=shifted.jitter,
-            log_determinant=state.log_determinant(),
+            log_determinant=state._log_determinant(shifted),
             rounding=share,
         )
         status = Status.JITTERED if shifted.jitter else Status.OK
@@ -329,38 +341,41 @@ class AllRidges(Solver):
         JitterWarning
             If a ridge had to be raised to keep the matrix positive definite.
         """
-        n = state.n
-        values = finite_right_hand_side(Y, n)
+        values = finite_right_hand_side(Y, state.n)
         sequence = checked_ridges(ridges)
-        targets = values.reshape(n, -1)
-        rhs, exponents = scaled(targets, state.size + float(sequence.max()))
-        projected = state.inward(rhs)
+        targets = values.reshape(state.n, -1)
         count = len(sequence)
-        inner, diagonal = np.empty((n, count, targets.shape[1])), np.empty((count, n))
+        dual, residuals = np.empty((2, count, *targets.shape))
+        diagonal = np.empty((count, state.n))
         logarithms, dof, jitter = np.empty((3, count))
-        for k, ridge in enumerate(sequence):
-            shifted = state.at(float(ridge))
-            inner[:, k] = shifted.solve(projected)
-            diagonal[k] = state.inverse_diagonal(float(ridge))
-            logarithms[k], dof[k] = state.log_determinant(float(ridge)), shifted.effective_dof()
-            jitter[k] = shifted.jitter
+        for k, found in enumerate(self.each(state, targets, sequence)):
+            dual[k], diagonal[k], jitter[k] = found.dual, found.diagonal, found.shifted.jitter
+            residuals[k] = found.dual / found.diagonal[:, None]
+            logarithms[k] = state._log_determinant(found.shifted)
+            dof[k] = found.shifted.effective_dof()
         _warn_jitter(float(jitter.max(initial=0.0)))
-        dual = state.outward(inner.reshape(n, -1)).reshape(inner.shape).transpose(1, 0, 2)
-        residuals = dual / diagonal[:, :, None]
-        if exponents.any():
-            with np.errstate(over="ignore", under="ignore"):
-                dual, residuals = (np.ldexp(found, exponents) for found in (dual, residuals))
         shape = (count, *values.shape)
         return RidgePath(
             ridges=sequence,
             dual=dual.reshape(shape),
             loo_residuals=residuals.reshape(shape),
             loo_predictions=(targets - residuals).reshape(shape),
-            inverse_diagonal=diagonal,
             log_determinant=logarithms,
             effective_dof=dof,
             jitter=jitter,
         )
+
+    def each(self, state: Decomposed, targets: Floats, ridges: Floats) -> Iterator[ForOneRidge]:
+        """Ridge by ridge what a choice among them needs, for targets of shape (n, t)."""
+        rhs, exponents = scaled(targets, state.size + float(ridges.max()))
+        projected = state.inward(rhs)
+        for ridge in ridges:
+            shifted = state.at(float(ridge))
+            dual = state.outward(shifted.solve(projected))
+            if exponents.any():
+                with np.errstate(over="ignore", under="ignore"):
+                    dual = np.ldexp(dual, exponents)
+            yield ForOneRidge(dual, state._inverse_diagonal(shifted), shifted)
 
 
 def _warn_jitter(jitter: float) -> None:

@@ -116,8 +116,8 @@ class Solver(ABC):
         Whether it takes only an operator that is ``streamed``.
     at_most : bool
         Whether :meth:`work` counts more than may be needed.
-    from_rows : int
-        Rows from which "auto" takes it before another of its kind.
+    from_rows, from_ridges : int
+        Rows and ridges from which "auto" takes one that serves all ridges.
     reason, drawback : str
         Why "auto" takes it, with ``{n}`` for the number of ridges, empty if it does not; and what
         speaks against it where another one was taken.
@@ -136,6 +136,7 @@ class Solver(ABC):
     needs_parts: ClassVar[bool] = False
     at_most: ClassVar[bool] = False
     from_rows: ClassVar[int] = 0
+    from_ridges: ClassVar[int] = 0
     reason: ClassVar[str] = ""
     drawback: ClassVar[str] = "ask for it"
     remedies: ClassVar[tuple[str, ...]] = ()

@@ -115,7 +115,8 @@ class Eigh(AllRidges):
 
     name = "eigh"
     reason = "one decomposition serves all ridges ({n})"
-    drawback = "pays from 3 ridges on"
+    drawback = "pays from 8 ridges on"
+    from_ridges = 8
 
     def peak_bytes(self, problem: Problem) -> int:
         """Bytes held at once, from exact counts.

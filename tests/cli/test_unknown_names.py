@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernreg.datasets.readers import BUILTIN
+from kernreg.datasets.names import BUILTIN
 
 COMMANDS = [
     ["baseline", "DATA"],

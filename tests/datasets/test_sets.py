@@ -5,7 +5,7 @@ import pytest
 from sklearn import datasets
 
 from kernreg.datasets import load
-from kernreg.datasets.readers import BUILTIN
+from kernreg.datasets.names import BUILTIN
 from kernreg.exceptions import InvalidInputError
 
 

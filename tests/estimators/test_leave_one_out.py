@@ -224,3 +224,20 @@ def test_warnings_are_those_of_the_chosen_ridge(monkeypatch):
         KernelRegressor(NET, alpha=[1e-300], solver="cholesky").fit(
             np.vstack([X, X]), np.tile(Y, (2, 1))
         )
+
+
+@pytest.mark.parametrize("solver", ["auto", "banded", "eigh"])
+def test_a_row_of_huge_weight_hides_no_other(solver):
+    """Of a matrix of rows times roots of weights, rounding would leave the light rows nothing."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    y, weights = X[:, 0] + 0.1 * rng.standard_normal(60), np.ones(60)
+    weights[7] = 1e16
+    alphas = np.logspace(-3, 1, 9)
+    found, exact = (
+        KernelRegressor(NET, alpha=alphas, solver=s).fit(X, y, sample_weight=weights)
+        for s in (solver, "cholesky")
+    )
+    assert found.alpha_ == exact.alpha_
+    np.testing.assert_allclose(found.loo_.squared_error, exact.loo_.squared_error, rtol=1e-6)
+    np.testing.assert_allclose(found.predict(X), exact.predict(X), atol=1e-6)

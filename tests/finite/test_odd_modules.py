@@ -232,3 +232,25 @@ def test_what_leaves_a_network_stands_for_all_channels() -> None:
     for bad in ({"width": 64.0}, {"width": None}, {"input_shape": 3.5}, {"dtype": "float32"}):
         with pytest.raises(InvalidInputError, match=next(iter(bad))):
             module(nn.mlp(), **{"width": 8, "input_shape": 3, **bad})
+
+
+class OnSmallRows(torch.nn.Module):
+    """Small rows go through the weights twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        small = (x.norm(dim=1, keepdim=True) < 1.0).to(x.dtype)
+        return self.a(x) + small * (x @ self.a.weight.T)
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_use_of_weights_that_only_small_rows_show(place: int) -> None:
+    X = 5.0 * np.eye(3)[[0, 1, 2, 0, 0]]
+    X[place] /= 10.0
+    torch.manual_seed(0)
+    f = OnSmallRows().double()
+    found = EmpiricalOperator(f, X).to_dense()
+    np.testing.assert_allclose(found, EmpiricalOperator(f, X, method="jacobian").to_dense())

@@ -27,6 +27,48 @@ def test_interpolation_is_quadrature(fn):
     assert ((found - exact).abs() < 100 * EPS * size).all()
 
 
+@pytest.mark.parametrize(
+    "f",
+    [torch.exp, lambda x: x**9, lambda x: torch.sin(8 * x), lambda x: torch.exp(x * x / 100)],
+    ids=["exp", "x^9", "sin 8x", "exp x^2/100"],
+)
+def test_what_varies_too_much_is_integrated(f):
+    """Of these some octaves are interpolated, others are not."""
+    fn = nn.Elementwise(f)
+    s = torch.exp2(torch.linspace(-6, 1.3, 300, dtype=torch.float64))
+    for found, exact in zip(moments_at(fn, s), row_moments(fn, s), strict=True):
+        assert ((found / exact - 1).abs() < 2 * 64 * EPS).all()
+    found, exact = coefficients_at(fn, s, 30), hermite_coefficients(fn, s, 30).coefficients
+    size = row_moments(fn, s)[0].sqrt()[:, None]
+    assert ((found - exact).abs() < 200 * EPS * size).all()
+
+
+class Changing(torch.nn.Module):
+    """A function with a state, and without a hash."""
+
+    __hash__ = None
+
+    def __init__(self):
+        super().__init__()
+        self.a = 1.0
+
+    def __eq__(self, other):
+        return isinstance(other, Changing)
+
+    def forward(self, x):
+        return torch.tanh(self.a * x)
+
+
+def test_nothing_is_kept_of_functions_of_a_user():
+    g = Changing()
+    s = torch.linspace(0.5, 1.0, 100, dtype=torch.float64)
+    first = moments_at(nn.Elementwise(g), s)[0]
+    g.a = 2.0
+    second = moments_at(nn.Elementwise(g), s)[0]
+    assert (second > 1.5 * first).all()
+    assert length_between(nn.Elementwise(g), 0.5, 1.0, 1e-6) > 10
+
+
 def test_a_longer_series_begins_alike():
     s = torch.linspace(0.3, 3.0, 50, dtype=torch.float64)
     short, long = (coefficients_at(nn.Tanh(), s, terms) for terms in (20, 60))

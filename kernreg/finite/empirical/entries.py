@@ -130,12 +130,16 @@ class Entries:
     def agrees(self, X: Tensor) -> bool:
         """Whether derivatives layer by layer are those of the module, along a direction.
 
-        In float64, on two rows that differ: the largest, and the first or the last.
+        In float64, on the largest row, and the smallest that differs and is not zero.
         """
         size = X.flatten(1).to(torch.float64).norm(dim=1)
-        largest = int(size.argmax())
-        picked = sorted({largest, 0 if largest else len(X) - 1})
-        X = X[torch.tensor(picked, device=X.device)]
+        order = size.argsort().tolist()
+        picked = [order[-1]]
+        for k in order[:-1]:
+            if size[k] > 0 and not torch.equal(X[k], X[order[-1]]):
+                picked.append(k)
+                break
+        X = X[torch.tensor(sorted(picked), device=X.device)]
         wide = copy.deepcopy(self.module).double()
         params = {n: p for n, p in wide.named_parameters() if n in self.params}
         exact_type = self.on(wide, params)

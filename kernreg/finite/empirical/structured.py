@@ -65,7 +65,11 @@ def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]
             biases.setdefault(id(read.bias), []).append(k)
 
     def joined(calls: list[int], read: Reader, last: bool) -> Layer:
-        gradients = [g for k in calls if (g := pulled[k]) is not None]
+        gradients = []
+        for k in calls:
+            gradient = pulled[k]
+            assert gradient is not None
+            gradients.append(gradient)
         if last:  # gradients are as large as the run: none is kept that was handed on
             for k in calls:
                 pulled[k] = None

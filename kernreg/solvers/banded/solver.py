@@ -74,7 +74,8 @@ class Banded(AllRidges):
     a Gram matrix and 8/3 n^3 operations of matrix products, a third of an eigendecomposition's and
     several times as fast as those; Q takes the place of the matrix, so that memory is n^2 float64
     numbers and some 800 n beside. Each ridge then costs 4 n^2 t operations, and with
-    leave-one-out 192 n^2: below some 2,000 rows ``Eigh`` is faster.
+    leave-one-out 192 n^2: with many ridges ``Eigh`` is
+    faster below some 2,000 rows.
 
     Examples
     --------
@@ -86,6 +87,7 @@ class Banded(AllRidges):
     reason = "one reduction to a band serves all ridges ({n})"
     drawback = "pays from 2,000 rows and 3 ridges on"
     from_rows = 2000
+    from_ridges = 3
 
     def peak_bytes(self, problem: Problem) -> int:
         """Bytes held at once.
