@@ -268,4 +268,5 @@ def without_lost_positions(layers: list[nn.Layer]) -> list[nn.Layer]:
 
 
 def inside_of(name: str, part: str) -> str:
+    """The full name of a part of the module of that name, which is empty for the whole."""
     return f"{name}.{part}" if name else part

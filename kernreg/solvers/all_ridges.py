@@ -57,13 +57,14 @@ class Shifted(ABC):
         """Trace of the smoother."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Decomposed(ABC):
     """``S K S = Q B Q^T`` with ``S = diag(root_weights)`` and a simple B.
 
-    Attributes
+    A subclass gives Q, which is orthogonal, as its ``basis``.
+
+    Parameters
     ----------
-    basis : ndarray of shape (n, n)
-        Q, orthogonal.
     ridge : float
         The ridge that ``solve`` uses.
     root_weights : ndarray of shape (n,) or None
@@ -72,10 +73,14 @@ class Decomposed(ABC):
         Time of the decomposition, kernel evaluation included.
     """
 
-    basis: Floats
-    ridge: float
-    root_weights: Floats | None
-    seconds: float
+    ridge: float = 0.0
+    root_weights: Floats | None = None
+    seconds: float = 0.0
+
+    @property
+    @abstractmethod
+    def basis(self) -> Floats:
+        """Q."""
 
     @property
     def n(self) -> int:

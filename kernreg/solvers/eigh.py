@@ -35,22 +35,15 @@ class EighState(Decomposed):
         Eigenvalues, ascending; those below zero by rounding are kept as they are.
     vectors : ndarray of shape (n, n)
         Eigenvectors in columns, float64.
-    ridge : float
-        The ridge that ``solve`` uses.
-    root_weights : ndarray of shape (n,) or None
-        Square roots of the weights; None if all are one.
-    seconds : float
-        Time of the decomposition, kernel evaluation included.
+    ridge, root_weights, seconds
+        As of :class:`~kernreg.solvers.all_ridges.Decomposed`, by name.
     """
 
     values: Floats
     vectors: Floats
-    ridge: float
-    root_weights: Floats | None
-    seconds: float
 
     @property
-    def basis(self) -> Floats:  # type: ignore[override]
+    def basis(self) -> Floats:
         """The eigenvectors."""
         return self.vectors
 
@@ -152,4 +145,4 @@ class Eigh(AllRidges):
         )
         if callback is not None:
             callback(2, 2)
-        return EighState(values, vectors, ridge, root_weights, 0.0)
+        return EighState(values, vectors, ridge=ridge, root_weights=root_weights)

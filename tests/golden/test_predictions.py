@@ -58,7 +58,7 @@ def modes(case: str, kernel: str, regularised: bool = True) -> EighState:
     entry, matrix = INDEX[case], data(case)[f"{kernel}_dd"]
     unit = 1.0 if entry["diag_reg_absolute_scale"] else np.trace(matrix) / len(matrix)
     ridge = entry["diag_reg"] * unit * regularised
-    return EighState(*np.linalg.eigh(matrix), ridge, None, 0.0)
+    return EighState(*np.linalg.eigh(matrix), ridge=ridge)
 
 
 @cache

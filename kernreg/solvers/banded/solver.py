@@ -31,22 +31,20 @@ class BandedState(Decomposed):
     ----------
     band : ndarray of shape (width + 1, n)
         B by diagonals, from the main one down.
-    basis : ndarray of shape (n, n)
-        Q, orthogonal.
-    ridge : float
-        The ridge that ``solve`` uses.
-    root_weights : ndarray of shape (n,) or None
-        Square roots of the weights; None if all are one.
-    seconds : float
-        Time of the reduction, kernel evaluation included.
+    vectors : ndarray of shape (n, n)
+        Q in columns.
+    ridge, root_weights, seconds
+        As of :class:`~kernreg.solvers.all_ridges.Decomposed`, by name.
     """
 
     band: Floats
-    basis: Floats
-    ridge: float
-    root_weights: Floats | None
-    seconds: float
+    vectors: Floats
     _last: BandFactor | None = field(default=None, init=False)
+
+    @property
+    def basis(self) -> Floats:
+        """Q."""
+        return self.vectors
 
     @functools.cached_property
     def _norm(self) -> float:
@@ -116,4 +114,5 @@ class Banded(AllRidges):
         callback: Callable[[int, int], None] | None,
     ) -> BandedState:
         """Band and basis; ``callback`` hears of each panel."""
-        return BandedState(*reduced(matrix, callback), ridge, root_weights, 0.0)
+        band, vectors = reduced(matrix, callback)
+        return BandedState(band, vectors, ridge=ridge, root_weights=root_weights)

@@ -57,7 +57,7 @@ class Linear:
     def ensemble(self, dynamics: Dynamics) -> Ensemble:
         root = np.sqrt(self.weights)
         weighted = root[:, None] * self.train * root
-        modes = EighState(*np.linalg.eigh(weighted), self.ridge, root, 0.0)
+        modes = EighState(*np.linalg.eigh(weighted), ridge=self.ridge, root_weights=root)
         return Ensemble(modes, dynamics, along_modes(modes, self.prior), self.noise)
 
     def matrix_free(self, dynamics: Dynamics, tol: float = 1e-11) -> MatrixFree:
