@@ -71,8 +71,15 @@ class Elsewhere(T.Module):
         return self.b(torch.tanh(F.linear(self.a(x), self.a.weight.T)))
 
 
-def of_description(net: nn.Layer, shape: tuple[int, ...]) -> T.Module:
-    return module(net, 5, shape, 2, random_state=1)
+def of_description(net: nn.Layer, shape: tuple[int, ...], width: int = 5) -> T.Module:
+    return module(net, width, shape, 2, random_state=1)
+
+
+def around(positions: int, filter_shape: int) -> T.Module:
+    """Filters that read past the end, of channels that are read as views."""
+    conv = nn.Conv(filter_shape, padding="CIRCULAR", b_std=0.1)
+    net = nn.serial(conv, nn.Relu(), conv, nn.Relu(), nn.Flatten(), nn.Dense())
+    return of_description(net, (positions, 2), 32)
 
 
 conv = nn.Conv(3, b_std=0.1)
@@ -109,6 +116,26 @@ MODULES = {
         lambda: T.Sequential(T.Conv3d(1, 2, 2), T.Tanh(), T.Flatten(), T.Linear(16, 2)),
         (1, 3, 3, 3),
     ),
+    "conv2d, many channels": (
+        lambda: T.Sequential(
+            T.Conv2d(2, 64, 3, padding=1),
+            T.ReLU(),
+            T.Conv2d(64, 4, 3, padding=(1, 0), groups=2),
+            T.Tanh(),
+            T.AdaptiveAvgPool2d(1),
+            T.Flatten(),
+            T.Linear(4, 2),
+        ),
+        (2, 12, 12),
+    ),
+    "conv1d, many channels": (
+        lambda: T.Sequential(
+            T.Conv1d(32, 3, 2, dilation=3), T.Tanh(), T.Flatten(), T.Linear(12, 2)
+        ),
+        (32, 7),
+    ),
+    "circular, many channels": (lambda: around(6, 3), (6, 2)),
+    "circular, more than once": (lambda: around(3, 8), (3, 2)),
     "batch norm": (
         lambda: T.Sequential(T.Linear(4, 6), T.BatchNorm1d(6), T.Tanh(), T.Linear(6, 2)).eval(),
         (4,),

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernreg.finite.weighted import LocallyConnected, Weighted, by_taps
-from kernreg.ir.taps import Taps
+from kernreg.finite.weighted import (
+    Convolution,
+    LocallyConnected,
+    Weighted,
+    by_taps,
+    gathered,
+    padded,
+)
+from kernreg.ir.taps import Sizes, Taps
 
 __all__ = ["Reader", "reader"]
+
+# Channels of a tap from which a product of matrices on its own is as fast as one of several taps.
+_CHANNELS = 32
+# Positions on the lines of padded images, for each that a filter has.
+_MORE = 1.2
 
 
 @dataclass(frozen=True)
@@ -84,17 +97,101 @@ def _(layer: torch.nn.Conv2d) -> Reader | None:
             edges = [both // 2, both - both // 2, *edges]
         else:
             edges = [layer.padding[axis], layer.padding[axis], *edges]
-    groups = layer.groups
+
+    return _convolved(layer, taps, layer.groups, lambda x: F.pad(x, edges))
+
+
+@_read.register
+def _(layer: Convolution) -> Reader:
+    return _convolved(layer, layer.taps, 1, lambda x: padded(x, layer.taps))
+
+
+def _convolved(
+    layer: torch.nn.Conv2d | Convolution,
+    taps: Taps,
+    groups: int,
+    pad: Callable[[Tensor], Tensor | None],
+) -> Reader:
+    """A convolution, whose windows lie inside what ``pad`` makes; None where it makes nothing."""
+    inside = replace(taps, padding="VALID")
 
     def grouped(y: Tensor) -> Tensor:
-        return y.flatten(2).unflatten(1, (groups, -1)).transpose(2, 3)
+        return y.unflatten(1, (groups, -1)).transpose(2, 3)
 
     def parts(x: Tensor) -> Iterator[Tensor]:
-        for part in by_taps(F.pad(x, edges), taps):
-            each = part.unflatten(1, (-1, groups, x.shape[1] // groups))  # taps come first
-            yield grouped(each.transpose(1, 2).flatten(1, 3))
+        channels, whole = x.shape[1] // groups, pad(x)
+        if whole is None:
+            yield grouped(gathered(x, taps))
+            return
+        counts = inside.out(tuple(whole.shape[2:]), "windows")
+        if _on_lines(inside, counts, channels):
+            yield from map(grouped, _read_on_lines(whole, inside, counts))
+            return
+        for part in by_taps(whole, inside):
+            each = part.unflatten(1, (-1, groups, channels))  # taps come first
+            yield grouped(each.transpose(1, 2).flatten(1, 3).flatten(2))
 
-    return Reader(layer.weight, layer.bias, 1.0, 1.0, parts, grouped)
+    def outputs(y: Tensor) -> Tensor:
+        counts = tuple(y.shape[2:])
+        on_lines = _on_lines(inside, counts, layer.weight.shape[1])
+        return grouped(_laid(y, inside) if on_lines else y.flatten(2))
+
+    made = Reader(layer.weight, layer.bias, 1.0, 1.0, parts, outputs)
+    if isinstance(layer, Convolution):
+        made = replace(made, scale=layer.scale, bias_scale=layer.bias_scale)
+    return made
+
+
+def _on_lines(taps: Taps, counts: Sizes, channels: int) -> bool:
+    """Whether windows are read as views of padded images, with all positions of its lines.
+
+    With steps of 1 a tap is the padded image from another position on: nothing is copied, for some
+    positions that are in no window's place and have no gradient.
+    """
+    if taps.transposed or len(counts) > 3 or any(s > 1 for s in taps.strides):
+        return False
+    room = [w - count for w, count in zip(_padded(taps, counts), counts, strict=True)]
+    fits = all(r <= count for r, count in zip(room, counts, strict=True))
+    more = _length(taps, counts) / math.prod(counts)
+    return fits and channels >= _CHANNELS and more <= _MORE
+
+
+def _padded(taps: Taps, counts: Sizes) -> Sizes:
+    """Sizes of the padded image."""
+    assert taps.shape is not None
+    reach = ((k - 1) * d for k, d in zip(taps.shape, taps.dilation, strict=True))
+    return tuple(count + r for count, r in zip(counts, reach, strict=True))
+
+
+def _number(sizes: Sizes, position: Sizes) -> int:
+    """Of a position, line by line."""
+    return functools.reduce(
+        lambda n, axis: n * axis[0] + axis[1], zip(sizes, position, strict=True), 0
+    )
+
+
+def _length(taps: Taps, counts: Sizes) -> int:
+    """Positions from the first window to the last."""
+    return _number(_padded(taps, counts), tuple(count - 1 for count in counts)) + 1
+
+
+def _read_on_lines(whole: Tensor, taps: Taps, counts: Sizes) -> Iterator[Tensor]:
+    """What each tap reads, of shape (n, channels, positions)."""
+    assert taps.shape is not None
+    length, flat = _length(taps, counts), whole.flatten(2)
+    for tap in itertools.product(*map(range, taps.shape)):
+        at = tuple(a * d for a, d in zip(tap, taps.dilation, strict=True))
+        start = _number(tuple(whole.shape[2:]), at)
+        yield flat[:, :, start : start + length]
+
+
+def _laid(y: Tensor, taps: Taps) -> Tensor:
+    """Values of windows where those begin in the padded image, and zeros between."""
+    counts = tuple(y.shape[2:])
+    edges: list[int] = []
+    for size, count in zip(_padded(taps, counts), counts, strict=True):
+        edges = [0, size - count, *edges]
+    return F.pad(y, edges).flatten(2)[:, :, : _length(taps, counts)]
 
 
 @_read.register

@@ -70,8 +70,8 @@ class Recording:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def pulled(self, cotangents: Iterable[Tensor]) -> list[Tensor]:
-        """Gradients by the outputs of all layers, shape (n, t, groups, positions, outputs).
+    def pulled(self, cotangents: Iterable[Tensor]) -> list[list[Tensor]]:
+        """Gradients by the outputs of all layers, for each of the cotangents.
 
         Raises
         ------
@@ -89,9 +89,8 @@ class Recording:
                 self.outputs, edges, v, retain_graph=True, allow_unused=True
             )
             for into, grad, call in zip(found, grads, self._calls, strict=True):
-                whole = v.new_zeros(call.shape) if grad is None else grad
-                into.append(call.reader.outputs(whole))
-        return [p[0][:, None] if len(p) == 1 else torch.stack(p, 1) for p in found]
+                into.append(v.new_zeros(call.shape) if grad is None else grad)
+        return found
 
     def parts(self, calls: list[int]) -> Iterator[Tensor]:
         """What the weights of some calls multiply, (n, groups, positions, inputs), in parts."""

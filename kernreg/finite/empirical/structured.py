@@ -54,7 +54,7 @@ class Layer:
 
 def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]:
     """The layers of a run, calls with the same weights as one with more positions."""
-    pulled: list[Tensor | None] = [*recording.pulled(cotangents)]
+    pulled = recording.pulled(cotangents)
     readers = recording.readers()
     weights: dict[int, list[int]] = {}
     biases: dict[int, list[int]] = {}
@@ -67,12 +67,11 @@ def layers_of(recording: Recording, cotangents: list[Tensor]) -> Iterator[Layer]
     def joined(calls: list[int], read: Reader, last: bool) -> Layer:
         gradients = []
         for k in calls:
-            gradient = pulled[k]
-            assert gradient is not None
-            gradients.append(gradient)
+            each = [readers[k].outputs(grad) for grad in pulled[k]]
+            gradients.append(each[0][:, None] if len(each) == 1 else torch.stack(each, 1))
         if last:  # gradients are as large as the run: none is kept that was handed on
             for k in calls:
-                pulled[k] = None
+                pulled[k] = []
         whole = gradients[0] if len(calls) == 1 else torch.cat(gradients, 3)
         return Layer(read, lambda: recording.parts(calls), whole)
 
