@@ -27,10 +27,12 @@ KR_INLINE double root(double x) { return __builtin_sqrt(x); }
 #include "cells.inl"
 #include "landing.inl"
 #include "plane.inl"
+#include "half.inl"
 }  // namespace KR_ISA
 
 Kernels KR_KERNELS() {
   return {KR_ISA::fill<float, float>, KR_ISA::fill<double, double>, KR_ISA::fill<double, float>,
-          KR_ISA::fill_planes<float>, KR_ISA::fill_planes<double>};
+          KR_ISA::fill_planes<float>, KR_ISA::fill_planes<double>,
+          KR_ISA::multiply_half<float>, KR_ISA::multiply_half<double>};
 }
 }  // namespace kr

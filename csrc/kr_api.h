@@ -93,6 +93,18 @@ struct PlaneJob {
 
 enum PlaneMode : int64_t { all_pairs, lower_pairs, same_image };
 
+// Rows of the lower half of a symmetric matrix, up to the square on the diagonal, and vectors that
+// the matrix is multiplied with.
+struct HalfJob {
+  const void *panel;      // rows [i0, i1), columns [0, i1)
+  int64_t ld, i0, i1;
+  const double *source;   // (vectors, n)
+  double *target;         // (vectors, n), added to
+  int64_t vectors, n;
+  int threads;
+  Parallel parallel;
+};
+
 // By the type of the arithmetic and of the output.
 struct Kernels {
   void (*in_float)(const Job &);
@@ -100,6 +112,8 @@ struct Kernels {
   void (*in_double_to_float)(const Job &);
   void (*planes_in_float)(const PlaneJob &);
   void (*planes_in_double)(const PlaneJob &);
+  void (*half_of_floats)(const HalfJob &);
+  void (*half_of_doubles)(const HalfJob &);
 };
 
 Kernels baseline_kernels();

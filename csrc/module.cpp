@@ -185,6 +185,30 @@ void planes(const std::string &isa, const std::vector<Array> &rows, const std::v
   run(job);
 }
 
+void multiply_half(const std::string &isa, const Array &panel, int64_t i0, const Reals &source,
+                   Reals target, int threads) {
+  kr::HalfJob job{};
+  if (panel.ndim() != 2 || source.ndim() != 2 || target.ndim() != 2)
+    throw std::invalid_argument("a panel and vectors have two axes");
+  job.i0 = i0;
+  job.i1 = i0 + panel.shape(0);
+  job.vectors = source.shape(0);
+  job.n = source.shape(1);
+  if (panel.strides(1) != panel.itemsize() || i0 < 0 || panel.shape(1) != job.i1 || job.i1 > job.n ||
+      target.shape(0) != job.vectors || target.shape(1) != job.n)
+    throw std::invalid_argument("a panel has rows up to the diagonal, and vectors the order of the matrix");
+  job.panel = panel.data();
+  job.ld = panel.strides(0) / panel.itemsize();
+  job.source = source.data();
+  job.target = target.mutable_data();
+  job.threads = threads < 1 ? 1 : threads;
+  job.parallel = torch_threads();
+  kr::Kernels k = kernels(isa);
+  void (*run)(const kr::HalfJob &) = panel.itemsize() == 8 ? k.half_of_doubles : k.half_of_floats;
+  py::gil_scoped_release release;
+  run(job);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -204,4 +228,5 @@ PYBIND11_MODULE(_core, m) {
   m.attr("LANDED") = kr::kLanded;
   m.def("fill", &fill, "Fill part of a kernel matrix.");
   m.def("planes", &planes, "Work out spatial kernels of pairs of images.");
+  m.def("multiply_half", &multiply_half, "Add what a panel of a symmetric matrix gives to a product.");
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.inputs import KINDS, as_output, deliver
-from kernreg.operators.mirrored import Tile, add_half, tiles_of
+from kernreg.operators.mirrored import times_half
 from kernreg.operators.panels import panel_bounds
 
 if TYPE_CHECKING:
@@ -242,17 +242,17 @@ class Operator(ABC):
             In the wider of both types.
         """
         source = lines.to(self.device, torch.promote_types(KINDS[self.dtype.name], lines.dtype))
-        return add_half(self._tiles(rows, source.dtype), source, torch.zeros_like(source))
+        return times_half(self._lower_panels(rows), source)
 
-    def _tiles(self, rows: tuple[int, int], kind: torch.dtype) -> Iterator[Tile]:
-        """Tiles of some rows of the lower half, evaluated by panels."""
+    def _lower_panels(self, rows: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
+        """First row and entries of panels of some rows of the lower half."""
         start, stop = rows
         step = max(1, PANEL_BYTES // (self.dtype.itemsize * max(1, stop)))
         for a, b in panel_bounds(stop - start, step):
             shape = (b - a, start + b)
             panel = as_output(None, shape, self.dtype, self.device)
             self.fill_panel(panel, start + a)
-            yield from tiles_of(panel.to(kind), start + a)
+            yield start + a, panel
 
     def over_rows(
         self,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from kernreg.backends.half import multiplies, multiply_half
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Rows
 from kernreg.operators.inputs import KINDS, as_output, common_dtype
@@ -21,6 +22,9 @@ __all__ = ["KeptKernel", "kept"]
 
 _ENTRIES = 2**14
 """Of a panel; between them a callback is told."""
+
+# Of a panel that is multiplied.
+_ROWS = 512
 
 
 class KeptKernel(KernelOperator):
@@ -90,7 +94,11 @@ class KeptKernel(KernelOperator):
 
     def times(self, columns: Tensor) -> Tensor:
         """The product with columns of shape (n, t), in their type."""
-        return self._matrix.to(columns.dtype) @ columns
+        lines = columns.T
+        if not multiplies(lines):
+            return self._matrix.to(columns.dtype) @ columns
+        panels = ((i0, self._matrix[i0:i1, :i1]) for i0, i1 in panel_bounds(len(lines.T), _ROWS))
+        return multiply_half(panels, lines).T.to(columns.dtype).contiguous()
 
     def take(self, index: Rows) -> KeptKernel:
         """The symmetric operator of some rows alone."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kernreg.backends import bind
 from kernreg.backends.base import CPU, Bound, Fused, Part, Request
+from kernreg.backends.half import multiplies, multiply_half
 from kernreg.nn import Layer, to_json
 from kernreg.operators.autograd import carry_product, detached, wants_gradient
 from kernreg.operators.base import Rows
@@ -21,6 +22,7 @@ from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.operators.fingerprint import Side, fingerprint
 from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of, tile_rows
 from kernreg.operators.inputs import (
+    KINDS,
     as_output,
     as_rows,
     check_apart,
@@ -31,7 +33,7 @@ from kernreg.operators.inputs import (
     kernel_names,
     within_memory,
 )
-from kernreg.operators.mirrored import Tile, add_half
+from kernreg.operators.mirrored import add_half
 from kernreg.operators.parts import Parts, bounds, row_numbers
 from kernreg.operators.transfer import fill
 
@@ -345,11 +347,14 @@ class KernelOperator(Parts):
             if isinstance(self._bound, Fused):
                 return self._bound.multiply(self.kernel, columns).to(columns.dtype)
             lines = columns.T.contiguous()
+            if self.symmetric and multiplies(lines):
+                panels = self._panels(KINDS[self.dtype.name])
+                return multiply_half(panels, lines).T.to(columns.dtype).contiguous()
             out = torch.zeros((len(lines), self.shape[0]), dtype=lines.dtype, device=self.device)
-            panels = self._panels(lines.dtype)
-            return add_half(panels, lines, out, mirrored=self.symmetric).T.contiguous()
+            tiles = ((i0, 0, panel) for i0, panel in self._panels(lines.dtype))
+            return add_half(tiles, lines, out, mirrored=self.symmetric).T.contiguous()
 
-    def _panels(self, kind: torch.dtype) -> Iterator[Tile]:
+    def _panels(self, kind: torch.dtype) -> Iterator[tuple[int, Tensor]]:
         """All rows by panels, of a symmetric matrix up to the diagonal; halved for lack of memory.
 
         They have one piece of memory: new memory costs as much as its entries.
@@ -370,7 +375,7 @@ class KernelOperator(Parts):
                     raise
                 step, room = max(1, step // 2), None
             else:
-                yield i0, 0, panel
+                yield i0, panel
                 i0 = i1
 
     def astype(self, dtype: DTypeLike) -> KernelOperator:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from kernreg.backends.half import multiplies, multiply_half
 from kernreg.operators.panels import full_precision
 
-__all__ = ["add_half", "tiles_of"]
+__all__ = ["add_half", "tiles_of", "times_half"]
 
 Tile = tuple[int, int, Any]
 """First row, first column, and the entries from there on."""
@@ -78,3 +80,31 @@ def add_half(
                 add(target[:, j0:j1], source[:, j1:i1], tile[j1 - i0 :])
             del tile  # gone before the next one is made
     return target
+
+
+def times_half(panels: Iterable[tuple[int, Tensor]], lines: Tensor) -> Tensor:
+    """What panels of the lower half of a symmetric matrix, and their mirror images, give.
+
+    Parameters
+    ----------
+    panels : iterable of (int, Tensor)
+        First row, and rows from there on up to and including the square on the diagonal.
+    lines : Tensor of shape (t, n)
+        Vectors.
+
+    Returns
+    -------
+    Tensor of shape (t, n)
+        ``lines @ K`` in the type of ``lines``; sums of a few vectors are in float64 on the CPU.
+
+    Examples
+    --------
+    >>> import torch
+    >>> K = torch.tensor([[1.0, 2.0], [2.0, 5.0]])
+    >>> times_half([(0, K[:1, :1]), (1, K[1:])], torch.tensor([[1.0, 10.0]]))
+    tensor([[21., 52.]])
+    """
+    if multiplies(lines):
+        return multiply_half(panels, lines).to(lines.dtype)
+    tiles = (tile for i0, panel in panels for tile in tiles_of(panel.to(lines.dtype), i0))
+    return add_half(tiles, lines, torch.zeros_like(lines))

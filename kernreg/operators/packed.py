@@ -14,7 +14,7 @@ from torch import Tensor
 from kernreg.distributed import processes
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.inputs import KINDS, as_output
-from kernreg.operators.mirrored import add_half, tiles_of
+from kernreg.operators.mirrored import times_half
 from kernreg.operators.panels import panel_bounds, require_finite
 
 __all__ = ["PackedOperator", "PackedPanels", "keep", "kept_bytes", "share_bytes", "shares"]
@@ -78,8 +78,7 @@ class PackedPanels:
         Tensor of shape (t, n)
         """
         source = lines.to(self.device, KINDS[self.dtype.name])
-        tiles = (tile for i0, _, panel in self.panels() for tile in tiles_of(panel, i0))
-        return add_half(tiles, source, torch.zeros_like(source))
+        return times_half(((i0, panel) for i0, _, panel in self.panels()), source)
 
 
 def _blocks(rows: tuple[int, int]) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import ConvergenceWarning, KernregError, StoreError
 from kernreg.operators.base import Operator
 from kernreg.operators.matrix import MatrixOperator
-from kernreg.operators.mirrored import add_half, tiles_of
+from kernreg.operators.mirrored import times_half
 from kernreg.operators.panels import full_precision
 from kernreg.operators.parts import read_part
 from kernreg.solvers.base import Solver
@@ -199,9 +199,7 @@ def _machine(device: str) -> dict[str, float]:
     line = torch.ones((1, width), device=device)
 
     def read() -> float:
-        result = torch.zeros_like(line)
-        add_half(tiles_of(panel, width - height), line, result)
-        return float(result[0, 0])
+        return float(times_half([(width - height, panel)], line)[0, 0])
 
     rates[READ] = _best(read) / panel.nbytes
     corner = dense[:_SPECTRAL_ORDER, :_SPECTRAL_ORDER].copy()

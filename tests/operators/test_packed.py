@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernreg import KernelOperator, nn
+from kernreg.backends.cpu import load_extension
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators import PackedOperator
 from kernreg.solvers import Cholesky
@@ -17,7 +18,7 @@ from tests.operators.dense import DenseOperator
 @settings(max_examples=20, deadline=None)
 @given(
     n=st.sampled_from([1, 2, 511, 512, 513, 1030, 1600]),
-    t=st.integers(0, 3),
+    t=st.integers(0, 7),
     dtype=st.sampled_from(["float32", "float64"]),
 )
 def test_products(n, t, dtype):
@@ -30,6 +31,29 @@ def test_products(n, t, dtype):
     assert found.dtype == V.dtype
     bound = n * np.finfo(dtype).eps * (np.abs(K) @ np.abs(V)) + np.finfo(dtype).eps
     assert (np.abs(found - K.astype(dtype).astype(float) @ V) <= bound).all()
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_vectors_are_summed_in_float64(isa, dtype, monkeypatch):
+    """By the engine, the same on any number of threads: beside the sum, one rounding."""
+    if load_extension()[0] is None or isa not in load_extension()[0].instruction_sets():
+        pytest.skip(f"no {isa} here")
+    monkeypatch.setenv("KERNREG_ISA", isa)
+    n = 1601
+    K = kernel_matrix(n).astype(dtype)
+    stored = PackedOperator(DenseOperator(K.astype(float), dtype))
+    for t in range(1, 5):
+        V = gaussian_points(n, t, seed=t).astype(dtype)
+        found = []
+        for threads in ("1", "2", "5"):
+            monkeypatch.setenv("KERNREG_NUM_THREADS", threads)
+            found.append(stored @ V)
+        assert all((each == found[0]).all() for each in found)
+        exact = K.astype(np.longdouble) @ V.astype(np.longdouble)
+        size = np.abs(K).astype(float) @ np.abs(V).astype(float)
+        bound = np.finfo(dtype).eps / 2 * np.abs(exact) + n * 2.0**-53 * size
+        assert (np.abs(found[0] - exact) <= 1.01 * bound).all()
 
 
 def test_entries_are_evaluated_once():
