@@ -36,6 +36,7 @@ _attribute, _, _names = attach(
         "load": "estimators",
         "nn": "nn",
         "solve": "operators",
+        "stax": "stax",
     },
 )
 

@@ -1,0 +1,57 @@
+"""Branches and loops of stax."""
+
+from __future__ import annotations
+
+from kernreg import nn
+from kernreg.exceptions import NetworkError
+from kernreg.stax.kernel import Triple, made, parts_of
+from kernreg.stax.parts import Branches, FanIn, Fork, One, Place, network
+
+__all__ = ["FanInConcat", "FanInProd", "FanInSum", "FanOut", "parallel", "repeat"]
+
+
+def FanOut(num: int) -> Triple:
+    """``num`` copies, one for each branch of :func:`parallel`."""
+    if int(num) != num or num < 1:
+        raise NetworkError(f"FanOut: num must be a whole number from 1 on, found {num!r}.")
+    return made((Fork(int(num)),))
+
+
+def parallel(*layers: Triple) -> Triple:
+    """A layer for each copy that :func:`FanOut` made."""
+    return made((Branches(tuple(parts_of("parallel", layers))),))
+
+
+def FanInSum() -> Triple:
+    """The sum of branches, each of which ends in weights of its own."""
+    return made((FanIn("sum"),))
+
+
+def FanInProd() -> Triple:
+    """The product of branches."""
+    return made((FanIn("product"),))
+
+
+def FanInConcat(axis: int = -1) -> Triple:
+    """Branches side by side along the channels (``axis=-1``) or along an axis of positions."""
+    return made((FanIn("concat", int(axis)),))
+
+
+def repeat(layer: Triple, n: int) -> Triple:
+    """``n`` copies of a layer, kept as a loop: its code is translated once."""
+    (parts,) = parts_of("repeat", (layer,))
+    if int(n) != n or n < 1:
+        raise NetworkError(f"repeat: n must be a whole number from 1 on, found {n!r}.")
+    count = int(n)
+
+    def build(place: Place) -> tuple[nn.Layer, Place]:
+        first, behind = network(parts, place)
+        if count == 1:
+            return first, behind
+        again, behind = network(parts, behind)
+        if again == first:
+            return nn.repeat(first, count), behind
+        # In the standard parameterization the first copy may have inputs of another width.
+        return nn.serial(first, nn.repeat(again, count - 1)), behind
+
+    return made((One(build),))
