@@ -1,0 +1,1 @@
+"""Kernels of networks as objects of other libraries."""
