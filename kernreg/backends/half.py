@@ -39,7 +39,8 @@ def multiply_half(panels: Iterable[tuple[int, Tensor]], lines: Tensor) -> Tensor
     """
     engine, _ = load_extension()
     assert engine is not None
-    source = lines.to(torch.float64).contiguous()
+    # The imaginary part of a conjugate counts as contiguous, and is negated when it is read.
+    source = lines.to(torch.float64).contiguous().resolve_neg()
     total = torch.zeros_like(source)
     for i0, panel in panels:
         arrays = panel.numpy(), i0, source.numpy(), total.numpy()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import numpy as np
+
 from kernreg.exceptions import NetworkError
 
-__all__ = ["Aggregate", "DotGeneral", "GlobalSelfAttention", "ImageResize", "Index"]
+__all__ = ["Aggregate", "DotGeneral", "GlobalSelfAttention", "ImageResize", "Index", "Slice"]
 
 
 def _absent(name: str, instead: str) -> Callable[..., NoReturn]:
@@ -24,3 +26,6 @@ DotGeneral = _absent("DotGeneral", "apply a constant linear map to the data.")
 GlobalSelfAttention = _absent("GlobalSelfAttention", "nn.GlobalAvgPool() also sees all positions.")
 ImageResize = _absent("ImageResize", "resize the images, or use nn.AvgPool or nn.ConvTranspose.")
 Index = _absent("Index", "cut the images before they are given to the kernel.")
+
+Slice = np.s_
+"""What :func:`Index` is given."""

@@ -39,6 +39,10 @@ class Kernel(NamedTuple):
     cov2: Any
     x1_is_x2: bool
 
+    def replace(self, **changes: Any) -> Kernel:
+        """A copy with other values of some fields."""
+        return self._replace(**changes)
+
 
 class KernelFn:
     """``kernel_fn(x1, x2=None, get=None)`` of a network.
@@ -75,7 +79,7 @@ class KernelFn:
         Parameters
         ----------
         x1, x2 : array-like of shape (n, features) or (n, *positions, channels)
-            Data; ``x2`` is ``x1`` if left out, which saves half the time.
+            Data; ``x2`` is ``x1`` if left out or equal to it, which saves half the time.
         get : {"nngp", "ntk", "cov1", "cov2", "x1_is_x2"}, tuple of these or None
             What is wanted; everything if left out.
         **options
@@ -110,10 +114,14 @@ class KernelFn:
                 f"kernel_fn: get must be among {', '.join(Kernel._fields)}, found {unknown[0]!r}."
             )
         net = network(self.parts, Place(x1.shape[-1], x1.shape[1:-1]))[0]
-        found: dict[str, Any] = {"x1_is_x2": x2 is None}
+        # Equal rows are the same rows: dropout sees to that.
+        same = x2 is None or np.array_equal(x1, x2)
+        found: dict[str, Any] = {"x1_is_x2": same}
         kernels = tuple(name for name in ("nngp", "ntk") if name in names)
         if kernels:
-            found |= dict(zip(kernels, gram(net, x1, x2, kernel=kernels), strict=True))
+            found |= dict(
+                zip(kernels, gram(net, x1, None if same else x2, kernel=kernels), strict=True)
+            )
         for name, rows in (("cov1", x1), ("cov2", x2)):
             if name in names:
                 found[name] = None if rows is None else diag(net, rows, kernel="nngp")

@@ -81,9 +81,10 @@ def Exp(a: float = 1.0, b: float = 1.0) -> Triple:
 
 
 def ExpNormalized(gamma: float = 1.0, shift: float = -1.0, do_clip: bool = False) -> Triple:
-    """The kernel ``s exp(gamma (q / s + shift))`` of Shankar et al. (2020), unclipped."""
-    if do_clip:
-        raise NetworkError("ExpNormalized: do_clip is not taken: correlations are never above 1.")
+    """The kernel ``s exp(gamma (q / s + shift))`` of Shankar et al. (2020).
+
+    ``do_clip`` is not needed: correlations are never above 1.
+    """
     return layer(nn.ExpNormalized(gamma, shift))
 
 

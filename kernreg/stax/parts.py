@@ -106,7 +106,8 @@ def _merged(branches: Sequence[Sequence[Part]], end: FanIn, place: Place) -> tup
         return nn.parallel(*layers, merge=end.merge), behind[0]
     sizes = behind[0].sizes
     last = -1 if sizes is None else len(sizes) + 1
-    if end.axis in (-1, last):
+    axis = end.axis if sizes is None else end.axis % (len(sizes) + 2)
+    if axis in (-1, last):
         widths = [p.channels for p in behind]
         if None in widths:
             raise NetworkError(
@@ -116,11 +117,11 @@ def _merged(branches: Sequence[Sequence[Part]], end: FanIn, place: Place) -> tup
         total = sum(width or 0 for width in widths)
         weights = tuple(float(width or 0) for width in widths)
         return nn.parallel(*layers, merge="concat", weights=weights), Place(total, sizes)
-    if end.axis < 1:
+    if axis < 1:
         raise NetworkError(f"FanInConcat: axis {end.axis} is not one of positions or channels.")
     joined = None
     if all(p.sizes is not None for p in behind):
-        along = sum((p.sizes or ())[end.axis - 1] for p in behind)
-        joined = tuple(along if k == end.axis - 1 else s for k, s in enumerate(sizes or ()))
-    merged = nn.parallel(*layers, merge="concat", axis=end.axis - 1)
+        along = sum((p.sizes or ())[axis - 1] for p in behind)
+        joined = tuple(along if k == axis - 1 else s for k, s in enumerate(sizes or ()))
+    merged = nn.parallel(*layers, merge="concat", axis=axis - 1)
     return merged, Place(behind[0].channels, joined)

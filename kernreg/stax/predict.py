@@ -106,8 +106,9 @@ def gp_inference(
     >>> bool(np.abs(mean - y).max() < 1e-4)
     True
     """
-    require_one_kernel(trace_axes)
+    require_one_kernel(trace_axes, y_train)
     targets = targets_of(y_train)
+    one_matrix = isinstance(k_train_train, np.ndarray)  # for whatever is asked
     made: dict[str, Trained] = {}
 
     def trained(name: str) -> Trained:
@@ -120,9 +121,8 @@ def gp_inference(
         follows = trained("nngp" if kind == "nngp" else "ntk")
         name = "nngp" if kind == "nngp" else "ntk"
         if k_test_train is None:
-            if k_test_test is not None:
-                raise InvalidInputError("predict_fn: k_test_test needs k_test_train.")
-            return shaped(follows.targets.copy(), y_train)
+            mean, n = shaped(follows.targets.copy(), y_train), len(follows.targets)
+            return mean if k_test_test is None else Gaussian(mean, np.zeros((n, n)))
         between = matrix_of(k_test_train, name, "k_test_train")
         mean = shaped(between @ follows.end, y_train)
         if k_test_test is None:
@@ -130,6 +130,11 @@ def gp_inference(
         if kind != "ntk":
             own = matrix_of(k_test_test, name, "k_test_test")
             return Gaussian(mean, symmetric(own - between @ follows.solved(between.T.copy())))
+        if one_matrix:
+            raise InvalidInputError(
+                "predict_fn: the covariance of trained networks needs both kernels: give what "
+                "kernel_fn(..., ('nngp', 'ntk')) returns, or ask for get='ntkgp'."
+            )
         prior = matrix_of(k_test_train, "nngp", "k_test_train")
         own = matrix_of(k_test_test, "nngp", "k_test_test")
         moved = follows.solved(between.T.copy())
@@ -138,12 +143,8 @@ def gp_inference(
         return Gaussian(mean, symmetric(own - crossed - crossed.T + spread))
 
     def predict_fn(get: Any = None, k_test_train: Any = None, k_test_test: Any = None) -> Any:
-        if isinstance(k_train_train, np.ndarray):
-            if get is not None and not isinstance(get, str):
-                raise InvalidInputError("predict_fn: one kernel has one posterior; leave get out.")
-            # A matrix is the kernel of the process, whatever it is called.
-            return one("ntkgp" if get is None else get, k_test_train, k_test_test)
-        names = [k for k in ("nngp", "ntk") if hasattr(k_train_train, k)] if get is None else get
+        here = [k for k in ("nngp", "ntk") if one_matrix or hasattr(k_train_train, k)]
+        names = here if get is None else get
         return _each(names, lambda kind: one(kind, k_test_train, k_test_test))
 
     return predict_fn
@@ -157,6 +158,7 @@ def gradient_descent_mse_ensemble(
     diag_reg: float = 0.0,
     diag_reg_absolute_scale: bool = False,
     trace_axes: Any = (-1,),
+    **options: Any,
 ) -> Callable[..., Any]:
     """Mean and covariance of infinitely many networks at any time of gradient flow.
 
@@ -172,6 +174,8 @@ def gradient_descent_mse_ensemble(
         Multiplies time.
     diag_reg, diag_reg_absolute_scale, trace_axes
         As of :func:`gp_inference`.
+    **options
+        Of ``kernel_fn``.
 
     Returns
     -------
@@ -201,7 +205,7 @@ def gradient_descent_mse_ensemble(
     >>> bool((early == 0).all()), bool(np.abs(late - y).max() < 1e-4)
     (True, True)
     """
-    require_one_kernel(trace_axes)
+    require_one_kernel(trace_axes, y_train)
     targets = targets_of(y_train)
     if not learning_rate > 0:
         raise InvalidInputError(f"learning_rate must be above 0, found {learning_rate!r}.")
@@ -211,7 +215,7 @@ def gradient_descent_mse_ensemble(
     def train_train(*names: str) -> dict[str, Floats]:
         missing = tuple(name for name in names if name not in have)
         if missing:
-            found = kernel_fn(x_train, None, missing)
+            found = kernel_fn(x_train, None, missing, **options)
             for name in missing:
                 have[name] = matrix_of(found, name, "kernel_fn(x_train)")
         return {name: have[name] for name in names}
@@ -234,7 +238,9 @@ def gradient_descent_mse_ensemble(
         if x_test is None:
             between = follows.own()
         else:
-            between = matrix_of(kernel_fn(x_test, x_train, (name,)), name, "kernel_fn(x_test)")
+            between = matrix_of(
+                kernel_fn(x_test, x_train, (name,), **options), name, "kernel_fn(x_test)"
+            )
         made = ensemble(name, compute_cov)
         means = between @ made.coefficients(targets, times)
         mean = np.stack([shaped(m, y_train) for m in means])
@@ -244,10 +250,17 @@ def gradient_descent_mse_ensemble(
             prior = between if name == "nngp" else train_train("nngp")["nngp"]
             own = train_train("nngp")["nngp"] if name == "ntk" else between
         elif name == "nngp":
-            prior, own = between, matrix_of(kernel_fn(x_test, None, ("nngp",)), "nngp", "kernel_fn")
+            prior, own = (
+                between,
+                matrix_of(kernel_fn(x_test, None, ("nngp",), **options), "nngp", "kernel_fn"),
+            )
         else:
-            prior = matrix_of(kernel_fn(x_test, x_train, ("nngp",)), "nngp", "kernel_fn(x_test)")
-            own = matrix_of(kernel_fn(x_test, None, ("nngp",)), "nngp", "kernel_fn(x_test)")
+            prior = matrix_of(
+                kernel_fn(x_test, x_train, ("nngp",), **options), "nngp", "kernel_fn(x_test)"
+            )
+            own = matrix_of(
+                kernel_fn(x_test, None, ("nngp",), **options), "nngp", "kernel_fn(x_test)"
+            )
         found = np.stack([made.covariance(between, prior, own, time) for time in times])
         return Gaussian(mean, found) if np.ndim(t) else Gaussian(mean[0], found[0])
 
@@ -260,8 +273,10 @@ def gradient_descent_mse_ensemble(
         posterior = gp_inference(kernels, y_train, diag_reg, diag_reg_absolute_scale)
         if x_test is None:
             return posterior(get)
-        between = kernel_fn(x_test, x_train, wanted)
-        return posterior(get, between, kernel_fn(x_test, None, wanted) if compute_cov else None)
+        between = kernel_fn(x_test, x_train, wanted, **options)
+        return posterior(
+            get, between, kernel_fn(x_test, None, wanted, **options) if compute_cov else None
+        )
 
     def predict_fn(
         t: Any = None, x_test: Any = None, get: Any = None, compute_cov: bool = False
@@ -301,7 +316,7 @@ def gradient_descent_mse(
     callable
         ``predict_fn(t=None, fx_train_0=0.0, fx_test_0=None, k_test_train=None)``: outputs of the
         training rows, and beside them those of the test rows if ``fx_test_0`` and their kernel are
-        given.
+        given; the latter alone where ``fx_train_0`` is None, for a network that starts from 0.
 
     Examples
     --------
@@ -309,16 +324,19 @@ def gradient_descent_mse(
     >>> predict_fn(t=0.0).ravel(), predict_fn(t=None).ravel()
     (array([0., 0.]), array([1., 2.]))
     """
-    require_one_kernel(trace_axes)
+    require_one_kernel(trace_axes, y_train)
     targets, matrix = targets_of(y_train), matrix_of(k_train_train, "ntk", "k_train_train")
     follows = Trained(matrix, targets, diag_reg, diag_reg_absolute_scale, learning_rate)
 
     def predict_fn(
         t: Any = None, fx_train_0: Any = 0.0, fx_test_0: Any = None, k_test_train: Any = None
     ) -> Any:
-        if (fx_test_0 is None) != (k_test_train is None):
-            raise InvalidInputError("predict_fn: fx_test_0 and k_test_train belong together.")
-        start = np.broadcast_to(np.asarray(fx_train_0, float), np.shape(y_train))
+        if fx_test_0 is not None and k_test_train is None:
+            raise InvalidInputError("predict_fn: fx_test_0 needs k_test_train.")
+        if fx_train_0 is None and fx_test_0 is None:
+            raise InvalidInputError("predict_fn: give fx_train_0, fx_test_0 or both.")
+        first = 0.0 if fx_train_0 is None else fx_train_0
+        start = np.broadcast_to(np.asarray(first, float), np.shape(y_train))
         missing = targets - start.reshape(targets.shape)
         if t is None:
             moved = follows.solved(missing)[None]
@@ -329,10 +347,12 @@ def gradient_descent_mse(
             found = np.stack([initial + shaped(kernel @ m, y_train) for m in moved])
             return found if np.ndim(t) else found[0]
 
-        train = outputs(start, follows.own())
+        train = None if fx_train_0 is None else outputs(start, follows.own())
         if fx_test_0 is None:
             return train
-        return train, outputs(np.asarray(fx_test_0, float), matrix_of(k_test_train, "ntk", "test"))
+        between = matrix_of(k_test_train, "ntk", "k_test_train")
+        test = outputs(np.asarray(fx_test_0, float), between)
+        return test if train is None else (train, test)
 
     return predict_fn
 

@@ -79,9 +79,10 @@ class Trained:
         return np.asarray(self.kernel + self.ridge * np.eye(len(self.kernel)))
 
 
-def require_one_kernel(trace_axes: Any) -> None:
+def require_one_kernel(trace_axes: Any, y: Any) -> None:
+    """Refuse axes but that of the outputs."""
     axes = (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes)
-    if axes != (-1,):
+    if axes not in ((-1,), (np.ndim(y) - 1,)):
         raise InvalidInputError(
             f"trace_axes={trace_axes!r} is not taken: all outputs have one kernel, (-1,); kernels "
             "between outputs are those of kernreg.finite.EmpiricalOperator."

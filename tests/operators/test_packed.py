@@ -56,6 +56,14 @@ def test_few_vectors_are_summed_in_float64(isa, dtype, monkeypatch):
         assert (np.abs(found[0] - exact) <= 1.01 * bound).all()
 
 
+def test_conjugates_that_are_not_made_yet():
+    V = torch.randn(1, 1, dtype=torch.complex128).conj()
+    K = KernelOperator(nn.mlp(depth=1), np.ones((1, 3)))
+    for operator in (K, PackedOperator(K)):
+        found = operator @ V
+        torch.testing.assert_close(found, float(K.diagonal()[0]) * V.resolve_conj())
+
+
 def test_entries_are_evaluated_once():
     operator = DenseOperator(kernel_matrix(1100))
     stored = PackedOperator(operator)

@@ -167,12 +167,66 @@ def test_forms_of_predictions() -> None:
 def test_posterior_of_one_matrix() -> None:
     kernel_fn = PLAIN.kernel_fn
     K, between, own = (kernel_fn(a, b, "ntk") for a, b in ((X, None), (Z, X), (Z, None)))
-    found = stax.predict.gp_inference(K, Y, diag_reg=1e-2)(None, between, own)
+    predict_fn = stax.predict.gp_inference(K, Y, diag_reg=1e-2)
+    found = predict_fn("ntkgp", between, own)
     kernels = (kernel_fn(a, b) for a, b in ((X, None), (Z, X), (Z, None)))
     train, cross, test = kernels
     want = stax.predict.gp_inference(train, Y, diag_reg=1e-2)("ntkgp", cross, test)
     np.testing.assert_array_equal(found.mean, want.mean)
     np.testing.assert_array_equal(found.covariance, want.covariance)
+    by_name = predict_fn(k_test_train=between)
+    np.testing.assert_array_equal(by_name.ntk, want.mean)
+    np.testing.assert_array_equal(by_name.nngp, want.mean)
+    refused(lambda: predict_fn(None, between, own), InvalidInputError, "needs both kernels")
+
+
+def test_training_rows_meet_their_targets() -> None:
+    kernel_fn = PLAIN.kernel_fn
+    found = stax.predict.gp_inference(kernel_fn(X), Y, 1e-2)("nngp", None, kernel_fn(X))
+    np.testing.assert_array_equal(found.mean, Y)
+    np.testing.assert_array_equal(found.covariance, np.zeros((6, 6)))
+
+
+def test_equal_rows_are_the_same_rows() -> None:
+    """Dropout counts once on the diagonal of a row with itself, however it is given."""
+    kernel_fn = kernel_of(stax.Dense(4), stax.Relu(), stax.Dropout(0.5), stax.Dense(1))
+    own = kernel_fn(X, None, "nngp")
+    np.testing.assert_array_equal(kernel_fn(X, X.copy(), "nngp"), own)
+    assert kernel_fn(X, X, "x1_is_x2")
+    predict_fn = stax.predict.gradient_descent_mse_ensemble(kernel_fn, X, Y, diag_reg=0.1)
+    want = own @ np.linalg.solve(own + 0.1 * np.trace(own) / 6 * np.eye(6), Y)
+    np.testing.assert_allclose(predict_fn(x_test=X, get="nngp"), want, atol=1e-12)
+
+
+def test_outputs_of_test_rows_alone() -> None:
+    kernel_fn = PLAIN.kernel_fn
+    K, between = kernel_fn(X, None, "ntk"), kernel_fn(Z, X, "ntk")
+    predict_fn = stax.predict.gradient_descent_mse(K, Y)
+    both = predict_fn(4.0, 0.0, np.zeros((4, 2)), between)
+    np.testing.assert_array_equal(predict_fn(4.0, None, np.zeros((4, 2)), between), both[1])
+    np.testing.assert_array_equal(predict_fn(4.0, 0.0, None, between), both[0])
+
+
+def test_what_is_not_needed_is_taken() -> None:
+    assert stax.ExpNormalized(do_clip=True).kernel_fn.network == nn.serial(nn.ExpNormalized(1, -1))
+    kernel_fn = PLAIN.kernel_fn
+    make = stax.predict.gradient_descent_mse_ensemble
+    want = make(kernel_fn, X, Y)(x_test=Z, get="ntk")
+    found = make(kernel_fn, X, Y, trace_axes=1, diagonal_batch=None)(x_test=Z, get="ntk")
+    np.testing.assert_array_equal(found, want)
+    kernels = kernel_fn(X)
+    assert kernels.replace(ntk=None).ntk is None
+
+
+def test_positions_are_joined_by_either_number_of_an_axis() -> None:
+    def joined(axis: int) -> np.ndarray:
+        branches = stax.parallel(stax.Conv(4, (3, 3)), stax.Conv(4, (1, 3)))
+        conv = stax.Conv(4, (1, 1))
+        ends = stax.FanInConcat(axis), stax.Relu(), stax.GlobalAvgPool(), stax.Dense(1)
+        found: np.ndarray = kernel_of(conv, stax.FanOut(2), branches, *ends)(IMAGES, None, "ntk")
+        return found
+
+    np.testing.assert_array_equal(joined(-3), joined(1))
 
 
 def refused(call: Any, error: type[Exception], says: str) -> None:
@@ -212,7 +266,12 @@ def test_networks_that_do_not_fit(layers: list[stax.Triple], says: str) -> None:
         (lambda: stax.Dense(1, channel_axis=1), NetworkError, "move their axes"),
         (lambda: stax.Conv(1, (3,), dimension_numbers=("NCHW",) * 3), NetworkError, "move their"),
         (lambda: stax.Elementwise(nngp_fn=max), NetworkError, "give fn"),
-        (lambda: stax.ExpNormalized(do_clip=True), NetworkError, "do_clip"),
+        (lambda: stax.Index(stax.Slice[:, 0]), NetworkError, "cut the images"),
+        (
+            lambda: stax.predict.gradient_descent_mse(np.eye(6), Y)(1.0, None),
+            InvalidInputError,
+            "or both",
+        ),
         (lambda: stax.Dropout(0.5, "eval"), NetworkError, "train or test"),
         (lambda: stax.FanOut(0), NetworkError, "found 0"),
         (lambda: stax.repeat(stax.Relu(), 0), NetworkError, "found 0"),
@@ -248,7 +307,7 @@ def test_networks_that_do_not_fit(layers: list[stax.Triple], says: str) -> None:
         (
             lambda: stax.predict.gradient_descent_mse(np.eye(6), Y)(1.0, 0.0, np.zeros((4, 2))),
             InvalidInputError,
-            "belong together",
+            "needs k_test_train",
         ),
     ],
 )

@@ -15,7 +15,8 @@ Params = Mapping[str, Tensor]
 
 # Numbers of a row that are summed in its own type: of a million, float32 loses four digits.
 _SUMMED = 2**9
-_AT_ONCE = 2**14
+# Numbers in the sums of pieces that are made at once.
+_SUMS = 2**22
 
 
 def dots(a: Tensor, b: Tensor) -> Tensor:
@@ -28,7 +29,8 @@ def dots(a: Tensor, b: Tensor) -> Tensor:
     True
     """
     total = torch.zeros((len(a), len(b)), dtype=torch.float64, device=a.device)
-    for x, y in zip(a.split(_AT_ONCE, 1), b.split(_AT_ONCE, 1), strict=True):
+    step = _SUMMED * min(32, max(1, _SUMS // max(1, total.numel())))
+    for x, y in zip(a.split(step, 1), b.split(step, 1), strict=True):
         whole = x.shape[1] - x.shape[1] % _SUMMED
         total += (_pieces(x, whole) @ _pieces(y, whole).mT).sum(0, dtype=torch.float64)
         total += x[:, whole:] @ y[:, whole:].T
