@@ -70,31 +70,37 @@ def Dense(
     return made((One(build),))
 
 
-def _convolution(
-    name: str,
-    out_chan: int,
-    filter_shape: Sequence[int],
-    strides: Sequence[int] | None,
-    padding: str,
-    W_std: float,
-    b_std: float | None,
-    dimension_numbers: Any,
-    parameterization: str,
-    s: _Scales,
-) -> Triple:
-    _axes(name, dimension_numbers=(dimension_numbers, None))
-    shape = tuple(filter_shape)
-    steps = (1,) * len(shape) if strides is None else tuple(strides)
-    maker: Any = getattr(nn, name)
+def _convolution(name: str, says: str) -> Callable[..., Triple]:
+    """The function of stax for a convolution of kernreg, which has the same name."""
 
-    def build(place: Place) -> tuple[nn.Layer, Place]:
-        options = _standard(name, place, s) if parameterization == "standard" else {}
-        options.setdefault("parameterization", parameterization)
-        built = maker(shape, steps, padding, W_std=float(W_std), b_std=b_std, **options)
-        taps = Taps(shape, steps, (1,) * len(shape), padding, name == "ConvTranspose")
-        return built, Place(out_chan * s[1], _behind(taps, place, name))
+    def function(
+        out_chan: int,
+        filter_shape: Sequence[int],
+        strides: Sequence[int] | None = None,
+        padding: str = "VALID",
+        W_std: float = 1.0,
+        b_std: float | None = None,
+        dimension_numbers: Any = None,
+        parameterization: str = "ntk",
+        s: _Scales = (1, 1),
+    ) -> Triple:
+        _axes(name, dimension_numbers=(dimension_numbers, None))
+        shape = tuple(filter_shape)
+        steps = (1,) * len(shape) if strides is None else tuple(strides)
+        maker: Any = getattr(nn, name)
 
-    return made((One(build),))
+        def build(place: Place) -> tuple[nn.Layer, Place]:
+            options = _standard(name, place, s) if parameterization == "standard" else {}
+            options.setdefault("parameterization", parameterization)
+            built = maker(shape, steps, padding, W_std=float(W_std), b_std=b_std, **options)
+            taps = Taps(shape, steps, (1,) * len(shape), padding, name == "ConvTranspose")
+            return built, Place(out_chan * s[1], _behind(taps, place, name))
+
+        return made((One(build),))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{says}; data have the shape (n, *positions, channels)."
+    return function
 
 
 def _behind(taps: Taps, place: Place, name: str) -> tuple[int, ...] | None:
@@ -105,52 +111,9 @@ def _behind(taps: Taps, place: Place, name: str) -> tuple[int, ...] | None:
     return taps.out(sizes or (), name) if fits else None
 
 
-def Conv(
-    out_chan: int,
-    filter_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    padding: str = "VALID",
-    W_std: float = 1.0,
-    b_std: float | None = None,
-    dimension_numbers: Any = None,
-    parameterization: str = "ntk",
-    s: _Scales = (1, 1),
-) -> Triple:
-    """A convolution of data of shape (n, *positions, channels)."""
-    given = filter_shape, strides, padding, W_std, b_std, dimension_numbers, parameterization, s
-    return _convolution("Conv", out_chan, *given)
-
-
-def ConvLocal(
-    out_chan: int,
-    filter_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    padding: str = "VALID",
-    W_std: float = 1.0,
-    b_std: float | None = None,
-    dimension_numbers: Any = None,
-    parameterization: str = "ntk",
-    s: _Scales = (1, 1),
-) -> Triple:
-    """A convolution with weights of its own at each position."""
-    given = filter_shape, strides, padding, W_std, b_std, dimension_numbers, parameterization, s
-    return _convolution("ConvLocal", out_chan, *given)
-
-
-def ConvTranspose(
-    out_chan: int,
-    filter_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    padding: str = "VALID",
-    W_std: float = 1.0,
-    b_std: float | None = None,
-    dimension_numbers: Any = None,
-    parameterization: str = "ntk",
-    s: _Scales = (1, 1),
-) -> Triple:
-    """A transposed convolution."""
-    given = filter_shape, strides, padding, W_std, b_std, dimension_numbers, parameterization, s
-    return _convolution("ConvTranspose", out_chan, *given)
+Conv = _convolution("Conv", "A convolution")
+ConvLocal = _convolution("ConvLocal", "A convolution with weights of its own at each position")
+ConvTranspose = _convolution("ConvTranspose", "A transposed convolution")
 
 
 def _pool(

@@ -90,6 +90,7 @@ def require_one_kernel(trace_axes: Any, y: Any) -> None:
 
 
 def targets_of(y: Any) -> Floats:
+    """Targets as a matrix of shape (n, outputs)."""
     values = np.asarray(y, dtype=np.float64)
     if values.ndim not in (1, 2) or not np.isfinite(values).all():
         raise InvalidInputError(
@@ -112,6 +113,7 @@ def matrix_of(kernels: Any, name: str, what: str) -> Floats:
 
 
 def times_of(t: Any) -> tuple[float, ...]:
+    """One time or several."""
     times = np.atleast_1d(np.asarray(t, dtype=np.float64))
     if times.ndim != 1 or not (times >= 0).all():
         raise InvalidInputError(f"t must be a time of at least 0 or several, found {t!r}.")
@@ -124,4 +126,5 @@ def shaped(values: Floats, y: Any) -> Floats:
 
 
 def symmetric(matrix: Floats) -> Floats:
+    """A matrix that is symmetric but for rounding, to the last digit."""
     return np.asarray((matrix + matrix.T) / 2)
