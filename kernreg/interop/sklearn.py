@@ -11,6 +11,7 @@ from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from kernreg import nn
 from kernreg.estimators.gaussian_process.hyperparameters import Parameter, parameters_of
 from kernreg.exceptions import InvalidInputError
+from kernreg.numerics.differences import STENCIL, STENCIL_UNIT
 from kernreg.operators import diag, gram
 from kernreg.operators.inputs import check_network
 
@@ -163,11 +164,11 @@ class NetworkKernel(Kernel):
         theta, parameters = self.theta, self._parameters()
         found = np.zeros((len(X), len(X), len(theta)))
         for k, parameter in enumerate(parameters):
-            for times, weight in ((1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)):
+            for times, weight in STENCIL:
                 moved = theta.copy()
                 moved[k] += times * parameter.step
                 found[..., k] += weight * gram(self._moved(moved), X, kernel=self.kernel)
-            found[..., k] /= 12 * parameter.step
+            found[..., k] /= STENCIL_UNIT * parameter.step
         return found
 
     def diag(self, X: Any) -> Floats:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.program import Program
+from kernreg.numerics.differences import STENCIL, STENCIL_UNIT
 from kernreg.operators.pull_back import pull_back, require_vectors
 
 __all__ = [
@@ -151,10 +152,10 @@ class _Numbers(torch.autograd.Function):
                 found.append(None)
                 continue
             step, total = _STEP * abs(value) or _STEP, 0.0
-            for times, weight in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
+            for times, weight in STENCIL:
                 K = ctx.at(given | {name: value + times * step})
                 total += weight * float((wide * K).sum())
-            found.append(ctx.saved_tensors[k].new_tensor(total / (12.0 * step)))
+            found.append(ctx.saved_tensors[k].new_tensor(total / (STENCIL_UNIT * step)))
         return G, None, None, *found
 
 
