@@ -67,6 +67,7 @@ bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
 
 bench-limit: $(VENV)/core.stamp
 	$(BIN)/python -m benchmarks.limit
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.small
 
 # What has been measured stays in benchmarks/results/tables.jsonl and is not measured again.
 bench-baseline: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/competitors.stamp

@@ -108,12 +108,12 @@ if os.environ.get("KERNREG_BUILD_EXT", "1") != "0":
     libraries = [isa_library(name, flags) for name, flags in sets.items()]
     extension = Pybind11Extension(
         "kernreg._core",
-        ["csrc/module.cpp"],
+        ["csrc/module.cpp", "csrc/recorded.cpp"],
         include_dirs=["csrc"],
         libraries=[name for name, _ in libraries],
         # The libraries are made from these: what changes them links the module anew.
         depends=[str(path) for path in sorted((HERE / "csrc").rglob("*.[ihc]*"))],
-        extra_compile_args=["-O2"],
+        extra_compile_args=["-O2", "-ffp-contract=off"],
         extra_link_args=["-pthread"],
         cxx_std=17,
     )

@@ -105,6 +105,35 @@ struct HalfJob {
   Parallel parallel;
 };
 
+// What a recorded row pass is made of; Python asks for the names (see kernreg/backends/recorded.py).
+#define KR_ROW_OPS(op)                                                                     \
+  op(add) op(sub) op(mul) op(div) op(maximum) op(minimum) op(gt) op(ge) op(lt) op(le) op(eq) \
+  op(where) op(neg) op(abs) op(isfinite)
+
+enum class RowOp : int32_t {
+#define KR_ENTRY(name) name,
+  KR_ROW_OPS(KR_ENTRY)
+#undef KR_ENTRY
+  count
+};
+
+struct RowStep { int32_t op, dst, a, b, c; };
+
+// What must be so for a recording to apply: whether all rows, or any, have a register at not 0.
+struct RowGuard { int32_t at, all, outcome; };
+
+struct RowJob {
+  double *file;   // (registers, n)
+  int64_t n;
+  const RowStep *steps;
+  int64_t n_steps;
+  const RowGuard *guards;
+  int64_t n_guards;
+};
+
+// Runs the steps; whether the guards hold then.
+bool run_recorded(const RowJob &job);
+
 // By the type of the arithmetic and of the output.
 struct Kernels {
   void (*in_float)(const Job &);

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <string>
@@ -185,6 +186,33 @@ void planes(const std::string &isa, const std::vector<Array> &rows, const std::v
   run(job);
 }
 
+using Ints = py::array_t<int32_t, py::array::c_style>;
+
+bool run_rows(Reals file, const Ints &steps, const Ints &guards) {
+  static_assert(sizeof(kr::RowStep) == 5 * sizeof(int32_t));
+  static_assert(sizeof(kr::RowGuard) == 3 * sizeof(int32_t));
+  if (file.ndim() != 2 || steps.ndim() != 2 || steps.shape(1) != 5 || guards.ndim() != 2 ||
+      guards.shape(1) != 3)
+    throw std::invalid_argument("malformed row pass");
+  auto inside = [&](int64_t k) { return 0 <= k && k < file.shape(0); };
+  for (int64_t k = 0; k < steps.shape(0); ++k) {
+    const int32_t *step = steps.data(k);
+    if (step[0] < 0 || step[0] >= int32_t(kr::RowOp::count) ||
+        !std::all_of(step + 1, step + 5, inside))
+      throw std::invalid_argument("malformed step of a row pass");
+  }
+  for (int64_t k = 0; k < guards.shape(0); ++k)
+    if (!inside(*guards.data(k))) throw std::invalid_argument("malformed guard of a row pass");
+  kr::RowJob job{};
+  job.file = file.mutable_data();
+  job.n = file.shape(1);
+  job.steps = reinterpret_cast<const kr::RowStep *>(steps.data());
+  job.n_steps = steps.shape(0);
+  job.guards = reinterpret_cast<const kr::RowGuard *>(guards.data());
+  job.n_guards = guards.shape(0);
+  return kr::run_recorded(job);
+}
+
 void multiply_half(const std::string &isa, const Array &panel, int64_t i0, const Reals &source,
                    Reals target, int threads) {
   kr::HalfJob job{};
@@ -228,5 +256,11 @@ PYBIND11_MODULE(_core, m) {
   m.attr("LANDED") = kr::kLanded;
   m.def("fill", &fill, "Fill part of a kernel matrix.");
   m.def("planes", &planes, "Work out spatial kernels of pairs of images.");
+  std::vector<std::string> row_ops;
+#define KR_NAME(name) row_ops.push_back(#name);
+  KR_ROW_OPS(KR_NAME)
+#undef KR_NAME
+  m.attr("ROW_OPS") = row_ops;
+  m.def("run_rows", &run_rows, "Run steps of a recorded row pass.");
   m.def("multiply_half", &multiply_half, "Add what a panel of a symmetric matrix gives to a product.");
 }

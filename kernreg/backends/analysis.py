@@ -8,7 +8,6 @@ arithmetic is enough follows from a bound on its rounding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from kernreg.numerics.angle import AngleSeries, fit_angle_series
 from kernreg.numerics.octaves import length_between
 from kernreg.numerics.profile import Profile, fit_profile
 
-__all__ = ["Analysis", "Segment", "analyze"]
+__all__ = ["Analysis", "Segment", "analyze", "near_gap", "profile_pays"]
 
 # What float32 results are promised to, of sqrt(K_ii K_jj).
 _PROMISE = 5e-6
@@ -59,8 +58,6 @@ class Analysis:
     error : float
         Bound on what float32 arithmetic makes wrong, of ``sqrt(K_ii K_jj)``; 0 where it was not
         asked for.
-    layers : int
-        Nonlinearities on the longest path.
     expansions : dict
         How to expand each nonlinearity without closed form, by ``id`` of the operation: the length
         of its Hermite series, or a series in the angle where that would be too long.
@@ -73,45 +70,55 @@ class Analysis:
     dtype: np.dtype
     near: float = 0.0
     error: float = 0.0
-    layers: int = 0
     expansions: dict[int, int | AngleSeries | None] = field(default_factory=dict)
     segment: Segment | None = None
     reason: str | None = None
 
 
-class _Value(NamedTuple):
-    row: R.Row
-    layers: int
+class _Depth(Pass[int]):
+    """Counts nonlinearities on the longest path."""
+
+    def step(self, op: ir.Op, xs: list[int], done: list[int]) -> int:
+        if isinstance(op, ir.Repeat):
+            return self.repeat(op, xs[0])
+        return max(xs, default=0) + isinstance(op, ir.Apply)
+
+
+def near_gap(program: Program, dtype: np.dtype) -> float:
+    """Pairs with a smaller gap are taken from differences of rows.
+
+    An error e in a correlation of gap g is one of e / sqrt(2 g) in the angle.
+    """
+    per_layer, most = (1e-3, 0.02) if dtype == np.float32 else (1e-6, 1e-3)
+    return min(most, per_layer * max(1, _Depth().run(program.ops, 0)))
 
 
 @dataclass
-class _Walker(Pass[_Value]):
+class _Walker(Pass[R.Row]):
     """Follows the rows; also says of each operation how much its numbers vary from row to row."""
 
     params: tuple[float, ...]
-    values: list[_Value] = field(default_factory=list)
+    values: list[R.Row] = field(default_factory=list)
     spreads: list[float] = field(default_factory=list)
     smallest: float = 1.0
     largest: float = 1.0
     range: dict[int, tuple[float, float]] = field(default_factory=dict)
     apply: dict[int, ir.Apply] = field(default_factory=dict)
 
-    def step(self, op: ir.Op, xs: list[_Value], done: list[_Value]) -> _Value:
+    def step(self, op: ir.Op, xs: list[R.Row], done: list[R.Row]) -> R.Row:
         if isinstance(op, ir.Repeat):
-            value, spread = self.loop(op, xs[0])
+            row, spread = self.loop(op, xs[0])
         else:
-            row, numbers = R.ROWS.find(op)(self.params, op, *(x.row for x in xs))
-            layers = max((x.layers for x in xs), default=0)
+            row, numbers = R.ROWS.find(op)(self.params, op, *xs)
             if isinstance(op, ir.Apply):
-                self.nonlinearity(op, xs[0].row, row)
-                layers += 1
-            value, spread = _Value(row, layers), _spread(*numbers)
-        self.values.append(value)
+                self.nonlinearity(op, xs[0], row)
+            spread = _spread(*numbers)
+        self.values.append(row)
         self.spreads.append(spread)
-        self.largest = max(self.largest, float(value.row.tau.max()))
-        return value
+        self.largest = max(self.largest, float(row.tau.max()))
+        return row
 
-    def loop(self, op: ir.Repeat, x: _Value) -> tuple[_Value, float]:
+    def loop(self, op: ir.Repeat, x: R.Row) -> tuple[R.Row, float]:
         """All turns; of what they find only the largest spread is kept."""
         outside, spread = (self.values, self.spreads), 0.0
         for _ in range(op.count):
@@ -179,11 +186,11 @@ def analyze(
     if rows[1] is not rows[0]:
         row = R.Row(torch.cat([r.s for r in rows]), torch.cat([r.tau for r in rows]))
     walker = _Walker(program.params)
-    end = walker.run(program.ops, _Value(row, 0))
-    R.check_range(end.row, dtype, row, kernels)
-    rows_behind = [row, *(v.row for v in walker.values)]
+    end = walker.run(program.ops, row)
+    R.check_range(end, dtype, row, kernels)
+    rows_behind = [row, *walker.values]
     plan = _Planner(program, walker, rows_behind, [0.0, *walker.spreads], 0 if exact else pairs)
-    found = Analysis(dtype=np.dtype(dtype), layers=end.layers)
+    found = Analysis(dtype=np.dtype(dtype))
     plan(found)
     if dtype == np.float32 and found.reason is None:
         found.error = float32_error(program, row, found.near, found.expansions, found.segment)
@@ -206,9 +213,7 @@ class _Planner:
 
     def __call__(self, found: Analysis) -> None:
         single = found.dtype == np.float32
-        # An error e in a correlation of gap g is one of e / sqrt(2 g) in the angle.
-        per_layer, most = (1e-3, 0.02) if single else (1e-6, 1e-3)
-        found.near = min(most, per_layer * max(1, found.layers))
+        found.near = near_gap(self.program, found.dtype)
         tol = (4.0 if single else 16.0) * float(np.finfo(found.dtype).eps)
         alike = [spread <= tol for spread in self.spreads]
         found.segment = _segment(self.program, alike, self.rows, found.dtype, self.pairs)
@@ -266,11 +271,19 @@ def _segment(
     start, end = best
     body = Program(ops[start : end + 1], program.params)
     depth = max(1, _depth(body.ops))
-    terms = 16 * depth**0.5
-    if body.flops() < 8 * terms + 60 or pairs < 100 * terms:
+    if not profile_pays(body.flops(), pairs, depth):
         return None
     profile = _profile(program, start, end, rows[start], depth, dtype)
     return None if profile is None else Segment(start, end, profile, rows[end])
+
+
+def profile_pays(flops: int, pairs: int, depth: int = 1) -> bool:
+    """Whether a series takes less time than a stretch of so many operations per entry.
+
+    The less depth, the sooner.
+    """
+    terms = 16 * depth**0.5
+    return flops >= 8 * terms + 60 and pairs >= 100 * terms
 
 
 def _cut(ops: tuple[ir.Op, ...], start: int, end: int) -> bool:

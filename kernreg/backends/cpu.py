@@ -17,6 +17,7 @@ from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import CPU, KERNELS, Bound, Part, Request
 from kernreg.backends.planes.bound import PlanesBound, unsupported
+from kernreg.backends.recorded import small_problem
 from kernreg.backends.tiles import Machine, translate
 from kernreg.codegen.instructions import checksum
 from kernreg.exceptions import BackendError
@@ -50,20 +51,27 @@ def instruction_set() -> str:
     return chosen if chosen in available else available[0]
 
 
+@functools.cache
+def _machine() -> Machine:
+    duals = {s: k for k, s in enumerate(_core.signatures())}
+    return Machine(lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True)
+
+
 class _CpuBound:
     def __init__(self, request: Request, exact: bool) -> None:
         data = [request.X1] if request.X2 is None else [request.X1, request.X2]
         lengths = [R.norms(X) for X in data]
         first, *second = map(R.input_row, data, lengths)
         rows = (first, second[0] if second else first)
-        pairs = len(rows[0].s) * len(rows[1].s)
-        self.analysis = analyze(request.program, rows, request.dtype, pairs, exact, request.kernels)
-        if self.analysis.reason is not None:
-            raise BackendError(self.analysis.reason)
-        duals = {s: k for k, s in enumerate(_core.signatures())}
-        machine = Machine(lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True)
-        wanted = self.analysis.dtype
-        self._tiles = translate(request.program, rows, machine, self.analysis, wanted)
+        found = small_problem(request, rows, _machine(), _core)
+        if found is None:
+            pairs = len(rows[0].s) * len(rows[1].s)
+            analysis = analyze(request.program, rows, request.dtype, pairs, exact, request.kernels)
+            if analysis.reason is not None:
+                raise BackendError(analysis.reason)
+            tiles = translate(request.program, rows, _machine(), analysis, analysis.dtype)
+            found = tiles, analysis.near
+        self._tiles, self._near = found
         self.arithmetic = self._tiles.tables[0].dtype
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
         units = [R.unit_rows(X, m, kind).numpy() for X, m in zip(data, lengths, strict=True)]
@@ -93,7 +101,7 @@ class _CpuBound:
             t.tables[1],
             self._scales[1],
             mirrored,
-            self.analysis.near,
+            self._near,
             t.code,
             t.consts,
             [arrays.get("nngp"), arrays.get("ntk")],

@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "check_range",
     "diagonal",
+    "hypot",
     "input_row",
     "norms",
     "ratio",
@@ -81,9 +82,19 @@ def ratio(a: Tensor, b: Tensor, otherwise: float) -> Tensor:
     return quotient if bool((b > 0).all()) else torch.where(b == 0, otherwise, quotient)
 
 
+def hypot(s: Tensor, b: float) -> Tensor:
+    """``sqrt(s^2 + b^2)``; squares are taken where none of them can be out of range."""
+    if b == 0:
+        return s
+    if 1e-150 < b < 1e150 and bool((s < 1e150).all()):
+        return torch.sqrt(s * s + b * b)
+    return torch.hypot(s, s.new_tensor(b))
+
+
 def norms(X: Tensor) -> Tensor:
     """Length of each row, in float64."""
-    return torch.cat([_norm(block.to(torch.float64), X.dtype) for block in _blocks(X)])
+    found = [_norm(block.to(torch.float64), X.dtype) for block in _blocks(X)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
@@ -103,9 +114,12 @@ def input_row(X: Tensor, length: Tensor | None = None) -> Row:
 
 def unit_rows(X: Tensor, length: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """The rows over their ``length``, rounded once to ``dtype``; rows of zeros stay."""
-    out, start = torch.empty(X.shape, dtype=dtype, device=X.device), 0
     divisor = torch.where(length == 0, 1.0, length)[:, None]
-    for block in _blocks(X):
+    blocks = _blocks(X)
+    if len(blocks) == 1:
+        return (X.to(torch.float64) / divisor).to(dtype).contiguous()
+    out, start = torch.empty(X.shape, dtype=dtype, device=X.device), 0
+    for block in blocks:
         stop = start + len(block)
         out[start:stop] = block.to(torch.float64) / divisor[start:stop]
         start = stop
@@ -113,7 +127,8 @@ def unit_rows(X: Tensor, length: Tensor, dtype: torch.dtype = torch.float64) -> 
 
 
 def _blocks(X: Tensor) -> tuple[Tensor, ...]:
-    return X.split(max(1, _BLOCK[X.device.type] // max(1, X.shape[1])))
+    rows = max(1, _BLOCK[X.device.type] // max(1, X.shape[1]))
+    return (X,) if rows >= X.shape[0] else X.split(rows)
 
 
 def diagonal(row: Row, kernel: str) -> Tensor:

@@ -81,8 +81,27 @@ class State:
 
 
 @dataclass
+class Tables:
+    """Numbers of the rows of one side, by slot: ``blocks`` are of one slot or of several."""
+
+    blocks: list[Tensor] = field(default_factory=list)
+    slots: int = 0
+
+    def __len__(self) -> int:
+        return self.slots
+
+    def add(self, values: Tensor) -> None:
+        """Append a table, or several of shape (tables, rows)."""
+        self.blocks.append(values)
+        self.slots += 1 if values.ndim == 1 else len(values)
+
+
+@dataclass
 class Translator(Pass[State]):
-    """Walks the program once per loop turn; instructions are written in the first turn only."""
+    """Walks the program once per loop turn; instructions are written in the first turn only.
+
+    ``begins`` says for each operation, by its identity, which table comes first, on the first side.
+    """
 
     params: tuple[float, ...]
     machine: Machine
@@ -91,7 +110,8 @@ class Translator(Pass[State]):
     distinct: Distinct
     code: list[list[int]] = field(default_factory=list)
     consts: list[float] = field(default_factory=list)
-    tables: tuple[list[NDArray], list[NDArray]] = field(default_factory=lambda: ([], []))
+    tables: tuple[Tables, Tables] = field(default_factory=lambda: (Tables(), Tables()))
+    begins: dict[int, int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     done: list[int] = field(default_factory=list)
     latest: list[int] | None = None
@@ -102,6 +122,7 @@ class Translator(Pass[State]):
 
     def step(self, op: ir.Op, xs: list[State], done: list[State]) -> State:
         """Translate one operation."""
+        self.begins.setdefault(id(op), len(self.tables[0]))
         self.done = [x.slot for x in done]
         state: State = self.rules.find(op)(self, op, *xs)
         self.used -= {x.slot for x in done} - {state.slot}
@@ -125,11 +146,7 @@ class Translator(Pass[State]):
 
     def table(self, side: int, values: Tensor) -> None:
         """Append a table of one side, or several of shape (tables, rows)."""
-        with np.errstate(over="ignore"):
-            all_rows = self.distinct.all(values.mT if values.ndim == 2 else values, side)
-            found = all_rows.numpy().T.astype(self.dtype, order="C")
-        self.outside = self.outside or not bool(np.isfinite(found).all())
-        self.tables[side].extend([found] if found.ndim == 1 else found)
+        self.tables[side].add(values)
 
     def both(self, *tables: Tensor) -> None:
         """Append tables to both sides."""
@@ -208,8 +225,18 @@ def _beyond_float32(row: R.Row) -> bool:
     return ends[0] < 1e-17 or ends[1] > 1e17 or float(row.tau.max()) > 1e34
 
 
-def _stack(tables: list[NDArray], n: int, dtype: np.dtype) -> NDArray:
-    return np.stack(tables) if tables else np.zeros((0, n), dtype)
+def _written(t: Translator, side: int, rows: int) -> NDArray:
+    """The tables of a side for all of its rows."""
+    tables, done = t.tables[side], 0
+    out = np.empty((len(tables), rows), t.dtype)
+    with np.errstate(over="ignore"):
+        for block in tables.blocks:
+            several = block if block.ndim == 2 else block[None]
+            end = done + len(several)
+            out[done:end] = t.distinct.all(several.mT, side).mT.numpy()
+            done = end
+    t.outside = t.outside or not bool(np.isfinite(out).all())
+    return out
 
 
 def translate(
@@ -258,12 +285,12 @@ def translate(
     state = t.run(program.ops, state, done)
     if state.slot != 0:
         t.copy(state.slot, 0)
+    tables = _written(t, 0, len(rows[0].s)), _written(t, 1, len(rows[1].s))
     if dtype == np.float32 and (t.outside or _beyond_float32(state.row)):
         return translate(program, rows, machine, analysis, np.dtype(np.float64))
-    n1, n2 = (len(r.s) for r in rows)
     return TileProgram(
         code=np.array(t.code, dtype=np.int32).reshape(-1, 8),
         consts=np.array(t.consts, dtype=np.float64),
-        tables=(_stack(t.tables[0], n1, dtype), _stack(t.tables[1], n2, dtype)),
+        tables=tables,
         rows=(distinct.rows(state.row, 0), distinct.rows(state.row, 1)),
     )

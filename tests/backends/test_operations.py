@@ -131,7 +131,7 @@ def test_analysis_bounds_its_rounding() -> None:
         for n in NETWORKS["behind others"]
     )
     assert found.error == pytest.approx(expected.error, rel=1e-6)
-    assert found.layers == expected.layers
+    assert found.near == expected.near
 
 
 def test_programs_print_it() -> None:

@@ -268,7 +268,7 @@ def _rounding(walk: Walker, op: Apply, x: Tracked) -> Tracked:
 def _instructions(t: Translator, op: Apply, x: State) -> State:
     fn = op.bound(t.params)
     if fn.homogeneous is None:
-        t.outside = t.outside or float(x.row.s.max()) > _LARGE
+        t.outside = t.outside or bool((x.row.s > _LARGE).any())
     after, dot = apply_row(x.row, fn)
     dst = t.place()
     if not fn.closed_form:

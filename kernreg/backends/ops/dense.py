@@ -16,7 +16,7 @@ from kernreg.backends.planes.translate import PLANES, Spatial
 from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
-from kernreg.backends.rows import ROWS, Row, ratio
+from kernreg.backends.rows import ROWS, Row, hypot, ratio
 from kernreg.backends.signs import SIGNS, all_nonnegative
 from kernreg.backends.statements import CUDA, TRITON, Instruction
 from kernreg.backends.tiles import INSTRUCTIONS, State, Translator
@@ -53,7 +53,7 @@ def dense_row(row: Row, op: Dense, params: tuple[float, ...]) -> tuple[Row, Dens
     W, b = params[op.W], None if op.b is None else params[op.b]
     s, u, v = W * row.s, torch.ones_like(row.s), None
     if b is not None:
-        weight, s = s, torch.hypot(s, s.new_tensor(b))
+        weight, s = s, hypot(s, b)
         u, v = ratio(weight, s, 1.0), ratio(torch.full_like(s, b), s, 0.0)
     if not op.trained:
         zero = torch.zeros_like(s)
@@ -140,7 +140,7 @@ def _rounding(walk: Walker, op: Dense, x: Tracked) -> Tracked:
 
 @INSTRUCTIONS.of(Dense)
 def _instructions(t: Translator, op: Dense, x: State) -> State:
-    _, c = dense_row(x.row, op, t.params)
+    row, c = dense_row(x.row, op, t.params)
     joins = x.slot in t.done and x.dual is not None and x.dual is t.latest and op.plain
     if joins and x.dual is not None:  # the nonlinearity before it does both in one pass
         x.dual[3] = 1 + int(op.b is not None)
@@ -149,7 +149,7 @@ def _instructions(t: Translator, op: Dense, x: State) -> State:
         slot = t.place()
         t.emit("dense", slot, x.slot, b=int(op.b is not None), n=int(not op.plain))
     t.both(*c.tables())
-    return t.behind(op, slot, x)
+    return t.behind(op, slot, x, row=row)
 
 
 @PLANES.of(Dense)

@@ -12,7 +12,7 @@ from kernreg.backends.planes.translate import PLANES, Spatial
 from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation
 from kernreg.backends.rounding import ROUNDING, Tracked, Walker
-from kernreg.backends.rows import ROWS, Row, ratio, row_behind
+from kernreg.backends.rows import ROWS, Row, hypot, ratio, row_behind
 from kernreg.backends.signs import SIGNS, all_nonnegative
 from kernreg.backends.tiles import INSTRUCTIONS, State, Translator
 from kernreg.ir.operations import Normalize
@@ -28,7 +28,7 @@ def _rows(params: tuple[float, ...], op: Normalize, x: Row) -> tuple[Row, tuple[
         top = torch.where((top := size.amax(over, keepdim=True)) == 0, 1.0, top)
         size = top * torch.sqrt(((size / top) ** 2).mean(over, keepdim=True))
         size = size.expand_as(x.s)
-    norm = torch.hypot(size, x.s.new_tensor(params[op.eps] ** 0.5))
+    norm = hypot(size, params[op.eps] ** 0.5)
     return Row(ratio(x.s, norm, 0.0), x.tau), ()
 
 

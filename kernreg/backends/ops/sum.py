@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -29,9 +30,9 @@ SIGNS.of(Sum)(all_nonnegative)
 def sum_row(rows: list[Row], weights: list[float]) -> tuple[Row, list[Tensor]]:
     """A weighted sum of branches; also each branch's share ``u`` of the standard deviation."""
     parts = [w**0.5 * r.s for w, r in zip(weights, rows, strict=True)]
-    both = torch.stack(parts)
-    top = both.amax(dim=0)  # whose square may be beyond float64
-    s = top * torch.linalg.vector_norm(both / torch.where(top == 0, 1.0, top), dim=0)
+    top = functools.reduce(torch.maximum, parts)  # whose square may be beyond float64
+    size = torch.where(top == 0, 1.0, top)
+    s = top * torch.sqrt(sum((p / size) ** 2 for p in parts))
     shares = [ratio(p, s, 1.0 if i == 0 else 0.0) for i, p in enumerate(parts)]
     tau = sum((u * u * r.tau for u, r in zip(shares, rows, strict=True)), torch.zeros_like(s))
     return Row(s, tau), shares
