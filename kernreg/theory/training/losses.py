@@ -55,7 +55,7 @@ def trajectory(
     *,
     start: Floats | None = None,
     ridge: float = 0.0,
-    rtol: float = 1e-8,
+    rtol: float = 1e-10,
 ) -> Floats:
     """Coefficients of the outputs at some times of training on any loss.
 
@@ -79,7 +79,7 @@ def trajectory(
         Outputs f0 of the training rows before training; 0 if left out.
     ridge : float, default=0.0
         Penalty on the distance from the initial weights.
-    rtol : float, default=1e-8
+    rtol : float, default=1e-10
         Of the integration.
 
     Returns
