@@ -22,6 +22,7 @@ KR_INLINE double root(double x) { return __builtin_sqrt(x); }
 #include "vmath.inl"
 #include "pair.inl"
 #include "gemm.inl"
+#include "sparse.inl"
 #include "vm.inl"
 #include "tile.inl"
 #include "cells.inl"

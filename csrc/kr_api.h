@@ -21,10 +21,12 @@ struct Instr {
 
 // Tables hold one row per slot: table[slot * ld + data row].
 struct Side {
-  const void *X;         // normalised rows, (n, d)
+  const void *X;         // normalised rows, (n, d), or what sparse rows hold
   const void *table;     // (slots, n), of the type of X
   const double *scale;   // standard deviation at the output, (n)
   int64_t n, ld_table;
+  const int64_t *start;  // of sparse rows: where each begins, (n + 1); null for dense ones
+  const int32_t *index;  // and the feature of each value, in order within a row
 };
 
 // Runs work(data) on so many threads, the calling one among them, and waits for all.

@@ -56,27 +56,64 @@ kr::Parallel torch_threads() {
 
 using Array = py::array;
 
-kr::Side side(const Array &X, const Array &table, const py::array_t<double> &scale) {
-  if (X.ndim() != 2 || table.ndim() != 2 || scale.ndim() != 1 || scale.shape(0) != X.shape(0) ||
-      (table.shape(0) > 0 && table.shape(1) != X.shape(0)))
+// Rows as an array (n, d), or sparse ones as (values, starts, features, d).
+struct Rows {
+  Array X;
+  py::array_t<int64_t, py::array::c_style> start;
+  py::array_t<int32_t, py::array::c_style> index;
+  int64_t n, d;
+  bool sparse;
+  explicit Rows(const py::object &given) : sparse(py::isinstance<py::tuple>(given)) {
+    if (sparse) {
+      auto parts = py::cast<py::tuple>(given);
+      X = py::cast<Array>(parts[0]);
+      start = py::cast<decltype(start)>(parts[1]);
+      index = py::cast<decltype(index)>(parts[2]);
+      d = py::cast<int64_t>(parts[3]);
+      n = start.size() - 1;
+      check();
+    } else {
+      X = py::cast<Array>(given);
+      if (X.ndim() != 2) throw std::invalid_argument("rows are a matrix");
+      n = X.shape(0);
+      d = X.shape(1);
+    }
+    if (!(X.flags() & py::array::c_style)) throw std::invalid_argument("arrays must be C-contiguous");
+  }
+  void check() const {
+    const int64_t *s = start.data();
+    bool fits = X.ndim() == 1 && start.ndim() == 1 && n >= 0 && s[0] == 0 &&
+                std::is_sorted(s, s + n + 1) && s[n] == X.size() && index.size() == X.size();
+    for (int64_t i = 0; fits && i < n; ++i)
+      for (int64_t k = s[i]; fits && k < s[i + 1]; ++k)
+        fits = index.data()[k] < d && index.data()[k] > (k > s[i] ? index.data()[k - 1] : -1);
+    if (!fits) throw std::invalid_argument("malformed sparse rows");
+  }
+};
+
+kr::Side side(const Rows &rows, const Array &table, const py::array_t<double> &scale) {
+  if (table.ndim() != 2 || scale.ndim() != 1 || scale.shape(0) != rows.n ||
+      (table.shape(0) > 0 && table.shape(1) != rows.n))
     throw std::invalid_argument("rows, tables and scales do not belong together");
-  if (!(X.flags() & py::array::c_style) || !(table.flags() & py::array::c_style))
+  if (!(table.flags() & py::array::c_style))
     throw std::invalid_argument("arrays must be C-contiguous");
-  return {X.data(), table.data(), scale.data(), X.shape(0), X.shape(0)};
+  return {rows.X.data(), table.data(), scale.data(), rows.n, rows.n,
+          rows.sparse ? rows.start.data() : nullptr, rows.sparse ? rows.index.data() : nullptr};
 }
 
-void fill(const std::string &isa, const Array &X1, const Array &table1,
-          const py::array_t<double> &scale1, const Array &X2, const Array &table2,
+void fill(const std::string &isa, const py::object &X1, const Array &table1,
+          const py::array_t<double> &scale1, const py::object &X2, const Array &table2,
           const py::array_t<double> &scale2, bool symmetric, double near,
           const py::array_t<int32_t, py::array::c_style> &code,
           const py::array_t<double, py::array::c_style> &consts, const std::vector<py::object> &outs,
           const py::array_t<double> &diagonal_nngp, const py::array_t<double> &diagonal_ntk,
           std::vector<int64_t> part, int threads) {
   Job job{};
-  job.rows = side(X1, table1, scale1);
-  job.cols = side(X2, table2, scale2);
-  job.d = X1.shape(1);
-  if (X2.shape(1) != job.d || part.size() != 4 || code.ndim() != 2 || code.shape(1) != 8 ||
+  Rows first(X1), second(X2);
+  job.rows = side(first, table1, scale1);
+  job.cols = side(second, table2, scale2);
+  job.d = first.d;
+  if (second.d != job.d || first.sparse != second.sparse || part.size() != 4 || code.ndim() != 2 || code.shape(1) != 8 ||
       outs.size() > kr::kOutputs)
     throw std::invalid_argument("malformed job");
   job.i0 = part[0]; job.i1 = part[1]; job.j0 = part[2]; job.j1 = part[3];
@@ -105,10 +142,11 @@ void fill(const std::string &isa, const Array &X1, const Array &table1,
     wide = out.itemsize() == 8;
   }
   kr::Kernels k = kernels(isa);
-  bool in_double = X1.itemsize() == 8;
-  if (X2.itemsize() != X1.itemsize() || (!in_double && wide) ||
-      (table1.size() > 0 && table1.itemsize() != X1.itemsize()) ||
-      (table2.size() > 0 && table2.itemsize() != X1.itemsize()))
+  int64_t itemsize = first.X.itemsize();
+  bool in_double = itemsize == 8;
+  if (second.X.itemsize() != itemsize || (!in_double && wide) ||
+      (table1.size() > 0 && table1.itemsize() != itemsize) ||
+      (table2.size() > 0 && table2.itemsize() != itemsize))
     throw std::invalid_argument("types do not fit");
   void (*run)(const Job &) = !in_double ? k.in_float : wide ? k.in_double : k.in_double_to_float;
   py::gil_scoped_release release;

@@ -43,18 +43,23 @@ template <class T, class O> struct Filler {
   T *dots, *packed, *result[kOutputs];
   T (*regs)[kBlock];
 
+  SparseStrip<T> sparse;
+  int64_t features = 0;  // of the columns of a sparse strip
+
   // Numbers in the packed columns of a strip.
-  static size_t packed_size(int64_t d) {
-    return size_t(d <= kPacked ? d : kDepth) * (TJ + NR<T>);
+  static size_t packed_size(const Job &job) {
+    int64_t deepest = job.rows.start ? kPacked : kDepth;
+    return size_t(job.d <= kPacked ? job.d : deepest) * (TJ + NR<T>);
   }
 
-  static size_t bytes(int64_t d) {
-    return sizeof(T) * ((1 + kOutputs) * size_t(TI) * ld + packed_size(d) + size_t(kRegisters) * kBlock) + (6 + kOutputs) * 64;
+  static size_t bytes(const Job &job) {
+    return sizeof(T) * ((1 + kOutputs) * size_t(TI) * ld + packed_size(job) + size_t(kRegisters) * kBlock) + (6 + kOutputs) * 64;
   }
 
-  Filler(const Job &j, const T *c, Scratch &s) : job(j), consts(c) {
+  Filler(const Job &j, const T *c, Scratch &s)
+      : job(j), consts(c), sparse(j.cols, j.cols.start ? j.d : 0) {
     dots = s.take<T>(size_t(TI) * ld);
-    packed = s.take<T>(packed_size(job.d));
+    packed = s.take<T>(packed_size(job));
     for (T *&r : result) r = s.take<T>(size_t(TI) * ld);
     regs = reinterpret_cast<T(*)[kBlock]>(s.take<T>(size_t(kRegisters) * kBlock));
     for (int r = 0; r < kRegisters; ++r)
@@ -83,6 +88,21 @@ template <class T, class O> struct Filler {
     }
   }
 
+  void sparse_products(int64_t i, int rows, int64_t j, int live, bool whole) {
+    for (int64_t k0 = 0; k0 == 0 || k0 < features; k0 += kPacked) {
+      int64_t depth = features - k0 < kPacked ? features - k0 : kPacked;
+      if (!whole) sparse.pack(j, live, k0, depth, packed);
+      for (int r = 0; r < rows; ++r)
+        sparse.multiply(job.rows, i + r, packed, live, k0, depth, dots + r * ld, k0 > 0);
+    }
+  }
+
+  T gap_by_difference(int64_t i, int64_t j, T sign) const {
+    if (job.rows.start) return half_distance(job.rows, i, job.cols, j, sign);
+    const T *rows = static_cast<const T *>(job.rows.X), *columns = static_cast<const T *>(job.cols.X);
+    return half_distance(rows + i * job.d, columns + j * job.d, job.d, sign);
+  }
+
   void input(int64_t i, const T *dot, int64_t j, int n) {
     T *rho = regs[0], *gap = regs[1], *tau = regs[2];
     T near = T(job.near);
@@ -95,12 +115,10 @@ template <class T, class O> struct Filler {
       close += gap[k] < near;
     }
     if (close == 0) return;
-    const T *xi = static_cast<const T *>(job.rows.X) + i * job.d;
-    const T *X = static_cast<const T *>(job.cols.X);
     for (int k = 0; k < n; ++k)
       if (gap[k] < near) {
         T sign = rho[k] > T(0) ? T(1) : T(-1);
-        gap[k] = half_distance(xi, X + (j + k) * job.d, job.d, sign);
+        gap[k] = gap_by_difference(i, j + k, sign);
         rho[k] = sign * (T(1) - gap[k]);
       }
   }
@@ -165,16 +183,22 @@ template <class T, class O> struct Filler {
 
   // Column tile j against row tiles in [a, b).
   void strip(int64_t j, int cols, int64_t a, int64_t b) {
-    bool whole = job.d <= kPacked;
+    bool of_sparse = job.cols.start != nullptr;
+    if (of_sparse) features = sparse.take(j, cols);
+    bool whole = (of_sparse ? features : job.d) <= kPacked;
     int64_t wide = (cols + NR<T> - 1) / NR<T> * NR<T>;
-    for (int64_t k0 = 0; whole && k0 < job.d; k0 += pass())
+    if (of_sparse && whole) sparse.pack(j, cols, 0, features, packed);
+    for (int64_t k0 = 0; !of_sparse && whole && k0 < job.d; k0 += pass())
       pack_columns(j, cols, k0, int(k0 + pass() < job.d ? pass() : job.d - k0), packed + k0 * wide);
     for (int64_t i = a; i < b; i += TI) {
       int rows = int(i + TI < b ? TI : b - i);
       int live = cols;
       if (job.symmetric && i + rows - j < live) live = int(i + rows - j);
       if (live <= 0) continue;
-      inner_products(i, rows, j, cols, live, whole);
+      if (of_sparse)
+        sparse_products(i, rows, j, live, whole);
+      else
+        inner_products(i, rows, j, cols, live, whole);
       tile(i, rows, j, live);
     }
   }
@@ -246,7 +270,7 @@ template <class T, class O> void fill(const Job &job) {
   std::vector<T> consts(job.consts, job.consts + job.n_consts);
   std::atomic<size_t> next{0};
   auto worker = [&] {
-    Scratch scratch(Filler<T, O>::bytes(job.d));
+    Scratch scratch(Filler<T, O>::bytes(job));
     Filler<T, O> filler(job, consts.data(), scratch);
     for (size_t k; (k = next.fetch_add(1)) < work.size();)
       filler.strip(work[k].j, work[k].cols, work[k].a, work[k].b);

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernreg.backends.sparse import AnyRows, SparseRows
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.program import Program
 
@@ -53,8 +54,9 @@ class Request:
     ----------
     program : Program
         The network.
-    X1, X2 : Tensor of shapes (n1, d) and (n2, d)
-        Rows, on one device; ``X2=None`` asks for the symmetric matrix of ``X1``.
+    X1, X2 : Tensor or SparseRows of shapes (n1, d) and (n2, d)
+        Rows, on one device, both sparse or neither; ``X2=None`` asks for the symmetric matrix of
+        ``X1``.
     dtype : dtype
         Of the entries.
     exact : bool
@@ -66,12 +68,17 @@ class Request:
     """
 
     program: Program
-    X1: Tensor
-    X2: Tensor | None
+    X1: AnyRows
+    X2: AnyRows | None
     dtype: np.dtype
     exact: bool = False
     precision: str = "tf32x3"
     kernels: tuple[str, ...] = KERNELS
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the rows are sparse."""
+        return isinstance(self.X1, SparseRows)
 
     @property
     def symmetric(self) -> bool:

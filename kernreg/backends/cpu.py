@@ -18,6 +18,7 @@ from kernreg.backends.analysis import analyze
 from kernreg.backends.base import CPU, KERNELS, Bound, Part, Request
 from kernreg.backends.planes.bound import PlanesBound, unsupported
 from kernreg.backends.recorded import small_problem
+from kernreg.backends.sparse import AnyRows, SparseRows
 from kernreg.backends.tiles import Machine, translate
 from kernreg.codegen.instructions import checksum
 from kernreg.exceptions import BackendError
@@ -57,6 +58,13 @@ def _machine() -> Machine:
     return Machine(lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True)
 
 
+def _unit(X: AnyRows, length: Tensor, kind: torch.dtype) -> Any:
+    """Rows of length 1 as the extension takes them."""
+    if isinstance(X, SparseRows):
+        return X.over(length, kind).parts()
+    return R.unit_rows(X, length, kind).numpy()
+
+
 class _CpuBound:
     def __init__(self, request: Request, exact: bool) -> None:
         data = [request.X1] if request.X2 is None else [request.X1, request.X2]
@@ -74,7 +82,8 @@ class _CpuBound:
         self._tiles, self._near = found
         self.arithmetic = self._tiles.tables[0].dtype
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
-        units = [R.unit_rows(X, m, kind).numpy() for X, m in zip(data, lengths, strict=True)]
+        units = [_unit(X, m, kind) for X, m in zip(data, lengths, strict=True)]
+        self._shape = len(rows[0].s), len(rows[1].s)
         self._units = (units[0], units[-1])
         self._symmetric = request.symmetric
         row1, row2 = self._tiles.rows
@@ -85,7 +94,7 @@ class _CpuBound:
         return self._diagonals[kernel]
 
     def fill(self, part: Part, out: Mapping[str, Tensor]) -> None:
-        part.check(len(self._units[0]), len(self._units[1]), out)
+        part.check(*self._shape, out)
         if part.i0 == part.i1 or part.j0 == part.j1:
             return
         # Half the work where every entry above the diagonal has its mirror image in the part.

@@ -29,6 +29,8 @@ _ALL: tuple[Backend, ...] = (
     ReferenceBackend(),
 )
 
+_SPARSE = ("cpu", "reference")
+
 BACKENDS: dict[str, Backend] = {b.name: b for b in _ALL}
 """Backends by name, best first."""
 
@@ -79,6 +81,8 @@ def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
         if backend not in ("auto", name) or (backend == "auto" and name == "triton" and on_cpu):
             continue
         reason = candidate.supports(request.program, request.device)
+        if reason is None and request.sparse and name not in _SPARSE:
+            reason = f"sparse rows are for {' and '.join(_SPARSE)}: make them dense"
         if reason is None:
             try:
                 if request.program.flips:

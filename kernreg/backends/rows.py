@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernreg.backends.sparse import AnyRows, SparseRows
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir import operations as ir
 from kernreg.ir.fold import Pass, Rules
@@ -91,8 +92,10 @@ def hypot(s: Tensor, b: float) -> Tensor:
     return torch.hypot(s, s.new_tensor(b))
 
 
-def norms(X: Tensor) -> Tensor:
+def norms(X: AnyRows) -> Tensor:
     """Length of each row, in float64."""
+    if isinstance(X, SparseRows):
+        return X.lengths()
     found = [_norm(block.to(torch.float64), X.dtype) for block in _blocks(X)]
     return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -106,7 +109,7 @@ def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
     return top * torch.linalg.vector_norm(scaled, dim=1)
 
 
-def input_row(X: Tensor, length: Tensor | None = None) -> Row:
+def input_row(X: AnyRows, length: Tensor | None = None) -> Row:
     """State of the data: ``s = |x| / sqrt(d)``, ``tau = 0``."""
     s = (norms(X) if length is None else length) / X.shape[1] ** 0.5
     return Row(s, torch.zeros_like(s))

@@ -14,6 +14,7 @@ from kernreg.backends.base import CPU, Bound, Part, Request
 from kernreg.backends.blocks import evaluate_blocks
 from kernreg.backends.distinct import Distinct
 from kernreg.backends.reference import PairState, evaluate, input_pairs
+from kernreg.backends.sparse import AnyRows, SparseRows, dense_rows
 from kernreg.ir.program import Program
 
 __all__ = ["ReferenceBackend"]
@@ -23,10 +24,11 @@ _TILE = 512
 _NUMBERS = 2**21
 
 
-def _input(X: torch.Tensor) -> tuple[R.Row, torch.Tensor]:
+def _input(X: AnyRows) -> tuple[R.Row, AnyRows]:
     """State of the data, and its rows at unit length."""
     length = R.norms(X)
-    return R.input_row(X, length), R.unit_rows(X, length)
+    unit = X.over(length, torch.float64) if isinstance(X, SparseRows) else R.unit_rows(X, length)
+    return R.input_row(X, length), unit
 
 
 class _ReferenceBound:
@@ -62,7 +64,7 @@ class _ReferenceBound:
             return {k: v.T for k, v in self._tile(j0, j1, i0, i1).items()}
         row1 = R.Row(self._row1.s[i0:i1], self._row1.tau[i0:i1])
         row2 = R.Row(self._row2.s[j0:j1], self._row2.tau[j0:j1])
-        pair = input_pairs(self._unit1[i0:i1], self._unit2[j0:j1])
+        pair = input_pairs(dense_rows(self._unit1[i0:i1]), dense_rows(self._unit2[j0:j1]))
         pair, row1, row2 = evaluate(self._program.ops, self._program.params, pair, row1, row2)
         scale = row1.s[:, None] * row2.s[None, :]
         tiles = {"nngp": scale * pair.rho, "ntk": scale * pair.tau}

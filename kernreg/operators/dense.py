@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kernreg.backends import bind
 from kernreg.backends.base import CPU, Part, Request
+from kernreg.backends.sparse import AnyRows, SparseRows
 from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer
 from kernreg.operators.autograd import (
@@ -23,6 +24,7 @@ from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_o
 from kernreg.operators.inputs import (
     as_output,
     as_rows,
+    as_sides,
     check_apart,
     check_network,
     check_precision,
@@ -68,8 +70,9 @@ def gram(
     net : Layer or str
         The network, from :mod:`kernreg.nn`, or its code, such as ``"mlp(depth=2)"``.
     X1 : array of shape (n1, d), or of images (n1, height, width, channels)
-        Rows: NumPy, torch (what comes in goes out), a frame of numbers or nested lists. Half
-        precision is computed in float64, with a warning.
+        Rows: NumPy, torch (what comes in goes out), a frame of numbers or nested lists, or a
+        sparse array of SciPy, whose zeros take no time. Half precision is computed in float64,
+        with a warning.
     X2 : array of shape (n2, d), optional
         Columns; left out, the symmetric matrix of ``X1`` is computed, at half the price.
     kernel : {"ntk", "nngp"} or tuple of both
@@ -145,11 +148,8 @@ def gram(
     net = on_images(net, shape_of(X1, channels) or input_shape, "X1")
     net = net if X2 is None else on_images(net, shape_of(X2, channels), "X2")
     sources = flat_rows(X1, channels), None if X2 is None else flat_rows(X2, channels)
-    A = as_rows(detached(sources[0]), "X1", device=device)
-    B = None
-    if X2 is not None:
-        B = as_rows(detached(sources[1]), "X2", like=A, device=A.device)
-    check_shapes(net, A.shape[1], "X1")
+    A, B = as_sides(detached(sources[0]), detached(sources[1]), device)
+    check_shapes(net, A.shape[1], "X1", sparse=isinstance(A, SparseRows))
     kind = common_dtype(dtype, A, B)
     shape = (len(A), len(A if B is None else B))
     tensors = isinstance(X1, Tensor)
@@ -233,7 +233,7 @@ def diag(
     net = on_images(net, shape_of(X, channels) or input_shape)
     source = flat_rows(X, channels)
     rows = as_rows(detached(source), "X")
-    check_shapes(net, rows.shape[1])
+    check_shapes(net, rows.shape[1], sparse=isinstance(rows, SparseRows))
     kind = common_dtype(dtype, rows)
     program = net.program()
     # Rows alone are all that vectors need.
@@ -315,7 +315,7 @@ def _carried(
     net: Layer,
     kernel: str,
     numbers: dict[str, Any],
-    rows: tuple[Tensor, Tensor | None],
+    rows: tuple[AnyRows, AnyRows | None],
 ) -> Tensor:
     """The matrix with its history."""
     X1, X2 = (_as_source(X, A) for X, A in zip(sources, rows, strict=True))
@@ -325,7 +325,7 @@ def _carried(
         K = carry_entries(X1, X2, lambda *_: known, net.program(), kernel)
     moving = {k: v for k, v in numbers.items() if wants_gradient(v)}
     if moving:
-        A, B = (None if X is None else X.to(torch.float64) for X in rows)
+        A, B = (X.to(torch.float64) if isinstance(X, Tensor) else X for X in rows)
 
         def at(values: Any) -> Tensor:
             found: Tensor = gram(net.with_params(**values), A, B, kernel)
@@ -335,10 +335,12 @@ def _carried(
     return K
 
 
-def _as_source(X: Any, rows: Tensor | None) -> Tensor | None:
+def _as_source(X: Any, rows: AnyRows | None) -> Tensor | None:
     """What a gradient is taken by: the tensor that came in, or rows that need none."""
     if rows is None:
         return None
+    if isinstance(rows, SparseRows):
+        raise InvalidInputError("There are no gradients beside sparse rows: make them dense.")
     return X.to(rows.dtype) if isinstance(X, Tensor) else rows
 
 

@@ -97,20 +97,24 @@ def on_images(net: Layer, shape: Shape | None, name: str = "X") -> Layer:
     return serial(first, *(net.layers if isinstance(net, Serial) else (net,)))
 
 
-def check_shapes(net: Layer, columns: int, name: str = "X") -> None:
+def check_shapes(net: Layer, columns: int, name: str = "X", *, sparse: bool = False) -> None:
     """Raise unless a network can stand on rows of so many numbers.
 
     Raises
     ------
     InvalidInputError
         If the network is for images whose shape nobody gave, or of another size, or leaves
-        positions.
+        positions, or the rows are sparse.
     NetworkError
         If the images are too small for a layer.
     """
     program = net.program()
     if program.axes == 0:
         return
+    if sparse:
+        raise InvalidInputError(
+            f"{name} is sparse, and the network is for images, which are dense: use X.toarray()."
+        )
     if program.shape is None:
         raise InvalidInputError(
             f"the network is for images, found rows of {columns} numbers: pass arrays of shape "

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from kernreg.backends.base import CPU
+from kernreg.backends.sparse import AnyRows, SparseRows
 from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.exceptions import InvalidInputError, MemoryBudgetError, NetworkError
 from kernreg.nn import Layer
@@ -25,6 +26,7 @@ __all__ = [
     "KINDS",
     "as_output",
     "as_rows",
+    "as_sides",
     "check_apart",
     "check_device",
     "check_network",
@@ -33,6 +35,7 @@ __all__ = [
     "common_dtype",
     "deliver",
     "kernel_names",
+    "sparse_rows",
     "transformed",
     "within_memory",
 ]
@@ -53,23 +56,23 @@ def transformed(*values: Any) -> bool:
     return any(forward_ad.unpack_dual(v).tangent is not None for v in tensors)
 
 
-def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -> Tensor:
-    """Data as a float tensor of shape (n, d), checked.
+def as_rows(X: Any, name: str, like: AnyRows | None = None, device: Any = None) -> AnyRows:
+    """Data as a float tensor of shape (n, d), checked; sparse arrays of SciPy stay sparse.
 
     Parameters
     ----------
-    X : array-like
-        NumPy, torch, a frame of numbers or nested lists.
+    X : array-like or sparse array
+        NumPy, torch, SciPy, a frame of numbers or nested lists.
     name : str
         What to call it in errors.
-    like : Tensor, optional
-        Must have as many columns as this.
+    like : Tensor or SparseRows, optional
+        Must have as many columns as this, and is made sparse beside sparse rows.
     device : device, optional
         Where to put it; where it is if left out.
 
     Returns
     -------
-    Tensor of shape (n, d), float32 or float64
+    Tensor or SparseRows of shape (n, d), float32 or float64
         Shares the memory of ``X`` where nothing has to change.
 
     Raises
@@ -88,9 +91,17 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
     >>> as_rows([[1, 2]], "X").dtype
     torch.float64
     """
+    if issparse(X):
+        return sparse_rows(X, name, like, device)
+    if isinstance(like, SparseRows):
+        rows = as_rows(X, name)
+        assert isinstance(rows, Tensor)
+        return sparse_rows(csr_array(rows.numpy()), name, like, device)
     if isinstance(X, Tensor):
         if X.layout is not torch.strided:
-            raise InvalidInputError(f"{name} is sparse; make it dense with X.to_dense().")
+            raise InvalidInputError(
+                f"{name} is a sparse tensor; pass a CSR array of SciPy, or X.to_dense()."
+            )
         if X.requires_grad:
             raise InvalidInputError(
                 f"{name} requires a gradient, which kernels do not carry: pass {name}.detach()."
@@ -117,10 +128,7 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
         X = X.to(torch.float64)
     if X.shape[0] == 0 or X.shape[1] == 0:
         raise InvalidInputError(f"{name} is empty: shape {tuple(X.shape)}.")
-    if like is not None and X.shape[1] != like.shape[1]:
-        raise InvalidInputError(
-            f"{name} must have {like.shape[1]} columns, as X1 has, found {X.shape[1]}."
-        )
+    _check_width(X, name, like)
     # The sum is one pass without a copy; it can overflow, so only the slow test may raise.
     if not torch.isfinite(X.sum()):
         finite = torch.isfinite(X).all(dim=1)
@@ -139,9 +147,51 @@ def as_rows(X: Any, name: str, like: Tensor | None = None, device: Any = None) -
         return X.to(where)
 
 
+def as_sides(X1: Any, X2: Any, device: Any = None) -> tuple[AnyRows, AnyRows | None]:
+    """Rows and columns, or None for those of a symmetric matrix; both sparse where one is."""
+    A = as_rows(X1, "X1", device=device)
+    if X2 is None:
+        return A, None
+    if issparse(X2) and isinstance(A, Tensor):
+        A = sparse_rows(csr_array(A.cpu().numpy()), "X1", device=device)
+    return A, as_rows(X2, "X2", like=A, device=A.device)
+
+
+def sparse_rows(X: Any, name: str, like: AnyRows | None = None, device: Any = None) -> SparseRows:
+    """The same for sparse arrays of SciPy, whose duplicates are added.
+
+    Raises
+    ------
+    InvalidInputError
+        As for :func:`as_rows`, and for a device other than the CPU.
+    """
+    if check_device(device).type != "cpu":
+        raise InvalidInputError(
+            f"{name} is sparse, which only the CPU takes: use device='cpu', or X.toarray()."
+        )
+    if X.ndim != 2 or 0 in X.shape:
+        raise InvalidInputError(f"{name} must be a matrix of shape (n, d), found {X.shape}.")
+    if X.dtype.kind not in "fiub":
+        raise InvalidInputError(f"{name} must hold real numbers, found dtype {X.dtype}.")
+    rows = SparseRows.of(X, X.dtype if X.dtype in (np.float32, np.float64) else np.float64)
+    _check_width(rows, name, like)
+    if not np.isfinite(rows.data).all():
+        first = np.flatnonzero(~np.isfinite(rows.data))[0]
+        row = int(np.searchsorted(rows.indptr, first, side="right")) - 1
+        raise InvalidInputError(
+            f"{name} contains NaN or infinity (first in row {row}); drop or impute them."
+        )
+    return rows
+
+
+def _check_width(X: AnyRows, name: str, like: AnyRows | None) -> None:
+    if like is not None and X.shape[1] != like.shape[1]:
+        raise InvalidInputError(
+            f"{name} must have {like.shape[1]} columns, as X1 has, found {X.shape[1]}."
+        )
+
+
 def _from_numpy(X: Any, name: str) -> Tensor:
-    if issparse(X):
-        raise InvalidInputError(f"{name} is sparse; make it dense with X.toarray().")
     if isinstance(X, str | Layer):
         kind = "text" if isinstance(X, str) else "a network"
         raise InvalidInputError(
@@ -167,7 +217,7 @@ def _warn_of_half(kind: str, name: str) -> None:
         )
 
 
-def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: Tensor | None) -> np.dtype:
+def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: AnyRows | None) -> np.dtype:
     """The dtype asked for, or float32 if all data are, else float64.
 
     Raises
@@ -176,7 +226,7 @@ def common_dtype(dtype: DTypeLike | torch.dtype | None, *arrays: Tensor | None) 
         If it is neither float32 nor float64.
     """
     if dtype is None:
-        single = all(a is None or a.dtype == torch.float32 for a in arrays)
+        single = all(a is None or a.dtype in (torch.float32, np.float32) for a in arrays)
         return np.dtype(np.float32 if single else np.float64)
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")

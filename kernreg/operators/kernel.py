@@ -15,6 +15,8 @@ from torch import Tensor
 from kernreg.backends import bind
 from kernreg.backends.base import CPU, Bound, Fused, Part, Request
 from kernreg.backends.half import multiplies, multiply_half
+from kernreg.backends.sparse import AnyRows, SparseRows
+from kernreg.exceptions import InvalidInputError
 from kernreg.nn import Layer, to_json
 from kernreg.operators.autograd import carry_product, detached, wants_gradient
 from kernreg.operators.base import Rows
@@ -24,7 +26,7 @@ from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_o
 from kernreg.operators.inputs import (
     KINDS,
     as_output,
-    as_rows,
+    as_sides,
     check_apart,
     check_network,
     check_precision,
@@ -52,7 +54,7 @@ class KernelOperator(Parts):
     net : Layer or str
         The network, or its code.
     X1 : array of shape (n1, d), or of images (n1, height, width, channels)
-        Rows: NumPy, torch, a frame of numbers or nested lists.
+        Rows: NumPy, torch, a frame of numbers, nested lists, or a sparse array of SciPy.
     X2 : array of shape (n2, d), optional
         Columns; left out, the matrix is the symmetric one of ``X1``.
     kernel : {"ntk", "nngp"}
@@ -138,13 +140,9 @@ class KernelOperator(Parts):
         self._tensors = isinstance(X1, Tensor)
         sources = flat_rows(X1, channels), None if X2 is None else flat_rows(X2, channels)
         self._sources = sources if wants_gradient(*sources) else None
-        self._X1 = as_rows(detached(sources[0]), "X1", device=device)
-        check_shapes(self.net, self._X1.shape[1], "X1")
+        self._X1, self._X2 = as_sides(detached(sources[0]), detached(sources[1]), device)
+        check_shapes(self.net, self._X1.shape[1], "X1", sparse=isinstance(self._X1, SparseRows))
         self.device = self._X1.device
-        self._X2 = None
-        if X2 is not None:
-            rows = detached(sources[1])
-            self._X2 = as_rows(rows, "X2", like=self._X1, device=self.device)
         self.dtype = common_dtype(dtype, self._X1, self._X2)
         check_precision(precision)
         self.symmetric = self._X2 is None
@@ -185,7 +183,7 @@ class KernelOperator(Parts):
         settings = {k: self._options[k] for k in ("exact", "precision")}
         return json.dumps([to_json(self.net), self.kernel, settings])
 
-    def _bind(self, X1: Tensor, X2: Tensor | None) -> tuple[str, Bound]:
+    def _bind(self, X1: AnyRows, X2: AnyRows | None) -> tuple[str, Bound]:
         options = self._options
         exact, precision = options["exact"], options["precision"]
         request = Request(self.net.program(), X1, X2, self.dtype, exact, precision, (self.kernel,))
@@ -202,7 +200,7 @@ class KernelOperator(Parts):
         return self.net.program().axes != 0
 
     @property
-    def source(self) -> Tensor:
+    def source(self) -> AnyRows:
         """The rows ``X1`` that a gradient is taken by, with their history."""
         X = self._X1 if self._sources is None else self._sources[0]
         return X if isinstance(X, Tensor) else self._X1
@@ -318,6 +316,10 @@ class KernelOperator(Parts):
         """
         if not wants_gradient(*(self._sources or ()), V):
             return super().__matmul__(V)
+        if isinstance(self._X1, SparseRows):
+            raise InvalidInputError(
+                "There are no gradients through products with sparse rows: make the rows dense."
+            )
         right = V if isinstance(V, Tensor) else torch.as_tensor(V)
         kind = torch.promote_types(self._X1.dtype, right.dtype)
         columns = right.reshape(len(right), -1).to(kind)
@@ -393,7 +395,7 @@ class KernelOperator(Parts):
         return self._like(self._X1, self._X2, dtype)
 
     def _like(
-        self, X1: Tensor, X2: Tensor | None, dtype: DTypeLike | None = None
+        self, X1: AnyRows, X2: AnyRows | None, dtype: DTypeLike | None = None
     ) -> KernelOperator:
         """The same kernel on other rows, or of another type: checked already, prepared later."""
         made = copy.copy(self)
@@ -403,7 +405,7 @@ class KernelOperator(Parts):
         made.shape = (len(X1), len(X1 if X2 is None else X2))
         return made
 
-    def _points(self, index: Rows) -> Tensor:
+    def _points(self, index: Rows) -> AnyRows:
         return self._X1[index if isinstance(index, slice) else torch.as_tensor(index)]
 
     def _between(self, X1: Any, X2: Any) -> KernelOperator:
@@ -422,9 +424,12 @@ class KernelOperator(Parts):
         return values if self._tensors else values.cpu().numpy()
 
 
-def _side(X: Tensor | None) -> Side:
+def _side(X: AnyRows | None) -> Side:
     """Rows or columns as :func:`fingerprint` takes them."""
     if X is None:
         return None
+    if isinstance(X, SparseRows):
+        values, start, features, _ = X.parts()
+        return f"sparse {X.dtype} {X.shape}", iter((values, start, features))
     blocks = (block.cpu().numpy() for block in X.split(_HASHED_ROWS))
     return f"{X.dtype} {tuple(X.shape)}", blocks

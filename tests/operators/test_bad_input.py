@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 
 from kernreg import KernelOperator, diag, gram, nn
@@ -34,7 +33,6 @@ ROWS = [
     (X.astype("datetime64[s]"), "holds dates; expected numbers"),
     ([[1.0, 2.0], [3.0]], "not a rectangular array"),
     (torch.ones(3, 4, device="meta"), "device must be 'cpu' or 'cuda', found 'meta'"),
-    (scipy.sparse.csr_array(X), "(?i)sparse"),
     (torch.from_numpy(X).to_sparse(), "(?i)sparse"),
 ]
 
