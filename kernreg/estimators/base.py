@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import (
     Interval,
@@ -24,6 +25,7 @@ from sklearn.utils.validation import (
 )
 
 from kernreg import nn
+from kernreg.backends.sparse import SparseRows
 from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.distributed import by_rows, from_first, rank
 from kernreg.estimators import persistence
@@ -112,6 +114,8 @@ class KernelModel(Planned, BaseEstimator):
         self.input_shape = input_shape
         self.scale = scale
 
+    # What scikit-learn should make of sparse data; False where rows must be dense.
+    _sparse_format: ClassVar[str | bool] = False
     # Whether the solver's state is needed behind the fit.
     _keeps_state: ClassVar[bool] = False
 
@@ -131,6 +135,11 @@ class KernelModel(Planned, BaseEstimator):
 
     def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
         """Take over what :meth:`_own_state` gave; ValueError or LookupError if it cannot be."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = bool(self._sparse_format)
+        return tags
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -212,8 +221,9 @@ class KernelModel(Planned, BaseEstimator):
         X = self._as_rows(X)
         with naming_text(X, y):
             options = {"dtype": self._dtypes(), "order": "C", "copy": True, **y_options}
-            X, y = validate_data(self, X, y, **options)
-            self._check_columns(self._network(), X.shape[1])
+            X, y = validate_data(self, X, y, accept_sparse=self._sparse_format, **options)
+            X = SparseRows.of(X, X.dtype) if issparse(X) else X
+            self._check_columns(self._network(), X)
             # What the caller does with its arrays afterwards is no business of the model.
             y = np.array(y, dtype=np.float64 if y_options.get("y_numeric") else None, order="C")
         if sample_weight is None:
@@ -237,7 +247,7 @@ class KernelModel(Planned, BaseEstimator):
         """Fit to ``targets`` of shape (n,) or (n, t), rows weighted by positive ``weights``."""
         check_device(self.device)
         if self.scale == "ard":
-            self._check_scalable(described(self._network(), "scale='ard'"))
+            self._check_scalable(described(self._network(), "scale='ard'"), X)
         with self._without_scales():
             self._fit_anew(X, targets, weights)
 
@@ -352,7 +362,10 @@ class KernelModel(Planned, BaseEstimator):
         check_data(X)
         X = self._as_fitted(X)
         with naming_text(X):
-            X = validate_data(self, X, dtype=self.X_fit_.dtype, order="C", reset=False)
+            options = {"dtype": self.X_fit_.dtype, "order": "C", "reset": False}
+            X = validate_data(self, X, accept_sparse=self._sparse_format, **options)
+        # Rows without zeros are taken from or put beside those of the fit as these are.
+        X = SparseRows.of(X, X.dtype) if issparse(X) else X
 
         def part(start: int, stop: int) -> NDArray[Any]:
             kind = self.dual_coef_.dtype

@@ -100,7 +100,7 @@ class KernelClassifier(Decisions, KernelModel):
         Labels of the training rows, sorted.
     dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_classes)
         Coefficients of the kernel functions of the rows of ``X_fit_``; one column for two classes.
-    X_fit_ : ndarray of shape (n_samples, n_features)
+    X_fit_ : ndarray or sparse array of shape (n_samples, n_features)
         Training rows of positive weight; where alpha is 0 or below rounding, 1.5e-8 of the mean
         diagonal, and with "auto" up to 3,000 rows, one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_classes,)
@@ -152,6 +152,7 @@ class KernelClassifier(Decisions, KernelModel):
     ['same', 'different']
     """
 
+    _sparse_format = "csr"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **KernelModel._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -201,7 +202,7 @@ class KernelClassifier(Decisions, KernelModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse array of shape (n_samples, n_features)
             Training data.
         y : array-like of shape (n_samples,)
             Labels: numbers or strings.

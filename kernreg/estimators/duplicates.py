@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernreg.backends.sparse import SparseRows
+
 __all__ = ["INSEPARABLE", "merge_equal_rows"]
 
 Floats = NDArray[np.float64]
@@ -20,7 +22,7 @@ rounding leaves, eps over the ridge, is more than the ridge itself changes.
 
 
 def merge_equal_rows(
-    X: NDArray[Any], targets: Floats, weights: Floats
+    X: NDArray[Any] | SparseRows, targets: Floats, weights: Floats
 ) -> tuple[NDArray[np.intp], Floats, Floats, Floats, NDArray[np.intp]]:
     """One row for each distinct one, with the sum of the weights and the mean of the targets.
 
@@ -31,7 +33,7 @@ def merge_equal_rows(
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
+    X : ndarray or SparseRows of shape (n, d)
         Data.
     targets : ndarray of shape (n, t)
         Targets.
@@ -60,18 +62,23 @@ def merge_equal_rows(
     >>> group.tolist()
     [0, 1, 0]
     """
-    _, first, group = np.unique(X, axis=0, return_index=True, return_inverse=True)
+    first, group = X.groups() if isinstance(X, SparseRows) else _groups(X)
     if len(first) == len(X):
         every = np.arange(len(X))
         return every, targets, weights, np.zeros(len(X)), every
-    order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    group = place[group.reshape(-1)]
     total = np.bincount(group, weights).astype(np.float64)
-    sums = np.zeros((len(order), targets.shape[1]))
+    sums = np.zeros((len(first), targets.shape[1]))
     np.add.at(sums, group, weights[:, None] * targets)
     means = sums / total[:, None]
     with np.errstate(over="ignore"):
         apart = weights * np.mean((targets - means[group]) ** 2, axis=1)
-    return first[order], means, total, np.bincount(group, apart) / total, group
+    return first, means, total, np.bincount(group, apart) / total, group
+
+
+def _groups(X: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Of each distinct row where it first appears, in order, and which of these each row is."""
+    _, first, group = np.unique(X, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return first[order], place[group.reshape(-1)]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from kernreg import nn
+from kernreg.backends.sparse import SparseRows, numbers_per_row
 from kernreg.distributed import processes
 from kernreg.estimators.alphas import ROWS, Approach, approach, is_auto, sample
 from kernreg.estimators.explain import Explanation
@@ -71,6 +73,7 @@ class Planned(Scaled):
     store: str | os.PathLike[str] | None
     input_shape: tuple[int, ...] | None
     network_: nn.Layer | ModuleNetwork
+    _sparse_format: ClassVar[str | bool]
 
     # Of the images of the last fit, if they came as images.
     _image_shape: tuple[int, ...] | None = None
@@ -113,11 +116,13 @@ class Planned(Scaled):
         check_data(X)
         X = self._as_rows(X)
         with naming_text(X):
-            X = check_array(X, dtype=self._dtypes(), estimator=self, input_name="X")
+            options = {"dtype": self._dtypes(), "estimator": self, "input_name": "X"}
+            X = check_array(X, accept_sparse=self._sparse_format, **options)
+        X = SparseRows.of(X, X.dtype) if issparse(X) else X
         network = self._network()
-        self._check_columns(network, X.shape[1])
+        self._check_columns(network, X)
         if self.scale == "ard":
-            self._check_scalable(described(network, "scale='ard'"))
+            self._check_scalable(described(network, "scale='ard'"), X)
         by: tuple[tuple[str, str | None], ...]
         if isinstance(network, ModuleNetwork):
             flops, by = network.flops(), ()
@@ -178,12 +183,14 @@ class Planned(Scaled):
         self._image_shape, self._of_module = shape_of(X), None
         return flat_rows(X)
 
-    def _check_columns(self, network: nn.Layer | ModuleNetwork, columns: int) -> None:
-        """Raise unless a network can stand on rows of so many numbers."""
-        if isinstance(network, ModuleNetwork):
-            network.check(columns)
-        else:
-            check_shapes(network, columns)
+    def _check_columns(self, network: nn.Layer | ModuleNetwork, X: NDArray[Any]) -> None:
+        """Raise unless a network can stand on such rows."""
+        if not isinstance(network, ModuleNetwork):
+            check_shapes(network, X.shape[1], sparse=issparse(X))
+            return
+        if issparse(X):
+            raise InvalidInputError("X is sparse, and a module takes dense rows: use X.toarray().")
+        network.check(X.shape[1])
 
     def _as_fitted(self, X: Any) -> Any:
         """The same for new data, which must look like those of the fit."""
@@ -222,7 +229,7 @@ class Planned(Scaled):
 
         return approach(
             self.alpha,
-            X.shape,
+            (len(X), numbers_per_row(X)),
             n_targets,
             dtype=X.dtype,
             read=read_dtype(X.dtype, self.store),
@@ -293,7 +300,7 @@ class Planned(Scaled):
         alphas = how.in_fit
         return plan(
             X.shape[0],
-            X.shape[1],
+            numbers_per_row(X),
             n_outputs=n_targets + how.leave_one_out,
             dtype=read_dtype(X.dtype, self.store),
             solver=self.solver,

@@ -90,7 +90,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     ----------
     dual_coef_ : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Coefficients of the kernel functions of the rows of ``X_fit_``.
-    X_fit_ : ndarray of shape (n_samples, n_features)
+    X_fit_ : ndarray or sparse array of shape (n_samples, n_features)
         Training rows of positive weight; where alpha is 0 or below rounding, 1.5e-8 of the mean
         diagonal, and with "auto" up to 3,000 rows, one of each set of equal rows.
     y_mean_ : float or ndarray of shape (n_targets,)
@@ -152,6 +152,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
     (True, True)
     """
 
+    _sparse_format = "csr"
     # Sizes of residuals of rows left out, and what they can be found from.
     _sizes: NDArray[np.float64] | None
     _seen: tuple[Members, float, bool] | None
@@ -162,7 +163,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse array of shape (n_samples, n_features)
             Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from kernreg import nn
 from kernreg.distributed import from_first
@@ -53,8 +54,10 @@ class Scaled:
             vars(self).update(before)
             raise
 
-    def _check_scalable(self, network: nn.Layer) -> None:
+    def _check_scalable(self, network: nn.Layer, X: Any) -> None:
         """Refuse what columns cannot be scaled for, before work starts."""
+        if issparse(X):
+            raise InvalidInputError("scale='ard' needs dense rows: use X.toarray(), or scale=None.")
         program = network.program()
         if program.axes != 0 or program.shape is not None:
             raise InvalidInputError(

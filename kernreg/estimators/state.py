@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
 from kernreg import nn
+from kernreg.backends.sparse import SparseRows
 from kernreg.estimators.checks import check_arrays, check_header, labels_of
 from kernreg.estimators.loo import LeaveOneOut
 from kernreg.exceptions import InvalidInputError
@@ -50,13 +51,14 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
         params["random_state"] = None  # where it stands means nothing to another process
     if params["dtype"] is not None:
         params["dtype"] = np.dtype(params["dtype"]).name
+    rows, header = _rows_to_state(model.X_fit_)
     arrays = {
-        "X_fit": model.X_fit_,
+        **rows,
         "dual_coef": model.dual_coef_,
         "y_mean": np.asarray(model.y_mean_),
         "solution": model.solution_.value,
     }
-    header: dict[str, Any] = {
+    header |= {
         "class": type(model).__name__,
         "params": _encode(params),
         "network": json.loads(nn.to_json(network)) if isinstance(network, nn.Layer) else network,
@@ -85,6 +87,22 @@ def to_state(model: KernelModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     return {name: np.array(array, order="C") for name, array in arrays.items()}, header
 
 
+def _rows_to_state(X: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Training rows as arrays, and the number of columns of sparse ones."""
+    if not isinstance(X, SparseRows):
+        return {"X_fit": X}, {}
+    values, start, features, columns = X.parts()
+    return {"X_fit": values, "X_fit_start": start, "X_fit_features": features}, {"sparse": columns}
+
+
+def _rows_from_state(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> Any:
+    """Inverse of :func:`_rows_to_state`."""
+    if "sparse" not in header:
+        return arrays["X_fit"]
+    parts = arrays["X_fit"], arrays["X_fit_start"], arrays["X_fit_features"]
+    return SparseRows.from_parts(*parts, int(header["sparse"]))
+
+
 def from_state(
     cls: type[KernelModel], arrays: dict[str, NDArray[Any]], header: dict[str, Any]
 ) -> KernelModel:
@@ -103,7 +121,7 @@ def from_state(
     model._validate_params()
     model.network_ = nn.from_json(json.dumps(header["fitted_network"]), trusted=True)
     model.kernel_ = header.get("fitted_kernel", model.kernel)
-    model.X_fit_ = arrays["X_fit"]
+    model.X_fit_ = _rows_from_state(arrays, header)
     model.dual_coef_ = arrays["dual_coef"]
     model.y_mean_ = arrays["y_mean"][()]
     shapes = (len(model.X_fit_), *np.shape(model.y_mean_))
