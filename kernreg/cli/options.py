@@ -58,7 +58,7 @@ DataArgument = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A scikit-learn set (digits, iris, ...) or a CSV, Parquet, NPZ or NPY file.",
+        help="A scikit-learn set (digits, iris, ...) or a CSV, Parquet, NPZ, NPY or svmlight file.",
     ),
 ]
 Target = Annotated[

@@ -127,7 +127,7 @@ def load(
     header: bool = True,
     max_memory: int | None = None,
 ) -> Dataset:
-    """Load a scikit-learn set by name or a CSV, TSV, Parquet, NPZ or NPY file.
+    """Load a scikit-learn set by name or a CSV, TSV, Parquet, NPZ, NPY or svmlight file.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def load(
         ``breast_cancer``, ``diabetes``, ``digits``, ``iris``, ``wine``, or a path. NPZ files hold
         ``X`` and ``y`` (and optionally ``test_mask``), or ``X_train``, ``y_train``, ``X_test``
         and ``y_test``; images become rows whose ``shape`` is kept. The target of an NPY file is its
-        last column.
+        last column, that of an svmlight file (``.svm``, ``.svmlight``, ``.libsvm``) its labels.
     target : str, optional
         Column of the target; by default a column called target, y, label or class, otherwise
         the last one.
@@ -152,7 +152,7 @@ def load(
         Whether the first line of a text file has the names of the columns. Without it they are
         0, 1, ...
     max_memory : int, optional
-        Bytes that the arrays of an NPZ or NPY file may take.
+        Bytes that the arrays of an NPZ, NPY or svmlight file may take.
 
     Returns
     -------

@@ -28,7 +28,9 @@ def file_of(data: str) -> Path:
             f"{', '.join(BUILTIN)}.{did_you_mean(data, BUILTIN)}"
         )
     if path.is_dir():
-        raise InvalidInputError(f"{data} is a folder; expected a CSV, Parquet, NPZ or NPY file.")
+        raise InvalidInputError(
+            f"{data} is a folder; expected a CSV, Parquet, NPZ, NPY or svmlight file."
+        )
     if path.is_file() and path.stat().st_size == 0:
         raise InvalidInputError(f"{data} is an empty file.")
     return path

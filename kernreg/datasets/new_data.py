@@ -124,7 +124,14 @@ def _new_arrays(
     id_name: str | None,
     max_memory: int | None,
 ) -> NewRows:
-    source = read(data, target, id_name=id_name, need_target=False, max_memory=max_memory)
+    source = read(
+        data,
+        target,
+        id_name=id_name,
+        need_target=False,
+        max_memory=max_memory,
+        columns=len(encoder.columns) + len(encoder.left_out),
+    )
     features, y = source.features, source.y
     if isinstance(features, np.ndarray) and y is None:
         # One column more than the model's: the target, where it was or else last.

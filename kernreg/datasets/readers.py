@@ -19,6 +19,7 @@ from kernreg.datasets.content import COMPRESSIONS
 from kernreg.datasets.delimited import UNNAMED, read_delimited
 from kernreg.datasets.names import BUILTIN, file_of
 from kernreg.datasets.problems import all_of
+from kernreg.datasets.svmlight import SVMLIGHT, read_svmlight
 from kernreg.datasets.text import (
     Commas,
     are_codes,
@@ -92,13 +93,14 @@ def read(
     header: bool = True,
     need_target: bool = True,
     max_memory: int | None = None,
+    columns: int | None = None,
 ) -> Source:
     """Read a scikit-learn set by name, or a file by its extension.
 
     Parameters
     ----------
     data : str
-        Name of a set or path of a CSV, TSV, Parquet, NPZ or NPY file.
+        Name of a set or path of a CSV, TSV, Parquet, NPZ, NPY or svmlight file.
     target : str, optional
         Column (tables), array name (NPZ) or column number (NPY) of the target.
     drop : sequence of str
@@ -111,7 +113,9 @@ def read(
         Without it a missing target is fine, and an NPY file is returned whole. Tables are then
         read by :func:`read_table`.
     max_memory : int, optional
-        Bytes that the arrays of an NPZ or NPY file may have.
+        Bytes that the arrays of an NPZ, NPY or svmlight file may have.
+    columns : int, optional
+        Features of the rows of an svmlight file, which does not say how many there are.
 
     Raises
     ------
@@ -131,6 +135,13 @@ def read(
         raise InvalidInputError(
             f"{path} holds arrays; columns to drop or to name rows by are for tables."
         )
+    if suffix in SVMLIGHT:
+        if target not in (None, "label"):
+            raise InvalidInputError(
+                f"{path} has one target, its labels; leave out --target {target}."
+            )
+        X, y = read_svmlight(path, max_memory, columns)
+        return Source(path.stem, X, y, "label")
     if suffix == ".npz":
         arrays = read_npz(path, target or "y", need_target, max_memory)
         features: Any = arrays.X
@@ -183,10 +194,10 @@ def _suffix(path: Path) -> str:
         suffix = Path(path.stem).suffix.lower()
     if not path.is_file() and not suffix:
         return ".csv"  # a pipe of the shell
-    if suffix not in (*_TABLES, ".npz", ".npy"):
+    if suffix not in (*_TABLES, *SVMLIGHT, ".npz", ".npy"):
         raise InvalidInputError(
             f"{path}: files of type {suffix or 'no extension'!r} are not read; expected .csv, "
-            ".tsv, .txt, .parquet, .npz or .npy."
+            ".tsv, .txt, .parquet, .npz, .npy or .svm."
         )
     return suffix
 
