@@ -5,7 +5,9 @@
 #              60 digits (NETWORKS=5000 SEED=1)           make faults    files with flipped bits and changed bytes
 # make clean   removes what the targets made              make sanitize  the C++ engine under ASan and UBSan
 # make bench-limit   each step of a fit beside what the   make bench-baseline   tables beside other libraries: hours
-#              machine could do
+#              machine could do                         make gate      fails if a step is 1.5 times further from that
+# make wheel   dist: manylinux wheels for the Pythons     make wheel-test   each wheel in a clean environment without a
+#              at hand (PYTHONS="..."), and an sdist            compiler (WHEEL_DEPS=folder keeps dependencies)
 #
 # Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
 
@@ -19,14 +21,18 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 CORE_SOURCES := setup.py $(shell find csrc kernreg/codegen kernreg/ir kernreg/nn/base.py kernreg/nn/nonlinearities -type f \
 	\( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -not -path 'csrc/generated/*' 2>/dev/null)
 
+PYTHONS ?=
+WHEEL_DEPS ?=
+
 NETWORKS ?= 5000
 SEED ?= 1
 
 BENCH_DATE := $(shell date -u +%Y%m%dT%H%M%SZ)
 BENCH_ARGS ?=
+GATE_ARGS ?=
 BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
 
-.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-limit bench-peers bench-baseline clean
+.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-limit gate bench-peers bench-baseline wheel wheel-test clean
 
 demo: demo-report/report.html
 	@echo 'The report is in $<'
@@ -51,6 +57,7 @@ lint: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 compile: $(VENV)/core.stamp $(VENV)/test.stamp
 	PYTHONPATH=. $(BIN)/python benchmarks/compile.py
@@ -68,6 +75,15 @@ bench-peers: $(VENV)/core.stamp $(VENV)/test.stamp $(PEERS)/install.stamp
 bench-limit: $(VENV)/core.stamp
 	$(BIN)/python -m benchmarks.limit
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.small
+
+gate: $(VENV)/core.stamp
+	$(BIN)/python -m benchmarks.gate $(GATE_ARGS)
+
+wheel: $(VENV)/wheel.stamp
+	$(BIN)/python -m tools.wheels $(PYTHONS)
+
+wheel-test:
+	$(PYTHON) -m tools.wheel_test $(addprefix --reuse=,$(WHEEL_DEPS))
 
 # What has been measured stays in benchmarks/results/tables.jsonl and is not measured again.
 bench-baseline: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/competitors.stamp
@@ -100,6 +116,10 @@ $(VENV)/test.stamp: $(VENV)/deps.stamp
 
 $(VENV)/dev.stamp: $(VENV)/deps.stamp
 	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(VENV)/wheel.stamp: $(VENV)/deps.stamp
+	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[wheel]'
 	touch $@
 
 $(VENV)/mutants.stamp: $(VENV)/deps.stamp
