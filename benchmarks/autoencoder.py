@@ -77,7 +77,8 @@ def of_kernreg(seen: sp.csr_array, dense: bool) -> Scores:
     items = seen.shape[1]
     X = seen.toarray() if dense else seen
     net = nn.mlp(depth=1)
-    K, new = KernelOperator(net, X), KernelOperator(net, X[:_TESTED], X)
+    # In float32 every block of items would be refined with entries made anew.
+    K, new = KernelOperator(net, X, dtype="float64"), KernelOperator(net, X[:_TESTED], X)
     solver = Cholesky()
     state = solver.init(K, _RIDGE)
     scores = np.empty((min(_TESTED, seen.shape[0]), items), np.float32)
@@ -154,7 +155,7 @@ def main() -> None:
             f"| {line['recall']:.3f} |",
             flush=True,
         )
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
