@@ -8,6 +8,7 @@
 #              machine could do                         make gate      fails if a step is 1.5 times further from that
 # make wheel   dist: manylinux wheels for the Pythons     make wheel-test   each wheel in a clean environment without a
 #              at hand (PYTHONS="..."), and an sdist            compiler (WHEEL_DEPS=folder keeps dependencies)
+# make docs    the site, docs/_build/html/index.html
 #
 # Every target sets up what it needs. Steps that are up to date are skipped (stamp files in .venv).
 
@@ -32,7 +33,7 @@ BENCH_ARGS ?=
 GATE_ARGS ?=
 BENCH := OMP_NUM_THREADS=2 KERNREG_NUM_THREADS=2 $(BIN)/python -m pytest --benchmark-only $(BENCH_ARGS)
 
-.PHONY: demo test fuzz faults sanitize mutants lint compile bench bench-limit gate bench-peers bench-baseline wheel wheel-test clean
+.PHONY: demo test fuzz faults sanitize mutants lint compile docs bench bench-limit gate bench-peers bench-baseline wheel wheel-test clean
 
 demo: demo-report/report.html
 	@echo 'The report is in $<'
@@ -61,6 +62,12 @@ lint: $(VENV)/core.stamp $(VENV)/test.stamp $(VENV)/dev.stamp
 
 compile: $(VENV)/core.stamp $(VENV)/test.stamp
 	PYTHONPATH=. $(BIN)/python benchmarks/compile.py
+
+# Scripts of the gallery run again when they have changed, pages are written again when their sources have.
+docs: $(VENV)/core.stamp $(VENV)/docs.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python docs/_ext/check.py docs/_build/html
+	@echo 'The site is docs/_build/html/index.html'
 
 bench: $(VENV)/core.stamp $(VENV)/test.stamp
 	mkdir -p benchmarks/results
@@ -122,6 +129,10 @@ $(VENV)/wheel.stamp: $(VENV)/deps.stamp
 	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[wheel]'
 	touch $@
 
+$(VENV)/docs.stamp: $(VENV)/deps.stamp
+	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
+	touch $@
+
 $(VENV)/mutants.stamp: $(VENV)/deps.stamp
 	KERNREG_BUILD_EXT=0 $(PIP_INSTALL) --no-build-isolation --editable '.[mutants]'
 	touch $@
@@ -137,4 +148,5 @@ $(PEERS)/install.stamp: benchmarks/peers-requirements.txt
 
 clean:
 	rm -rf $(VENV) $(PEERS) build dist csrc/generated kernreg/_core*.so *.egg-info demo-report \
+		docs/_build docs/api docs/gallery \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache

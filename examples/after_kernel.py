@@ -1,16 +1,19 @@
-"""The kernel after training: regression with it is as good as the network.
+"""The kernel after training
+=========================
+
+Regression with the kernel of a trained network is as good as the network.
 
 A small convolutional network learns digits. The tangent kernel between all its outputs is a matrix
 of order (images x classes), which is never formed: products with it are derivatives along
 gradients, and conjugate gradients solve with a preconditioner of some of its rows. MNIST where
 KERNREG_DATA names a folder that holds it, else scikit-learn's digits.
 
+.. code-block:: text
+
     python examples/after_kernel.py [--quick] [--images N] [--out picture.png]
 
 Takes 40 s on two cores for 2,000 images of MNIST, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -102,7 +105,7 @@ def regression(
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Run; returns the accuracy of each on images that none has seen."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few digits")
     parser.add_argument("--images", type=int, default=2000, help="training images (2000)")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")

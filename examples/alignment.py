@@ -1,4 +1,7 @@
-"""What alignment says of convolutional and fully connected kernels, and what it does not.
+"""Alignment does not rank architectures
+=====================================
+
+What alignment says of convolutional and fully connected kernels, and what it does not.
 
 Digits, moved to the side and up by one pixel or not at all (what leaves on one side comes in on the
 other). A network whose features are averaged over all places does not see the move, a fully
@@ -8,12 +11,12 @@ kernel points to the labels, not whether what points elsewhere does any harm. Be
 one kind it does tell: the fully connected one and the convolutional one without an average are
 about as well aligned, and err about as much.
 
+.. code-block:: text
+
     python examples/alignment.py [--quick] [--out picture.png]
 
 Takes about a minute on two cores, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def convolutional(images: Array, depth: int, readout: str) -> Array:
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
     """Run; returns centred alignment and predicted test error of each kernel."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few images")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
@@ -66,14 +69,18 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
         import matplotlib
 
         matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from kernreg.plotting.style import COLOURS, panels
 
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), constrained_layout=True)
-        axes[0].barh(table.names, table.cka)
-        axes[0].set(title="alignment with the labels")
-        axes[1].barh(table.names, table.loo)
-        axes[1].set(title="leave-one-out error")
-        axes[1].set_yticklabels([])
+        figure, axes = panels(1, 2, size=(9.6, 2.8), sharey=True)
+        for ax, values, colour in zip(axes, (table.cka, table.loo), COLOURS, strict=False):
+            ax.barh(table.names, values, color=colour, height=0.6)
+            ax.grid(False)
+            for place, value in enumerate(values):
+                ax.text(value, place, f" {value:.2f}", va="center")
+            ax.set_xlim(0, 1.15 * max(values))
+        axes[0].invert_yaxis()
+        axes[0].set_xlabel("centred alignment with the labels")
+        axes[1].set_xlabel("leave-one-out error, share of the variance")
         figure.savefig(options.out, dpi=120)
         print(f"\npicture: {options.out}")
     return {

@@ -1,15 +1,18 @@
-"""Which columns matter: one scale for each, learned by gradients.
+"""Which columns matter
+====================
+
+One scale for each column of a table, learned by gradients.
 
 A dense kernel sees rows up to rotations, so columns without information drown those that have
 some. The set is pumadyn32nm (UCI and Delve: 32 columns of a robot's arm) where KERNREG_DATA names a
 folder that holds it; otherwise Friedman's first function, of five columns, beside 25 of noise.
 
+.. code-block:: text
+
     python examples/columns.py [--quick] [--out picture.png]
 
 Takes about half a minute on two cores, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def table() -> tuple[str, Array, Array]:
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Run; returns the R2 of each model on rows that none has seen."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few rows")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
@@ -73,22 +76,17 @@ def _draw(path: str, name: str, shares: Array, scores: dict[str, float]) -> None
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from kernreg.plotting.style import COLOURS, QUIET, panels
 
-    from kernreg.plotting.style import COLOURS
-
-    figure, axes = plt.subplots(
-        1, 2, figsize=(9.6, 3.6), width_ratios=(1.4, 1), constrained_layout=True
-    )
+    figure, axes = panels(1, 2, size=(9.6, 3.6), width_ratios=(1.4, 1))
     axes[0].bar(np.arange(len(shares)), 100 * shares, color=COLOURS[0])
-    axes[0].set(title=name, xlabel="column", ylabel="share of squared slopes, %")
+    axes[0].set(xlabel=f"column of {name}", ylabel="share of squared slopes, %")
     places = np.arange(len(scores))
-    axes[1].barh(
-        places, list(scores.values()), color=[COLOURS[0], COLOURS[0], COLOURS[0], "#b8c2cc"]
-    )
+    axes[1].barh(places, list(scores.values()), color=[COLOURS[0]] * 3 + [QUIET], height=0.6)
+    axes[1].grid(False)
     axes[1].set_yticks(places, list(scores))
     axes[1].invert_yaxis()
-    axes[1].set(xlabel="test R2", xlim=(0, 1.15), xticks=(0, 0.5, 1))
+    axes[1].set(xlabel="$R^2$ on 1,000 new rows", xlim=(0, 1.15), xticks=(0, 0.5, 1))
     for place, score in zip(places, scores.values(), strict=True):
         axes[1].text(max(score, 0) + 0.02, place, f"{score:.3f}", va="center")
     figure.savefig(path, dpi=120)

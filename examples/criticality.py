@@ -1,16 +1,17 @@
-"""A deep network at criticality and off it.
+"""A hundred layers at criticality and off it
+==========================================
 
-A hundred layers of tanh: at the critical initialisation, which `tune` finds, gradients pass and the
-norm falls no faster than 1 / depth; with smaller weights gradients vanish and inputs become alike,
-with larger ones gradients explode and inputs become unlike. Then the same networks, less deep, are
-trained on digits.
+A hundred layers of tanh: at the critical initialisation, which ``tune`` finds, gradients pass and
+the norm falls no faster than 1 / depth; with smaller weights gradients vanish and inputs become
+alike, with larger ones gradients explode and inputs become unlike. Then the same networks, less
+deep, are trained on digits.
+
+.. code-block:: text
 
     python examples/criticality.py [--quick] [--out picture.png]
 
 Takes about a minute on two cores, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -89,7 +90,7 @@ def trained(net: nn.Layer, width: int, steps: int) -> float:
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, float]]:
     """Run; returns ratio of norms, ratio of gradients and training accuracy of each network."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller networks, fewer steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
@@ -115,15 +116,16 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, fl
         import matplotlib
 
         matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from kernreg.plotting.style import COLOURS, legend_above, panels
 
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
-        for name, (squares, gradients) in curves.items():
-            axes[0].semilogy(squares, label=name)
-            axes[1].semilogy(gradients, label=name)
-        axes[0].set(xlabel="layer", title="mean square of preactivations")
-        axes[1].set(xlabel="layer", title="mean square of gradients, over the last")
-        axes[0].legend()
+        figure, axes = panels(1, 2)
+        for (name, (squares, gradients)), colour in zip(curves.items(), COLOURS, strict=False):
+            axes[0].semilogy(squares, color=colour, label=name)
+            axes[1].semilogy(gradients, color=colour, label=name)
+        axes[0].set(xlabel="layer", ylabel="mean square of preactivations")
+        axes[1].set(xlabel="layer", ylabel="mean square of gradients / the last layer's")
+        for ax in axes:
+            legend_above(ax, ncols=3)
         figure.savefig(options.out, dpi=120)
         print(f"\npicture: {options.out}")
     return found

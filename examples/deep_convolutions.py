@@ -1,4 +1,7 @@
-"""Ten thousand convolutional layers that train, beside two networks that cannot.
+"""Ten thousand convolutional layers
+=================================
+
+Ten thousand convolutional layers that train, beside two networks that cannot.
 
 At the critical point of tanh, and with orthogonal matrices in the middle of the filters, signals
 and gradients pass 10,000 layers (Xiao et al., "Dynamical isometry and a mean field theory of CNNs",
@@ -6,6 +9,8 @@ and gradients pass 10,000 layers (Xiao et al., "Dynamical isometry and a mean fi
 weights at the critical point, where only the mean over all draws passes: with few channels nearly
 every draw loses its signal. Each network sees the same digits of scikit-learn and takes the same
 steps of gradient descent.
+
+.. code-block:: text
 
     python examples/deep_convolutions.py [--quick] [--out picture.png]
 
@@ -15,8 +20,6 @@ What to keep in mind: no layer has biases. Behind l layers the signal has a vari
 beside which a step of a bias is large: with biases a tenth of the learning rate that is used here
 already diverges at 1,000 layers. For the same reason the last layer has large weights.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -107,7 +110,7 @@ def trained(net: FiniteNetwork, X: Tensor, y: Tensor, steps: int) -> list[float]
 
 def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     """Run; returns the loss of each network at each step."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="100 layers, fewer steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)

@@ -1,15 +1,18 @@
-"""Depth over width says how much real networks differ from the infinitely wide one.
+"""Depth over width
+================
+
+Their ratio says how much real networks differ from the infinitely wide one.
 
 The tangent kernel of a ReLU network of depth L and width n is random; the variance of its diagonal
 over the squared mean is about 11/3 L/n. Real networks of several depths and widths are drawn, and
 all fall on one line as long as L/n is small. Where it is not, the expansion in 1/n ends.
 
+.. code-block:: text
+
     python examples/depth_to_width.py [--quick] [--out picture.png]
 
 Takes about a minute on two cores, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ from kernreg.theory.finite_width.universality import optimal_aspect_ratio
 
 def main(arguments: list[str] | None = None) -> list[tuple[int, int, float, float, float]]:
     """Run; returns depth, width, predicted and measured variance and its standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few networks")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
     depths, widths = (1, 2, 4, 8, 16), (32, 64, 128)
     draws = 2000
     if options.quick:
-        depths, widths, draws = (1, 4), (32, 64), 1000
+        depths, widths, draws = (1, 2, 4), (32, 64, 128), 1000
 
     rows = []
     print("depth  width   L/n     n Var H / Theta^2, over n:  predicted   real networks")
@@ -57,10 +60,10 @@ def main(arguments: list[str] | None = None) -> list[tuple[int, int, float, floa
         import matplotlib
 
         matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from kernreg.plotting.style import COLOURS, legend_above, panels
 
-        figure, axes = plt.subplots(figsize=(5.4, 3.6), constrained_layout=True)
-        for width in widths:
+        figure, axes = panels(size=(6.4, 4.2))
+        for width, colour in zip(widths, COLOURS, strict=False):
             mine = [row for row in rows if row[1] == width]
             ratios = [depth / width for depth, *_ in mine]
             axes.errorbar(
@@ -68,14 +71,20 @@ def main(arguments: list[str] | None = None) -> list[tuple[int, int, float, floa
                 [row[3] for row in mine],
                 yerr=[row[4] for row in mine],
                 fmt="o",
+                markersize=5,
+                capsize=3,
+                color=colour,
                 label=f"networks of width {width}",
             )
         line = sorted((depth / width, expected) for depth, width, expected, *_ in rows)
         axes.plot(*zip(*line, strict=True), color="black", lw=1, label="order 1/width")
         axes.set(
-            xscale="log", yscale="log", xlabel="depth / width", ylabel="Var H / mean H squared"
+            xscale="log",
+            yscale="log",
+            xlabel="depth / width",
+            ylabel="variance of the tangent kernel / squared mean",
         )
-        axes.legend()
+        legend_above(axes)
         figure.savefig(options.out, dpi=120)
         print(f"\npicture: {options.out}")
     return rows

@@ -1,16 +1,19 @@
-"""Distillation: a hundred made-up digits that teach as much as a thousand real ones.
+"""Learned training points
+=======================
+
+Distillation: a hundred made-up digits that teach as much as a thousand real ones.
 
 Kernel ridge regression from a hundred points predicts the training digits; the gradient of its
 loss goes through the kernel and the solution of the linear system to the points and their labels,
 and Adam moves them (kernel inducing points: Nguyen, Chen and Lee, 2021). Digits are those of MNIST
 where KERNREG_DATA names a folder that holds them, otherwise the smaller ones of scikit-learn.
 
+.. code-block:: text
+
     python examples/distillation.py [--quick] [--out picture.png]
 
 Takes about two minutes on two cores, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def distil(
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Run; returns the accuracies on test digits."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
@@ -114,20 +117,18 @@ def _draw(
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    from kernreg.plotting.style import COLOURS
+    from kernreg.plotting.style import COLOURS, panels
 
     side = round(points.shape[1] ** 0.5)
-    figure, axes = plt.subplots(
-        1, 2, figsize=(9.6, 4.2), width_ratios=(1.2, 1), constrained_layout=True
-    )
+    figure, axes = panels(1, 2, size=(9.6, 4.2), width_ratios=(1.2, 1))
     sheet = points.reshape(10, PER_CLASS, side, side).transpose(1, 2, 0, 3)
     axes[0].imshow(sheet.reshape(PER_CLASS * side, 10 * side), cmap="Greys")
-    axes[0].set(title="the learned points, a column for each digit", xticks=[], yticks=[])
+    axes[0].grid(False)
+    axes[0].set(xlabel="digit", xticks=side * (np.arange(10) + 0.5), xticklabels=range(10))
+    axes[0].set(ylabel="learned points, ten of each", yticks=[])
     smooth = np.convolve(losses, np.ones(10) / 10, "valid")
     axes[1].plot(np.arange(len(smooth)) + 5, smooth, color=COLOURS[0], lw=1.6)
-    axes[1].set(xlabel="steps of Adam", ylabel="mean squared error", yscale="log")
+    axes[1].set(xlabel="steps of Adam", ylabel="mean squared error, over ten steps", yscale="log")
     lines = [f"{name}: {100 * score:.1f} %" for name, score in scores.items()]
     axes[1].text(
         0.97, 0.95, "\n".join(["test accuracy", *lines]), transform=axes[1].transAxes,

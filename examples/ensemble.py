@@ -1,8 +1,13 @@
-"""An infinite ensemble of infinitely wide networks beside two hundred that were trained.
+"""The infinite ensemble beside trained networks
+=============================================
+
+An infinite ensemble of infinitely wide networks beside two hundred that were trained.
 
 Networks of width 512 start from weights of their own and learn a function of one input by gradient
 descent. At every step their outputs have a mean and a spread: here measured over the networks, and
 computed for infinite width, where nothing is trained.
+
+.. code-block:: text
 
     python examples/ensemble.py [--quick] [--out picture.png]
 
@@ -12,8 +17,6 @@ What to keep in mind: the mean of 200 networks is known to 7 per cent of their s
 spread to 5 per cent. What width 512 adds is of order 1/width: after 300 steps
 0.08 of 2.3 far from the training points, 0.02 at width 2,048.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -101,12 +104,10 @@ def draw(
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     from kernreg.plotting import EnsembleDisplay
-    from kernreg.plotting.style import COLOURS, legend_above
+    from kernreg.plotting.style import COLOURS, legend_above, panels
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), constrained_layout=True)
+    figure, axes = panels(1, 3, size=(12, 4))
     on_grid, at_rows = nets[:, : len(grid)], nets[:, len(grid) :]
     limits = (float(grid.min()), float(grid.max()))
     for ax, t in zip(axes, (3, -1), strict=False):
@@ -138,7 +139,7 @@ def draw(
 
 def main(arguments: list[str] | None = None) -> Array:
     """Run; returns mean and std of infinite and finite networks, shape (4, times, rows)."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)

@@ -1,16 +1,19 @@
-"""Handwritten digits: convolutional kernels beside a fully connected and a Gaussian one.
+"""Convolutional kernels on moved digits
+=====================================
+
+Handwritten digits: convolutional kernels beside a fully connected and a Gaussian one.
 
 Digits are moved to the side and up by one pixel or not at all. A network that averages its features
 over all places needs the fewest images; one that reads every place for itself gains from its local
 filters only; the fully connected one and the Gaussian kernel see 64 numbers. The ridge is chosen by
 leave-one-out, the width of the Gaussian kernel on the test images, in its favour.
 
+.. code-block:: text
+
     python examples/images.py [--quick] [--out picture.png]
 
 Takes about two minutes on two cores, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -58,11 +61,11 @@ def gaussian(train: Array, labels: NDArray[np.int64], test: Array, answers: Arra
 
 def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     """Run; returns the accuracies of each kernel, by the number of training images."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few images")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
-    sizes, tested = ([20, 60], 100) if options.quick else ([25, 50, 100, 200, 400], 400)
+    sizes, tested = ([20, 60, 120], 100) if options.quick else ([25, 50, 100, 200, 400], 400)
     images, labels = moved_digits(sizes[-1] + tested)
     scaler = ImageScaler().fit(images[: sizes[-1]])
     images = scaler.transform(images)
@@ -92,17 +95,14 @@ def _draw(
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from kernreg.plotting.style import COLOURS, legend_above, panels
 
-    from kernreg.plotting.style import COLOURS
-
-    figure, axes = plt.subplots(
-        1, 2, figsize=(9.6, 3.8), width_ratios=(1, 1.5), constrained_layout=True
-    )
+    figure, axes = panels(1, 2, width_ratios=(1, 1.5))
     tiles = [images[np.flatnonzero(labels == digit)[:4], :, :, 0] for digit in range(8)]
     sheet = np.vstack([np.hstack(list(row)) for row in tiles[::2]])
     axes[0].imshow(sheet, cmap="Greys")
-    axes[0].set(title="images of 8 x 8 positions", xticks=[], yticks=[])
+    axes[0].grid(False)
+    axes[0].set(xlabel="digits of 8 x 8 positions, moved", xticks=[], yticks=[])
     styles = zip(scores.items(), COLOURS, "os^D", strict=False)
     for (name, found), colour, mark in styles:
         errors = 100 * (1 - np.array(found))
@@ -111,12 +111,12 @@ def _draw(
     axes[1].set(
         xscale="log",
         xlabel="training images",
-        ylabel="test error in % (one standard error)",
+        ylabel="test error, % (bars: one standard error)",
         xticks=sizes,
         xticklabels=[str(n) for n in sizes],
     )
     axes[1].minorticks_off()
-    axes[1].legend(frameon=False)
+    legend_above(axes[1])
     figure.savefig(path, dpi=120)
     print(f"picture: {path}")
 

@@ -1,10 +1,15 @@
-"""Intervals on real data, before and after tuning: do they hold as often as they say?
+"""Intervals before and after tuning
+=================================
+
+Intervals on real data, before and after tuning: do they hold as often as they say?
 
 A Gaussian process with the kernel of an infinitely wide network gives each prediction an interval.
 With numbers as they come the intervals are too wide or too narrow; with those of the largest
 marginal likelihood they hold about as often as they should, if noise is Gaussian. Calibrated ones
 have the width that residuals of training rows need, each left out once: they hold whatever the
 noise is like. Shares are of rows that no model has seen.
+
+.. code-block:: text
 
     python examples/intervals.py [--quick] [--out picture.png]
 
@@ -15,8 +20,6 @@ What to keep in mind: shares are over all held-out rows. A calibrated model can 
 in one place and not sure enough in another. Gaussian intervals of concrete are right from level
 0.6 on and too large below: errors have heavier tails than a Gaussian, which no variance mends.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def density(model: GaussianProcessRegressor, X: Array, y: Array) -> float:
 
 def main(arguments: list[str] | None = None) -> dict[str, Array]:
     """Run; returns for each model the shares, and log densities of training and held-out rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="diabetes, whatever data there are")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)

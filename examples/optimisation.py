@@ -1,16 +1,19 @@
-"""Bayesian optimisation with the posterior of an infinitely wide network, by gradients.
+"""Bayesian optimisation by gradients
+==================================
+
+Bayesian optimisation with the posterior of an infinitely wide network, by gradients.
 
 The Gaussian process of a network is fitted to the values seen so far; the next point is where the
 expected improvement is largest, found by L-BFGS on the gradient of posterior mean and variance,
 which autograd takes through the kernel and the solution of the linear system. The function to be
 minimised is that of Branin, whose smallest value, 0.398, is taken at three places.
 
+.. code-block:: text
+
     python examples/optimisation.py [--quick] [--out picture.png]
 
 Takes about a minute on two cores, some seconds with --quick.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -96,7 +99,7 @@ def next_point(posterior: Posterior, best: float, candidates: Array) -> Array:
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Run; returns how far the smallest value found is above the minimum."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)
@@ -129,28 +132,31 @@ def _draw(path: str, points: Array, values: Array, blind: Array) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from kernreg.plotting.style import COLOURS, colour_bar, legend_above, panels
 
-    from kernreg.plotting.style import COLOURS
-
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.0), constrained_layout=True)
+    figure, axes = panels(1, 2, size=(9.6, 4.0), width_ratios=(1.2, 1))
     grid = np.stack(np.meshgrid(np.linspace(0, 1, 80), np.linspace(0, 1, 80)), axis=-1)
     mean, _ = Posterior(points, values)(torch.from_numpy(grid.reshape(-1, 2)))
     places, spots = LOW + grid * (HIGH - LOW), LOW + points * (HIGH - LOW)
-    drawn = axes[0].contourf(*places.T, mean.numpy().reshape(80, 80).T, levels=20, cmap="viridis")
-    figure.colorbar(drawn, ax=axes[0], label="posterior mean")
-    axes[0].plot(*spots.T, "o", color="white", ms=4, mec="black", mew=0.6, label="values taken")
+    axes[0].grid(False)
+    field = mean.numpy().reshape(80, 80).T
+    drawn = axes[0].pcolormesh(*places.T, field, shading="gouraud", cmap="viridis")
+    colour_bar(drawn, axes[0], "posterior mean")
+    axes[0].plot(
+        *spots.T, "o", color="white", ms=4, mec="black", mew=0.6, clip_on=False,
+        label="values taken",
+    )  # fmt: skip
     axes[0].plot(*MINIMA.T, "x", color=COLOURS[1], ms=9, mew=2, label="minima")
     axes[0].set(xlabel="$x_1$", ylabel="$x_2$", ylim=(LOW[1], HIGH[1]))
-    axes[0].legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, 1.0), frameon=False)
+    legend_above(axes[0])
     for name, found, colour in (
         ("network's posterior", values, COLOURS[0]),
         ("points of Halton", blind, COLOURS[1]),
     ):
         gap = np.minimum.accumulate(found) - SMALLEST
         axes[1].step(np.arange(1, len(gap) + 1), gap, where="post", color=colour, label=name)
-    axes[1].set(xlabel="values taken", ylabel="smallest above the minimum", yscale="log")
-    axes[1].legend(frameon=False)
+    axes[1].set(xlabel="values taken", ylabel="smallest value, above the minimum", yscale="log")
+    legend_above(axes[1])
     figure.savefig(path, dpi=120)
     print(f"picture: {path}")
 

@@ -1,10 +1,15 @@
-"""Your own torch module: its infinite network, its kernel at first, and its kernel after training.
+"""A torch module of your own
+==========================
+
+Its infinite network, its kernel at first, and its kernel after training.
 
 A small residual network of convolutions is written by hand, as one would for torch alone. Four
 classifiers come out of it: the network of infinite width that it is a finite one of, the tangent
 kernel of its random weights, the module itself once Adam has trained it, and the tangent kernel of
 the trained weights (the after kernel: Long, "Properties of the after kernel", 2021). During
 training the kernel is recorded, and how well it is aligned with the labels.
+
+.. code-block:: text
 
     python examples/own_module.py [--quick] [--out picture.png]
 
@@ -13,8 +18,6 @@ Takes about half a minute on one core, some seconds with --quick.
 What to keep in mind: from so few digits the kernels learn more than the module does, and training
 improves the alignment on digits that it has seen, not the accuracy on others.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -95,7 +98,7 @@ def train(
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Run; returns the accuracies on digits that none has seen."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer channels, digits and steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)

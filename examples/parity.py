@@ -1,10 +1,15 @@
-"""A designed activation beats ReLU on parity.
+"""An activation designed for parity
+=================================
+
+A designed activation beats ReLU on parity.
 
 The parity of d signs is hard for kernels of wide networks: its eigenvalue is the smallest one. No
 kernel of the angle alone gives it more than an even share of the odd half of the spectrum,
 ``K(1) / 2^(d - 1)``, and the tangent kernel of a ReLU network gives it a per cent of that. Here the
 kernel comes first: an odd one with a spectrum that is nearly flat. Its coefficients are turned
 into an activation, which is used in an infinitely wide network and in a trained one.
+
+.. code-block:: text
 
     python examples/parity.py [--quick] [--out picture.png]
 
@@ -16,8 +21,6 @@ ReLU: its error goes on falling from 1.2 after 3,000 steps to 0.5 after 30,000, 
 one is at 0.1 after 100. In even dimensions ReLU without biases is a good choice as well: apart
 from its linear part its tangent kernel is even, as parity is then.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -120,30 +123,29 @@ def draw(
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from kernreg.plotting.style import COLOURS, legend_above, panels
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
+    figure, axes = panels(1, 3, size=(12, 3.8))
     z = torch.linspace(-3, 3, 400)
-    for one, shares, curve in zip(entrants, spectra, errors, strict=True):
-        axes[0].plot(z, one.activation(z), label=one.name)
+    for one, shares, curve, colour in zip(entrants, spectra, errors, COLOURS, strict=False):
+        axes[0].plot(z, one.activation(z), color=colour, label=one.name)
         present = np.flatnonzero(shares > 1e-6)
-        axes[1].semilogy(present, shares[present], "o-", label=one.name)
-        axes[2].semilogy(sizes, curve, "o-", label=one.name)
-    axes[0].set(xlabel="preactivation", title="activation")
-    axes[1].axhline(1.0, color="gray", lw=0.8)
-    axes[1].set(
-        xlabel="number of signs in the product",
-        title="eigenvalue (parity: the last; 1: flat odd spectrum)",
-    )
-    axes[2].axhline(1.0, color="gray", lw=0.8)
-    axes[2].set(xlabel="training points", title="test error on parity, infinite width")
-    axes[0].legend()
+        axes[1].semilogy(present, shares[present], "o-", color=colour, label=one.name)
+        axes[2].semilogy(sizes, curve, "o-", color=colour, label=one.name)
+    axes[0].set(xlabel="preactivation", ylabel="activation")
+    quiet = {"color": COLOURS[6], "lw": 0.9, "ls": "--"}
+    axes[1].axhline(1.0, **quiet, label="flat odd spectrum")
+    axes[1].set(xlabel="signs in the product (parity: the last)", ylabel="eigenvalue")
+    axes[2].axhline(1.0, **quiet, label="guessing 0")
+    axes[2].set(xlabel="training points", ylabel="test error on parity, infinite width")
+    for ax in axes:
+        legend_above(ax)
     figure.savefig(path, dpi=120)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Array]:
     """Run the comparison; returns the four scores of every contender."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="seven signs, one run")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)

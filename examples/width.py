@@ -1,10 +1,13 @@
-"""How near networks of finite width are to the infinite one.
+"""How near wide networks are
+==========================
 
 For the same digits of scikit-learn, the kernels of networks of several widths are set beside those
 of infinite width. Then the networks are trained, and their predictions set beside those of the
 infinite network after as many steps, and beside those of their own linearization, which keeps the
 tangent kernel of the start. Kernels and predictions are off by 1 / sqrt(width), because the weights
 are random; what training changes in the kernel falls as 1 / width.
+
+.. code-block:: text
 
     python examples/width.py [--quick] [--out picture.png]
 
@@ -13,8 +16,6 @@ Takes about 45 seconds on one core, some seconds with --quick.
 What to keep in mind: a network starts from a function of its own, which is as large at any width.
 Here it learns the targets plus that function, which is subtracted from what it then predicts.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ def trained(
 
 def main(arguments: list[str] | None = None) -> dict[str, Array]:
     """Run; returns widths and relative errors of kernels and of predictions."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer widths and steps")
     parser.add_argument("--out", metavar="PNG", help="draw a picture")
     options = parser.parse_args(arguments)

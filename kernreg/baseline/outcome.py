@@ -46,7 +46,7 @@ class Settings:
     max_rows : int or None
         Training rows at most, chosen at random.
     max_memory : str, int or None
-        See :func:`kernreg.operators.budget.memory_budget`.
+        See :func:`kernreg.operators.memory_budget`.
     scaling : {"auto", "standard", "common"}
         Scaling of the inputs; "auto" also tries "common" where the columns look alike.
     quick : bool

@@ -184,7 +184,7 @@ class KernelModel(Planned, BaseEstimator):
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to one file; see :func:`kernreg.estimators.persistence.save`.
+        """Write the fitted model to one file, which :func:`kernreg.load` reads.
 
         Parameters
         ----------

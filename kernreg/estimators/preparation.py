@@ -196,8 +196,8 @@ class ImageScaler(Preparation):
     image_shape_ : tuple of int
         Shape of one image.
     n_features_in_ : int
-        Numbers in one image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Numbers in one image, d.
+    feature_names_in_ : ndarray of shape (d,)
         Names of columns, if X was a frame whose names are all strings.
 
     Notes

@@ -38,13 +38,13 @@ class ZCA(Preparation):
 
     Attributes
     ----------
-    mean_ : ndarray of shape (n_features_in_,)
+    mean_ : ndarray of shape (d,)
         Mean of each pixel, in the units of the data, float64.
     image_shape_ : tuple of int or None
         Shape of one image; None after rows without ``input_shape``.
     n_features_in_ : int
-        Numbers in one image, d below: every channel of every pixel.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Numbers in one image, d: every channel of every pixel.
+    feature_names_in_ : ndarray of shape (d,)
         Names of columns, if X was a frame whose names are all strings.
 
     Warns

@@ -62,7 +62,7 @@ def predict_training(
     times : float or sequence of float
         When: ``learning_rate * steps`` is what counts for gradient flow, steps if ``discrete``.
     learning_rate, momentum, discrete
-        As of :class:`kernreg.theory.training.dynamics.Dynamics`.
+        As of :class:`kernreg.theory.training.Dynamics`.
     ridge : float
         Penalty on the squared distance of the parameters from where they began.
     outputs : {"full", "mean"}

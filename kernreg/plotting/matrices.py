@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators import gram
-from kernreg.plotting.style import COLOURS, given_or_new, legend_above
+from kernreg.plotting.style import COLOURS, STYLE, colour_bar, given_or_new, legend_above
 from kernreg.theory.eigenlearning.spectra import sample_spectrum
 from kernreg.theory.eigenlearning.spectrum import Spectrum
 
@@ -99,7 +99,7 @@ class GramDisplay:
         shown = (self.K / np.outer(scale, scale))[np.ix_(self.order_, self.order_)]
         least = min(0.0, float(shown.min()))
         image = ax.imshow(shown, cmap="viridis", vmin=least, vmax=1.0, interpolation="nearest")
-        ax.figure.colorbar(image, ax=ax, label="correlation")
+        colour_bar(image, ax, "correlation")
         ax.grid(False)
         ax.set_xlabel("row" if self.targets is None else "row, ordered by target")
         ax.set_ylabel("row")
@@ -147,6 +147,8 @@ class SpectrumDisplay:
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw eigenvalues by rank; with a target, its share beyond each rank."""
+        from matplotlib import rc_context
+
         ax = given_or_new(ax)
         found = self.spectrum
         order = np.argsort(-found.values, kind="stable")
@@ -161,7 +163,8 @@ class SpectrumDisplay:
         if found.power is not None:
             total = float(found.power.sum()) + found.tail_power
             missing = 1.0 - np.cumsum(found.power[order]) / total
-            share = ax.twinx()
+            with rc_context(STYLE):
+                share = ax.twinx()
             share.semilogx(
                 rank, missing, color=COLOURS[1], linestyle="--", label="target beyond this rank"
             )

@@ -11,10 +11,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "SMALL", "STYLE", "given_or_new", "legend_above", "new_axes", "to_svg"]
+__all__ = [
+    "COLOURS",
+    "QUIET",
+    "SMALL",
+    "STYLE",
+    "colour_bar",
+    "given_or_new",
+    "legend_above",
+    "new_axes",
+    "panels",
+    "to_svg",
+]
 
 # Okabe and Ito's palette, which people with colour vision deficiencies can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
+# What others stand beside: bars of other models, lines of an ideal.
+QUIET = "#b8c2cc"
 # A report in a window of 1200 pixels shows a point as 1.25 pixels: this is just over 12 pixels.
 SMALL = 9.7
 STYLE: dict[Any, Any] = {
@@ -93,18 +106,64 @@ def to_svg(figure: Figure, name: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip()
 
 
-def given_or_new(ax: Axes | None) -> Axes:
-    """The axes given, or those of a new figure of pyplot, which notebooks show."""
+def panels(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (9.6, 3.8), **options: Any
+) -> tuple[Figure, Any]:
+    """``matplotlib.pyplot.subplots`` in the style of the project.
+
+    Parameters
+    ----------
+    rows, columns : int
+        How many axes.
+    size : tuple of float
+        Width and height in inches.
+    **options
+        Of ``subplots``, such as ``width_ratios``.
+
+    Returns
+    -------
+    figure, axes
+        As ``subplots`` has them.
+
+    Examples
+    --------
+    >>> figure, (left, right) = panels(1, 2)
+    >>> left.spines["top"].get_visible()
+    False
+    """
     import matplotlib
     import matplotlib.pyplot as plt
 
-    if ax is not None:
-        return ax
     with matplotlib.rc_context(STYLE):
-        _, made = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
-        made.grid(True, linewidth=0.8)
-        made.set_axisbelow(True)
-    return made
+        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+        for ax in figure.axes:
+            ax.grid(True, linewidth=0.8)
+            ax.set_axisbelow(True)
+    return figure, axes
+
+
+def given_or_new(ax: Axes | None) -> Axes:
+    """The axes given, or those of a new figure of pyplot, which notebooks show."""
+    return panels(size=(5.4, 3.6))[1] if ax is None else ax
+
+
+def colour_bar(drawn: Any, ax: Axes, label: str) -> None:
+    """The scale of a field of colours beside its axes.
+
+    Parameters
+    ----------
+    drawn : ScalarMappable
+        What has been drawn.
+    ax : Axes
+        Where it was.
+    label : str
+        What the colours mean, with the unit.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        bar = ax.figure.colorbar(drawn, ax=ax, label=label)
+    bar.outline.set_visible(False)
 
 
 def legend_above(ax: Axes, handles: Any = None, ncols: int = 2) -> None:

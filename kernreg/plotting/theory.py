@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.plotting.style import COLOURS, SMALL, given_or_new, legend_above
+from kernreg.plotting.style import COLOURS, SMALL, colour_bar, given_or_new, legend_above
 from kernreg.theory.criticality.critical_point import Critical, critical
 from kernreg.theory.criticality.phases import PhaseDiagram, phase_diagram
 from kernreg.theory.eigenlearning.curves import (
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FiniteWidthDisplay", "LearningCurveDisplay", "PhaseDiagramDisplay"]
 
+# Sizes of training sets that are written below the axis each, beyond it powers of ten.
+_FEW = 8
 _REGIONS = {"ordered": "ordered", "chaotic": "chaotic", "unbounded": "variance grows for ever"}
 
 
@@ -93,10 +95,11 @@ class PhaseDiagramDisplay:
         # No fixed point, no edge: chi_perp is that of the largest variance looked at.
         edge = np.where(found.phase == "unbounded", np.nan, growth)
         most = max(float(np.nanmax(np.abs(growth))), 1e-3)
+        shading: Any = "gouraud" if min(growth.shape) > 1 else "nearest"
         mesh = ax.pcolormesh(
-            found.C_W, found.C_b, growth, cmap="RdBu_r", vmin=-most, vmax=most, shading="nearest"
+            found.C_W, found.C_b, growth, cmap="RdBu_r", vmin=-most, vmax=most, shading=shading
         )
-        ax.figure.colorbar(mesh, ax=ax, label=r"$\ln\chi_\perp$: ordered < 0 < chaotic")
+        colour_bar(mesh, ax, r"$\ln\chi_\perp$: ordered < 0 < chaotic")
         ax.grid(False)
         marks: list[Any] = []
         if min(edge.shape) > 1 and (edge < 0).any() and (edge > 0).any():
@@ -244,6 +247,9 @@ class LearningCurveDisplay:
                 )
         ax.set_xscale("log")
         ax.set_yscale("log")
+        if len(self.predicted.n) <= _FEW:
+            ax.set_xticks(self.predicted.n, [f"{n:,}" for n in self.predicted.n])
+            ax.set_xticks([], minor=True)
         ax.set_xlabel("training points $n$")
         ax.set_ylabel("mean squared error")
         legend_above(ax)

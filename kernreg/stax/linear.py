@@ -31,7 +31,7 @@ _Scales = tuple[int, int]
 
 
 def _axes(name: str, **given: tuple[Any, Any]) -> None:
-    """Refuse axes in another order than (n, *positions, channels)."""
+    """Refuse axes in another order than (n, ..., channels)."""
     for key, (value, usual) in given.items():
         if value != usual:
             raise NetworkError(
@@ -99,7 +99,7 @@ def _convolution(name: str, says: str) -> Callable[..., Triple]:
         return made((One(build),))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{says}; data have the shape (n, *positions, channels)."
+    function.__doc__ = f"{says}; data have the shape (n, ..., channels)."
     return function
 
 

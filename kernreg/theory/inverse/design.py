@@ -167,7 +167,7 @@ def activation_from_kernel(
     target : array_like of shape (n,), callable, PowerSeries or Layer
         ``K(c)`` for inputs with ``|x|^2 = d`` and ``c = <x, x'> / d``: its coefficients ``a_k``,
         the constant first; an analytic function of complex arrays (see
-        :func:`kernreg.theory.inverse.power_series.function_coefficients`); or a network, whose
+        :func:`kernreg.theory.inverse.function_coefficients`); or a network, whose
         ``kernel`` is meant.
     kernel : {"ntk", "nngp"}
         Which kernel of the new network is to be ``K``: "ntk" with both layers trained.
