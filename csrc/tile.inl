@@ -248,8 +248,7 @@ inline bool can_start(int count) {
   return true;
 }
 
-// Runs a worker on as many threads as are allowed and have work.
-template <class F> void run_threads(F &worker, int threads, int64_t work, Parallel parallel) {
+template <class F> void start_threads(F &worker, int threads, int64_t work, Parallel parallel) {
   if (work < threads) threads = int(work);
   if (parallel && threads > 1 && can_start(threads - 1)) {
     parallel([](void *data) { (*static_cast<F *>(data))(); }, &worker, unsigned(threads), 0);
@@ -263,6 +262,29 @@ template <class F> void run_threads(F &worker, int threads, int64_t work, Parall
   }
   worker();
   for (auto &t : pool) t.join();
+}
+
+// A worker whose exceptions wait until all threads are done: none may leave a thread, nor unwind
+// what the others still read.
+template <class F> struct Held {
+  F &work;
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
+  explicit Held(F &w) : work(w) {}
+  void operator()() {
+    try {
+      work();
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+    }
+  }
+};
+
+// Runs a worker on as many threads as are allowed and have work.
+template <class F> void run_threads(F &given, int threads, int64_t work, Parallel parallel) {
+  Held<F> worker(given);
+  start_threads(worker, threads, work, parallel);
+  if (worker.error) std::rethrow_exception(worker.error);
 }
 
 template <class T, class O> void fill(const Job &job) {

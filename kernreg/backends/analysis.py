@@ -124,7 +124,7 @@ class _Walker(Pass[R.Row]):
         for _ in range(op.count):
             self.values, self.spreads = [], []
             x = self.run(op.body, x)
-            spread = max(spread, *self.spreads)
+            spread = max([spread, *self.spreads])
         self.values, self.spreads = outside
         return x, spread
 

@@ -10,6 +10,7 @@ becomes a guard: where it turns out otherwise, the pass is recorded again.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -185,8 +186,12 @@ class _Recorder(TorchFunctionMode):
 _ROWS = 1024
 """Most rows of a small problem: beyond, tables and entries take longer than calls."""
 
+_NUMBERS = 2**20
+"""Most rows times operations, as a recording holds all that is between."""
+
 _KEPT = 256
-_RECORDINGS: dict[Program, Recording] = {}
+_RECORDINGS: dict[Program, Recording | None] = {}
+_LOCK = threading.Lock()
 
 
 def small_problem(
@@ -219,7 +224,8 @@ def small_problem(
 
     Notes
     -----
-    A recording is kept for each program, its numbers included.
+    A recording is made when a program, its numbers included, is met for the second time; it gives
+    the same bits as the rules.
     """
     n1, n2 = len(rows[0].s), len(rows[1].s)
     if max(n1, n2) > _ROWS or request.dtype != np.float64:  # float32 must bound its rounding first
@@ -251,7 +257,12 @@ def _recorded(
 ) -> tuple[Recording, NDArray[np.float64]] | None:
     """A recording whose guards hold, and its outputs."""
     s = row.s.numpy()
-    known = _RECORDINGS.get(program)
+    with _LOCK:
+        seen, known = program in _RECORDINGS, _RECORDINGS.get(program)
+        if not seen:  # a search meets most programs once, and recording takes as long as a pass
+            _keep(program, None)
+    if not seen or len(s) * _operations(program.ops) > _NUMBERS:
+        return None
     out = None if known is None else known.run(s, core)
     if known is not None and out is not None:
         return known, out
@@ -262,10 +273,20 @@ def _recorded(
     out = made.run(s, core)
     if out is None:  # NaN, of which no rule said a word
         return None
+    with _LOCK:
+        _keep(program, made)
+    return made, out
+
+
+def _keep(program: Program, recording: Recording | None) -> None:
+    """Remember a program, and its recording if there is one."""
     while len(_RECORDINGS) >= _KEPT:
         del _RECORDINGS[next(iter(_RECORDINGS))]
-    _RECORDINGS[program] = made
-    return made, out
+    _RECORDINGS[program] = recording
+
+
+def _operations(ops: tuple[ir.Op, ...]) -> int:
+    return sum(op.count * _operations(op.body) if isinstance(op, ir.Repeat) else 1 for op in ops)
 
 
 def _alike(recording: Recording, out: NDArray[np.float64]) -> bool:

@@ -11,7 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["AnyRows", "SparseRows", "dense_rows", "numbers_per_row"]
+from kernreg.exceptions import InvalidInputError
+
+__all__ = ["AnyRows", "SparseRows", "dense_rows", "for_engine", "numbers_per_row"]
+
+_WIDE = 2**16
 
 
 class SparseRows(scipy.sparse.csr_array):
@@ -31,12 +35,12 @@ class SparseRows(scipy.sparse.csr_array):
     @classmethod
     def of(cls, X: Any, dtype: Any) -> Self:
         """From a sparse matrix of any kind; shares its memory where nothing has to change."""
-        made = cls(scipy.sparse.csr_array(X), dtype=dtype)
-        if not made.has_canonical_format or not made.data.all():
-            made = made.copy()
-            made.sum_duplicates()
-            made.eliminate_zeros()
-        return made
+        given = scipy.sparse.csr_array(X)
+        if not given.has_canonical_format or not given.data.all():
+            given = given.copy()
+            given.sum_duplicates()  # in their own type, as SciPy does elsewhere
+            given.eliminate_zeros()
+        return cls(given, dtype=dtype)
 
     @classmethod
     def from_parts(cls, values: Any, start: Any, features: Any, columns: int) -> Self:
@@ -99,10 +103,30 @@ class SparseRows(scipy.sparse.csr_array):
         kind = np.float32 if dtype == torch.float32 else np.float64
         return SparseRows((values.astype(kind), self.indices, self.indptr), shape=self.shape)
 
-    def parts(self) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int32], int]:
-        """Values, where rows begin, features, and their number, as the extension takes them."""
+    def parts(self) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], int]:
+        """Values, where rows begin, features, and their number."""
         start = self.indptr.astype(np.int64, copy=False)
-        return self.data, start, self.indices.astype(np.int32, copy=False), int(self.shape[1])
+        return self.data, start, self.indices.astype(np.int64, copy=False), int(self.shape[1])
+
+
+def for_engine(sides: list[SparseRows]) -> list[tuple[Any, ...]]:
+    """Values, starts, features and their number for the extension, of rows and columns.
+
+    Features that no row has are left out where there are many, as tiles number all of them.
+    """
+    indices, columns = [X.indices for X in sides], sides[0].shape[1]
+    if columns > max(_WIDE, sum(X.nnz for X in sides)):
+        used = np.unique(np.concatenate(indices))
+        indices, columns = [np.searchsorted(used, i) for i in indices], max(1, len(used))
+    if columns > np.iinfo(np.int32).max:
+        raise InvalidInputError(
+            f"The sparse rows have values in {columns:,} columns, at most 2^31 - 1 are for tiles: "
+            "hash them to fewer."
+        )
+    return [
+        (X.data, X.indptr.astype(np.int64, copy=False), i.astype(np.int32, copy=False), columns)
+        for X, i in zip(sides, indices, strict=True)
+    ]
 
 
 AnyRows = Tensor | SparseRows

@@ -130,7 +130,7 @@ def _new_arrays(
         id_name=id_name,
         need_target=False,
         max_memory=max_memory,
-        columns=len(encoder.columns) + len(encoder.left_out),
+        features=[c.name for c in encoder.columns],
     )
     features, y = source.features, source.y
     if isinstance(features, np.ndarray) and y is None:

@@ -93,7 +93,7 @@ def read(
     header: bool = True,
     need_target: bool = True,
     max_memory: int | None = None,
-    columns: int | None = None,
+    features: Sequence[str] = (),
 ) -> Source:
     """Read a scikit-learn set by name, or a file by its extension.
 
@@ -114,8 +114,8 @@ def read(
         read by :func:`read_table`.
     max_memory : int, optional
         Bytes that the arrays of an NPZ, NPY or svmlight file may have.
-    columns : int, optional
-        Features of the rows of an svmlight file, which does not say how many there are.
+    features : sequence of str
+        Those that a model knows, for an svmlight file, which does not say how many there are.
 
     Raises
     ------
@@ -140,16 +140,16 @@ def read(
             raise InvalidInputError(
                 f"{path} has one target, its labels; leave out --target {target}."
             )
-        X, y = read_svmlight(path, max_memory, columns)
-        return Source(path.stem, X, y, "label")
+        rows, labels = read_svmlight(path, max_memory, features)
+        return Source(path.name.split(".")[0], rows, labels, "label")
     if suffix == ".npz":
         arrays = read_npz(path, target or "y", need_target, max_memory)
-        features: Any = arrays.X
+        inputs: Any = arrays.X
         if arrays.names is not None and arrays.X.dtype.kind != "V":
-            features = pd.DataFrame(arrays.X, columns=list(arrays.names))
-            _check_names(path, features.columns)
+            inputs = pd.DataFrame(arrays.X, columns=list(arrays.names))
+            _check_names(path, inputs.columns)
         known = target or "y" if arrays.y is not None else None
-        return Source(path.stem, features, arrays.y, known, arrays.test_mask, shape=arrays.shape)
+        return Source(path.stem, inputs, arrays.y, known, arrays.test_mask, shape=arrays.shape)
     return _npy(path, target, need_target, max_memory)
 
 

@@ -23,7 +23,8 @@ def check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     for name in ("X_fit", "dual_coef", "y_mean", "solution"):
         values = arrays[name]
         _expect(values.dtype.name in _FLOATS, f"{name} of type float32 or float64", values.dtype)
-        _expect(values.size > 0, f"numbers in {name}", values.shape)
+        holds = values.size > 0 or (name == "X_fit" and "X_fit_start" in arrays)  # sparse zeros
+        _expect(holds, f"numbers in {name}", values.shape)
     for name in ("X_fit", "dual_coef", "y_mean"):
         _expect(np.isfinite(arrays[name]).all(), "finite numbers", f"NaN or infinity in {name}")
     size = arrays["dual_coef"].size
@@ -80,7 +81,8 @@ def check_header(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Non
         _expect(len(labels) == wanted, f"{wanted} class labels", len(labels))
         _expect(len(set(map(repr, labels))) == len(labels), "different class labels", "equal ones")
     if "feature_names" in header:
-        names, width = header["feature_names"], arrays["X_fit"].shape[1]
+        names, width = header["feature_names"], header.get("sparse")
+        width = arrays["X_fit"].shape[1] if width is None else width
         _expect(isinstance(names, list) and all(isinstance(n, str) for n in names), "names", names)
         _expect(len(names) == width, f"{width} feature names", len(names))
     for alpha in np.ravel(np.asarray(header["alpha"], dtype=np.float64)):

@@ -318,6 +318,10 @@ def _carried(
     rows: tuple[AnyRows, AnyRows | None],
 ) -> Tensor:
     """The matrix with its history."""
+    if wants_gradient(*sources) and isinstance(rows[0], SparseRows):
+        raise InvalidInputError(
+            "There are no gradients by rows beside sparse ones: make all dense."
+        )
     X1, X2 = (_as_source(X, A) for X, A in zip(sources, rows, strict=True))
     if wants_gradient(X1, X2):
         assert X1 is not None
@@ -337,10 +341,8 @@ def _carried(
 
 def _as_source(X: Any, rows: AnyRows | None) -> Tensor | None:
     """What a gradient is taken by: the tensor that came in, or rows that need none."""
-    if rows is None:
+    if rows is None or isinstance(rows, SparseRows):
         return None
-    if isinstance(rows, SparseRows):
-        raise InvalidInputError("There are no gradients beside sparse rows: make them dense.")
     return X.to(rows.dtype) if isinstance(X, Tensor) else rows
 
 

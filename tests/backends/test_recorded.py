@@ -42,6 +42,7 @@ def both(
     pair = (states[0], states[-1])
     request = Request(net.program(), data[0], None if X2 is None else data[1], FLOAT64, exact=True)
     assert core is not None
+    small_problem(request, pair, _machine(), core)  # which only notes that it has been there
     found = small_problem(request, pair, _machine(), core)
     assert found is not None
     analysis = analyze(net.program(), pair, FLOAT64, 1, exact=True)
@@ -88,6 +89,24 @@ def test_the_program_with_its_numbers_is_what_is_kept() -> None:
     assert len(recorded._RECORDINGS) == 2
 
 
+def test_a_program_is_recorded_when_it_comes_again() -> None:
+    X, net = rows(4), nn.mlp(2)
+    first = kernreg.gram(net, X, backend="cpu")
+    assert list(recorded._RECORDINGS.items()) == [(net.program(), None)]
+    for _ in range(2):
+        np.testing.assert_array_equal(kernreg.gram(net, X, backend="cpu"), first)
+        assert recorded._RECORDINGS[net.program()] is not None
+
+
+def test_deep_networks_on_many_rows_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "_NUMBERS", 4 * 14)  # of 14 operations
+    for n in (4, 5):
+        for _ in range(2):
+            kernreg.gram(nn.mlp(4), rows(n), backend="cpu")
+        assert (recorded._RECORDINGS[nn.mlp(4).program()] is not None) == (n == 4)
+        recorded._RECORDINGS.clear()
+
+
 def test_few_recordings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "_KEPT", 3)
     for b in (0.1, 0.2, 0.3, 0.4, 0.5):
@@ -101,7 +120,8 @@ def test_few_recordings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_errors_of_rules_are_raised(scale: float, message: str) -> None:
     """Also where a recording from ordinary rows is there."""
     net = nn.serial(nn.Dense(), nn.Erf() if scale > 1 else nn.Relu(), nn.Dense())
-    kernreg.gram(net, rows(3), backend="cpu")
+    for _ in range(2):
+        kernreg.gram(net, rows(3), backend="cpu")
     with pytest.raises(InvalidInputError, match=message):
         kernreg.gram(net, np.full((3, 2), scale), backend="cpu")
 
@@ -110,8 +130,9 @@ def test_without_a_closed_form_nothing_is_recorded() -> None:
     net = nn.mlp(2, activation=nn.Tanh())
     with pytest.raises(NotRecordable):
         record(net.program(), R.input_row(torch.from_numpy(rows())), _machine(), core.ROW_OPS)
-    kernreg.gram(net, rows(3), backend="cpu")
-    assert not recorded._RECORDINGS
+    for _ in range(2):
+        kernreg.gram(net, rows(3), backend="cpu")
+    assert list(recorded._RECORDINGS.items()) == [(net.program(), None)]
 
 
 def test_rows_alike_are_left_to_the_profile() -> None:
@@ -121,7 +142,8 @@ def test_rows_alike_are_left_to_the_profile() -> None:
     request = Request(nn.mlp(12).program(), torch.from_numpy(X), None, FLOAT64)
     row = R.input_row(request.X1)
     assert core is not None
-    assert small_problem(request, (row, row), _machine(), core) is None
+    for _ in range(2):
+        assert small_problem(request, (row, row), _machine(), core) is None
     few = Request(request.program, request.X1[:9], None, FLOAT64)
     short = R.Row(row.s[:9], row.tau[:9])
     assert small_problem(few, (short, short), _machine(), core) is not None

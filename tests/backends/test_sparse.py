@@ -119,6 +119,35 @@ def test_symmetric_bit_for_bit(backend: str) -> None:
     np.testing.assert_array_equal(K.diagonal(), kernreg.diag(net, X))
 
 
+@needs_cpu
+def test_columns_without_end() -> None:
+    """Features are numbered anew: neither their number nor 32 bits limit them."""
+    features = np.array([5, 2**32 + 5, 7, 5], dtype=np.int64)
+    X = sp.csr_array((np.ones(4), features, [0, 1, 3, 4]), shape=(3, 2**33))
+    small = sp.csr_array((np.ones(4), [0, 2, 1, 0], [0, 1, 3, 4]), shape=(3, 2**33))
+    found = kernreg.gram(net, X)
+    np.testing.assert_array_equal(found, kernreg.gram(net, small))
+    assert abs(found[0, 2] - found[0, 0]) <= 200 * EPS
+    assert found[0, 0] - found[0, 1] > 1e-8  # rows are short for so many columns
+
+
+def test_duplicates_are_added_in_their_own_type() -> None:
+    X = sp.coo_array((np.array([True, True]), ([0, 0], [1, 1])), shape=(2, 3))
+    np.testing.assert_array_equal(kernreg.gram(net, X), kernreg.gram(net, X.toarray()))
+
+
+def test_numbers_of_the_network_have_gradients() -> None:
+    X = sparse(6, 10, 0.4)
+    W = torch.tensor(1.3, requires_grad=True, dtype=torch.float64)
+    one = nn.mlp(2)
+    kernreg.gram(one, X, params={"W_std": W}).sum().backward()
+    V = W.detach().clone().requires_grad_()
+    kernreg.gram(one, X.toarray(), params={"W_std": V}).sum().backward()
+    assert W.grad is not None
+    assert V.grad is not None
+    torch.testing.assert_close(W.grad, V.grad)
+
+
 def test_data_are_left_as_they_are() -> None:
     X = sp.csr_array((np.array([1.0, 0.0, 2.0, 3.0]), [2, 0, 1, 1], [0, 3, 4]), shape=(2, 3))
     before = X.data.copy(), X.indices.copy(), X.indptr.copy()

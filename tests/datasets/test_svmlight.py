@@ -51,8 +51,20 @@ def test_new_rows_may_lack_the_last_features(tmp_path: Path) -> None:
     assert rows.y is not None
     assert rows.y.tolist() == [1.0, -1.0]
     new.write_text("1 7:0.5\n")
-    with pytest.raises(InvalidInputError, match="7 features; the model was fitted to 6"):
+    with pytest.raises(InvalidInputError, match="the model was fitted to 1 to 6"):
         new_rows(data.encoder, str(new), data.target_name, data.layout)
+
+
+def test_where_numbers_begin_is_known_from_the_fit(tmp_path: Path) -> None:
+    """Feature 0 may be 0 in all of few new rows."""
+    path, new = tmp_path / "data.svm", tmp_path / "new.svm"
+    path.write_text("1 0:1 1:2 2:3\n2 0:2 1:1\n3.5 2:1\n")
+    new.write_text("1 1:5\n2 2:7\n")
+    data = load(str(path))
+    assert data.X.tolist() == [[1, 2, 3], [2, 1, 0], [0, 0, 1]]
+    assert data.feature_names == ("0", "1", "2")
+    rows = new_rows(data.encoder, str(new), data.target_name, data.layout)
+    assert rows.X.tolist() == [[0, 5, 0], [0, 0, 7]]
 
 
 def test_refused(tmp_path: Path) -> None:

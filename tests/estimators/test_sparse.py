@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -78,6 +79,17 @@ def test_files_and_intervals(data: Any, tmp_path: Path) -> None:
     right = KernelRegressor(alpha=1e-3).fit(X.toarray(), y).predict_interval(T.toarray())
     for found, bound in zip(model.predict_interval(T), right, strict=True):
         np.testing.assert_allclose(found, bound, atol=1e-9)
+
+
+def test_files_of_frames_and_of_zeros(data: Any, tmp_path: Path) -> None:
+    X, y, _ = data
+    frame = pd.DataFrame.sparse.from_spmatrix(X, columns=[f"item {k}" for k in range(90)])
+    zeros = sp.csr_array((3, 4))
+    for rows, targets in ((frame, y), (zeros, np.arange(3.0))):
+        model = KernelRegressor(alpha=1e-2).fit(rows, targets)
+        model.save(tmp_path / "model.kr")
+        found = kernreg.load(tmp_path / "model.kr")
+        np.testing.assert_array_equal(found.predict(rows), model.predict(rows))
 
 
 def test_many_outputs_at_once(data: Any) -> None:
