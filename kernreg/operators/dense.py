@@ -104,8 +104,9 @@ def gram(
     Returns
     -------
     array of shape (n1, n2), or Kernels
-        A symmetric matrix is so bit for bit, and its diagonal equals :func:`diag`. Of tensors that
-        require a gradient it carries one (of networks on vectors).
+        Of both kernels a tuple ``(nngp, ntk)``, in whatever order they were named. A symmetric
+        matrix is so bit for bit, and its diagonal equals :func:`diag`. Of tensors that require a
+        gradient it carries one (of networks on vectors).
 
     Raises
     ------

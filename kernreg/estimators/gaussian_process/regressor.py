@@ -110,7 +110,7 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     Time: tuning some 50 times a Gram matrix and n^3 operations for at most 2,000 rows; then n^3/3
     for the factor, n^2 for each variance. Memory n^2/2 numbers, and tiles for new rows.
 
-    What the error bars mean, and do not, is in docs/uncertainty.md.
+    What the error bars mean, and do not, is in the guide, under uncertainty.
 
     References
     ----------
