@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.exceptions import InvalidInputError, KernregError
@@ -32,7 +31,6 @@ MATRICES = [
     (changed("red", object), InvalidInputError, "Column 1 of X holds text such as 'red'; expected"),
     (changed({}, object), TypeError, "must be a string or a real number, not 'dict'"),
     (X + 1j, ValueError, "Complex data not supported"),
-    (scipy.sparse.csr_array(X), TypeError, r"Sparse data was passed for X.*toarray"),
     (X[:, 0], ValueError, r"(?s)Expected 2D array, got 1D array.*Reshape your data"),
     (X[None], ValueError, "the network has no layer for positions"),
     (X[:0], ValueError, r"Found array with 0 sample\(s\)"),

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 
 from kernreg import KernelClassifier, KernelRegressor, nn
 from kernreg.estimators import planned
@@ -131,7 +130,6 @@ def test_tables():
         (np.ones((0, 2)), ValueError, "0 sample"),
         (np.ones((2, 0)), ValueError, "0 feature"),
         (np.ones((2, 2)) * 1j, ValueError, "Complex data not supported"),
-        (scipy.sparse.eye_array(3), TypeError, "Sparse"),
     ],
 )
 def test_data_are_checked(X, error, message):
