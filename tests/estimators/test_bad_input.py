@@ -55,7 +55,7 @@ def test_features(model, data, error, message):
     assert not hasattr(model, "dual_coef_")
 
 
-@pytest.mark.parametrize(("data", "error", "message"), MATRICES[:13])
+@pytest.mark.parametrize(("data", "error", "message"), MATRICES[:12])
 def test_features_at_prediction(data, error, message):
     model = KernelRegressor(NET).fit(X, Y)
     if np.ndim(data) == 2 and np.shape(data)[1] == 0:
