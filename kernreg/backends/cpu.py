@@ -17,8 +17,8 @@ from kernreg.backends import rows as R
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import CPU, KERNELS, Bound, Part, Request
 from kernreg.backends.planes.bound import PlanesBound, unsupported
-from kernreg.backends.recorded import small_problem
-from kernreg.backends.sparse import AnyRows, SparseRows, for_engine
+from kernreg.backends.small import small_problem
+from kernreg.backends.sparse import for_engine
 from kernreg.backends.tiles import Machine, translate
 from kernreg.codegen.instructions import checksum
 from kernreg.exceptions import BackendError
@@ -58,19 +58,6 @@ def _machine() -> Machine:
     return Machine(lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True)
 
 
-def _units(data: list[AnyRows], lengths: list[Tensor], kind: torch.dtype) -> list[Any]:
-    """Rows of length 1 as the extension takes them."""
-    sparse = [
-        X.over(length, kind)
-        for X, length in zip(data, lengths, strict=True)
-        if isinstance(X, SparseRows)
-    ]
-    if sparse:
-        return for_engine(sparse)
-    pairs = zip(data, lengths, strict=True)
-    return [R.unit_rows(X, m, kind).numpy() for X, m in pairs if isinstance(X, Tensor)]
-
-
 class _CpuBound:
     def __init__(self, request: Request, exact: bool) -> None:
         data = [request.X1] if request.X2 is None else [request.X1, request.X2]
@@ -88,7 +75,7 @@ class _CpuBound:
         self._tiles, self._near = found
         self.arithmetic = self._tiles.tables[0].dtype
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
-        units = _units(data, lengths, kind)
+        units = for_engine([R.unit_rows(X, m, kind) for X, m in zip(data, lengths, strict=True)])
         self._shape = len(rows[0].s), len(rows[1].s)
         self._units = (units[0], units[-1])
         self._symmetric = request.symmetric

@@ -115,8 +115,10 @@ def input_row(X: AnyRows, length: Tensor | None = None) -> Row:
     return Row(s, torch.zeros_like(s))
 
 
-def unit_rows(X: Tensor, length: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+def unit_rows(X: AnyRows, length: Tensor, dtype: torch.dtype = torch.float64) -> AnyRows:
     """The rows over their ``length``, rounded once to ``dtype``; rows of zeros stay."""
+    if isinstance(X, SparseRows):
+        return X.over(length, dtype)
     divisor = torch.where(length == 0, 1.0, length)[:, None]
     blocks = _blocks(X)
     if len(blocks) == 1:

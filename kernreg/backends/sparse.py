@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,14 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 
-__all__ = ["AnyRows", "SparseRows", "dense_rows", "for_engine", "numbers_per_row"]
+__all__ = [
+    "AnyRows",
+    "SparseRows",
+    "dense_rows",
+    "for_engine",
+    "numbers_per_row",
+    "sparse_or_as_it_is",
+]
 
 _WIDE = 2**16
 
@@ -109,11 +116,21 @@ class SparseRows(scipy.sparse.csr_array):
         return self.data, start, self.indices.astype(np.int64, copy=False), int(self.shape[1])
 
 
-def for_engine(sides: list[SparseRows]) -> list[tuple[Any, ...]]:
-    """Values, starts, features and their number for the extension, of rows and columns.
+AnyRows = Tensor | SparseRows
+"""Rows that backends take."""
+
+
+def for_engine(sides: Sequence[AnyRows]) -> list[Any]:
+    """Rows and columns as the extension takes them: arrays, or parts of sparse rows.
 
     Features that no row has are left out where there are many, as tiles number all of them.
     """
+    sparse = [X for X in sides if isinstance(X, SparseRows)]
+    return _parts(sparse) if sparse else [X.numpy() for X in sides if isinstance(X, Tensor)]
+
+
+def _parts(sides: list[SparseRows]) -> list[tuple[Any, ...]]:
+    """Values, starts, features and their number."""
     indices, columns = [X.indices for X in sides], sides[0].shape[1]
     if columns > max(_WIDE, sum(X.nnz for X in sides)):
         used = np.unique(np.concatenate(indices))
@@ -129,8 +146,9 @@ def for_engine(sides: list[SparseRows]) -> list[tuple[Any, ...]]:
     ]
 
 
-AnyRows = Tensor | SparseRows
-"""Rows that backends take."""
+def sparse_or_as_it_is(X: Any) -> Any:
+    """Rows with a length where they are sparse; anything else as it is."""
+    return SparseRows.of(X, X.dtype) if scipy.sparse.issparse(X) else X
 
 
 def numbers_per_row(X: Any) -> int:

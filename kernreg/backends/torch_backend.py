@@ -14,7 +14,7 @@ from kernreg.backends.base import CPU, Bound, Part, Request
 from kernreg.backends.blocks import evaluate_blocks
 from kernreg.backends.distinct import Distinct
 from kernreg.backends.reference import PairState, evaluate, input_pairs
-from kernreg.backends.sparse import AnyRows, SparseRows, dense_rows
+from kernreg.backends.sparse import AnyRows, dense_rows
 from kernreg.ir.program import Program
 
 __all__ = ["ReferenceBackend"]
@@ -27,8 +27,7 @@ _NUMBERS = 2**21
 def _input(X: AnyRows) -> tuple[R.Row, AnyRows]:
     """State of the data, and its rows at unit length."""
     length = R.norms(X)
-    unit = X.over(length, torch.float64) if isinstance(X, SparseRows) else R.unit_rows(X, length)
-    return R.input_row(X, length), unit
+    return R.input_row(X, length), R.unit_rows(X, length)
 
 
 class _ReferenceBound:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import (
     Interval,
@@ -25,7 +24,7 @@ from sklearn.utils.validation import (
 )
 
 from kernreg import nn
-from kernreg.backends.sparse import SparseRows
+from kernreg.backends.sparse import sparse_or_as_it_is
 from kernreg.backends.triton.tuning import PRECISIONS
 from kernreg.distributed import by_rows, from_first, rank
 from kernreg.estimators import persistence
@@ -222,7 +221,7 @@ class KernelModel(Planned, BaseEstimator):
         with naming_text(X, y):
             options = {"dtype": self._dtypes(), "order": "C", "copy": True, **y_options}
             X, y = validate_data(self, X, y, accept_sparse=self._sparse_format, **options)
-            X = SparseRows.of(X, X.dtype) if issparse(X) else X
+            X = sparse_or_as_it_is(X)
             self._check_columns(self._network(), X)
             # What the caller does with its arrays afterwards is no business of the model.
             y = np.array(y, dtype=np.float64 if y_options.get("y_numeric") else None, order="C")
@@ -364,8 +363,7 @@ class KernelModel(Planned, BaseEstimator):
         with naming_text(X):
             options = {"dtype": self.X_fit_.dtype, "order": "C", "reset": False}
             X = validate_data(self, X, accept_sparse=self._sparse_format, **options)
-        # Rows without zeros are taken from or put beside those of the fit as these are.
-        X = SparseRows.of(X, X.dtype) if issparse(X) else X
+        X = sparse_or_as_it_is(X)
 
         def part(start: int, stop: int) -> NDArray[Any]:
             kind = self.dual_coef_.dtype

@@ -13,7 +13,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from kernreg import nn
-from kernreg.backends.sparse import SparseRows, numbers_per_row
+from kernreg.backends.sparse import numbers_per_row, sparse_or_as_it_is
 from kernreg.distributed import processes
 from kernreg.estimators.alphas import ROWS, Approach, approach, is_auto, sample
 from kernreg.estimators.explain import Explanation
@@ -118,7 +118,7 @@ class Planned(Scaled):
         with naming_text(X):
             options = {"dtype": self._dtypes(), "estimator": self, "input_name": "X"}
             X = check_array(X, accept_sparse=self._sparse_format, **options)
-        X = SparseRows.of(X, X.dtype) if issparse(X) else X
+        X = sparse_or_as_it_is(X)
         network = self._network()
         self._check_columns(network, X)
         if self.scale == "ard":

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.budget import PANEL_BYTES
-from kernreg.operators.inputs import KINDS, as_output, deliver
 from kernreg.operators.mirrored import times_half
+from kernreg.operators.outputs import KINDS, as_output, deliver
 from kernreg.operators.panels import panel_bounds
 
 if TYPE_CHECKING:

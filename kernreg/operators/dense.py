@@ -22,18 +22,16 @@ from kernreg.operators.autograd import (
 )
 from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of
 from kernreg.operators.inputs import (
-    as_output,
     as_rows,
     as_sides,
-    check_apart,
     check_network,
     check_precision,
     check_trained,
     common_dtype,
-    deliver,
     kernel_names,
     transformed,
 )
+from kernreg.operators.outputs import as_output, check_apart, deliver
 from kernreg.operators.transfer import fill
 from kernreg.operators.transformable import carry_diagonal, carry_entries
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from kernreg.backends.half import multiplies, multiply_half
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Rows
-from kernreg.operators.inputs import KINDS, as_output, common_dtype
+from kernreg.operators.inputs import common_dtype
 from kernreg.operators.kernel import KernelOperator
+from kernreg.operators.outputs import KINDS, as_output
 from kernreg.operators.panels import panel_bounds
 from kernreg.operators.parts import Parts, bounds, row_numbers
 

@@ -24,18 +24,15 @@ from kernreg.operators.budget import PANEL_BYTES, PREPARED_ROWS
 from kernreg.operators.fingerprint import Side, fingerprint
 from kernreg.operators.images import check_shapes, flat_rows, on_images, shape_of, tile_rows
 from kernreg.operators.inputs import (
-    KINDS,
-    as_output,
     as_sides,
-    check_apart,
     check_network,
     check_precision,
     check_trained,
     common_dtype,
     kernel_names,
-    within_memory,
 )
 from kernreg.operators.mirrored import add_half
+from kernreg.operators.outputs import KINDS, as_output, check_apart, within_memory
 from kernreg.operators.parts import Parts, bounds, row_numbers
 from kernreg.operators.transfer import fill
 

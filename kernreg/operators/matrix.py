@@ -11,7 +11,8 @@ from torch import Tensor
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator, as_tensor
 from kernreg.operators.budget import PANEL_BYTES
-from kernreg.operators.inputs import KINDS, common_dtype
+from kernreg.operators.inputs import common_dtype
+from kernreg.operators.outputs import KINDS
 from kernreg.operators.parts import bounds, row_numbers
 
 __all__ = ["MatrixOperator"]

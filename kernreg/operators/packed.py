@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kernreg.distributed import processes
 from kernreg.operators.base import Operator, symmetric_order
-from kernreg.operators.inputs import KINDS, as_output
 from kernreg.operators.mirrored import times_half
+from kernreg.operators.outputs import KINDS, as_output
 from kernreg.operators.panels import panel_bounds, require_finite
 
 __all__ = ["PackedOperator", "PackedPanels", "keep", "kept_bytes", "share_bytes", "shares"]

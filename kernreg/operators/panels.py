@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators.inputs import KINDS
+from kernreg.operators.outputs import KINDS
 
 __all__ = [
     "Breakdown",

@@ -17,14 +17,10 @@ from kernreg.nn import Layer
 from kernreg.operators.base import Rows
 from kernreg.operators.budget import PANEL_BYTES
 from kernreg.operators.fingerprint import fingerprint
-from kernreg.operators.inputs import (
-    KINDS,
-    check_network,
-    common_dtype,
-    kernel_names,
-)
+from kernreg.operators.inputs import check_network, common_dtype, kernel_names
 from kernreg.operators.kernel import KernelOperator
 from kernreg.operators.mirrored import Tile, add_half
+from kernreg.operators.outputs import KINDS
 from kernreg.operators.parts import Parts, bounds, row_numbers
 from kernreg.operators.sources import as_source, chosen_rows
 

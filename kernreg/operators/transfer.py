@@ -17,7 +17,7 @@ from torch import Tensor
 from kernreg.backends.base import CPU, Bound, Part
 from kernreg.exceptions import MemoryBudgetError
 from kernreg.operators.budget import PANEL_BYTES
-from kernreg.operators.inputs import within_memory
+from kernreg.operators.outputs import within_memory
 from kernreg.operators.panels import panel_bounds
 
 __all__ = ["GpuQueues", "InOrder", "Queues", "fill", "fill_host"]

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 
 import kernreg
 from kernreg import nn
-from kernreg.backends import recorded
 from kernreg.backends import rows as R
+from kernreg.backends import small
 from kernreg.backends.analysis import analyze
 from kernreg.backends.base import Request
 from kernreg.backends.cpu import _machine, load_extension
-from kernreg.backends.recorded import NotRecordable, record, small_problem
+from kernreg.backends.recorded import NotRecordable, record
+from kernreg.backends.small import small_problem
 from kernreg.backends.tiles import TileProgram, translate
 from kernreg.exceptions import InvalidInputError
 from tests.backends.compare import hard_rows, needs_cpu, rows
@@ -30,7 +31,7 @@ ANY = networks(HOMOGENEOUS | SMOOTH | JUMPS)
 
 @pytest.fixture(autouse=True)
 def nothing_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "_RECORDINGS", {})
+    monkeypatch.setattr(small, "_RECORDINGS", {})
 
 
 def both(
@@ -64,7 +65,7 @@ def agree(found: TileProgram, right: TileProgram) -> None:
 @settings(max_examples=60, deadline=None)
 @given(net=ANY)
 def test_random_networks(net: nn.Layer) -> None:
-    recorded._RECORDINGS.clear()
+    small._RECORDINGS.clear()
     agree(*both(net, rows()))
     agree(*both(net, rows(30, seed=3), rows(70, seed=4)))  # again, on other rows
     agree(*both(net, hard_rows(), rows(65)))
@@ -75,10 +76,10 @@ def test_what_holds_of_other_rows_is_asked_again() -> None:
     net = nn.serial(nn.Dense(1.5, 0.0), nn.Erf(), nn.Dense(1.5, 0.3), nn.Erf(), nn.Dense())
     X = rows(4)
     agree(*both(net, X))
-    first = recorded._RECORDINGS[net.program()]
+    first = small._RECORDINGS[net.program()]
     X[2] = 0.0
     agree(*both(net, X))
-    assert recorded._RECORDINGS[net.program()] is not first
+    assert small._RECORDINGS[net.program()] is not first
     agree(*both(net, rows(4)))
 
 
@@ -86,32 +87,32 @@ def test_the_program_with_its_numbers_is_what_is_kept() -> None:
     X = rows(4)
     for b in (0.1, 0.2):
         agree(*both(nn.mlp(2, b_std=b), X))
-    assert len(recorded._RECORDINGS) == 2
+    assert len(small._RECORDINGS) == 2
 
 
 def test_a_program_is_recorded_when_it_comes_again() -> None:
     X, net = rows(4), nn.mlp(2)
     first = kernreg.gram(net, X, backend="cpu")
-    assert list(recorded._RECORDINGS.items()) == [(net.program(), None)]
+    assert list(small._RECORDINGS.items()) == [(net.program(), None)]
     for _ in range(2):
         np.testing.assert_array_equal(kernreg.gram(net, X, backend="cpu"), first)
-        assert recorded._RECORDINGS[net.program()] is not None
+        assert small._RECORDINGS[net.program()] is not None
 
 
 def test_deep_networks_on_many_rows_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "_NUMBERS", 4 * 14)  # of 14 operations
+    monkeypatch.setattr(small, "_NUMBERS", 4 * 14)  # of 14 operations
     for n in (4, 5):
         for _ in range(2):
             kernreg.gram(nn.mlp(4), rows(n), backend="cpu")
-        assert (recorded._RECORDINGS[nn.mlp(4).program()] is not None) == (n == 4)
-        recorded._RECORDINGS.clear()
+        assert (small._RECORDINGS[nn.mlp(4).program()] is not None) == (n == 4)
+        small._RECORDINGS.clear()
 
 
 def test_few_recordings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "_KEPT", 3)
+    monkeypatch.setattr(small, "_KEPT", 3)
     for b in (0.1, 0.2, 0.3, 0.4, 0.5):
         kernreg.gram(nn.mlp(1, b_std=b), rows(2))
-    assert list(recorded._RECORDINGS) == [nn.mlp(1, b_std=b).program() for b in (0.3, 0.4, 0.5)]
+    assert list(small._RECORDINGS) == [nn.mlp(1, b_std=b).program() for b in (0.3, 0.4, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_without_a_closed_form_nothing_is_recorded() -> None:
         record(net.program(), R.input_row(torch.from_numpy(rows())), _machine(), core.ROW_OPS)
     for _ in range(2):
         kernreg.gram(net, rows(3), backend="cpu")
-    assert list(recorded._RECORDINGS.items()) == [(net.program(), None)]
+    assert list(small._RECORDINGS.items()) == [(net.program(), None)]
 
 
 def test_rows_alike_are_left_to_the_profile() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from kernreg import KernelOperator, gram, nn
 from kernreg.exceptions import InvalidInputError
-from kernreg.operators.inputs import check_apart
+from kernreg.operators.outputs import check_apart
 
 NET = nn.mlp(depth=1)
 N, D = 7, 3

@@ -19,7 +19,8 @@ from kernreg.finite.empirical.products import along
 from kernreg.operators.base import Rows
 from kernreg.operators.budget import memory_budget
 from kernreg.operators.fingerprint import Side, fingerprint
-from kernreg.operators.inputs import KINDS, as_output, common_dtype
+from kernreg.operators.inputs import common_dtype
+from kernreg.operators.outputs import KINDS, as_output
 from kernreg.operators.parts import Parts, bounds, row_numbers
 
 __all__ = ["EmpiricalOperator"]

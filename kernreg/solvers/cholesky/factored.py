@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kernreg.exceptions import ConvergenceWarning, InvalidInputError
 from kernreg.operators.base import Operator, symmetric_order
 from kernreg.operators.budget import TILE_ROWS
-from kernreg.operators.inputs import within_memory
+from kernreg.operators.outputs import within_memory
 from kernreg.operators.panels import Staircase, full_precision
 from kernreg.solvers.base import Problem, Solver, checked_ridge
 from kernreg.solvers.cholesky.ladder import Ladder

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.base import Operator
-from kernreg.operators.inputs import as_output, within_memory
+from kernreg.operators.outputs import as_output, within_memory
 from kernreg.operators.panels import Staircase, full_precision, panel_bounds, require_finite
 from kernreg.solvers.base import Problem
 from kernreg.solvers.cholesky.factored import CholeskyState, Factoring
