@@ -11,7 +11,7 @@ from kernreg.backends import generated
 from kernreg.backends.base import Request
 from kernreg.backends.generated import GeneratedBound
 from kernreg.exceptions import MemoryBudgetError
-from kernreg.operators import inputs
+from kernreg.operators import outputs
 from tests.backends.compare import rows
 
 NET = nn.mlp(depth=2, b_std=0.1)
@@ -49,6 +49,6 @@ def test_too_little_memory_on_the_device(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_too_little_memory_for_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", no_memory)
     with pytest.raises(MemoryBudgetError, match=r"shape \(5, 7\) does not fit .* KernelOperator"):
-        inputs.as_output(None, (5, 7), np.dtype(np.float32), torch.device("cuda"))
+        outputs.as_output(None, (5, 7), np.dtype(np.float32), torch.device("cuda"))
     with pytest.raises(MemoryBudgetError, match=r"does not fit the free memory of cpu"):
-        inputs.as_output(None, (2**40, 2**18), np.dtype(np.float32), torch.device("cpu"))
+        outputs.as_output(None, (2**40, 2**18), np.dtype(np.float32), torch.device("cpu"))
