@@ -216,7 +216,7 @@ inline std::vector<Strip> strips(const Job &job) {
     if (job.symmetric && j > first) first = j;
     int64_t step = tall;
     int64_t tiles = (rows * (job.j1 - job.j0) / TJ) / tall;
-    if (tiles < 8 * job.threads) step = 4 * TI;
+    if (tiles < 8 * job.threads) step = 16 * tiles < 8 * job.threads ? TI : 4 * TI;
     for (int64_t a = first; a < job.i1; a += step)
       out.push_back({j, cols, a, a + step < job.i1 ? a + step : job.i1});
   }

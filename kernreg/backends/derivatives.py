@@ -33,6 +33,7 @@ __all__ = [
     "Partials",
     "Slope",
     "Tile",
+    "diagonal_slope",
     "differentiated",
     "over_scale",
     "traced_diagonal",
@@ -176,13 +177,10 @@ class Differentiable:
         self, program: Program, X1: Tensor, X2: Tensor, kernel: str, sides: int = 1
     ) -> None:
         self._program, self._kernel, self._sides = program, kernel, sides
-        self.rows: list[R.Row] = []
-        self.units: list[Tensor] = []
-        for X in (X1, X2):
-            length = R.norms(X)
-            row = R.input_row(X, length)
-            self.rows.append(R.Row(row.s.clamp(min=_LEAST), row.tau))
-            self.units.append(R.unit_rows(X, length))
+        both = [_input(X1)]
+        both.append(both[0] if X2 is X1 else _input(X2))
+        self.rows = [row for row, _ in both]
+        self.units = [unit for _, unit in both]
 
     def tile(self, rows: slice, columns: slice) -> Tile:
         """Derivatives of the entries of some rows and columns."""
@@ -196,6 +194,13 @@ class Differentiable:
         row = self.rows[0]
         distinct = Distinct.of(row, R.Row(row.s[:1], row.tau[:1]))
         return _diagonal(self._program, self._kernel, distinct)
+
+
+def _input(X: Tensor) -> tuple[R.Row, Tensor]:
+    """States of rows, and the rows at unit length."""
+    length = R.norms(X)
+    row = R.input_row(X, length)
+    return R.Row(row.s.clamp(min=_LEAST), row.tau), R.unit_rows(X, length)
 
 
 def _tile(program: Program, kernel: str, sides: int, distinct: Distinct, pair: PairState) -> Tile:
@@ -214,6 +219,11 @@ def _diagonal(program: Program, kernel: str, distinct: Distinct) -> Tensor:
     zero = torch.zeros_like(distinct.all(distinct.row.s, 0))[:, None]
     pair = PairState(zero, zero + 1.0, zero)
     out = differentiated(run, program, pair, distinct, zero + 1.0, zero, 1)
+    return diagonal_slope(out, distinct, kernel)
+
+
+def diagonal_slope(out: Jet, distinct: Distinct, kernel: str) -> Tensor:
+    """The same from the jet behind a program, of which it needs what belongs to rows."""
     s, tau, log = out.row.s, out.row.tau, 2.0 * out.growth
     slope = log * s * s
     if kernel == "ntk":

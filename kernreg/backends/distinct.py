@@ -8,9 +8,11 @@ layer the difference grows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kernreg.backends.rows import Row
@@ -44,10 +46,8 @@ class Distinct:
             both = row1
         else:
             both = Row(torch.cat([row1.s, row2.s]), torch.cat([row1.tau, row2.tau]))
-        states = torch.stack([both.s, both.tau], dim=1).cpu().numpy()
-        view = np.ascontiguousarray(states).view([("s", "f8"), ("tau", "f8")])[:, 0]
-        _, first, at = np.unique(view, return_index=True, return_inverse=True)
-        if row1 is row2 and len(first) == len(view):
+        _, first, at = np.unique(_states(both), return_index=True, return_inverse=True)
+        if row1 is row2 and len(first) == len(both.s):
             return Distinct(row1, None, (None, None))
         chosen = torch.from_numpy(first).to(both.s.device)
         index = torch.from_numpy(at).to(both.s.device)
@@ -63,3 +63,12 @@ class Distinct:
     def rows(self, row: Row, side: int) -> Row:
         """The same for states."""
         return Row(self.all(row.s, side), self.all(row.tau, side))
+
+
+def _states(row: Row) -> NDArray[Any]:
+    """What tells rows apart: records sort ten times as slowly as numbers."""
+    s, tau = row.s.cpu().numpy(), row.tau.cpu().numpy()
+    if len(tau) and (tau == tau[0]).all():
+        return s
+    records = np.ascontiguousarray(np.stack([s, tau], axis=1))
+    return records.view([("s", "f8"), ("tau", "f8")])[:, 0]

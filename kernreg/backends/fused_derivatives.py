@@ -53,6 +53,7 @@ class FusedDerivatives(Differentiable):
         writer = Writer(core.REGISTERS, found.leaves, found.jets, [len(X1), len(X2)])
         self._code, self._consts, tables = writer.write(*found.ends[: 1 + sides])
         self._tables = [self._as_dtype(t) for t in tables]
+        self._own = found.own
         self._scales = [np.ascontiguousarray(scale.numpy()) for scale in found.scales]
         self._arrays = [self._as_dtype(unit.numpy()) for unit in self.units]
 
@@ -86,3 +87,7 @@ class FusedDerivatives(Differentiable):
         )
         product, *squares = (torch.from_numpy(values) for values in found)
         return Tile(product, squares)
+
+    def diagonal(self) -> Tensor:
+        """Derivative of the kernel of every row of ``X1`` with itself by its mean square."""
+        return self._own

@@ -63,6 +63,9 @@ CLOSE = 0.1
 
 _ROWS = 4
 
+_STEPS = 16
+"""Steps of an octave in the sizes of rows that share a bound."""
+
 _MOVED = 7
 """The pairs themselves, both ways for each of two errors, one for the third, one for tables."""
 
@@ -262,15 +265,46 @@ def float32_error(
     """
     order = torch.argsort(row.s)
     some = order[torch.linspace(0, len(order) - 1, min(_ROWS, len(order))).round().long()]
-    if bool((row.s[some] == row.s[some[0]]).all()):
-        some = some[:1]
-    x, first, second = _input(R.Row(row.s[some], row.tau[some]), near)
+    if segment is None and not expansions:
+        return _error_of(program, _on_grid(row.s[some]), near)
+    sample = R.Row(row.s[some], row.tau[some])
+    if segment is not None:
+        ends = R.Row(segment.rows.s[some], segment.rows.tau[some])
+        segment = replace(segment, rows=ends)
+    return _followed(program, sample, near, expansions, segment)
+
+
+def _on_grid(s: Tensor) -> tuple[float, ...]:
+    """Standard deviations moved by at most 2 %: rows of much the same size share a bound."""
+    steps = torch.round(_STEPS * torch.log2(s)) / _STEPS
+    return tuple(sorted(set(torch.where(s > 0, torch.exp2(steps), 0.0).tolist())))
+
+
+@functools.lru_cache(maxsize=256)
+def _error_of(program: Program, s: tuple[float, ...], near: float) -> float:
+    """The bound of a program of closed forms for rows of these sizes."""
+    sizes = torch.tensor(s, dtype=torch.float64)
+    return _followed(program, R.Row(sizes, torch.zeros_like(sizes)), near, {}, None)
+
+
+def _followed(
+    program: Program,
+    row: R.Row,
+    near: float,
+    expansions: Mapping[int, int | AngleSeries | None],
+    segment: Segment | None,
+) -> float:
+    """The bound for the few rows that stand for all."""
+    if bool((row.s == row.s[0]).all()):
+        row = R.Row(row.s[:1], row.tau[:1])
+    x, first, second = _input(row, near)
     walker, done = Walker(program.params, expansions, first, second), 0
     try:
         if segment is not None:
             x = walker.run(program.ops[: segment.start + 1], x)
-            rows = R.Row(segment.rows.s[some], segment.rows.tau[some])
-            x, done = walker.profile(x, segment, rows), segment.end
+            count = len(row.s)
+            x = walker.profile(x, segment, R.Row(segment.rows.s[:count], segment.rows.tau[:count]))
+            done = segment.end
         worst = walker.worst(walker.run(program.ops, x, done))
     except _Excess:
         return float("inf")

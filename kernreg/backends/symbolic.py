@@ -15,6 +15,7 @@ from kernreg.backends.derivatives import (
     Jet,
     OfPairs,
     Slope,
+    diagonal_slope,
     differentiated,
     over_scale,
 )
@@ -106,12 +107,15 @@ class Traced:
         Standard deviations behind over those before, of the rows of each side.
     jets : Jets
         Instructions among the nodes.
+    own : Tensor
+        Derivative of the kernel of every row of the first side with itself by its mean square.
     """
 
     ends: tuple[Value, ...]
     leaves: tuple[dict[str, Tensor], dict[str, Tensor]]
     scales: tuple[Tensor, Tensor]
     jets: Jets
+    own: Tensor
 
 
 def traced(
@@ -140,4 +144,5 @@ def traced(
         return {name: distinct.all(values, side) for name, values in run.tables.items()}
 
     scales = distinct.all(ratio, 0), distinct.all(ratio, 1)
-    return Traced(ends, (of_side(0), of_side(1)), scales, run.jets)
+    own = diagonal_slope(out, distinct, kernel)
+    return Traced(ends, (of_side(0), of_side(1)), scales, run.jets, own)

@@ -15,7 +15,7 @@ from torch import Tensor
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.program import Program
 from kernreg.numerics.differences import STENCIL, STENCIL_UNIT
-from kernreg.operators.pull_back import pull_back, require_vectors
+from kernreg.operators.pull_back import pull_back, require_vectors, weights_of_product
 
 __all__ = [
     "NOT_AGAIN",
@@ -117,7 +117,7 @@ class _Product(torch.autograd.Function):
                 X1,
                 None if ctx.symmetric else X2,
                 ctx.kernel,
-                lambda rows, columns: left[rows] @ right[columns].T,
+                weights_of_product(left, right, ctx.symmetric),
                 (ctx.needs_input_grad[0], ctx.needs_input_grad[1]),
                 dtype,
             )

@@ -22,15 +22,32 @@ __all__ = [
     "pull_back_twice",
     "require_closed_forms",
     "require_vectors",
+    "weights_of",
+    "weights_of_product",
 ]
 
-# Rows of a tile: so that halves of a symmetric matrix are small beside it.
-_TILE = 512
+# Rows and columns of a tile: low ones waste little above the diagonal of a symmetric matrix.
+_LOW, _WIDE = 256, 1024
 # Torch keeps every step of a tile to go back through.
 _TRACED = 128
 
 Weights = Callable[[slice, slice], Tensor]
-"""Weights of the entries of some rows and columns."""
+"""Weights of the entries of some rows and columns; of a symmetric matrix each has those of its
+mirror image added."""
+
+
+def weights_of(G: Tensor, symmetric: bool) -> Weights:
+    """The entries of a matrix."""
+    if symmetric:
+        return lambda rows, columns: G[rows, columns] + G[columns, rows].T
+    return lambda rows, columns: G[rows, columns]
+
+
+def weights_of_product(left: Tensor, right: Tensor, symmetric: bool) -> Weights:
+    """The entries of ``left @ right.T``, which is not stored."""
+    if symmetric:
+        left, right = torch.cat([left, right], dim=1), torch.cat([right, left], dim=1)
+    return lambda rows, columns: left[rows] @ right[columns].T
 
 
 def require_vectors(program: Program) -> None:
@@ -42,8 +59,17 @@ def require_vectors(program: Program) -> None:
         )
 
 
-def _cuts(n: int, step: int = _TILE) -> Iterator[slice]:
+def _cuts(n: int, step: int) -> Iterator[slice]:
     return (slice(i, min(n, i + step)) for i in range(0, n, step))
+
+
+def _tiles(n1: int, n2: int | None) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of tiles; without ``n2`` those on and below the diagonal."""
+    for rows in _cuts(n1, _LOW):
+        for columns in _cuts(rows.start if n2 is None else n2, _WIDE):
+            yield rows, columns
+        if n2 is None:
+            yield rows, rows
 
 
 def pull_back(
@@ -92,32 +118,30 @@ def pull_back(
     precise: Differentiable | None = None
     first = torch.zeros_like(A)
     second = first if symmetric else torch.zeros_like(B)
-    for rows in _cuts(len(A)):
-        for columns in _cuts(len(B)):
-            if symmetric and columns.start > rows.start:  # the mirror image of another tile
-                continue
-            w = weights(rows, columns)
-            if symmetric:
-                w = w + weights(columns, rows).T
-                if rows == columns:  # a row with itself follows below
-                    w.fill_diagonal_(0.0)
-            tile = bound.tile(rows, columns)
-            if dtype == torch.float32 and _loses_digits(tile):
-                precise = precise or derivatives_of(program, A, B, kernel, sides)
-                tile = precise.tile(rows, columns)
-            kind = tile.by_product.dtype
-            w, left, right = w.to(kind), A[rows].to(kind), B[columns].to(kind)
-            across = tile.by_product.mul_(w)
-            if wanted[0]:
-                own = tile.by_square[0].mul_(w).sum(1)
-                first[rows] += across @ right + 2.0 * own[:, None] * left
-            if sides == 2 and not (symmetric and rows == columns):
-                own = tile.by_square[1].mul_(w).sum(0)
-                second[columns] += across.T @ left + 2.0 * own[:, None] * right
-    if symmetric:
-        slope = bound.diagonal()
-        own = torch.cat([torch.diagonal(weights(rows, rows)) for rows in _cuts(len(A))])
-        first += 2.0 * (own * slope)[:, None] * A
+    own = A.new_empty(len(A)) if symmetric else None
+    rounded = (A.to(dtype), B.to(dtype))
+    for rows, columns in _tiles(len(A), None if symmetric else len(B)):
+        w = weights(rows, columns)
+        diagonal = symmetric and rows == columns
+        if own is not None and diagonal:  # a row with itself follows below
+            own[rows] = w.diagonal()
+            w.fill_diagonal_(0.0)
+        tile = bound.tile(rows, columns)
+        if dtype == torch.float32 and _loses_digits(tile):
+            precise = precise or derivatives_of(program, A, B, kernel, sides)
+            tile = precise.tile(rows, columns)
+        kind = tile.by_product.dtype
+        w, (left, right) = w.to(kind), rounded if kind == dtype else (A, B)
+        left, right = left[rows], right[columns]
+        across = tile.by_product.mul_(w)
+        if wanted[0]:
+            scaled = tile.by_square[0].mul_(w).sum(1)
+            first[rows] += across @ right + 2.0 * scaled[:, None] * left
+        if sides == 2 and not diagonal:
+            scaled = tile.by_square[1].mul_(w).sum(0)
+            second[columns] += across.T @ left + 2.0 * scaled[:, None] * right
+    if own is not None:
+        first += (own * bound.diagonal())[:, None] * A
         return first / d, None
     return first / d if wanted[0] else None, second / d if wanted[1] else None
 
@@ -128,8 +152,10 @@ def _loses_digits(tile: Tile) -> bool:
     Those of the tangent kernel of a kink grow as one over the angle, with opposite signs by the
     product and by the squares; those by the square of a row of zeros are beyond float32.
     """
-    size = tile.by_product.abs()
-    if not float(size.max()) <= 100.0 * float(size.mean()):
+    values = tile.by_product
+    low, high = torch.aminmax(values)
+    mean = float(torch.linalg.vector_norm(values, ord=1)) / values.numel()
+    if not max(-float(low), float(high)) <= 100.0 * mean:
         return True
     return not all(bool(torch.isfinite(square.sum())) for square in tile.by_square)
 
@@ -204,8 +230,8 @@ def push_forward(
     A, B, moved1, moved2 = _moving(X1, X2, moves)
     bound = derivatives_of(program, A, B, kernel, 2)
     out = A.new_empty((len(A), len(B)))
-    for rows in _cuts(len(A)):
-        for columns in _cuts(len(B)):
+    for rows in _cuts(len(A), _LOW):
+        for columns in _cuts(len(B), _WIDE):
             movement = moved1[rows], moved2[columns]
             tile = bound.tile(rows, columns)
             out[rows, columns] = _change(tile, A[rows], B[columns], movement)

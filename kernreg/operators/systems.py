@@ -11,7 +11,7 @@ from kernreg.exceptions import InvalidInputError, NotPositiveDefiniteError
 from kernreg.operators.autograd import NOT_AGAIN, once
 from kernreg.operators.inputs import transformed
 from kernreg.operators.kernel import KernelOperator
-from kernreg.operators.pull_back import pull_back
+from kernreg.operators.pull_back import pull_back, weights_of_product
 
 __all__ = ["solve"]
 
@@ -127,7 +127,7 @@ class _Solve(torch.autograd.Function):
             operator = ctx.operator
             program = operator.net.program()
             by_source, _ = pull_back(
-                program, source, None, operator.kernel, lambda i, j: -adjoint[i] @ c[j].T
+                program, source, None, operator.kernel, weights_of_product(-adjoint, c, True)
             )
             assert by_source is not None
             by_source = by_source.to(source.dtype)

@@ -22,6 +22,7 @@ from kernreg.operators.pull_back import (
     push_diagonal_forward,
     push_forward,
     require_vectors,
+    weights_of,
 )
 
 __all__ = ["carry_diagonal", "carry_entries"]
@@ -145,7 +146,7 @@ class _Pulled(_Transformable):
     ) -> tuple[Tensor, ...]:
         kind = X1.dtype if X2 is None else torch.promote_types(X1.dtype, X2.dtype)
         wanted = (bool(by & 1), bool(by & 2))
-        found = pull_back(program, X1, X2, kernel, lambda i, j: G[i, j], wanted, kind)
+        found = pull_back(program, X1, X2, kernel, weights_of(G, X2 is None), wanted, kind)
         pairs = zip(found, (X1, X2), strict=True)
         return tuple(g.to(X.dtype) for g, X in pairs if g is not None and X is not None)
 

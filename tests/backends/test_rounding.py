@@ -137,13 +137,31 @@ def test_a_loop_is_its_layers(block: nn.Layer) -> None:
     ],
 )
 def test_long_loops_end_early(net: nn.Layer, turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[int] = []
+    rounding._error_of.cache_clear()
     step = rounding.Walker.step
     monkeypatch.setattr(rounding.Walker, "step", lambda *args: (calls.append(1), step(*args))[1])
     row = R.input_row(torch.from_numpy(rows()))
     error = rounding.float32_error(net.program(), row, 1e-3, {})
     assert error < 5e-6 or error == np.inf
-    assert len(calls) < 2 * turns  # operations
+    assert 0 < len(calls) < 2 * turns  # operations
+
+
+def test_rows_of_nearly_the_same_size_share_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of sizes at most 2 % away, and follows a network by its numbers."""
+    net, X = nn.mlp(3, nn.Erf(), W_std=1.5, b_std=0.1), rows()
+    rounding._error_of.cache_clear()
+    once = bound(net, X)
+    with monkeypatch.context() as patch:
+        patch.setattr(rounding, "_STEPS", 2**20)
+        rounding._error_of.cache_clear()
+        assert once == pytest.approx(bound(net, X), rel=0.05)
+    rounding._error_of.cache_clear()
+    bound(net, X)
+    monkeypatch.setattr(rounding.Walker, "step", lambda *_: pytest.fail("followed again"))
+    assert bound(net, 1.001 * X) == once
+    with pytest.raises(pytest.fail.Exception):
+        bound(nn.mlp(3, nn.Erf(), W_std=1.6, b_std=0.1), X)
 
 
 def test_a_kink_takes_the_root_of_the_error_of_a_gap() -> None:

@@ -154,7 +154,8 @@ def test_scales_of_columns_and_numbers_of_the_network():
 
 
 def test_tiles_add_up(monkeypatch):
-    monkeypatch.setattr("kernreg.operators.pull_back._TILE", 3)
+    monkeypatch.setattr("kernreg.operators.pull_back._LOW", 3)
+    monkeypatch.setattr("kernreg.operators.pull_back._WIDE", 5)
     net = NETWORKS["relu"]
     X, Y = tensors((5, 2), (4, 2))
     assert gradcheck(lambda A, B: gram(net, A, B), (X, Y))

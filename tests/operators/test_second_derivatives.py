@@ -82,7 +82,8 @@ def test_tiles_add_up(monkeypatch):
 
     whole = [*moved(X), *moved(X, Y)]
     monkeypatch.setattr("kernreg.operators.pull_back._TRACED", 3)
-    monkeypatch.setattr("kernreg.operators.pull_back._TILE", 3)
+    monkeypatch.setattr("kernreg.operators.pull_back._LOW", 3)
+    monkeypatch.setattr("kernreg.operators.pull_back._WIDE", 5)
     for a, b in zip([*moved(X), *moved(X, Y)], whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
