@@ -68,6 +68,16 @@ def bind(request: Request, backend: str = "auto") -> tuple[str, Bound]:
         If the name is unknown.
     BackendError
         If the backend that was asked for cannot run the program.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import nn
+    >>> rows = torch.eye(2, dtype=torch.float64)
+    >>> request = Request(nn.mlp(depth=1, b_std=0.0).program(), rows, None, np.dtype("float64"))
+    >>> name, bound = bind(request, "reference")
+    >>> name, bound.diagonal("nngp").round(6).tolist()
+    ('reference', [1.0, 1.0])
     """
     if backend == "auto":
         backend = config.backend()

@@ -52,6 +52,17 @@ class TableModel:
         Name of the target.
     layout : Layout
         How the raw table was laid out.
+
+    Examples
+    --------
+    >>> from kernreg.datasets import load
+    >>> data = load("iris")
+    >>> model = fit_model(data, np.arange(0, 150, 3), "mlp(depth=1)", "ntk", 1e-3, "standard")
+    >>> model.task, str(model.predict(data.X[:1])[0])
+    ('classification', 'setosa')
+    >>> labels, values = model.scores(data.X[:2])
+    >>> labels, values.shape
+    (('setosa', 'versicolor', 'virginica'), (2, 3))
     """
 
     estimator: Any
@@ -364,6 +375,15 @@ def fit_model(
         Show a bar during this fit.
     **options : object
         Further parameters of the estimators.
+
+    Examples
+    --------
+    >>> from kernreg.datasets import load
+    >>> data = load("diabetes")
+    >>> rows = np.arange(100)
+    >>> model = fit_model(data, rows, "mlp(depth=1)", "nngp", 1.0, "standard")
+    >>> type(model.estimator).__name__, model.predict(data.X[100:103]).shape
+    ('KernelRegressor', (3,))
     """
     if isinstance(scaling, Scaler):
         scaler = scaling

@@ -55,6 +55,12 @@ class Settings:
         Also learn one scale per column, where that predicts rows better that were held out.
     competitors : bool
         Also fit models of other libraries, with their own settings, for the comparison.
+
+    Examples
+    --------
+    >>> settings = Settings(folds=5, quick=True)
+    >>> settings.seed, settings.scaling, settings.max_memory
+    (0, 'auto', '4GB')
     """
 
     folds: int = 1
@@ -92,6 +98,16 @@ class Fold:
         Time of the search, the comparison and the final fit.
     uncertainty : Intervals, Probabilities or None
         How sure the model is of the test rows; None if too few rows were fitted.
+
+    Examples
+    --------
+    >>> from kernreg.datasets import load
+    >>> settings = Settings(max_rows=12, scaling="standard", quick=True, competitors=False)
+    >>> (fold,) = run(load("iris"), settings).folds
+    >>> len(fold.train), len(fold.test), fold.scores[-1].model
+    (12, 30, 'constant')
+    >>> bool(np.mean(fold.predicted == fold.truth) == fold.scores[0].test)
+    True
     """
 
     train: np.ndarray
@@ -114,7 +130,16 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A finished baseline."""
+    """A finished baseline.
+
+    Examples
+    --------
+    >>> from kernreg.datasets import load
+    >>> settings = Settings(max_rows=12, scaling="standard", quick=True, competitors=False)
+    >>> found = run(load("iris"), settings)
+    >>> found.data.name, len(found.folds), found.settings.max_rows
+    ('iris', 1, 12)
+    """
 
     data: Dataset
     settings: Settings
@@ -130,6 +155,12 @@ def splits(data: Dataset, settings: Settings) -> list[tuple[np.ndarray, np.ndarr
     ------
     InvalidInputError
         If there are too few rows or more folds asked for than the data prescribe.
+
+    Examples
+    --------
+    >>> from kernreg.datasets import load
+    >>> [(len(train), len(test)) for train, test in splits(load("iris"), Settings(folds=3))]
+    [(100, 50), (100, 50), (100, 50)]
     """
     from sklearn.model_selection import (
         KFold,
@@ -201,6 +232,16 @@ def run(data: Dataset, settings: Settings, progress: Progress | None = None) -> 
         If the data are too small for what is asked.
     MemoryBudgetError
         If the final fit would not fit in ``max_memory``; before any work.
+
+    Examples
+    --------
+    >>> from kernreg.datasets import load
+    >>> settings = Settings(max_rows=12, scaling="standard", quick=True, competitors=False)
+    >>> fold = run(load("iris"), settings).folds[0]
+    >>> [score.model for score in fold.scores[1:]]
+    ['Gaussian kernel ridge', 'Laplace kernel ridge', 'ridge', 'constant']
+    >>> fold.scores[0].test > fold.scores[-1].test
+    True
     """
     report = progress or (lambda done, total, what: None)
     pairs = splits(data, settings)

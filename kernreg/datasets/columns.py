@@ -66,6 +66,13 @@ class Column:
     date : str or None
         The format of dates, times or durations, which become days; see
         :data:`kernreg.datasets.dates.Pattern`.
+
+    Examples
+    --------
+    >>> Column("colour", ("blue", "red")).feature_names
+    ('colour=blue', 'colour=red')
+    >>> Column("size", fill=1.5, flagged=True).feature_names
+    ('size', 'size is missing')
     """
 
     name: str

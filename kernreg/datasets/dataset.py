@@ -35,6 +35,13 @@ class Layout:
         The column that names the rows.
     labels_are_text : bool
         Whether the target is text, also where a later file has numbers in it.
+
+    Examples
+    --------
+    >>> from kernreg.datasets import load
+    >>> layout = load("iris").layout
+    >>> layout.names[:2], layout.header, layout.labels_are_text
+    (('sepal length (cm)', 'sepal width (cm)'), True, True)
     """
 
     names: tuple[str, ...] = ()
@@ -73,6 +80,14 @@ class Dataset:
         How the source was laid out.
     shape : tuple of int or None
         Of the images that rows hold; None for tables.
+
+    Examples
+    --------
+    >>> data = load("diabetes")
+    >>> data.task, data.X.shape, data.y[:3].tolist()
+    ('regression', (442, 10), [151.0, 75.0, 141.0])
+    >>> data.feature_names[:4], data.classes, data.target_name
+    (('age', 'sex', 'bmi', 'bp'), None, 'target')
     """
 
     name: str

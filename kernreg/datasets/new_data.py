@@ -33,6 +33,19 @@ class NewRows:
         Of the column that they come from.
     notes : tuple of str
         What the user should see.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kernreg.datasets import load
+    >>> frame = pd.DataFrame({"id": ["a", "b"], "size": [1.0, 2.0], "y": [2.5, 3.5]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/table.csv"
+    ...     frame.to_csv(path, index=False)
+    ...     data = load(path, id_name="id")
+    ...     found = new_rows(data.encoder, path, "y", data.layout)
+    >>> found.ids.tolist(), found.X.tolist(), found.y.tolist()
+    (['a', 'b'], [[1.0], [2.0]], [2.5, 3.5])
     """
 
     X: np.ndarray
@@ -76,6 +89,20 @@ def new_rows(
     ------
     InvalidInputError
         For data that lack a column, or hold something else in it than a model can take.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kernreg.datasets import load
+    >>> frame = pd.DataFrame({"size": [1, 2, 4], "colour": ["red", "blue", "red"], "y": [2, 3, 5]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     known, later = f"{folder}/known.csv", f"{folder}/later.csv"
+    ...     frame.to_csv(known, index=False)
+    ...     frame[["colour", "size"]][:1].to_csv(later, index=False)  # in another order
+    ...     data = load(known)
+    ...     found = new_rows(data.encoder, later, "y", data.layout)
+    >>> data.feature_names, found.X.tolist(), found.y
+    (('size', 'colour=blue', 'colour=red'), [[1.0, 0.0, 1.0]], None)
     """
     known = layout or Layout()
     named = known.header if header is None else header

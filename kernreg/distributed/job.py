@@ -267,22 +267,46 @@ def current() -> Job | None:
 
 
 def is_distributed() -> bool:
-    """Whether this process is one of several that joined a job."""
+    """Whether this process is one of several that joined a job.
+
+    Examples
+    --------
+    >>> is_distributed()  # until initialize() joins a job
+    False
+    """
     return _job is not None
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Number of this process, from 0.
+
+    Examples
+    --------
+    >>> rank()
+    0
+    """
     return 0 if _job is None else _job.rank
 
 
 def processes() -> int:
-    """How many processes the job has."""
+    """How many processes the job has.
+
+    Examples
+    --------
+    >>> processes()
+    1
+    """
     return 1 if _job is None else _job.size
 
 
 def local_processes() -> int:
-    """How many of them share this machine."""
+    """How many of them share this machine.
+
+    Examples
+    --------
+    >>> local_processes()
+    1
+    """
     return 1 if _job is None else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
@@ -299,7 +323,15 @@ def share(count: int, index: int | None = None) -> tuple[int, int]:
 
 
 def report(error: BaseException) -> None:
-    """Leave a message about an error that will end this process, for the other ones."""
+    """Leave a message about an error that will end this process, for the other ones.
+
+    Examples
+    --------
+    >>> try:
+    ...     int("one")
+    ... except ValueError as error:
+    ...     report(error)  # reaches nobody in a program of one process
+    """
     if _job is None or isinstance(error, DistributedError):
         return
     try:
@@ -309,7 +341,13 @@ def report(error: BaseException) -> None:
 
 
 def described(error: BaseException) -> str:
-    """An error as the other processes are told of it."""
+    """An error as the other processes are told of it.
+
+    Examples
+    --------
+    >>> described(ValueError("no such file"))
+    'rank 0 failed with ValueError: no such file'
+    """
     return f"rank {rank()} failed with {type(error).__name__}: {error}"
 
 

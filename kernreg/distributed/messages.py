@@ -37,6 +37,14 @@ def agree(error: Exception | None = None, what: str = "") -> None:
     ------
     DistributedError
         If another process has an error, or another ``what``.
+
+    Examples
+    --------
+    >>> agree(what="reads 100 rows")
+    >>> agree(ValueError("no such file"))
+    Traceback (most recent call last):
+    ...
+    ValueError: no such file
     """
     job = current()
     if job is not None:
@@ -67,7 +75,13 @@ def _require_equal(texts: list[str]) -> None:
 
 
 def tell(value: Any = None) -> Any:
-    """The value of rank 0, in every process."""
+    """The value of rank 0, in every process.
+
+    Examples
+    --------
+    >>> tell({"alpha": 0.1})
+    {'alpha': 0.1}
+    """
     if current() is None:
         return value
     data = np.frombuffer(pickle.dumps(value, protocol=5) if not rank() else b"", dtype=np.uint8)
@@ -87,6 +101,11 @@ def from_first(work: Callable[[], Any]) -> Any:
     ------
     DistributedError
         If rank 0 failed; there, its own error.
+
+    Examples
+    --------
+    >>> from_first(lambda: sum(range(5)))
+    10
     """
     value, error = None, None
     if rank() == 0:
@@ -146,13 +165,31 @@ def _digest(inputs: tuple[NDArray[Any], ...]) -> str:
 
 
 def total(values: Tensor) -> None:
-    """Overwrite ``values`` of rank 0 with the sum over all processes."""
+    """Overwrite ``values`` of rank 0 with the sum over all processes.
+
+    Examples
+    --------
+    >>> values = torch.ones(2)
+    >>> total(values)
+    >>> values  # of one process
+    tensor([1., 1.])
+    """
     if current() is not None:
         wait(lambda: dist.reduce(values, 0, async_op=True))
 
 
 def join(values: Tensor) -> None:
-    """Fill all rows of ``values``, where each process has filled its :func:`share`."""
+    """Fill all rows of ``values``, where each process has filled its :func:`share`.
+
+    Examples
+    --------
+    >>> start, stop = share(3)
+    >>> values = torch.zeros(3)
+    >>> values[start:stop] = torch.arange(start, stop) + 1.0
+    >>> join(values)
+    >>> values
+    tensor([1., 2., 3.])
+    """
     for source in range(processes()):
         start, stop = share(len(values), source)
         if start < stop:

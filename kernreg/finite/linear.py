@@ -25,6 +25,13 @@ class TaylorModule(torch.nn.Module):
         Holds the parameters that are trained.
     degree : int
         Of the polynomial.
+
+    Examples
+    --------
+    >>> f = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    >>> linear = linearized(f)
+    >>> linear.degree, sorted(linear.start())
+    (1, ['0.bias', '0.weight', '2.bias', '2.weight'])
     """
 
     def __init__(self, module: torch.nn.Module, degree: int) -> None:

@@ -34,6 +34,12 @@ class FiniteNetwork(torch.nn.Module):
         Numbers that leave it for a row, at each position if positions are left.
     body : Module
         The layers.
+
+    Examples
+    --------
+    >>> f = module("mlp(depth=1)", width=8, input_shape=3, random_state=0)
+    >>> f(torch.ones(2, 3)).shape, [tuple(p.shape) for p in f.parameters()]
+    (torch.Size([2, 1]), [(8, 3), (8,), (1, 8), (1,)])
     """
 
     def __init__(

@@ -35,6 +35,13 @@ class Layer:
 
     A subclass is a frozen dataclass whose fields are its constructor arguments. It says what it
     does to the kernel in :meth:`lower`.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> net = nn.serial(nn.Dense(b_std=0.1), nn.Erf(), nn.Dense())
+    >>> isinstance(net, nn.Layer), net == nn.from_json(nn.to_json(net))
+    (True, True)
     """
 
     __signature__ = InitSignature()
@@ -217,6 +224,19 @@ class Nonlinearity(Layer):
         at 0.
     nonnegative : bool
         Whether ``phi`` has one sign everywhere, so that no correlation behind it is negative.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import kernreg
+    >>> from kernreg import nn
+    >>> @dataclass(frozen=True, repr=False)
+    ... class Cubic(nn.Nonlinearity):
+    ...     def phi(self, xp, x):
+    ...         return x * x * x
+    >>> net = nn.serial(nn.Dense(), Cubic(), nn.Dense())
+    >>> kernreg.gram(net, [[1.0]], kernel="nngp").round(6)  # the mean of z^6
+    array([[15.]])
     """
 
     parameters: ClassVar[tuple[str, ...]] = ()

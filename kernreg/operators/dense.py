@@ -39,7 +39,14 @@ __all__ = ["Kernels", "diag", "gram"]
 
 
 class Kernels(NamedTuple):
-    """Both kernels of one network."""
+    """Both kernels of one network.
+
+    Examples
+    --------
+    >>> found = gram("mlp(depth=1)", [[1.0, 0.0], [0.0, 1.0]], kernel=("nngp", "ntk"))
+    >>> type(found).__name__, found.ntk.shape, bool((found.ntk >= found.nngp).all())
+    ('Kernels', (2, 2), True)
+    """
 
     nngp: Any
     ntk: Any

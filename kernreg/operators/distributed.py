@@ -138,6 +138,13 @@ class DistributedOperator(Operator):
     n^2/2p numbers each. Rows by number are evaluated by all, and collected; loops over all rows, as
     those of SketchAndProject and Restricted, are shared. Tiles, panels, parts and the diagonal are
     evaluated on rank 0 alone: so Cholesky and Eigh run as in one process.
+
+    Examples
+    --------
+    >>> from kernreg import KernelOperator
+    >>> K = KernelOperator("mlp(depth=1)", np.eye(4))
+    >>> led(K, lambda operator: type(operator).__name__)  # among several: DistributedOperator
+    'KernelOperator'
     """
 
     symmetric = True
@@ -321,6 +328,16 @@ def write_store(
     Notes
     -----
     Each process asks for its next tile when it is done with one, so slow ones take fewer.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kernreg import KernelOperator
+    >>> K = KernelOperator("mlp(depth=1)", np.eye(4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store, written = write_store(folder, K, tile=2)
+    ...     written, write_store(folder, K, tile=2)[1]
+    (3, 0)
     """
 
     def create() -> TileStore:

@@ -26,6 +26,11 @@ class RowSource(Protocol):
         ``(n, d)``.
     dtype : dtype
         Of the rows, float32 or float64.
+
+    Examples
+    --------
+    >>> isinstance(ArrayRows(np.eye(3)), RowSource), isinstance(np.eye(3), RowSource)
+    (True, False)
     """
 
     shape: tuple[int, int]

@@ -59,6 +59,14 @@ class Plan:
     seconds : float or None
         Predicted time, if rates were measured; for projections that of all passes, which may not
         be needed.
+
+    Examples
+    --------
+    >>> from kernreg import KernelRegressor
+    >>> X, y = [[0.0], [1.0]], [0.0, 1.0]
+    >>> found = KernelRegressor("mlp(depth=1)").explain(X, y, seconds=False).plan
+    >>> found.solver, found.storage, found.peak_bytes < found.budget_bytes
+    ('cholesky', 'packed', True)
     """
 
     solver: str

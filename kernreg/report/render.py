@@ -30,6 +30,15 @@ def render(outcome: Outcome) -> str:
     -------
     str
         A page without scripts and without references to other files.
+
+    Examples
+    --------
+    >>> from kernreg.baseline import Settings, run
+    >>> from kernreg.datasets import load
+    >>> settings = Settings(max_rows=12, scaling="standard", quick=True, competitors=False)
+    >>> page = render(run(load("iris"), settings))
+    >>> page[:15], "<script" in page
+    ('<!DOCTYPE html>', False)
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -160,6 +160,16 @@ class RidgePath:
         ``tr K (K + ridge / weights)^-1``.
     jitter : ndarray of shape (r,)
         What had to be added to a ridge; zero where the matrix was positive definite.
+
+    Examples
+    --------
+    >>> from kernreg.operators import MatrixOperator
+    >>> from kernreg.solvers import Eigh
+    >>> solver = Eigh()
+    >>> state = solver.init(MatrixOperator(np.diag([1.0, 3.0])))
+    >>> path = solver.path(state, np.array([1.0, 2.0]), [1.0, 0.25])
+    >>> path.dual.round(3).tolist(), path.effective_dof.round(3).tolist()
+    ([[0.5, 0.5], [0.8, 0.615]], [1.25, 1.723])
     """
 
     ridges: Floats

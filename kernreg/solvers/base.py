@@ -83,6 +83,16 @@ class Progress:
         Largest relative residual over all columns, recurred or true.
     score : float or None
         What the validation function returned.
+
+    Examples
+    --------
+    >>> from kernreg.operators import MatrixOperator
+    >>> from kernreg.solvers import PCG
+    >>> solver, seen = PCG(preconditioner=None), []
+    >>> state = solver.init(MatrixOperator(np.diag([1.0, 3.0])), 0.0)
+    >>> solution = solver.solve(state, np.ones(2), callback=seen.append)
+    >>> [(p.iteration, p.residual < 1e-8) for p in seen]
+    [(1, False), (2, True)]
     """
 
     iteration: int
@@ -125,6 +135,14 @@ class Solver(ABC):
         What to do about a solution that did not converge.
     tol : float or None
         Relative residual at which it ends; None if it does not iterate.
+
+    Examples
+    --------
+    >>> from kernreg.solvers import PCG, Cholesky, Solver
+    >>> isinstance(PCG(), Solver), PCG.one_ridge, Cholesky.leave_one_out
+    (True, False, True)
+    >>> PCG().peak_bytes(Problem(100_000)) < Cholesky().peak_bytes(Problem(100_000)) / 10
+    True
     """
 
     name: ClassVar[str]

@@ -37,6 +37,13 @@ class EighState(Decomposed):
         Eigenvectors in columns, float64.
     ridge, root_weights, seconds
         As of :class:`~kernreg.solvers.all_ridges.Decomposed`, by name.
+
+    Examples
+    --------
+    >>> from kernreg.operators import MatrixOperator
+    >>> state = Eigh().init(MatrixOperator(np.array([[2.0, 1.0], [1.0, 2.0]])))
+    >>> state.values.round(6)
+    array([1., 3.])
     """
 
     values: Floats

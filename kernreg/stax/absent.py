@@ -17,7 +17,15 @@ def _absent(name: str, instead: str) -> Callable[..., NoReturn]:
         raise NetworkError(f"{name}: kernreg has no such layer; {instead}")
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Raises: there is no such layer; {instead}"
+    function.__doc__ = f"""Raises: there is no such layer; {instead}
+
+    Examples
+    --------
+    >>> {name}()
+    Traceback (most recent call last):
+    ...
+    kernreg.exceptions.NetworkError: {name}: kernreg has no such layer; {instead}
+    """
     return function
 
 

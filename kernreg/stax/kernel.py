@@ -31,6 +31,14 @@ class Kernel(NamedTuple):
         NNGP of each row with itself; ``cov2`` is None where there is one set of rows.
     x1_is_x2 : bool
         Whether there is.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Dense(8), stax.Erf(), stax.Dense(1))
+    >>> found = kernel_fn(np.eye(3), np.ones((2, 3)))
+    >>> found.ntk.shape, found.cov1.round(3).tolist(), found.x1_is_x2
+    ((3, 2), [0.262, 0.262, 0.262], False)
     """
 
     nngp: Any
@@ -51,6 +59,15 @@ class KernelFn:
     ----------
     parts : tuple
         What the network is made of.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Dense(8), stax.Relu(), stax.Dense(1))
+    >>> kernel_fn
+    KernelFn(serial(Dense(b_std=None), Relu(), Dense(b_std=None)))
+    >>> kernel_fn(np.eye(2), None, ("nngp", "ntk")).ntk.round(3).tolist()
+    [[0.5, 0.08], [0.08, 0.5]]
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -136,6 +153,15 @@ class Triple(NamedTuple):
     """What every function of stax returns: ``init_fn, apply_fn, kernel_fn``.
 
     The first two raise: networks of finite width are torch modules, of :mod:`kernreg.finite`.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(8), stax.Relu(), stax.Dense(1))
+    >>> init_fn(0, (2,))
+    Traceback (most recent call last):
+    ...
+    kernreg.exceptions.InvalidInputError: init_fn, apply_fn: kernels here are those of ...
     """
 
     init_fn: Any
@@ -187,6 +213,12 @@ def serial(*layers: Triple) -> Triple:
     ------
     NetworkError
         If an argument is no such layer, or layers do not fit: then when a kernel is asked for.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> stax.serial(stax.Dense(8, W_std=1.5), stax.Relu(), stax.Dense(1)).kernel_fn.network
+    serial(Dense(W_std=1.5, b_std=None), Relu(), Dense(b_std=None))
     """
     return made(tuple(part for parts in parts_of("serial", layers) for part in parts))
 
@@ -202,6 +234,13 @@ def batch(
         Of a network.
     batch_size, device_count, store_on_device
         Without effect.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Dense(8), stax.Relu(), stax.Dense(1))
+    >>> stax.batch(kernel_fn, batch_size=64) is kernel_fn
+    True
     """
     return kernel_fn
 

@@ -58,7 +58,14 @@ def Dense(
     parameterization: str = "ntk",
     s: _Scales = (1, 1),
 ) -> Triple:
-    """A fully connected layer; ``out_dim`` counts in the standard parameterization only."""
+    """A fully connected layer; ``out_dim`` counts in the standard parameterization only.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> stax.Dense(512, W_std=1.5, b_std=0.1).kernel_fn.network
+    serial(Dense(W_std=1.5, b_std=0.1))
+    """
     _axes("Dense", batch_axis=(batch_axis, 0), channel_axis=(channel_axis, -1))
 
     def build(place: Place) -> tuple[nn.Layer, Place]:
@@ -99,7 +106,14 @@ def _convolution(name: str, says: str) -> Callable[..., Triple]:
         return made((One(build),))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{says}; data have the shape (n, ..., channels)."
+    function.__doc__ = f"""{says}; data have the shape (n, ..., channels).
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> stax.{name}(64, (3, 3), strides=(2, 2)).kernel_fn.network
+    serial({name}(filter_shape=(3, 3), strides=(2, 2), padding='VALID', b_std=None))
+    """
     return function
 
 
@@ -142,7 +156,14 @@ def AvgPool(
     batch_axis: int = 0,
     channel_axis: int = -1,
 ) -> Triple:
-    """Averages of windows, one position apart if ``strides`` is left out."""
+    """Averages of windows, one position apart if ``strides`` is left out.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> stax.AvgPool((2, 2), strides=(2, 2)).kernel_fn.network
+    serial(AvgPool(window_shape=(2, 2), strides=(2, 2)))
+    """
     _axes("AvgPool", batch_axis=(batch_axis, 0), channel_axis=(channel_axis, -1))
     return _pool("AvgPool", window_shape, strides, padding, normalize_edges=normalize_edges)
 
@@ -154,7 +175,14 @@ def SumPool(
     batch_axis: int = 0,
     channel_axis: int = -1,
 ) -> Triple:
-    """Sums of windows, one position apart if ``strides`` is left out."""
+    """Sums of windows, one position apart if ``strides`` is left out.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> stax.SumPool((2, 2), padding="SAME").kernel_fn.network
+    serial(SumPool(window_shape=(2, 2), strides=(1, 1), padding='SAME'))
+    """
     _axes("SumPool", batch_axis=(batch_axis, 0), channel_axis=(channel_axis, -1))
     return _pool("SumPool", window_shape, strides, padding)
 
@@ -165,19 +193,46 @@ def _vector(built: nn.Layer, width: Callable[[Place], int | None]) -> Triple:
 
 
 def GlobalAvgPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
-    """The mean over all positions."""
+    """The mean over all positions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Conv(1, (1,)), stax.GlobalAvgPool())
+    >>> kernel_fn(np.array([[[1.0], [2.0]]]), None, "nngp").round(4).tolist()
+    [[2.25]]
+    """
     _axes("GlobalAvgPool", batch_axis=(batch_axis, 0), channel_axis=(channel_axis, -1))
     return _vector(nn.GlobalAvgPool(), lambda place: place.channels)
 
 
 def GlobalSumPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
-    """The sum over all positions."""
+    """The sum over all positions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Conv(1, (1,)), stax.GlobalSumPool())
+    >>> kernel_fn(np.array([[[1.0], [2.0]]]), None, "nngp").round(4).tolist()
+    [[9.0]]
+    """
     _axes("GlobalSumPool", batch_axis=(batch_axis, 0), channel_axis=(channel_axis, -1))
     return _vector(nn.GlobalSumPool(), lambda place: place.channels)
 
 
 def Flatten(batch_axis: int = 0, batch_axis_out: int = 0) -> Triple:
-    """Channels of all positions as one vector."""
+    """Channels of all positions as one vector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Conv(1, (1,)), stax.Flatten())
+    >>> kernel_fn(np.array([[[1.0], [2.0]]]), None, "nngp").round(4).tolist()
+    [[2.5]]
+    """
     _axes("Flatten", batch_axis=(batch_axis, 0), batch_axis_out=(batch_axis_out, 0))
 
     def width(place: Place) -> int | None:
@@ -188,7 +243,14 @@ def Flatten(batch_axis: int = 0, batch_axis_out: int = 0) -> Triple:
 
 
 def Identity() -> Triple:
-    """Nothing."""
+    """Nothing.
+
+    Examples
+    --------
+    >>> from kernreg import stax
+    >>> stax.serial(stax.Identity(), stax.Dense(1)).kernel_fn.network
+    serial(Identity(), Dense(b_std=None))
+    """
     return layer(nn.Identity())
 
 
@@ -198,7 +260,16 @@ def LayerNorm(
     batch_axis: int = 0,
     channel_axis: int = -1,
 ) -> Triple:
-    """Variance 1 over the channels, and over positions along other axes that are named."""
+    """Variance 1 over the channels, and over positions along other axes that are named.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Dense(1), stax.LayerNorm())
+    >>> kernel_fn(np.array([[3.0, 0.0], [1.0, 1.0]]), None, "nngp").round(4).tolist()
+    [[1.0, 0.7071], [0.7071, 1.0]]
+    """
     _axes("LayerNorm", batch_axis=(batch_axis, 0), channel_axis=(channel_axis, -1))
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
 
@@ -222,7 +293,16 @@ def LayerNorm(
 
 
 def Dropout(rate: float, mode: str = "train") -> Triple:
-    """Dropout that keeps a share of ``rate``, in training; nothing with ``mode="test"``."""
+    """Dropout that keeps a share of ``rate``, in training; nothing with ``mode="test"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg import stax
+    >>> _, _, kernel_fn = stax.serial(stax.Dense(1), stax.Dropout(0.5))
+    >>> kernel_fn(np.ones((2, 3)), None, "nngp").round(4).tolist()
+    [[2.0, 1.0], [1.0, 2.0]]
+    """
     if mode not in ("train", "test"):
         raise NetworkError(f"Dropout: mode must be train or test, found {mode!r}.")
     return layer(nn.Dropout(keep_prob=float(rate) if mode == "train" else 1.0))

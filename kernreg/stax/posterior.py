@@ -24,7 +24,15 @@ _KINDS = ("nngp", "ntk", "ntkgp")
 
 
 class Gaussian(NamedTuple):
-    """Mean of shape (n, outputs), and the covariance (n, n) that all outputs have."""
+    """Mean of shape (n, outputs), and the covariance (n, n) that all outputs have.
+
+    Examples
+    --------
+    >>> predict_fn = gp_inference(np.eye(2), np.array([[1.0], [2.0]]))
+    >>> found = predict_fn("nngp", k_test_train=np.array([[0.5, 0.0]]), k_test_test=np.eye(1))
+    >>> found.mean.tolist(), found.covariance.tolist()
+    ([[0.5]], [[0.75]])
+    """
 
     mean: Any
     covariance: Any

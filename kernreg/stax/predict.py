@@ -135,7 +135,15 @@ def max_learning_rate(
 
 
 def gradient_descent(*_: Any, **__: Any) -> NoReturn:
-    """Raises: other losses are those of :class:`~kernreg.EnsembleRegressor`."""
+    """Raises: other losses are those of :class:`~kernreg.EnsembleRegressor`.
+
+    Examples
+    --------
+    >>> gradient_descent("loss", np.eye(2), np.ones((2, 1)))
+    Traceback (most recent call last):
+    ...
+    kernreg.exceptions.InvalidInputError: gradient_descent: use EnsembleRegressor(...
+    """
     raise InvalidInputError(
         "gradient_descent: use EnsembleRegressor(kernel_fn.network, loss=..., momentum=...), or "
         "from given outputs kernreg.theory.training.trajectory."

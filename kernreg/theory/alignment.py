@@ -183,6 +183,15 @@ class Comparison:
         Leave-one-out error of training on all points, as such a share.
     n, top : int
         Training points for ``learnability`` and ``test``; modes for ``top_power``.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> X = np.random.default_rng(0).normal(size=(40, 2))
+    >>> nets = {"linear": nn.Dense(), "shallow": nn.mlp(depth=1)}
+    >>> found = compare(nets, X, X[:, 0] * X[:, 1], alpha=0.1)
+    >>> found.names[found.loo.argmin()], found.loo.round(2).tolist()
+    ('shallow', [1.04, 0.12])
     """
 
     names: tuple[str, ...]

@@ -86,6 +86,13 @@ class Line:
         The rule for the standard normal, of which ``z`` is a multiple; the weights sum to 1.
     name : str
         The nonlinearity, for messages.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> nodes = line(nn.Relu(), 2.0)
+    >>> round(nodes.mean(nodes.value**2), 9), round(nodes.mean(nodes.slope**2), 9)
+    (1.0, 0.5)
     """
 
     K: Array

@@ -41,6 +41,18 @@ class StoredOperator(Operator):
     ``astype("float64")`` gives ``exact`` in float64 where there is one, otherwise the stored
     numbers: a solver then refines towards the solution of the rounded matrix, and warns where the
     ridge is too small for that. Memory: two tiles and what is asked for.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kernreg.operators import KernelOperator, TileStore
+    >>> exact = KernelOperator("mlp(depth=1)", np.eye(3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = TileStore.create(folder, exact, dtype="float32")
+    ...     count = store.write(exact)
+    ...     K = store.operator(exact)
+    ...     K.dtype, type(K.astype("float64")).__name__  # of refinement
+    (dtype('float32'), 'KernelOperator')
     """
 
     device = CPU

@@ -68,6 +68,16 @@ class TileStore(TileArray):
     are still to do is seen from the disk alone, so several processes can write to one store. The
     array is not compressed: digits of a kernel do not repeat. A ``bfloat16`` array has the type
     ``uint16``; its numbers are the bits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kernreg.operators import KernelOperator
+    >>> K = KernelOperator("mlp(depth=1)", np.eye(4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = TileStore.create(folder, K, tile=2, note={"data": "unit vectors"})
+    ...     store.write(K), store.pending(), TileStore.open(folder).note
+    (3, [], {'data': 'unit vectors'})
     """
 
     def __init__(self, path: Path, array: Any, header: dict[str, Any]) -> None:

@@ -35,6 +35,13 @@ class BandedState(Decomposed):
         Q in columns.
     ridge, root_weights, seconds
         As of :class:`~kernreg.solvers.all_ridges.Decomposed`, by name.
+
+    Examples
+    --------
+    >>> from kernreg.operators import MatrixOperator
+    >>> state = Banded().init(MatrixOperator(np.diag([1.0, 2.0, 4.0])), 1.0)
+    >>> state.band.shape, round(state.at(1.0).log_determinant(), 6)  # log 30
+    ((3, 3), 3.401197)
     """
 
     band: Floats

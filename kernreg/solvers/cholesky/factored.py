@@ -51,6 +51,14 @@ class CholeskyState:
         Added beyond that to make the factorisation succeed; 0 if all went well.
     seconds : float
         Time of the factorisation, kernel evaluation included.
+
+    Examples
+    --------
+    >>> from kernreg.operators import MatrixOperator
+    >>> from kernreg.solvers import Cholesky
+    >>> state = Cholesky().init(MatrixOperator(np.diag([1.0, 3.0])), 1.0)
+    >>> state.inverse_diagonal().round(6).tolist(), round(state.log_determinant(), 6)  # log 8
+    ([0.5, 0.25], 2.079442)
     """
 
     operator: Operator

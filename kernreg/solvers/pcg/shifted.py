@@ -40,6 +40,15 @@ class PCGState:
         Mean diagonal of the kernel.
     seconds : float
         Time of :meth:`PCG.init`.
+
+    Examples
+    --------
+    >>> from kernreg import KernelOperator
+    >>> from kernreg.solvers import PCG
+    >>> X = np.random.default_rng(0).normal(size=(30, 3))
+    >>> state = PCG().init(KernelOperator("mlp(depth=1)", X), 0.01)
+    >>> state.n, round(state.level, 6), type(state.preconditioner).__name__
+    (30, 0.01, 'LowRank')
     """
 
     fast: Operator | None

@@ -18,7 +18,19 @@ __all__ = ["Preconditioner", "Ranked", "rank_limit"]
 
 
 class Preconditioner(ABC):
-    """Settings of an approximate inverse, which :meth:`build` makes."""
+    """Settings of an approximate inverse, which :meth:`build` makes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernreg.operators import MatrixOperator
+    >>> from kernreg.solvers import Nystrom, Preconditioner, RPCholesky
+    >>> isinstance(Nystrom(), Preconditioner)
+    True
+    >>> inverse = RPCholesky(rank=2).build(MatrixOperator(np.diag([3.0, 1.0])), 1.0)
+    >>> inverse.apply(np.ones((2, 1)), np.array([1.0])).round(6).tolist()
+    [[0.25], [0.5]]
+    """
 
     @abstractmethod
     def build(

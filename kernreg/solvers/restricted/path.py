@@ -35,6 +35,17 @@ class RestrictedPath:
     Notes
     -----
     References: Golub, Heath, Wahba, Generalized cross-validation (1979).
+
+    Examples
+    --------
+    >>> from kernreg import KernelOperator
+    >>> from kernreg.solvers import Restricted
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> solver = Restricted(centres=np.arange(20))
+    >>> state = solver.init(KernelOperator("mlp(depth=1)", X), 0.1)
+    >>> path = solver.path(state, np.sin(X[:, 0]), [1e-3, 1e-1, 10.0])
+    >>> path.dual.shape, path.best, path.effective_dof.round(1).tolist()
+    ((3, 20), 0, [19.7, 12.1, 3.9])
     """
 
     ridges: NDArray[np.float64]

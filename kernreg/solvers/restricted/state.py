@@ -40,6 +40,15 @@ class RestrictedState:
         Mean diagonal of the kernel of the centres.
     seconds : float
         Time of :meth:`Restricted.init`.
+
+    Examples
+    --------
+    >>> from kernreg import KernelOperator
+    >>> from kernreg.solvers import Restricted
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> state = Restricted(centres=np.arange(10)).init(KernelOperator("mlp(depth=1)", X), 0.1)
+    >>> state.n, state.centres.tolist(), state.effective_dof() < 10
+    (50, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], True)
     """
 
     operator: Operator

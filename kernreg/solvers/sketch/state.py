@@ -36,6 +36,15 @@ class SketchState:
         Mean diagonal of the kernel.
     seconds : float
         Time of :meth:`SketchAndProject.init`.
+
+    Examples
+    --------
+    >>> from kernreg import KernelOperator
+    >>> from kernreg.solvers import SketchAndProject
+    >>> K = KernelOperator("mlp(depth=1)", np.eye(4))
+    >>> state = SketchAndProject(block=2).init(K, 1.0)
+    >>> state.n, state.low, state.residual(np.ones((4, 1)), np.zeros((4, 1))).ravel().tolist()
+    (4, False, [1.0, 1.0, 1.0, 1.0])
     """
 
     operator: Operator

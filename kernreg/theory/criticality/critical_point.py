@@ -93,6 +93,14 @@ class Critical:
     a1, b1 : float or None
         Coefficients at 0, where the derivatives exist and ``sigma'(0)`` is not 0:
         ``chi_par = 1 + 2 a1 K`` and ``chi_perp = 1 + b1 K`` to first order in ``K``.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> found = critical(nn.Tanh())
+    >>> found.kind, found.C_W, found.C_b, found.K
+    ('K*=0', 1.0, 0.0, 0.0)
+    >>> net = nn.mlp(depth=50, activation=nn.Tanh(), W_std=found.W_std, b_std=found.b_std)
     """
 
     sigma: Nonlinearity

@@ -53,6 +53,13 @@ class FixedPoint:
     stability : str
         "stable", "unstable", "stable from above", "stable from below", or "neutral": every
         variance is a fixed point, and ``K = 1`` stands for all.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> (point,) = fixed_points(nn.Erf(), 0.1, 3.0)
+    >>> round(point.K, 4), round(point.chi_perp, 4), point.stability
+    (1.8234, 1.3264, 'stable')
     """
 
     K: float

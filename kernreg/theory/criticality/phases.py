@@ -57,6 +57,15 @@ class Edge:
         Its other susceptibility; below 1 unless the point is critical.
     xi_par : float
         Depth scale of the norm.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> edge = edge_of_chaos(nn.Erf(), 0.05)
+    >>> round(edge.C_W, 4), round(edge.K, 4), round(edge.xi_par, 2)
+    (1.3758, 0.5172, 1.41)
+    >>> phase(nn.Erf(), 0.05, edge.C_W).phase
+    'edge'
     """
 
     C_b: float
@@ -166,6 +175,13 @@ class Phase:
     slope : float
         Of the map of correlations at ``c_star``; ``chi_perp`` where ``K_star = 0``; NaN if
         unbounded.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> found = phase(nn.Erf(), 0.1, 1.0)
+    >>> found.phase, round(found.K_star, 4), round(found.xi_c, 2)
+    ('ordered', 0.3878, 4.41)
     """
 
     C_b: float
@@ -212,6 +228,13 @@ class PhaseDiagram:
         As in :class:`Phase`, and so are the others.
     K_star, chi_par, chi_perp, c_star, slope, xi_par, xi_c : ndarray of shape (m, n)
         Fixed points, susceptibilities and depth scales.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> found = phase_diagram(nn.Tanh(), [0.0, 0.1], [0.5, 1.0, 2.0])
+    >>> found.phase.tolist()
+    [['ordered', 'critical', 'chaotic'], ['ordered', 'ordered', 'chaotic']]
     """
 
     C_b: Array

@@ -88,6 +88,13 @@ class Report:
         Sum of ``depth / limit`` over the blocks.
     trains : bool
         Whether ``used <= 1``.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> found = report(nn.mlp(depth=20, activation=nn.Relu(), W_std=2**0.5, b_std=0.0))
+    >>> found.depth, round(found.K_out, 6), found.trains, round(found.used, 2)
+    (20, 2.0, True, 0.0)
     """
 
     blocks: tuple[Block, ...]

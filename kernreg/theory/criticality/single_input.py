@@ -185,6 +185,13 @@ class Susceptibilities:
         ``C_W <sigma'^2>_K``: growth of the squared distance of nearby inputs, and of gradients.
     h : float or ndarray of shape (n,)
         Half of ``d chi_perp / dK``.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> s = susceptibilities(nn.Tanh(), 0.0, 1.5, [0.1, 1.0])
+    >>> s.chi_perp.round(4)  # above 1: gradients grow
+    array([1.2738, 0.6966])
     """
 
     K: Any
@@ -255,6 +262,13 @@ class Trajectory:
         Of the preactivations of layers 1 to ``depth + 1``.
     chi_par, chi_perp : ndarray of shape (depth,)
         At the first ``depth`` of them.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> found = recursion(nn.Relu(), 0.0, 1.0, 8.0, depth=3)
+    >>> found.K.round(6), found.chi_par.round(6)  # half of the critical variance of weights
+    (array([8., 4., 2., 1.]), array([0.5, 0.5, 0.5]))
     """
 
     K: Array

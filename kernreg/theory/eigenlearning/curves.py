@@ -48,6 +48,14 @@ class LearningCurve:
         Points of the pool from which the training points are drawn.
     source : str
         How the curve was found.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> X = np.linspace(-1, 1, 60)[:, None]
+    >>> curve = predict_learning_curve(nn.mlp(depth=1), X, np.sin(3 * X[:, 0]), [5, 20])
+    >>> curve.n.tolist(), curve.size, bool(curve.test[1] < curve.test[0])
+    ([5, 20], 60, True)
     """
 
     n: NDArray[np.int64]

@@ -63,6 +63,12 @@ class Eigenlearning:
     learnability : float
         Learnability of the function: the mean of L_i weighted by the target's power. NaN if the
         target is zero.
+
+    Examples
+    --------
+    >>> found = eigenlearning([1.0, 0.1, 0.01], n=1.5, power=[1.0, 0.0, 0.0])
+    >>> found.mode_learnability.round(3).tolist(), round(found.learnability, 3)
+    ([0.909, 0.5, 0.091], 0.909)
     """
 
     n: float

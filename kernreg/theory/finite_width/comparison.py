@@ -31,6 +31,14 @@ class Comparison:
         What is compared, with inputs as indices.
     prediction, estimate, standard_error : ndarray of shape (len(names),)
         Expansion to order 1/n, measured value, its standard error.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> from kernreg.theory.finite_width import sample
+    >>> found = compare(sample(nn.Relu(), 0, 2, 0, 2, depth=1, width=16, draws=500, K1=1.0))
+    >>> found.names[2], round(float(found.prediction[2]), 6), bool(abs(found.z).max() < 5)
+    ('V', 5.0, True)
     """
 
     names: tuple[str, ...]

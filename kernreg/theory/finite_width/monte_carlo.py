@@ -67,6 +67,13 @@ class Sample:
         Of the hidden layers.
     draws : int
         Number of networks.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> found = sample(nn.Relu(), 0.0, 2.0, 0.0, 2.0, depth=1, width=16, draws=500, K1=1.0)
+    >>> found.draws, found.widths, abs(found.V.value - 5.0) < 4 * found.V.standard_error
+    (500, (16,), True)
     """
 
     K: Estimate

@@ -50,6 +50,15 @@ class Coefficients:
         ``Cov(H_ii, H_jj) = A/n`` and ``E[H_ij^2] = B/n``.
     D, F : ndarray
         ``Cov(z_i^2, H_jj) = D/n`` and ``E[z_i z_j H_ij] = F/n``.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> found = coefficients(nn.Relu(), 0.0, 2.0, 0.0, 2.0, depth=2, K1=1.0)
+    >>> found.V.round(6).tolist(), found.ntk_variance.round(6).tolist()
+    ([0.0, 5.0, 10.0], [0.0, 3.0, 6.444444])
+    >>> found.ntk(width=100).round(6).tolist()
+    [1.0, 2.0, 3.0]
     """
 
     K: Array

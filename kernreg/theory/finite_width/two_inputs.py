@@ -50,6 +50,13 @@ class TwoInputs:
     D, F : ndarray of shape (depth + 1, 2, 2)
         ``Cov(z_ia z_ib, H_jj,12) = D_ab/n`` and ``E[z_ia z_jb H_ij,12] = F_ab/n``, i != j, with
         the NTK of both inputs.
+
+    Examples
+    --------
+    >>> from kernreg import nn
+    >>> two = two_inputs(nn.Erf(), 0.0, 2.0, 0.0, 2.0, depth=2, K1=[[1.0, 0.5], [0.5, 1.0]])
+    >>> two.K.shape, two.V.shape, two.kernel(width=100)[-1].round(4).tolist()
+    ((3, 2, 2), (3, 2, 2, 2, 2), [[0.9, 0.3913], [0.3913, 0.9]])
     """
 
     K: NDArray[np.float64]

@@ -180,6 +180,15 @@ def along_modes(modes: EighState, matrix: Floats, *, overwrite: bool = False) ->
     """A kernel of the training rows along the modes of another, shape (n, n): 4 n^3 operations.
 
     With ``overwrite`` the matrix is lost, and two of its size stand beside the modes, not three.
+
+    Examples
+    --------
+    >>> from kernreg.operators import MatrixOperator
+    >>> from kernreg.solvers import Eigh
+    >>> K = np.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> along_modes(Eigh().init(MatrixOperator(K)), K).round(6) + 0.0
+    array([[1., 0.],
+           [0., 3.]])
     """
     work = matrix if overwrite else matrix.copy()
     if modes.root_weights is not None:
