@@ -78,8 +78,12 @@ def Elementwise(
     fn: Callable[[Any], Any] | None = None,
     nngp_fn: Callable[..., Any] | None = None,
     d_nngp_fn: Callable[..., Any] | None = None,
+    *,
+    smooth: bool = True,
 ) -> Triple:
     """A function of torch tensors; its kernel is integrated, to all digits.
+
+    ``smooth=False`` says that it has a kink at 0.
 
     Examples
     --------
@@ -94,11 +98,15 @@ def Elementwise(
             "Elementwise: formulas of kernels (nngp_fn, d_nngp_fn) are not taken; give fn, a "
             "function of torch tensors, whose kernel is integrated."
         )
-    return layer(nn.Elementwise(fn))
+    return layer(nn.Elementwise(fn, smooth=smooth))
 
 
 def ElementwiseNumerical(
-    fn: Callable[[Any], Any], deg: int = 0, df: Callable[[Any], Any] | None = None
+    fn: Callable[[Any], Any],
+    deg: int = 0,
+    df: Callable[[Any], Any] | None = None,
+    *,
+    smooth: bool = True,
 ) -> Triple:
     """As :func:`Elementwise`; nodes (``deg``) and the derivative (``df``) are not needed.
 
@@ -111,7 +119,7 @@ def ElementwiseNumerical(
     >>> kernel_fn(np.ones((1, 2)), None, "nngp").round(6).item(), round((1 - math.exp(-2)) / 2, 6)
     (0.432332, 0.432332)
     """
-    return layer(nn.Elementwise(fn))
+    return layer(nn.Elementwise(fn, smooth=smooth))
 
 
 def Erf(a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Triple:

@@ -139,7 +139,8 @@ def cumulative_power(spectrum: Spectrum) -> Array:
     Returns
     -------
     ndarray of shape (m,)
-        Entry k - 1 is the share in the k levels with the largest eigenvalues.
+        Entry k - 1 is the share in the k levels with the largest eigenvalues. Levels of eigenvalue
+        0, which have no order, count together and last.
 
     Raises
     ------
@@ -160,7 +161,9 @@ def cumulative_power(spectrum: Spectrum) -> Array:
     if spectrum.power is None or not total:
         raise InvalidInputError("the spectrum has no target: its power is missing or zero.")
     order = np.argsort(-spectrum.values, kind="stable")
-    return np.asarray(np.cumsum(spectrum.power[order]) / total)
+    power = np.where(spectrum.values[order] > 0, spectrum.power[order], 0.0)
+    power[-1] += spectrum.power[spectrum.values <= 0].sum()
+    return np.asarray(np.cumsum(power) / total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +293,7 @@ def compare(
     top = check_count("top", top, 1)
     rows = []
     for item in items:
-        K = kernel_matrix(item, X if isinstance(item, Layer) else None, kernel)
+        K = kernel_matrix(item, X if isinstance(item, Layer | str) else None, kernel)
         Y = as_targets(y, len(K))
         size = len(K) // 2 if n is None else check_count("n", n, 1)
         if size >= len(K):

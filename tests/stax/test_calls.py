@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import kernreg
 from kernreg import GaussianProcessRegressor, nn, stax
@@ -71,6 +72,16 @@ def test_a_loop_is_a_series() -> None:
     series = kernel_of(stax.Dense(32), block, block, block, stax.Erf(), stax.Dense(1))
     np.testing.assert_allclose(looped(X, None, "ntk"), series(X, None, "ntk"), rtol=1e-13)
     assert "repeat" in repr(looped.network)
+
+
+def test_functions_with_a_kink() -> None:
+    """The remedy that the message names."""
+    with pytest.raises(NetworkError, match="smooth=False"):
+        stax.Elementwise(torch.relu)
+    expected = stax.serial(stax.Dense(1), stax.Relu())[2](X, None, "ntk")
+    for made in (stax.Elementwise, stax.ElementwiseNumerical):
+        found = stax.serial(stax.Dense(1), made(torch.relu, smooth=False))[2](X, None, "ntk")
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 def test_the_first_turn_may_have_another_width() -> None:

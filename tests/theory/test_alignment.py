@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernreg import gram, nn
-from kernreg.exceptions import InvalidInputError
+from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.theory.alignment import (
     compare,
     cumulative_power,
@@ -69,6 +69,25 @@ def test_cumulative_power():
     found = cumulative_power(sample_spectrum(NETS["deep"], X, labels))
     assert (np.diff(found) >= 0).all()
     assert found[-1] == pytest.approx(1.0, rel=1e-12)
+
+
+def test_levels_without_a_part_in_the_kernel_count_last():
+    """The linear kernel of two columns has rank two; the order of the rest is rounding."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = X[:, 0] * X[:, 1]
+    expected = np.linalg.norm(np.linalg.qr(X)[0].T @ (y - y.mean())) ** 2 / np.var(y) / 40
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(40)
+        found = compare({"linear": nn.Dense()}, X[order], y[order], 0.1)
+        assert found.top_power[0] == pytest.approx(expected, rel=1e-10)
+
+
+def test_networks_as_text():
+    X, labels = problem()
+    found, same = (compare({"a": net}, X, labels, 0.1) for net in ("mlp(depth=1)", nn.mlp(1)))
+    assert found.test[0] == same.test[0]
+    with pytest.raises(NetworkError, match="Did you mean 'Relu'"):
+        compare(["relu"], X, labels)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +157,7 @@ VARY = r"^alignment needs a kernel matrix and targets that vary over the points,
         (lambda X, y: compare(NETS, X, np.full(30, 0.1)), VARY),
         (lambda X, y: target_alignment(NETS["deep"], X, np.full(30, 0.1)), VARY),
         (lambda X, y: target_alignment(np.full((30, 30), 0.1), None, y), VARY),
-        (lambda X, y: compare(["relu"], X, y), "^expected a network from kernreg.nn.*found str"),
+        (lambda X, y: compare([3.0], X, y), "^expected a network from kernreg.nn.*found float"),
         (lambda X, y: target_alignment(NETS["deep"], X, y[:-1]), "^expected 30 labels.*found 29"),
         (lambda X, y: target_alignment(np.ones((30, 30)), None, y), VARY),
         (

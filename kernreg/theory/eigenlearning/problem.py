@@ -33,8 +33,8 @@ def kernel_matrix(net: Any, X: Any, kernel: str) -> NDArray[Any]:
 
     Parameters
     ----------
-    net : Layer or ndarray of shape (n, n)
-        A network; or a kernel matrix from elsewhere, and then ``X`` must be None.
+    net : Layer, str or ndarray of shape (n, n)
+        A network, also as text; or a kernel matrix from elsewhere, and then ``X`` must be None.
     X : array of shape (n, d) or None
         Inputs.
     kernel : {"ntk", "nngp"}
@@ -56,7 +56,7 @@ def kernel_matrix(net: Any, X: Any, kernel: str) -> NDArray[Any]:
     >>> kernel_matrix(nn.mlp(depth=1, b_std=0.0), np.eye(2), "nngp").diagonal()
     array([1., 1.])
     """
-    if isinstance(net, Layer):
+    if isinstance(net, Layer | str):
         if X is None:
             raise InvalidInputError("X is missing: a network needs inputs of shape (n, d).")
         return _numpy(gram(net, X, kernel=kernel, dtype="float64"))

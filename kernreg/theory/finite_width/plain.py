@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kernreg.exceptions import InvalidInputError, NetworkError
 from kernreg.nn import Dense, Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Serial
+from kernreg.nn.parse import parse_network
 from kernreg.nn.presets import Mlp
 from kernreg.theory.averages import as_nonlinearity
 from kernreg.theory.checks import check_count, check_number
@@ -151,6 +152,8 @@ def plain_layers(net: Layer) -> Plain:
     >>> plain_layers(nn.mlp(depth=2, activation=nn.Tanh(), W_std=1.5, b_std=0.0)).hidden[1]
     (Tanh(), Affine(C_b=0.0, C_W=2.25, lambda_b=0.0, lambda_W=2.25))
     """
+    if isinstance(net, str):
+        net = parse_network(net)
     if not isinstance(net, Layer):
         raise NetworkError(f"expected a network of kernreg.nn, found {net!r}.")
     layers = list(_flat(net))
