@@ -82,16 +82,24 @@ template <class T> KR_INLINE State<T> dropout_pair(const State<T> &s, T keep) {
 template <class T> KR_INLINE T series_at(T rho, T parity) { return parity != T(0) ? abs_(rho) : rho; }
 
 // A nonlinearity whose correlation and derivative come from series. While the correlation is
-// positive the gap of close rows comes without a subtraction: `apart` is that of parallel rows,
+// positive the gap of close pairs comes without a subtraction: `apart` is that of parallel rows,
 // `growth` the factor on the gap.
 template <class T>
 KR_INLINE State<T> series_pair(const State<T> &s, T parity, T value, T slope, T growth, T apart) {
   T below = apart + max_(T(0), growth) * s.gap;
   bool mirrored = parity != T(0) && s.rho < T(0);
-  bool close = series_at(s.rho, parity) > T(0) && below < T(0.5);
+  bool close = series_at(s.rho, parity) > T(0) && below < T(0.5) && min_(s.gap, below) < kClose<T>;
   T rho = close ? T(1) - below : value, tau = slope * s.tau;
   return {mirrored ? parity * rho : rho, close ? below : gap_of(value),
           mirrored ? -parity * tau : tau};
+}
+
+// The same of pairs that are not close.
+template <class T>
+KR_INLINE State<T> far_series_pair(const State<T> &s, T parity, T value, T slope) {
+  bool mirrored = parity != T(0) && s.rho < T(0);
+  T tau = slope * s.tau;
+  return {mirrored ? parity * value : value, gap_of(value), mirrored ? -parity * tau : tau};
 }
 
 // Many layers as series in the angle. The gap of equal rows stays 0.

@@ -50,24 +50,27 @@ T dual_block(const Instr &I, Block<T> in, Block<T> out, const T *x, int64_t ldx,
   return dual_loop<D, 2, true, true, CLOSE>(in, out, x, ldx, y, ldy, c, n);
 }
 
+// Runs `far`, which gives the smallest gap that it made, and in its place `close` where a gap before
+// or behind is so small that it needs the formula for it.
+template <class T, class Far, class Close> void by_gap(Block<T> in, int n, Far far, Close close) {
+  T least = T(1);
+  for (int j = 0; j < n; ++j) least = min_(least, in.gap[j]);
+  if (least < kClose<T>) return close(in);
+  // What comes in is kept, as the block may have to be done again.
+  alignas(64) T kept[3][kBlock];
+  const T *from[] = {in.rho, in.gap, in.tau};
+  for (int k = 0; k < 3; ++k) std::memcpy(kept[k], from[k], n * sizeof(T));
+  if (far(in) < kClose<T>) close(Block<T>{kept[0], kept[1], kept[2]});
+}
+
 template <class D, class T>
 void run_dual(const Instr &I, Block<T> in, Block<T> out, const T *x, int64_t ldx, const T *y,
               int64_t ldy, const T *c, int n) {
-  if constexpr (D::two_ways) {
-    T least = T(1);
-    for (int j = 0; j < n; ++j) least = min_(least, in.gap[j]);
-    if (!(least < kClose<T>)) {
-      // What comes in is kept, as the block may have to be done again.
-      alignas(64) T kept[3][kBlock];
-      const T *from[] = {in.rho, in.gap, in.tau};
-      for (int k = 0; k < 3; ++k) std::memcpy(kept[k], from[k], n * sizeof(T));
-      if (!(dual_block<D, false>(I, in, out, x, ldx, y, ldy, c, n) < kClose<T>)) return;
-      in = {kept[0], kept[1], kept[2]};
-      dual_block<D, true>(I, in, out, x, ldx, y, ldy, c, n);
-      return;
-    }
-  }
-  dual_block<D, true>(I, in, out, x, ldx, y, ldy, c, n);
+  auto close = [&](Block<T> from) { dual_block<D, true>(I, from, out, x, ldx, y, ldy, c, n); };
+  if constexpr (D::two_ways)
+    by_gap(in, n, [&](Block<T> from) { return dual_block<D, false>(I, from, out, x, ldx, y, ldy, c, n); }, close);
+  else
+    close(in);
 }
 
 template <class T> struct Machine {
@@ -122,24 +125,29 @@ template <class T> struct Machine {
   }
 
   // rho' = sum_m a_m(i) a_m(j) rho^m: a nonlinearity by its Hermite coefficients per row, and a
-  // factor on the derivative behind them. The values of Horner's scheme are the coefficients of
-  // (p(x) - p(rho)) / (x - rho), so that their sum is the factor on the gap.
-  void series(const Instr &I, const T *x, const T *y, int n) const {
+  // factor on the derivative behind them. An odd or even function has every other coefficient, and
+  // is a series in the square. The values of Horner's scheme are the coefficients of
+  // (p(x) - p(z)) / (x - z), so that their sum is the factor on the gap.
+  template <bool CLOSE> T series(const Instr &I, Block<T> in, const T *x, const T *y, int n) const {
     using vec = typename simd<T>::vec;
-    constexpr int L = simd<T>::lanes, V = 2, W = V * L;
-    Block<T> in = state(I.a), out = state(I.dst);
-    T parity = consts[I.c];
+    constexpr int L = simd<T>::lanes, V = CLOSE ? 2 : 4, W = V * L;
+    Block<T> out = state(I.dst);
+    T parity = consts[I.c], least = T(1);
+    bool odd = parity < T(0), halved = parity != T(0);
+    int first = odd ? 1 : 0, step = halved ? 2 : 1, last = I.n - 1;
+    if (halved && (last & 1) != first) --last;
     for (int j0 = 0; j0 < n; j0 += W) {
       int live = n - j0 < W ? n - j0 : W;
-      alignas(64) T padded[W] = {}, moments[4][W], at[W];
+      alignas(64) T padded[W] = {}, moments[CLOSE ? 4 : 2][W], at[W];
       for (int j = 0; j < W; ++j) at[j] = series_at(in.rho[j0 + j], parity);
-      vec rho[V], value[V], slope[V], growth[V], apart[V];
+      vec z[V], value[V], slope[V], growth[V], apart[V];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        rho[v] = *(const vec *)(at + v * L);
+        z[v] = *(const vec *)(at + v * L);
+        if (halved) z[v] *= z[v];
         value[v] = slope[v] = growth[v] = apart[v] = vec{};
       }
-      for (int m = I.n - 1; m >= 0; --m) {
+      for (int m = last; m >= first; m -= step) {
         T xm = x[m * ldx];
         const T *ym = y + m * ldy + j0;
         if (live < W) {
@@ -148,41 +156,53 @@ template <class T> struct Machine {
         }
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) {
-          vec a = *(const vec *)(ym + v * L), d = xm - a;
-          slope[v] = slope[v] * rho[v] + value[v];
-          growth[v] += value[v];
-          value[v] = value[v] * rho[v] + xm * a;
-          apart[v] += d * d;
+          vec a = *(const vec *)(ym + v * L);
+          slope[v] = slope[v] * z[v] + value[v];
+          if (CLOSE) growth[v] += value[v];
+          value[v] = value[v] * z[v] + xm * a;
+          if (CLOSE) apart[v] += (xm - a) * (xm - a);
         }
       }
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
         *(vec *)(moments[0] + v * L) = value[v];
         *(vec *)(moments[1] + v * L) = slope[v];
+        if (!CLOSE) continue;
         *(vec *)(moments[2] + v * L) = growth[v];
         *(vec *)(moments[3] + v * L) = apart[v];
       }
       T fx = x[I.n * ldx];
       const T *fy = y + I.n * ldy + j0;
 #pragma GCC ivdep
-      for (int j = 0; j < live; ++j)
-        out.store(j0 + j, series_pair(in.load(j0 + j), parity, moments[0][j],
-                                      moments[1][j] * (fx * fy[j]), moments[2][j],
-                                      T(0.5) * moments[3][j]));
+      for (int j = 0; j < live; ++j) {
+        T r = at[j], q = moments[0][j], d = moments[1][j];
+        T value = odd ? r * q : q, slope = odd ? q + T(2) * r * r * d : halved ? T(2) * r * d : d;
+        slope *= fx * fy[j];
+        State<T> made;
+        if (CLOSE) {
+          T g = moments[2][j], growth = halved ? (T(1) + r) * g + (odd ? q : T(0)) : g;
+          made = series_pair(in.load(j0 + j), parity, value, slope, growth, T(0.5) * moments[3][j]);
+        } else {
+          made = far_series_pair(in.load(j0 + j), parity, value, slope);
+          least = min_(least, made.gap);
+        }
+        out.store(j0 + j, made);
+      }
     }
+    return least;
   }
 
   // A Chebyshev series in the angle whose coefficients are bilinear in the weights that both rows
   // give to I.b nodes: a nonlinearity between rows of different norms. Behind the weights stand what
   // the gap of parallel rows is made of, and a factor on the derivative.
-  void angles(const Instr &I, const T *x, const T *y, int n) const {
-    Block<T> in = state(I.a), out = state(I.dst);
+  template <bool CLOSE> T angles(const Instr &I, Block<T> in, const T *x, const T *y, int n) const {
+    Block<T> out = state(I.dst);
     int nodes = I.b;
     alignas(64) T at[kBlock], moments[3][kBlock], mixed[kAngleTerms], apart[kBlock];
-    T parity = consts[I.c];
+    T parity = consts[I.c], least = T(1);
     for (int j = 0; j < kBlock; ++j) at[j] = series_at(in.rho[j], parity);
     chebyshev_argument(at, in.gap, at, kBlock);
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < (CLOSE ? 3 : 2); ++k) {
       const T *c = consts + I.c + 1 + int64_t(k) * I.n * nodes * nodes;
       for (int m = 0; m < I.n * nodes; ++m) mixed[m] = T(0);
       for (int m = 0; m < I.n; ++m)
@@ -194,6 +214,17 @@ template <class T> struct Machine {
         }
       bilinear_clenshaw(mixed, I.n, nodes, at, y, moments[k], n);
     }
+    T fx = x[2 * nodes * ldx];
+    const T *fy = y + 2 * nodes * ldy;
+    if (!CLOSE) {
+#pragma GCC ivdep
+      for (int j = 0; j < n; ++j) {
+        State<T> made = far_series_pair(in.load(j), parity, moments[0][j], moments[1][j] * (fx * fy[j]));
+        least = min_(least, made.gap);
+        out.store(j, made);
+      }
+      return least;
+    }
     for (int j = 0; j < n; ++j) apart[j] = T(0);
     for (int b = nodes; b < 2 * nodes; ++b) {
       T xb = x[b * ldx];
@@ -201,12 +232,11 @@ template <class T> struct Machine {
 #pragma GCC ivdep
       for (int j = 0; j < n; ++j) apart[j] += T(0.5) * (xb - yb[j]) * (xb - yb[j]);
     }
-    T fx = x[2 * nodes * ldx];
-    const T *fy = y + 2 * nodes * ldy;
 #pragma GCC ivdep
     for (int j = 0; j < n; ++j)
       out.store(j, series_pair(in.load(j), parity, moments[0][j], moments[1][j] * (fx * fy[j]),
                                moments[2][j], apart[j]));
+    return least;
   }
 
   // Clenshaw's recurrence with the coefficients sum_b mixed[m, b] y[b] of each column.
@@ -337,8 +367,14 @@ template <class T> struct Machine {
         case op_sum: sum(I, x, y, n); break;
         case op_product: product(I, n); break;
         case op_dropout: dropout(I, n); break;
-        case op_series: series(I, x, y, n); break;
-        case op_angles: angles(I, x, y, n); break;
+        case op_series:
+          by_gap(state(I.a), n, [&](Block<T> in) { return series<false>(I, in, x, y, n); },
+                 [&](Block<T> in) { series<true>(I, in, x, y, n); });
+          break;
+        case op_angles:
+          by_gap(state(I.a), n, [&](Block<T> in) { return angles<false>(I, in, x, y, n); },
+                 [&](Block<T> in) { angles<true>(I, in, x, y, n); });
+          break;
         case op_profile: profile(I, n, p + 1 == n_code); break;
         case op_jet_dense: run_jet(I, regs, x, ldx, y, ldy, consts, n); p += kJetRegisters; break;
         default:

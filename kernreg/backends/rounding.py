@@ -265,8 +265,9 @@ def float32_error(
     """
     order = torch.argsort(row.s)
     some = order[torch.linspace(0, len(order) - 1, min(_ROWS, len(order))).round().long()]
-    if segment is None and not expansions:
-        return _error_of(program, _on_grid(row.s[some]), near)
+    if segment is None and all(isinstance(n, int) for n in expansions.values()):
+        lengths = tuple(int(expansions[id(op)]) for op in _expanded(program))  # type: ignore[arg-type]
+        return _error_of(program, _on_grid(row.s[some]), near, lengths)
     sample = R.Row(row.s[some], row.tau[some])
     if segment is not None:
         ends = R.Row(segment.rows.s[some], segment.rows.tau[some])
@@ -280,11 +281,20 @@ def _on_grid(s: Tensor) -> tuple[float, ...]:
     return tuple(sorted(set(torch.where(s > 0, torch.exp2(steps), 0.0).tolist())))
 
 
+def _expanded(program: Program) -> list[ir.Op]:
+    """Nonlinearities without a closed form."""
+    applied = (op for op in ir.all_ops(program.ops) if isinstance(op, ir.Apply))
+    return [op for op in applied if not op.bound(program.params).closed_form]
+
+
 @functools.lru_cache(maxsize=256)
-def _error_of(program: Program, s: tuple[float, ...], near: float) -> float:
-    """The bound of a program of closed forms for rows of these sizes."""
+def _error_of(
+    program: Program, s: tuple[float, ...], near: float, lengths: tuple[int, ...]
+) -> float:
+    """The bound for rows of these sizes; ``lengths`` are those of Hermite series."""
     sizes = torch.tensor(s, dtype=torch.float64)
-    return _followed(program, R.Row(sizes, torch.zeros_like(sizes)), near, {}, None)
+    expansions = {id(op): n for op, n in zip(_expanded(program), lengths, strict=True)}
+    return _followed(program, R.Row(sizes, torch.zeros_like(sizes)), near, expansions, None)
 
 
 def _followed(

@@ -46,12 +46,9 @@ def test_series_in_the_angle(fn: nn.Nonlinearity, monkeypatch: pytest.MonkeyPatc
     Behind a kink comes another one, which needs the exact gap of rows that are nearly parallel.
     """
     rng, terms, nodes = np.random.default_rng(0), 6, 3
-    made_up = AngleSeries(
-        0.1,
-        5.0,
-        rng.uniform(0.0, 0.03, (3, terms, nodes, nodes)),
-        rng.uniform(0, 0.1, (nodes,) * 2),
-    )
+    coefficients = rng.uniform(0.0, 0.03, (3, terms, nodes, nodes))
+    coefficients[2, 0] += 0.5  # only pairs that are close before are close behind
+    made_up = AngleSeries(0.1, 5.0, coefficients, rng.uniform(0, 0.1, (nodes,) * 2))
     monkeypatch.setattr(analysis, "_expand", lambda *args: made_up)
     net = nn.serial(nn.Dense(), fn, nn.Dense(1.0, 0.1), nn.Relu(), nn.Dense())
     X = rows()
@@ -169,9 +166,11 @@ extern "C" void run(const double *rho, const double *gap, const double *x, const
 def test_lanes_share_the_series_of_their_row(nodes: int, parity: int) -> None:
     """With more nodes than lanes too; NumPy sums the same series."""
     rng, terms, lanes = np.random.default_rng(0), 7, 32
-    gap, sign = rng.uniform(0, 1, lanes), rng.choice([-1.0, 1.0], lanes)
+    gap = np.where(np.arange(lanes) % 3, rng.uniform(0, 1, lanes), 1e-5 * rng.uniform(0, 1, lanes))
+    sign = rng.choice([-1.0, 1.0], lanes)
     rho = sign * (1 - gap)
     x, y = rng.standard_normal(2 * nodes + 1), rng.standard_normal((2 * nodes + 1, lanes))
+    y[nodes:-1] = x[nodes:-1, None] + 0.1 * y[nodes:-1] / nodes**0.5
     c = 0.1 * rng.standard_normal((3, terms, nodes, nodes)) / nodes
     consts = np.array([parity, *c.ravel()])
     parts = ["cuda/device.cuh", None, "vmath.inl", "pair.inl", "cuda/steps.cuh"]
@@ -182,13 +181,15 @@ def test_lanes_share_the_series_of_their_row(nodes: int, parity: int) -> None:
         *pointers, ctypes.c_int(terms), ctypes.c_int(nodes), ctypes.c_void_p(out.ctypes.data)
     )
     mirrored = (rho < 0) & (parity != 0)
-    theta = np.arccos(np.where(mirrored, -rho, rho))
+    angle = 2 * np.arcsin(np.sqrt(gap / 2))
+    theta = np.where(mirrored | (rho > 0), angle, np.pi - angle)
     basis = np.cos(np.arange(terms)[:, None] * np.arccos(1 - 2 * theta / np.pi))
     value, slope, growth = np.einsum("tmab,a,bj,mj->tj", c, x[:nodes], y[:nodes], basis)
     distance = np.sum(0.5 * (x[nodes:-1, None] - y[nodes:-1]) ** 2, axis=0)
     slope = slope * x[-1] * y[-1]
     below = distance + np.maximum(0, growth) * gap
-    near = (mirrored | (rho > 0)) & (below < 0.5)
+    near = (mirrored | (rho > 0)) & (below < 0.5) & (np.minimum(gap, below) < 1e-4)
+    assert 0 < near.sum() < lanes
     sides = [np.where(mirrored, sign, 1) for sign in (parity, 1, -parity)]
     lost = np.maximum(0, 1 - abs(value))
     want = [np.where(near, 1 - below, value), np.where(near, below, lost), slope]

@@ -34,7 +34,7 @@ def test_nested_and_repeated() -> None:
         (nn.serial(nn.Dense(), nn.LayerNorm(), nn.Relu(), nn.Dense()), "LayerNorm"),
         (nn.serial(nn.Dense(), nn.residual(nn.serial(nn.Relu(), nn.Dense()))), "residual"),
         (nn.Dense(parameterization="standard", fan_in=8), "parameterization='ntk'"),
-        ("mlp", "expected a network"),
+        (3, "expected a network"),
     ],
 )
 def test_other_networks(net: nn.Layer, message: str) -> None:
