@@ -20,8 +20,6 @@ first, and skips what is there. SVMs and forests take one thread; set ``KERNREG_
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +35,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import euclidean_distances
 from sklearn.svm import SVC
 
+from benchmarks.lines import append, drop_torn, read
 from benchmarks.problems import data_dir
 from kernreg import gram, nn
 from kernreg.operators.matrix import MatrixOperator
@@ -268,7 +267,7 @@ def _test(problem: Problem, model: str, choices: list[Choice], seconds: float) -
 
 def run(protocol: str, most_rows: int, names: list[str] | None) -> None:
     """Measure what has not been measured, smallest sets first."""
-    _drop_torn_line()
+    drop_torn(RESULTS)
     done = {(r["set"], r["protocol"], r["model"]) for r in lines()}
     for problem in problems(most_rows):
         if names and problem.name not in names:
@@ -278,33 +277,13 @@ def run(protocol: str, most_rows: int, names: list[str] | None) -> None:
                 continue
             for line in measure(problem, family, protocol):
                 if (problem.name, protocol, line["model"]) not in done:
-                    _append(line)
+                    append(RESULTS, line)
                     print(problem.name, line["model"], f"{line['accuracy']:.4f}", flush=True)
-
-
-def _drop_torn_line() -> None:
-    """Forget what a full disk left of a line, so that the next one starts afresh."""
-    if RESULTS.exists():
-        text = RESULTS.read_bytes()
-        if not text.endswith(b"\n"):
-            os.truncate(RESULTS, text.rfind(b"\n") + 1)
-
-
-def _append(line: dict[str, Any]) -> None:
-    """One write, so that a run that is killed leaves whole lines."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    file = os.open(RESULTS, flags, 0o666)
-    try:
-        os.write(file, (json.dumps(line) + "\n").encode())
-    finally:
-        os.close(file)
 
 
 def lines() -> list[dict[str, Any]]:
     """What has been measured."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    return read(RESULTS)
 
 
 @dataclass(frozen=True)

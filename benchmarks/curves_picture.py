@@ -1,0 +1,66 @@
+"""The picture of ``python -m benchmarks.curves draw``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kernreg.plotting.style import COLOURS, legend_above, panels
+
+if TYPE_CHECKING:
+    from benchmarks.curves import Curve
+
+PANELS = ("sphere", "hypercube", "mnist")
+LINES = {"paper": (0, (4, 3)), "pool": "-", "points": "-"}
+
+
+def draw(found: Mapping[str, Sequence[Curve]], path: str) -> None:
+    """Predicted test errors as lines, measured ones as points with their standard errors."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    shown = [name for name in PANELS if name in found]
+    figure, axes = panels(1, len(shown), size=(4.6 * len(shown), 4.2), squeeze=False)
+    for ax, name in zip(axes[0], shown, strict=True):
+        _panel(ax, [curve for curve in found[name] if _is_drawn(curve)])
+        ax.set_title(found[name][0].domain, fontsize=10, pad=54)
+    axes[0][0].set_ylabel("mean squared error on other rows")
+    figure.savefig(path, dpi=120)
+
+
+def _is_drawn(curve: Curve) -> bool:
+    """Without a ridge, which moves the curves by little."""
+    return curve.alpha == 0
+
+
+def _panel(ax: Any, curves: Sequence[Curve]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import NullFormatter
+
+    marks = []
+    for curve, colour in zip(curves, COLOURS, strict=False):
+        # The best prediction where there are several, and the paper's own beside it.
+        for theory in dict.fromkeys(("paper", list(curve.predicted)[-1])):
+            alone = len(curve.predicted) == 1
+            style: Any = "-" if alone else LINES[theory]
+            ax.plot(curve.n, curve.predicted[theory], color=colour, linestyle=style, linewidth=1.5)
+        noisy = f", noise {curve.noise:g}" if curve.noise else ""
+        ax.errorbar(
+            curve.n,
+            curve.measured,
+            yerr=curve.standard_error,
+            linestyle="none",
+            marker="o",
+            markersize=5,
+            color=colour,
+        )
+        marks.append(Line2D([], [], color=colour, marker="o", label=curve.target + noisy))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks(curves[0].n, [f"{n:,}" for n in curves[0].n])
+    ax.set_xticks([], minor=True)
+    ax.yaxis.set_major_formatter("{x:g}")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_minor_formatter("{x:.1g}" if high < 15 * low else NullFormatter())
+    ax.set_xlabel("training rows $n$")
+    legend_above(ax, marks)
