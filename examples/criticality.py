@@ -10,7 +10,20 @@ deep, are trained on digits.
 
     python examples/criticality.py [--quick] [--out picture.png]
 
-Takes about a minute on two cores, some seconds with --quick.
+Takes about 20 seconds on one core, 7 with --quick.
+
+The first lines are the verdicts of ``report``, for infinite width. "Up to depth 25.6" is how deep
+such layers can be and still train. "Squared gradients times 10^-0.56" is the mean square of the
+gradients in the first layer over that in the last: 1 is no change, 10^-10 a gradient that is lost,
+10^14 one that explodes.
+
+The table sets this beside one random network of width 300 (200 with --quick). "Norm" is the mean
+square of the preactivations of the last layer over that of the first, "gradient" the ratio of the
+verdict, as a plain number: 10^-0.56 is 0.273. "Theory" and "measured" are for the same small input,
+of mean square 0.0135. They differ, at criticality by a factor of up to two, as the depth is a third
+of the width: another draw of the weights gives other numbers. Without ``input_norm`` the report is
+about an input of mean square 1, of which tanh takes more away: 10^-2.15 at criticality. "Accuracy"
+is on the 1,000 digits that networks of 40 such layers were trained on; chance is 0.1.
 """
 
 from __future__ import annotations
@@ -53,12 +66,15 @@ def run(parameters: list[tuple[Tensor, Tensor]], x: Tensor) -> list[Tensor]:
     return passed
 
 
-def signals(net: nn.Layer, width: int, seed: int = 0) -> tuple[Array, Array]:
+def small_input() -> Tensor:
+    """A row that stays where tanh is nearly linear."""
+    return 0.1 * torch.randn(1, 50, generator=torch.Generator().manual_seed(99))
+
+
+def signals(net: nn.Layer, x: Tensor, width: int, seed: int = 0) -> tuple[Array, Array]:
     """Mean square of each layer's preactivations, and of the gradients by them, over the last."""
     plain = plain_layers(net)
-    # A small input stays where tanh is nearly linear.
-    x = 0.1 * torch.randn(1, 50, generator=torch.Generator().manual_seed(99))
-    parameters = weights(plain, [50, *[width] * plain.depth, width], seed)
+    parameters = weights(plain, [x.shape[1], *[width] * plain.depth, width], seed)
     passed = run(parameters, x.requires_grad_())
     for layer in passed:
         layer.retain_grad()
@@ -102,16 +118,22 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, fl
         "small weights": deep.with_params(W_std=0.9, b_std=0.05),
         "large weights": deep.with_params(W_std=2.0, b_std=0.05),
     }
-    found, curves = {}, {}
+    x = small_input()
+    found, curves, theory = {}, {}, {}
     for name, net in networks.items():
-        print(f"{name}: {report(net).blocks[0].verdict}")
-        squares, gradients = signals(net, width)
+        expected = report(net, input_norm=float(x.square().mean()))
+        print(f"{name}: {expected.blocks[0].verdict}")
+        theory[name] = expected.K_out / expected.K_in, math.exp(expected.log_gradient)
+        squares, gradients = signals(net, x.clone(), width)
         curves[name] = squares, gradients
         accuracy = trained(net.with_params(depth=40), width // 2, steps)
         found[name] = float(squares[-1] / squares[0]), float(gradients[0]), accuracy
     print(f"\n{'':15} norm, layer {depth + 1} / 1   gradient, first / last   accuracy at depth 40")
+    print(f"{'':15} theory    measured    theory      measured")
     for name, (norm, gradient, accuracy) in found.items():
-        print(f"{name:15} {norm:<22.3g} {gradient:<23.3g} {accuracy:.2f}")
+        of_norm = f"{theory[name][0]:<9.3g} {norm:<11.3g}"
+        of_gradient = f"{theory[name][1]:<11.3g} {gradient:<11.3g}"
+        print(f"{name:15} {of_norm} {of_gradient} {accuracy:.2f}")
     if options.out:
         import matplotlib
 
@@ -132,5 +154,5 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, fl
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(max(1, min(2, torch.get_num_threads())))
+    torch.set_num_threads(1)  # matrices are small: a second thread would wait more than it works
     main()
