@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.lines import append, drop_torn, read
+from benchmarks.lines import append, drop_torn, read, within
 from benchmarks.problems import data_dir
 from kernreg import ImageScaler, KernelOperator
 from kernreg.baseline import Settings
@@ -250,7 +250,7 @@ def _cell(line: dict[str, Any] | None) -> str:
     if line is None:
         return ""
     share = line["accuracy"]
-    return f"{100 * share:.1f} ± {100 * (share * (1 - share) / line['test']) ** 0.5:.1f}"
+    return within(100 * share, 100 * (share * (1 - share) / line["test"]) ** 0.5)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import eval_gegenbauer
 
+from benchmarks.lines import WITHIN
 from benchmarks.problems import data_dir
 from kernreg import KernelRegressor, gram, nn
 from kernreg.theory.eigenlearning import (
@@ -257,7 +258,7 @@ def row(curve: Curve) -> str:
     off = np.array([100 * curve.relative(theory) for theory in theories])
     error = 100 * np.array(curve.standard_error) / np.array(curve.measured)
     cells = [
-        " / ".join(f"{value:+.1f}" for value in column) + f" ± {bar:.1f}"
+        " / ".join(f"{value:+.1f}" for value in column) + f"{WITHIN}{bar:.1f}"
         for column, bar in zip(off.T, error, strict=True)
     ]
     worst = " / ".join(f"{np.abs(curve.in_errors(theory)).max():.1f}" for theory in theories)

@@ -20,11 +20,11 @@ def draw(found: Mapping[str, Sequence[Curve]], path: str) -> None:
 
     matplotlib.use("Agg")
     shown = [name for name in PANELS if name in found]
-    figure, axes = panels(1, len(shown), size=(4.6 * len(shown), 4.2), squeeze=False)
-    for ax, name in zip(axes[0], shown, strict=True):
+    figure, axes = panels(len(shown), 1, size=(6.4, 3.9 * len(shown)), squeeze=False)
+    for ax, name in zip(axes[:, 0], shown, strict=True):
         _panel(ax, [curve for curve in found[name] if _is_drawn(curve)])
-        ax.set_title(found[name][0].domain, fontsize=10, pad=54)
-    axes[0][0].set_ylabel("mean squared error on other rows")
+        ax.set_title(found[name][0].domain, fontsize=10, pad=40)
+        ax.set_ylabel("mean squared error\non other rows")
     figure.savefig(path, dpi=120)
 
 

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+WITHIN = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+"""Between a value and its error, so that narrow tables keep them together."""
+
 
 def read(path: Path) -> list[dict[str, Any]]:
     """What has been measured; nothing if there is no file."""
@@ -30,3 +33,8 @@ def drop_torn(path: Path) -> None:
         text = path.read_bytes()
         if not text.endswith(b"\n"):
             os.truncate(path, text.rfind(b"\n") + 1)
+
+
+def within(value: float, error: float) -> str:
+    """A value and its error with one decimal."""
+    return f"{value:.1f}{WITHIN}{error:.1f}"

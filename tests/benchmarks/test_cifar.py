@@ -116,6 +116,7 @@ def test_table_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
         cifar.append(cifar.RESULTS, common | line)
     cifar.show("cifar10")
     out = capsys.readouterr().out
+    out = out.replace("\N{NO-BREAK SPACE}", " ")
     assert "| averaged | 20.0 ± 8.0 | 50.0 ± 10.0 | 2 |" in out
     assert "| Gaussian |  | 80.0 ± 8.0 |  |" in out
     # 50,000 x 50,001 / 2 + 50,000 x 10,000 entries of 2 ms each.
