@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from benchmarks.curves import Curve
 
 PANELS = ("sphere", "hypercube", "mnist")
-LINES = {"paper": (0, (4, 3)), "pool": "-", "points": "-"}
+NAMES = {"paper": "paper", "pool": '"pool"', "points": '"points"'}
+LINES: dict[str, Any] = {"paper": (0, (4, 3)), "pool": "-", "points": "-"}
 
 
 def draw(found: Mapping[str, Sequence[Curve]], path: str) -> None:
@@ -23,7 +24,7 @@ def draw(found: Mapping[str, Sequence[Curve]], path: str) -> None:
     figure, axes = panels(len(shown), 1, size=(6.4, 3.9 * len(shown)), squeeze=False)
     for ax, name in zip(axes[:, 0], shown, strict=True):
         _panel(ax, [curve for curve in found[name] if _is_drawn(curve)])
-        ax.set_title(found[name][0].domain, fontsize=10, pad=40)
+        ax.set_title(found[name][0].domain, fontsize=10, loc="left", pad=56)
         ax.set_ylabel("mean squared error\non other rows")
     figure.savefig(path, dpi=120)
 
@@ -33,17 +34,20 @@ def _is_drawn(curve: Curve) -> bool:
     return curve.alpha == 0
 
 
+def _shown(curve: Curve) -> list[str]:
+    """The paper's prediction, and the best one where there are several."""
+    return list(dict.fromkeys(("paper", list(curve.predicted)[-1])))
+
+
 def _panel(ax: Any, curves: Sequence[Curve]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import NullFormatter
 
     marks = []
     for curve, colour in zip(curves, COLOURS, strict=False):
-        # The best prediction where there are several, and the paper's own beside it.
-        for theory in dict.fromkeys(("paper", list(curve.predicted)[-1])):
-            alone = len(curve.predicted) == 1
-            style: Any = "-" if alone else LINES[theory]
-            ax.plot(curve.n, curve.predicted[theory], color=colour, linestyle=style, linewidth=1.5)
+        for theory in _shown(curve):
+            style = {"color": colour, "linestyle": LINES[theory], "linewidth": 1.5}
+            ax.plot(curve.n, curve.predicted[theory], **style)
         noisy = f", noise {curve.noise:g}" if curve.noise else ""
         ax.errorbar(
             curve.n,
@@ -54,7 +58,10 @@ def _panel(ax: Any, curves: Sequence[Curve]) -> None:
             markersize=5,
             color=colour,
         )
-        marks.append(Line2D([], [], color=colour, marker="o", label=curve.target + noisy))
+        marks.append(Line2D([], [], color=colour, linewidth=4, label=curve.target + noisy))
+    marks.append(Line2D([], [], color="0.3", marker="o", linestyle="none", label="measured"))
+    for theory in _shown(curves[0]):
+        marks.append(Line2D([], [], color="0.3", linestyle=LINES[theory], label=NAMES[theory]))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(curves[0].n, [f"{n:,}" for n in curves[0].n])
@@ -63,4 +70,4 @@ def _panel(ax: Any, curves: Sequence[Curve]) -> None:
     low, high = ax.get_ylim()
     ax.yaxis.set_minor_formatter("{x:.1g}" if high < 15 * low else NullFormatter())
     ax.set_xlabel("training rows $n$")
-    legend_above(ax, marks)
+    legend_above(ax, marks, ncols=3)

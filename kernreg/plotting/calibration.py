@@ -205,11 +205,9 @@ class CalibrationDisplay:
         ax = given_or_new(ax)
         # Another model may have drawn the diagonal already.
         there = ax.get_legend_handles_labels()[1]
-        drawn = [label for label in there if label not in ("calibrated", self._band)]
-        if "calibrated" not in there:
-            ax.plot(
-                [0, 1], [0, 1], color="#555555", linestyle="--", linewidth=1, label="calibrated"
-            )
+        drawn = [label for label in there if label not in ("ideal", self._band)]
+        if "ideal" not in there:
+            ax.plot([0, 1], [0, 1], color="#555555", linestyle="--", linewidth=1, label="ideal")
         if self._band not in there:
             ax.fill_between(
                 self.nominal,

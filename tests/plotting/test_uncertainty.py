@@ -200,7 +200,7 @@ def test_several_models_share_axes():
     first = shares(name="one")
     second = shares(name="two", ax=first.ax_)
     labels = [text.get_text() for text in second.ax_.get_legend().get_texts()]
-    assert labels == ["calibrated", "95 % range by chance, n = 200", "one", "two"]
+    assert labels == ["ideal", "95 % range by chance, n = 200", "one", "two"]
     assert first.line_.get_color() != second.line_.get_color()
 
 

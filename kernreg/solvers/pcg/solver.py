@@ -31,6 +31,7 @@ from kernreg.solvers.preconditioners.lowrank import ridge_profile
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.solvers.variance import from_solution
+from kernreg.wording import counted
 
 __all__ = ["PCG"]
 
@@ -341,7 +342,7 @@ def _warn(solutions: Any, solver: PCG) -> None:
         stats = failed[0].stats
         warnings.warn(
             f"conjugate gradients stopped at a relative residual of {stats.residuals[-1]:.1e} "
-            f"after {stats.iterations} iterations, asked for was {solver.tol:.1e}: "
+            f"after {counted(stats.iterations, 'iteration')}, asked for was {solver.tol:.1e}: "
             f"{failed[0].status}",
             ConvergenceWarning,
             stacklevel=3,
