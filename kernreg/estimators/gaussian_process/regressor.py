@@ -104,8 +104,8 @@ class GaussianProcessRegressor(MultiOutputMixin, RegressorMixin, GaussianProcess
     Notes
     -----
     Standard deviations of 0 stay; those of several layers with one name, such as ``W_std`` of
-    ``nn.mlp``, are one number. Of more than 2,000 rows as many are drawn for tuning, the same in
-    every fit; the posterior is that of all.
+    ``nn.mlp``, are one number. More than 2,000 rows are tuned on a random 2,000 of them, the
+    same in every fit; the posterior is that of all.
 
     Time: tuning some 50 times a Gram matrix and n^3 operations for at most 2,000 rows; then n^3/3
     for the factor, n^2 for each variance. Memory n^2/2 numbers, and tiles for new rows.
