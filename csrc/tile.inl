@@ -207,7 +207,8 @@ template <class T, class O> struct Filler {
 struct Strip { int64_t j; int cols; int64_t a, b; };
 
 inline std::vector<Strip> strips(const Job &job) {
-  // Long strips reuse the packed columns; at least eight per thread share the work evenly.
+  // Long strips reuse the packed columns; at least eight per thread share the work evenly. Small
+  // parts, such as tiles of gradients, have enough of them only if they are as low as a tile.
   int64_t rows = job.i1 - job.i0, tall = 16 * TI;
   std::vector<Strip> out;
   for (int64_t j = job.j0; j < job.j1; j += TJ) {

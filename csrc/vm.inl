@@ -56,10 +56,10 @@ template <class T, class Far, class Close> void by_gap(Block<T> in, int n, Far f
   T least = T(1);
   for (int j = 0; j < n; ++j) least = min_(least, in.gap[j]);
   if (least < kClose<T>) return close(in);
-  // What comes in is kept, as the block may have to be done again.
+  // What comes in is kept, as the block may have to be done again: all of it, as series read beyond n.
   alignas(64) T kept[3][kBlock];
   const T *from[] = {in.rho, in.gap, in.tau};
-  for (int k = 0; k < 3; ++k) std::memcpy(kept[k], from[k], n * sizeof(T));
+  for (int k = 0; k < 3; ++k) std::memcpy(kept[k], from[k], kBlock * sizeof(T));
   if (far(in) < kClose<T>) close(Block<T>{kept[0], kept[1], kept[2]});
 }
 

@@ -64,7 +64,7 @@ CLOSE = 0.1
 _ROWS = 4
 
 _STEPS = 16
-"""Steps of an octave in the sizes of rows that share a bound."""
+"""Steps of an octave in the least size of rows that share a bound."""
 
 _MOVED = 7
 """The pairs themselves, both ways for each of two errors, one for the third, one for tables."""
@@ -276,9 +276,16 @@ def float32_error(
 
 
 def _on_grid(s: Tensor) -> tuple[float, ...]:
-    """Standard deviations moved by at most 2 %: rows of much the same size share a bound."""
-    steps = torch.round(_STEPS * torch.log2(s)) / _STEPS
-    return tuple(sorted(set(torch.where(s > 0, torch.exp2(steps), 0.0).tolist())))
+    """Nearby standard deviations that other data share: the least is moved by at most 2 %, and how
+    far the others lie above it by at most a fifth. Rows that differ stay different."""
+    positive = s[s > 0]
+    if not len(positive):
+        return (0.0,)
+    low = positive.min()
+    above = positive / low - 1.0
+    above = torch.where(above > 0, torch.exp2(torch.round(2.0 * torch.log2(above)) / 2.0), 0.0)
+    sizes = torch.exp2(torch.round(_STEPS * torch.log2(low)) / _STEPS) * (1.0 + above)
+    return tuple(sorted({*sizes.tolist(), *([0.0] if len(positive) < len(s) else [])}))
 
 
 def _expanded(program: Program) -> list[ir.Op]:

@@ -5,6 +5,7 @@ Nothing of the size of the matrix is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -27,7 +28,9 @@ __all__ = [
 ]
 
 # Rows and columns of a tile: low ones waste little above the diagonal of a symmetric matrix.
-_LOW, _WIDE = 256, 1024
+_LOW, _WIDE = 256, 2048
+# Entries of a tile that is not worth float32, and of the sample that tells what is typical.
+_FEW = 4096
 # Torch keeps every step of a tile to go back through.
 _TRACED = 128
 
@@ -119,6 +122,7 @@ def pull_back(
     first = torch.zeros_like(A)
     second = first if symmetric else torch.zeros_like(B)
     own = A.new_empty(len(A)) if symmetric else None
+    slope = bound.diagonal()
     rounded = (A.to(dtype), B.to(dtype))
     for rows, columns in _tiles(len(A), None if symmetric else len(B)):
         w = weights(rows, columns)
@@ -127,7 +131,7 @@ def pull_back(
             own[rows] = w.diagonal()
             w.fill_diagonal_(0.0)
         tile = bound.tile(rows, columns)
-        if dtype == torch.float32 and _loses_digits(tile):
+        if dtype == torch.float32 and _loses_digits(tile, slope[rows]):
             precise = precise or derivatives_of(program, A, B, kernel, sides)
             tile = precise.tile(rows, columns)
         kind = tile.by_product.dtype
@@ -141,21 +145,27 @@ def pull_back(
             scaled = tile.by_square[1].mul_(w).sum(0)
             second[columns] += across.T @ left + 2.0 * scaled[:, None] * right
     if own is not None:
-        first += (own * bound.diagonal())[:, None] * A
+        first += (own * slope)[:, None] * A
         return first / d, None
     return first / d if wanted[0] else None, second / d if wanted[1] else None
 
 
-def _loses_digits(tile: Tile) -> bool:
-    """Whether some derivatives are so much larger than most that their parts cancel, or overflow.
+def _loses_digits(tile: Tile, slope: Tensor) -> bool:
+    """Whether some derivatives are so large that their parts cancel, or overflow.
 
     Those of the tangent kernel of a kink grow as one over the angle, with opposite signs by the
-    product and by the squares; those by the square of a row of zeros are beyond float32.
+    product and by the squares; those by the square of a row of zeros are beyond float32. They are
+    large beside those of most pairs, or beside ``slope``, that of the rows with themselves, which
+    stays finite. Of few entries most may be close pairs.
     """
-    values = tile.by_product
-    low, high = torch.aminmax(values)
-    mean = float(torch.linalg.vector_norm(values, ord=1)) / values.numel()
-    if not max(-float(low), float(high)) <= 100.0 * mean:
+    size = tile.by_product.abs()
+    if size.numel() < _FEW:
+        return True
+    step = math.isqrt(size.numel() // _FEW)
+    typical, own = float(size[::step, ::step].median()), float(slope.abs().mean())
+    if 0 < own < typical:
+        typical = own
+    if not float(size.max()) <= 100.0 * typical:
         return True
     return not all(bool(torch.isfinite(square.sum())) for square in tile.by_square)
 

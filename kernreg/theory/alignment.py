@@ -286,7 +286,8 @@ def compare(
     True
     """
     named = dict(nets) if isinstance(nets, Mapping) else None
-    items = list(named.values()) if named is not None else list(nets)
+    one = isinstance(nets, Layer | str)
+    items = list(named.values()) if named is not None else [nets] if one else list(nets)
     names = tuple(map(str, named)) if named is not None else tuple(map(_name, items))
     if not items:
         raise InvalidInputError("expected at least one network or kernel matrix, found none.")

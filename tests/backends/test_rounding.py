@@ -164,6 +164,22 @@ def test_rows_of_nearly_the_same_size_share_a_bound(monkeypatch: pytest.MonkeyPa
         bound(nn.mlp(3, nn.Erf(), W_std=1.6, b_std=0.1), X)
 
 
+@pytest.mark.parametrize("apart", [1e-4, 3e-3, 1.5e-2, 0.3])
+@pytest.mark.parametrize(
+    "net",
+    [nn.mlp(30, nn.Gelu(), W_std=3.0, b_std=0.0), nn.mlp(20, nn.Erf(), W_std=1.5, b_std=0.1)],
+)
+def test_shared_bounds_know_that_rows_differ(
+    net: nn.Layer, apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of rows of different size round apart, however small the difference."""
+    X = rows(30, 6)
+    X *= np.linspace(1.0, 1.0 + apart, 30)[:, None] / np.linalg.norm(X, axis=1, keepdims=True)
+    shared = bound(net, X)
+    monkeypatch.setattr(rounding, "_on_grid", lambda s: tuple(s.tolist()))
+    assert shared >= 0.8 * bound(net, X)
+
+
 def test_a_kink_takes_the_root_of_the_error_of_a_gap() -> None:
     """Behind a subtraction equal rows are 1e-7 apart: 4e-4 in the angle, over pi in the slope."""
     smooth = nn.serial(nn.Dense(), nn.Elementwise(torch.sin), nn.Dense(), nn.Relu(), nn.Dense())

@@ -87,6 +87,35 @@ def test_derivatives_are_those_of_60_digits(fn, depth, kernel):
             assert found == pytest.approx(want, rel=1e-4, abs=1e-4 * size)
 
 
+def close_rows(n, groups):
+    """Normal rows, the last so many of them near as many others, and a copy in single precision."""
+    generator = torch.Generator().manual_seed(n)
+    X = torch.randn(n, 10, generator=generator, dtype=torch.float64)
+    near = torch.randn(groups, 10, generator=generator, dtype=torch.float64)
+    X[n - groups :] = X[n - groups - 1] + 1e-5 * near
+    return X.float().double()
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "groups"),
+    [(2, None, 1), (258, None, 1), (270, None, 1), (510, None, 30), (2, 50, 1), (300, 300, 5)],
+)
+def test_close_rows_in_single_precision(n, m, groups):
+    """Whatever tile they are in, and however many others are in it: 1e-4 of a row's gradient."""
+    net, X = nn.mlp(3), close_rows(n, groups)
+    Y = None if m is None else torch.cat([X[-1:] + 1e-5 * X[:1], close_rows(m - 1, 1)])
+    Y = None if Y is None else Y.float().double()
+    W = torch.randn(n, m or n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def gradient(dtype):
+        A = X.to(dtype, copy=True).requires_grad_()
+        K = gram(net, A, None if Y is None else Y.to(dtype))
+        return torch.autograd.grad((K * W.to(dtype)).sum(), A)[0].double()
+
+    want, found = gradient(torch.float64), gradient(torch.float32)
+    assert ((found - want).norm(dim=1) <= 1e-4 * want.norm(dim=1)).all()
+
+
 NETWORKS = {
     "relu": nn.mlp(2, nn.Relu(), 1.3, 0.2),
     "no bias": nn.mlp(2, nn.Relu(), 1.3, None),

@@ -56,6 +56,7 @@ class TritonDerivatives(Differentiable):
         super().__init__(program, X1, X2, kernel, sides)
         self._dtype = torch.float32 if dtype == torch.float32 else torch.float64
         found = traced(program, self, kernel, sides)
+        self._own = found.own
         product, *squares = found.ends
         pairs = [(product, squares[0]), *((v, v) for v in squares[1:])]
         self._runs = [_Run(ends, found.leaves, self._dtype) for ends in pairs]
@@ -68,6 +69,10 @@ class TritonDerivatives(Differentiable):
         for run in self._runs:
             made += run(self._arrays, self._scales, (rows, columns))
         return derivatives.Tile(made[0], made[1 : 1 + self._sides])
+
+    def diagonal(self) -> Tensor:
+        """Derivative of the kernel of every row of ``X1`` with itself by its mean square."""
+        return self._own
 
 
 class _Run:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from kernreg.nn.base import Layer, Nonlinearity
+from kernreg.operators.inputs import check_network
 from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.fixed_points import ONE, correlation_fixed_point, depth_scale
 from kernreg.theory.criticality.phases import phase_from
@@ -128,7 +129,7 @@ def _text(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def report(net: Layer, *, input_norm: float = 1.0) -> Report:
+def report(net: Layer | str, *, input_norm: float = 1.0) -> Report:
     """How deep a network can be and still train, by its phases.
 
     Parameters
@@ -171,6 +172,7 @@ def report(net: Layer, *, input_norm: float = 1.0) -> Report:
     >>> found.trains, found.blocks[0].phase, round(found.blocks[0].limit, 1)
     (False, 'ordered', 17.5)
     """
+    net = check_network(net)
     net.program()  # raises if the network does not fit together
     norm = check_number("input_norm", input_norm, strict=True)
     tallies: dict[Group, Tally] = {}

@@ -10,6 +10,7 @@ from kernreg.nn.base import Layer, Nonlinearity
 from kernreg.nn.combinators import Repeat, Residual, Serial
 from kernreg.nn.layers import Dense
 from kernreg.nn.presets import Mlp
+from kernreg.operators.inputs import check_network
 from kernreg.theory.checks import check_number
 from kernreg.theory.criticality.critical_point import critical
 from kernreg.theory.criticality.phases import edge_of_chaos
@@ -22,7 +23,7 @@ __all__ = ["tune"]
 _OFFERS = (0.1, 1.0, 0.01)
 
 
-def tune(net: Layer, *, input_norm: float = 1.0, C_b: float | None = None) -> Layer:
+def tune(net: Layer | str, *, input_norm: float = 1.0, C_b: float | None = None) -> Layer:
     """The network at criticality, so that signals and gradients pass its depth.
 
     Every ``Dense`` layer gets new ``W_std`` and ``b_std``; nothing else changes. What a ``Dense``
@@ -89,6 +90,7 @@ def tune(net: Layer, *, input_norm: float = 1.0, C_b: float | None = None) -> La
     >>> tune(nn.mlp(depth=50, activation=nn.Tanh()))
     mlp(depth=50, activation=Tanh(), W_std=1.0, b_std=0.0)
     """
+    net = check_network(net)
     net.program()  # raises if the network does not fit together
     norm = check_number("input_norm", input_norm, strict=True)
     tuner = _Tuner(norm, None if C_b is None else check_number("C_b", C_b))

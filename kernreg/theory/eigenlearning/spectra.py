@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-Kernel = Layer | Callable[[Array], ArrayLike]
+Kernel = Layer | str | Callable[[Array], ArrayLike]
 
 _PANEL_NODES = 32
 _MOST_PANELS = 256
@@ -212,7 +212,7 @@ def spectrum_of(state: EighState, targets: Array | None) -> Spectrum:
 
 def _profile(kernel_of: Kernel, kernel: str) -> tuple[Callable[[Array], Array], float]:
     """The kernel as a function of the angle on ``|x|^2 = d``, and ``K(x, x)``."""
-    if isinstance(kernel_of, Layer):
+    if isinstance(kernel_of, Layer | str):
         # The kernel sees <x, x'>/d only: two dimensions are enough.
         origin = np.array([[math.sqrt(2.0), 0.0]])
 

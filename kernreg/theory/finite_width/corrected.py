@@ -32,7 +32,7 @@ _GROWTH = math.log(1.2)
 
 
 def corrected_gram(
-    net: Layer,
+    net: Layer | str,
     X1: Any,
     X2: Any = None,
     kernel: str = "nngp",

@@ -160,7 +160,9 @@ def coefficients(
     return run(uniform(sigma, C_b, C_W, lambda_b, lambda_W, depth), K1, widths)
 
 
-def from_network(net: Layer, x: ArrayLike, widths: Sequence[int] | None = None) -> Coefficients:
+def from_network(
+    net: Layer | str, x: ArrayLike, widths: Sequence[int] | None = None
+) -> Coefficients:
     """Coefficients of 1/width of a network written in :mod:`kernreg.nn`.
 
     Parameters

@@ -128,7 +128,7 @@ def uniform(
     return Plain(affine, ((as_nonlinearity(sigma), affine),) * count)
 
 
-def plain_layers(net: Layer) -> Plain:
+def plain_layers(net: Layer | str) -> Plain:
     """The layers of a multilayer perceptron written in :mod:`kernreg.nn`.
 
     Parameters

@@ -237,7 +237,7 @@ def activation_from_kernel(
 
 
 def equivalent_shallow(
-    net: nn.Layer,
+    net: nn.Layer | str,
     kernel: str = "ntk",
     degree: int = 40,
     *,
@@ -281,8 +281,7 @@ def equivalent_shallow(
     >>> bool(0 < shallow.inside < 1e-2)
     True
     """
-    check_network(net)
-    return activation_from_kernel(net, kernel, degree=degree, signs=signs)
+    return activation_from_kernel(check_network(net), kernel, degree=degree, signs=signs)
 
 
 def _series(target: Any, kernel: str, degree: int | None, bias_share: float) -> PowerSeries:

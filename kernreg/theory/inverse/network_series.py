@@ -43,7 +43,7 @@ Array = NDArray[np.float64]
 _TERMS = 1024
 
 
-def kernel_coefficients(net: nn.Layer, kernel: str = "ntk", degree: int = 40) -> PowerSeries:
+def kernel_coefficients(net: nn.Layer | str, kernel: str = "ntk", degree: int = 40) -> PowerSeries:
     """Power series of a network's kernel on inputs with ``|x|^2 = d``.
 
     Parameters
@@ -85,7 +85,7 @@ def kernel_coefficients(net: nn.Layer, kernel: str = "ntk", degree: int = 40) ->
     >>> print(kernel_coefficients(net, "ntk", degree=3))
     a_k: 0.6366 2 0.9549 0 up to degree 3; left out 0.41 at c = 1, 0.22 for |c| <= 0.95
     """
-    check_network(net)
+    net = check_network(net)
     circle = Circle.of_degree(check_count("degree", degree))
     (kernel,) = kernel_names(kernel, single=True)
     program = net.program()

@@ -128,7 +128,7 @@ def test_text():
         ({"y": np.full(20, np.nan)}, "NaN"),
         ({"X": np.full((20, 2), np.nan)}, "NaN"),
         ({"X": None}, "X is missing"),
-        ({"net": "relu"}, "network"),
+        ({"net": 3}, "network"),
         ({"alpha": -1.0}, "alpha"),
         ({"alpha_scale": "n"}, "alpha_scale"),
         ({"noise": -1.0}, "noise"),

@@ -221,7 +221,7 @@ def test_bad_spectrum(arguments, message):
         (lambda: sphere_spectrum(RELU, 1, 3), "d must be"),
         (lambda: sphere_spectrum(RELU, 3.5, 3), "d must be an integer"),
         (lambda: sphere_spectrum(RELU, 3, -1), "degrees"),
-        (lambda: sphere_spectrum("relu", 3, 2), "network"),
+        (lambda: sphere_spectrum(3, 3, 2), "network"),
         (lambda: sphere_spectrum(RELU, 3, 2, kernel="cntk"), "kernel"),
         (lambda: sphere_spectrum(lambda c: c - 0.5, 3, 2), "not positive definite"),
         (lambda: sphere_spectrum(lambda c: c**2 - c**4, 3, 4), "not positive definite"),
