@@ -55,7 +55,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelModel):
         ``OutOfCoreCholesky``, ``Restricted`` or ``SketchAndProject`` with settings of its own;
         ``explain`` tells what "auto" chooses. Conjugate gradients ("pcg") keep as much of the
         matrix as fits, down to nothing; "restricted" is approximate, with coefficients for 2,000
-        rows, which ``X_fit_`` then holds. These, and the first two, choose among several alphas.
+        rows, which ``X_fit_`` then holds. The first three and "restricted" choose among alphas.
     dtype : {"float32", "float64"} or dtype, optional
         Precision of kernel and predictions. If left out, float32 data stay float32 and all other
         data become float64.
