@@ -32,6 +32,15 @@ struct Side {
 // Runs work(data) on so many threads, the calling one among them, and waits for all.
 using Parallel = void (*)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
 
+// A program in double precision for pairs that are close, its tables with the same columns as those
+// of the sides; without instructions where there is none.
+struct Fine {
+  const Instr *code;
+  int64_t n_code;
+  const double *consts;
+  const double *table_rows, *table_cols;
+};
+
 struct Job {
   Side rows, cols;
   int64_t d;
@@ -42,6 +51,7 @@ struct Job {
   int64_t n_code;
   const double *consts;
   int64_t n_consts;
+  Fine fine;
   void *out[kOutputs];           // nngp, ntk; any may be null. Entry (i0, j0) comes first
   int64_t ld_out[kOutputs];
   const double *diagonal[2];     // of the symmetric matrix

@@ -101,19 +101,49 @@ kr::Side side(const Rows &rows, const Array &table, const py::array_t<double> &s
           rows.sparse ? rows.start.data() : nullptr, rows.sparse ? rows.index.data() : nullptr};
 }
 
+using Code = py::array_t<int32_t, py::array::c_style>;
+using Reals = py::array_t<double, py::array::c_style>;
+
+const Instr *instructions(const Code &code) {
+  if (code.ndim() != 2 || code.shape(1) != 8) throw std::invalid_argument("malformed instructions");
+  return reinterpret_cast<const Instr *>(code.data());
+}
+
+// Code, constants and tables of both sides for close pairs; they must live as long as the job.
+struct FineParts {
+  Code code;
+  Reals consts, table_rows, table_cols;
+  kr::Fine fine{};
+  FineParts(const py::object &given, const Job &job) {
+    if (given.is_none()) return;
+    auto parts = py::cast<py::tuple>(given);
+    if (parts.size() != 4) throw std::invalid_argument("malformed job of close pairs");
+    code = py::cast<Code>(parts[0]);
+    consts = py::cast<Reals>(parts[1]);
+    table_rows = py::cast<Reals>(parts[2]);
+    table_cols = py::cast<Reals>(parts[3]);
+    check(table_rows, job.rows.n);
+    check(table_cols, job.cols.n);
+    fine = {instructions(code), code.shape(0), consts.data(), table_rows.data(), table_cols.data()};
+  }
+  static void check(const Reals &table, int64_t n) {
+    if (table.ndim() != 2 || (table.shape(0) > 0 && table.shape(1) != n))
+      throw std::invalid_argument("rows and tables of close pairs do not belong together");
+  }
+};
+
 void fill(const std::string &isa, const py::object &X1, const Array &table1,
           const py::array_t<double> &scale1, const py::object &X2, const Array &table2,
           const py::array_t<double> &scale2, bool symmetric, double near,
-          const py::array_t<int32_t, py::array::c_style> &code,
-          const py::array_t<double, py::array::c_style> &consts, const std::vector<py::object> &outs,
+          const Code &code, const Reals &consts, const std::vector<py::object> &outs,
           const py::array_t<double> &diagonal_nngp, const py::array_t<double> &diagonal_ntk,
-          std::vector<int64_t> part, int threads) {
+          std::vector<int64_t> part, int threads, const py::object &close) {
   Job job{};
   Rows first(X1), second(X2);
   job.rows = side(first, table1, scale1);
   job.cols = side(second, table2, scale2);
   job.d = first.d;
-  if (second.d != job.d || first.sparse != second.sparse || part.size() != 4 || code.ndim() != 2 || code.shape(1) != 8 ||
+  if (second.d != job.d || first.sparse != second.sparse || part.size() != 4 ||
       outs.size() > kr::kOutputs)
     throw std::invalid_argument("malformed job");
   job.i0 = part[0]; job.i1 = part[1]; job.j0 = part[2]; job.j1 = part[3];
@@ -122,10 +152,12 @@ void fill(const std::string &isa, const py::object &X1, const Array &table1,
     throw std::invalid_argument("part lies outside the matrix");
   job.symmetric = symmetric;
   job.near = near;
-  job.code = reinterpret_cast<const Instr *>(code.data());
+  job.code = instructions(code);
   job.n_code = code.shape(0);
   job.consts = consts.data();
   job.n_consts = consts.size();
+  FineParts fine(close, job);
+  job.fine = fine.fine;
   job.threads = threads < 1 ? 1 : threads;
   job.parallel = torch_threads();
   job.diagonal[0] = diagonal_nngp.data();
@@ -154,7 +186,6 @@ void fill(const std::string &isa, const py::object &X1, const Array &table1,
 }
 
 using Numbers = py::array_t<int64_t, py::array::c_style>;
-using Reals = py::array_t<double, py::array::c_style>;
 
 // Tables of every stage: arrays (images, slots, length of a table) of one type.
 struct Tables {

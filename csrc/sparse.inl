@@ -82,17 +82,17 @@ template <class T> struct SparseStrip {
   }
 };
 
-// Sum of (a - sign b)^2 / 2 of two sparse rows, whose features are in order.
-template <class T>
-T half_distance(const Side &rows, int64_t i, const Side &columns, int64_t j, T sign) {
+// Sum of (a - sign b)^2 / 2 of two sparse rows of T, whose features are in order.
+template <class T, class U>
+U half_distance(const Side &rows, int64_t i, const Side &columns, int64_t j, U sign) {
   const T *a = static_cast<const T *>(rows.X), *b = static_cast<const T *>(columns.X);
   int64_t k = rows.start[i], k1 = rows.start[i + 1];
   int64_t l = columns.start[j], l1 = columns.start[j + 1];
-  T sum = 0;
+  U sum = 0;
   while (k < k1 || l < l1) {
     int32_t f = k < k1 ? rows.index[k] : INT32_MAX, g = l < l1 ? columns.index[l] : INT32_MAX;
-    T t = (f <= g ? a[k++] : T(0)) - (g <= f ? sign * b[l++] : T(0));
+    U t = (f <= g ? U(a[k++]) : U(0)) - (g <= f ? sign * U(b[l++]) : U(0));
     sum += t * t;
   }
-  return T(0.5) * sum;
+  return U(0.5) * sum;
 }

@@ -2,22 +2,22 @@
 
 constexpr int TI = KR_MR * (96 / KR_MR), TJ = kBlock;
 
-// Sum of (a - sign b)^2 / 2: the gap of two unit vectors without cancellation.
-template <class T> inline T half_distance(const T *a, const T *b, int64_t d, T sign) {
-  T total[16] = {0};
+// Sum of (a - sign b)^2 / 2, added in U: the gap of two unit vectors without cancellation.
+template <class T, class U> inline U half_distance(const T *a, const T *b, int64_t d, U sign) {
+  U total[16] = {0};
   int64_t k = 0;
   for (; k + 16 <= d; k += 16)
     for (int l = 0; l < 16; ++l) {
-      T t = a[k + l] - sign * b[k + l];
+      U t = U(a[k + l]) - sign * U(b[k + l]);
       total[l] += t * t;
     }
-  T sum = 0;
+  U sum = 0;
   for (; k < d; ++k) {
-    T t = a[k] - sign * b[k];
+    U t = U(a[k]) - sign * U(b[k]);
     sum += t * t;
   }
   for (int l = 0; l < 16; ++l) sum += total[l];
-  return T(0.5) * sum;
+  return U(0.5) * sum;
 }
 
 struct Scratch {
@@ -42,6 +42,7 @@ template <class T, class O> struct Filler {
 
   T *dots, *packed, *result[kOutputs];
   T (*regs)[kBlock];
+  double (*fine)[kBlock];  // registers in double, where close pairs are worked out in it
 
   SparseStrip<T> sparse;
   int64_t features = 0;  // of the columns of a sparse strip
@@ -53,7 +54,8 @@ template <class T, class O> struct Filler {
   }
 
   static size_t bytes(const Job &job) {
-    return sizeof(T) * ((1 + kOutputs) * size_t(TI) * ld + packed_size(job) + size_t(kRegisters) * kBlock) + (6 + kOutputs) * 64;
+    return sizeof(T) * ((1 + kOutputs) * size_t(TI) * ld + packed_size(job) + size_t(kRegisters) * kBlock) +
+           (job.fine.n_code ? sizeof(double) * size_t(kRegisters) * kBlock : 0) + (7 + kOutputs) * 64;
   }
 
   Filler(const Job &j, const T *c, Scratch &s)
@@ -61,9 +63,14 @@ template <class T, class O> struct Filler {
     dots = s.take<T>(size_t(TI) * ld);
     packed = s.take<T>(packed_size(job));
     for (T *&r : result) r = s.take<T>(size_t(TI) * ld);
-    regs = reinterpret_cast<T(*)[kBlock]>(s.take<T>(size_t(kRegisters) * kBlock));
-    for (int r = 0; r < kRegisters; ++r)
-      for (int k = 0; k < kBlock; ++k) regs[r][k] = T(0);
+    regs = registers<T>(s);
+    fine = job.fine.n_code ? registers<double>(s) : nullptr;
+  }
+
+  template <class U> static U (*registers(Scratch &s))[kBlock] {
+    U *first = s.take<U>(size_t(kRegisters) * kBlock);
+    std::fill_n(first, size_t(kRegisters) * kBlock, U(0));
+    return reinterpret_cast<U(*)[kBlock]>(first);
   }
 
   // Passes of equal length over the inner dimension.
@@ -97,13 +104,14 @@ template <class T, class O> struct Filler {
     }
   }
 
-  T gap_by_difference(int64_t i, int64_t j, T sign) const {
-    if (job.rows.start) return half_distance(job.rows, i, job.cols, j, sign);
+  template <class U> U gap_by_difference(int64_t i, int64_t j, U sign) const {
+    if (job.rows.start) return half_distance<T>(job.rows, i, job.cols, j, sign);
     const T *rows = static_cast<const T *>(job.rows.X), *columns = static_cast<const T *>(job.cols.X);
     return half_distance(rows + i * job.d, columns + j * job.d, job.d, sign);
   }
 
-  void input(int64_t i, const T *dot, int64_t j, int n) {
+  // Returns whether some pairs are close.
+  bool input(int64_t i, const T *dot, int64_t j, int n) {
     T *rho = regs[0], *gap = regs[1], *tau = regs[2];
     T near = T(job.near);
     int close = 0;
@@ -114,13 +122,39 @@ template <class T, class O> struct Filler {
       tau[k] = T(0);
       close += gap[k] < near;
     }
-    if (close == 0) return;
+    if (close == 0) return false;
     for (int k = 0; k < n; ++k)
       if (gap[k] < near) {
         T sign = rho[k] > T(0) ? T(1) : T(-1);
         gap[k] = gap_by_difference(i, j + k, sign);
         rho[k] = sign * (T(1) - gap[k]);
       }
+    return true;
+  }
+
+  // Close pairs once more, in double. The columns from the first to the last of them are run, and
+  // only what is close is taken, so that no pair depends on those beside it.
+  void refine(int64_t i, const T *dot, int64_t j, int n) {
+    bool close[kBlock];
+    int first = n, last = 0;
+    for (int k = 0; k < n; ++k) {
+      close[k] = max_(T(0), T(1) - abs_(dot[k])) < T(job.near);
+      if (close[k]) first = first < k ? first : k, last = k;
+    }
+    for (int k = first; k <= last; ++k) {
+      double sign = dot[k] > T(0) ? 1.0 : -1.0;
+      double gap = close[k] ? gap_by_difference(i, j + k, sign) : max_(0.0, 1.0 - abs_(double(dot[k])));
+      fine[0][k - first] = sign * (1.0 - gap);
+      fine[1][k - first] = gap;
+      fine[2][k - first] = 0.0;
+    }
+    Machine<double> machine{job.fine.code, job.fine.n_code, job.fine.consts,
+                            job.fine.table_rows, job.fine.table_cols,
+                            job.rows.ld_table, job.cols.ld_table, fine,
+                            job.out[0] != nullptr, job.out[1] != nullptr};
+    machine.run(i, j + first, last - first + 1);
+    for (int k = first; k <= last; ++k)
+      for (int m = 0; close[k] && m < 3; ++m) regs[m][k] = T(fine[m][k - first]);
   }
 
   void tile(int64_t a, int rows, int64_t j, int cols) {
@@ -135,8 +169,9 @@ template <class T, class O> struct Filler {
       if (n == 0) continue;
       // A row with itself is known; it would only slow down the rows beside it.
       int others = job.symmetric && i - j < n ? int(i - j) : n;
-      input(i, dots + r * ld, j, others);
+      bool close = input(i, dots + r * ld, j, others);
       machine.run(i, j, others);
+      if (close && fine) refine(i, dots + r * ld, j, others);
       double si = job.rows.scale[i];
       const double *sj = job.cols.scale + j;
       for (int m = 0; m < kOutputs; ++m) {

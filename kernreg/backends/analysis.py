@@ -7,6 +7,8 @@ arithmetic is enough follows from a bound on its rounding.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor
 from kernreg.backends import rows as R
 from kernreg.backends.base import KERNELS
 from kernreg.backends.reference import PairState, evaluate
-from kernreg.backends.rounding import float32_error
+from kernreg.backends.rounding import FINE_TAIL, TAIL, float32_error
 from kernreg.ir import operations as ir
 from kernreg.ir.fold import Pass
 from kernreg.ir.pair import Dual
@@ -65,6 +67,9 @@ class Analysis:
         What the profile pass replaces.
     reason : str or None
         Why no fast backend can run the program.
+    close : Analysis or None
+        Of the same program in float64, for pairs closer than ``near`` where float32 would keep its
+        promise for all others but not for them.
     """
 
     dtype: np.dtype
@@ -73,6 +78,7 @@ class Analysis:
     expansions: dict[int, int | AngleSeries | None] = field(default_factory=dict)
     segment: Segment | None = None
     reason: str | None = None
+    close: Analysis | None = None
 
 
 class _Depth(Pass[int]):
@@ -155,6 +161,7 @@ def analyze(
     pairs: int,
     exact: bool,
     kernels: tuple[str, ...] = KERNELS,
+    mixed: bool = False,
 ) -> Analysis:
     """Analyze a program on the rows of both sides.
 
@@ -172,6 +179,8 @@ def analyze(
         No profile pass.
     kernels : tuple of str
         Those of which entries are wanted.
+    mixed : bool
+        The backend can take close pairs in float64 and the others in float32.
 
     Returns
     -------
@@ -193,9 +202,21 @@ def analyze(
     found = Analysis(dtype=np.dtype(dtype))
     plan(found)
     if dtype == np.float32 and found.reason is None:
-        found.error = float32_error(program, row, found.near, found.expansions, found.segment)
+        bound = functools.partial(
+            float32_error, program, row, found.near, found.expansions, found.segment
+        )
+        found.error = bound()
         # Formulas that depend on the scale square small standard deviations, and divide by them.
-        if found.error > _PROMISE or walker.smallest < 1e-9 or walker.largest > 1e30:
+        narrow = walker.smallest < 1e-9 or walker.largest > 1e30
+        if mixed and found.segment is None and found.error > _PROMISE and not narrow:
+            found.close = Analysis(dtype=np.dtype(np.float64))
+            dataclasses.replace(plan, pairs=0)(found.close)
+            with_close = bound(mixed=True)
+            if found.close.reason is None and with_close <= _PROMISE:
+                found.error = with_close
+                return found
+            found.close = None
+        if found.error > _PROMISE or narrow:
             found.dtype = np.dtype(np.float64)
             plan(found)
     return found
@@ -226,7 +247,7 @@ class _Planner:
                 continue
             fn = op.bound(self.program.params)
             low, high = self.walker.range[key]
-            found.expansions[key] = _expand(fn, low, high, 1e-8 if single else 1e-13)
+            found.expansions[key] = _expand(fn, low, high, TAIL if single else FINE_TAIL)
             if found.expansions[key] is None:
                 found.reason = (
                     f"{fn!r} at standard deviations from {low:.3g} to {high:.3g} needs too long a "

@@ -19,7 +19,7 @@ from kernreg.backends.base import CPU, KERNELS, Bound, Part, Request
 from kernreg.backends.planes.bound import PlanesBound, unsupported
 from kernreg.backends.small import small_problem
 from kernreg.backends.sparse import for_engine
-from kernreg.backends.tiles import Machine, translate
+from kernreg.backends.tiles import Machine, TileProgram, translate
 from kernreg.codegen.instructions import checksum
 from kernreg.exceptions import BackendError
 from kernreg.ir.program import Program
@@ -58,21 +58,32 @@ def _machine() -> Machine:
     return Machine(lambda _, code: duals.get(code.signature), _core.REGISTERS, peels=True)
 
 
+def _translated(
+    request: Request, rows: tuple[R.Row, R.Row], exact: bool
+) -> tuple[TileProgram, float]:
+    """The program for the engine, and the gap of near pairs."""
+    found = small_problem(request, rows, _machine(), _core)
+    if found is not None:
+        return found
+    pairs = len(rows[0].s) * len(rows[1].s)
+    analysis = analyze(
+        request.program, rows, request.dtype, pairs, exact, request.kernels, mixed=True
+    )
+    if analysis.reason is not None:
+        raise BackendError(analysis.reason)
+    tiles = translate(request.program, rows, _machine(), analysis, analysis.dtype)
+    return tiles, analysis.near
+
+
 class _CpuBound:
     def __init__(self, request: Request, exact: bool) -> None:
         data = [request.X1] if request.X2 is None else [request.X1, request.X2]
         lengths = [R.norms(X) for X in data]
         first, *second = map(R.input_row, data, lengths)
         rows = (first, second[0] if second else first)
-        found = small_problem(request, rows, _machine(), _core)
-        if found is None:
-            pairs = len(rows[0].s) * len(rows[1].s)
-            analysis = analyze(request.program, rows, request.dtype, pairs, exact, request.kernels)
-            if analysis.reason is not None:
-                raise BackendError(analysis.reason)
-            tiles = translate(request.program, rows, _machine(), analysis, analysis.dtype)
-            found = tiles, analysis.near
-        self._tiles, self._near = found
+        self._tiles, self._near = _translated(request, rows, exact)
+        close = self._tiles.close
+        self._close = close and (close.code, close.consts, *close.tables)
         self.arithmetic = self._tiles.tables[0].dtype
         kind = torch.float32 if self.arithmetic == np.float32 else torch.float64
         units = for_engine([R.unit_rows(X, m, kind) for X, m in zip(data, lengths, strict=True)])
@@ -111,6 +122,7 @@ class _CpuBound:
             self._diagonals["ntk"],
             [part.i0, part.i1, part.j0, part.j1],
             config.num_threads(),
+            self._close,
         )
         if self._symmetric and not mirrored:
             low, high = max(part.i0, part.j0), min(part.i1, part.j1)

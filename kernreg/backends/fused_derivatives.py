@@ -84,6 +84,7 @@ class FusedDerivatives(Differentiable):
             self._scales[0],
             [i0, i1, j0, j1],
             config.num_threads(),
+            None,
         )
         product, *squares = (torch.from_numpy(values) for values in found)
         return Tile(product, squares)

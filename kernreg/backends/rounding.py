@@ -3,7 +3,8 @@
 A few rows that stand for all go through the program in pairs, at angles from 0 to pi, each pair
 together with bounds on its errors. What an operation makes of an error is seen by moving its input
 by that much: no derivative is taken, so that roots at kinks, contraction and growth count as they
-are. Then the rounding of the operation itself is added.
+are. Then the rounding of the operation itself is added: that of float32, or of float64 for close
+pairs where these are worked out in it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOSE",
+    "FINE_TAIL",
     "ROUNDING",
     "SUBTRACTION",
+    "TAIL",
     "UNIT",
     "Tracked",
     "Walker",
@@ -40,6 +43,14 @@ __all__ = [
 
 UNIT = 2.0**-24
 """Of rounding in float32."""
+
+_FINE = 2.0**-53
+
+TAIL = 1e-8
+"""Of series in float32."""
+
+FINE_TAIL = 1e-13
+"""Of series in float64."""
 
 ROUNDING = Rules("errors of float32")
 """Rules ``(walker, operation, *tracked) -> tracked``."""
@@ -140,11 +151,15 @@ class _Moved(Evaluation):
 
     first: Tensor
     second: Tensor
+    unit: Tensor
 
     def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values of rows, and of their neighbours if they follow, for both rows of each pair."""
         first, second = values[self.first], values[self.second]
         beside = values[self.first + len(values) // 2] if len(values) > self.count else first
+        beside = torch.where(
+            self.unit == UNIT, beside, first
+        )  # finer tables hold the rows themselves
         first = torch.cat([first.expand(_MOVED - 1, -1), beside[None]])
         return first, second.expand(_MOVED, -1)
 
@@ -156,18 +171,20 @@ class _Moved(Evaluation):
 
 @dataclass
 class Walker(Pass[Tracked]):
-    """A program on pairs and their errors; ``first`` and ``second`` are the rows of each pair."""
+    """A program on pairs and their errors; ``first`` and ``second`` are the rows of each pair, and
+    ``unit`` is that of their rounding."""
 
     params: tuple[float, ...]
     expansions: Mapping[int, int | AngleSeries | None]
     first: Tensor
     second: Tensor
+    unit: Tensor
     rules = ROUNDING
 
     @functools.cached_property
     def moving(self) -> _Moved:
         """What evaluates the moved pairs."""
-        return _Moved(self.params, self.first, self.second)
+        return _Moved(self.params, self.first, self.second, self.unit)
 
     @property
     def count(self) -> int:
@@ -177,13 +194,14 @@ class Walker(Pass[Tracked]):
     def of_tables(self, *tables: Tensor) -> Tensor:
         """:func:`of_tables` of rows whose numbers in some tables make a part of the gap."""
         apart = [0.5 * (t[self.first] - t[self.second]) ** 2 for t in tables]
-        return of_tables(sum(apart[1:], apart[0]))
+        return of_tables(sum(apart[1:], apart[0]), self.unit)
 
     def rounded(self, x: Tracked, gap: Tensor, split: float = 1.0) -> Tracked:
-        """The same with the rounding of one operation more, in units of float32."""
+        """The same with the rounding of one operation more, in units."""
         tau = torch.sqrt(x.row.tau[self.first] * x.row.tau[self.second])
+        unit = self.unit
         return replace(
-            x, gap=x.gap + UNIT * gap, split=x.split + UNIT * split, tau=x.tau + UNIT * tau
+            x, gap=x.gap + unit * gap, split=x.split + unit * split, tau=x.tau + unit * tau
         )
 
     def repeat(self, op: ir.Repeat, x: Tracked) -> Tracked:
@@ -223,12 +241,12 @@ def _units_of_angle(theta: Tensor) -> Tensor:
     return torch.clamp(1.0 + 4.0 * theta, max=7.0)
 
 
-def of_tables(apart: Tensor) -> Tensor:
+def of_tables(apart: Tensor, unit: Tensor) -> Tensor:
     """Rounding of the numbers of two rows whose distance makes a part of the gap, over a unit.
 
     Rows that are nearly alike come out up to a unit apart, whose square is the least error.
     """
-    return torch.sqrt(2.0 * apart) + UNIT
+    return torch.sqrt(2.0 * apart) + unit
 
 
 def float32_error(
@@ -237,6 +255,7 @@ def float32_error(
     near: float,
     expansions: Mapping[int, int | AngleSeries | None],
     segment: Segment | None = None,
+    mixed: bool = False,
 ) -> float:
     """Bound on the error of float32 arithmetic, ``|K32 - K| / sqrt(K_ii K_jj)`` of both kernels.
 
@@ -252,6 +271,8 @@ def float32_error(
         How nonlinearities without closed form are expanded, by ``id`` of the operation.
     segment : Segment, optional
         What a function of the angle replaces.
+    mixed : bool
+        Pairs closer than ``near`` are worked out in float64, from rows in float32.
 
     Returns
     -------
@@ -267,12 +288,12 @@ def float32_error(
     some = order[torch.linspace(0, len(order) - 1, min(_ROWS, len(order))).round().long()]
     if segment is None and all(isinstance(n, int) for n in expansions.values()):
         lengths = tuple(int(expansions[id(op)]) for op in _expanded(program))  # type: ignore[arg-type]
-        return _error_of(program, _on_grid(row.s[some]), near, lengths)
+        return _error_of(program, _on_grid(row.s[some]), near, lengths, mixed)
     sample = R.Row(row.s[some], row.tau[some])
     if segment is not None:
         ends = R.Row(segment.rows.s[some], segment.rows.tau[some])
         segment = replace(segment, rows=ends)
-    return _followed(program, sample, near, expansions, segment)
+    return _followed(program, sample, near, expansions, segment, mixed)
 
 
 def _on_grid(s: Tensor) -> tuple[float, ...]:
@@ -296,12 +317,13 @@ def _expanded(program: Program) -> list[ir.Op]:
 
 @functools.lru_cache(maxsize=256)
 def _error_of(
-    program: Program, s: tuple[float, ...], near: float, lengths: tuple[int, ...]
+    program: Program, s: tuple[float, ...], near: float, lengths: tuple[int, ...], mixed: bool
 ) -> float:
     """The bound for rows of these sizes; ``lengths`` are those of Hermite series."""
     sizes = torch.tensor(s, dtype=torch.float64)
     expansions = {id(op): n for op, n in zip(_expanded(program), lengths, strict=True)}
-    return _followed(program, R.Row(sizes, torch.zeros_like(sizes)), near, expansions, None)
+    row = R.Row(sizes, torch.zeros_like(sizes))
+    return _followed(program, row, near, expansions, None, mixed)
 
 
 def _followed(
@@ -310,12 +332,14 @@ def _followed(
     near: float,
     expansions: Mapping[int, int | AngleSeries | None],
     segment: Segment | None,
+    mixed: bool,
 ) -> float:
     """The bound for the few rows that stand for all."""
     if bool((row.s == row.s[0]).all()):
         row = R.Row(row.s[:1], row.tau[:1])
     x, first, second = _input(row, near)
-    walker, done = Walker(program.params, expansions, first, second), 0
+    unit = torch.where(x.pair.gap < near, _FINE if mixed else UNIT, UNIT)
+    walker, done = Walker(program.params, expansions, first, second, unit), 0
     try:
         if segment is not None:
             x = walker.run(program.ops[: segment.start + 1], x)

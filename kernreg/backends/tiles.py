@@ -7,7 +7,7 @@ hyperparameters goes into tables (one number per row) and constants.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -58,12 +58,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class TileProgram:
-    """Everything the tile engine needs besides the data."""
+    """Everything the tile engine needs besides the data; ``close`` is the same in float64, for
+    pairs of rows that need it."""
 
     code: NDArray[np.int32]
     consts: NDArray[np.float64]
     tables: tuple[NDArray[np.floating], NDArray[np.floating]]
     rows: tuple[R.Row, R.Row]
+    close: TileProgram | None = None
 
 
 @dataclass(frozen=True)
@@ -225,10 +227,10 @@ def _beyond_float32(row: R.Row) -> bool:
     return ends[0] < 1e-17 or ends[1] > 1e17 or float(row.tau.max()) > 1e34
 
 
-def _written(t: Translator, side: int, rows: int) -> NDArray:
+def _written(t: Translator, side: int, rows: int, dtype: np.dtype) -> NDArray:
     """The tables of a side for all of its rows."""
     tables, done = t.tables[side], 0
-    out = np.empty((len(tables), rows), t.dtype)
+    out = np.empty((len(tables), rows), dtype)
     with np.errstate(over="ignore"):
         for block in tables.blocks:
             several = block if block.ndim == 2 else block[None]
@@ -285,12 +287,23 @@ def translate(
     state = t.run(program.ops, state, done)
     if state.slot != 0:
         t.copy(state.slot, 0)
-    tables = _written(t, 0, len(rows[0].s)), _written(t, 1, len(rows[1].s))
-    if dtype == np.float32 and (t.outside or _beyond_float32(state.row)):
-        return translate(program, rows, machine, analysis, np.dtype(np.float64))
-    return TileProgram(
+
+    def tables(dtype: np.dtype) -> tuple[NDArray, NDArray]:
+        return _written(t, 0, len(rows[0].s), dtype), _written(t, 1, len(rows[1].s), dtype)
+
+    made = TileProgram(
         code=np.array(t.code, dtype=np.int32).reshape(-1, 8),
         consts=np.array(t.consts, dtype=np.float64),
-        tables=tables,
+        tables=tables(dtype),
         rows=(distinct.rows(state.row, 0), distinct.rows(state.row, 1)),
     )
+    wide = np.dtype(np.float64)
+    if dtype == np.float32 and (t.outside or _beyond_float32(state.row)):
+        return translate(program, rows, machine, analysis, wide)
+    if dtype == wide or analysis.close is None:
+        return made
+    if analysis.expansions:  # of other lengths
+        close = translate(program, rows, machine, analysis.close, wide)
+    else:
+        close = replace(made, tables=tables(wide))
+    return replace(made, close=close)

@@ -154,7 +154,7 @@ class _Numbers(torch.autograd.Function):
             step, total = _STEP * abs(value) or _STEP, 0.0
             for times, weight in STENCIL:
                 K = ctx.at(given | {name: value + times * step})
-                total += weight * float((wide * K).sum())
+                total += weight * float((wide * torch.as_tensor(K)).sum())
             found.append(ctx.saved_tensors[k].new_tensor(total / (STENCIL_UNIT * step)))
         return G, None, None, *found
 

@@ -158,14 +158,16 @@ def _loses_digits(tile: Tile, slope: Tensor) -> bool:
     large beside those of most pairs, or beside ``slope``, that of the rows with themselves, which
     stays finite. Of few entries most may be close pairs.
     """
-    size = tile.by_product.abs()
-    if size.numel() < _FEW:
+    entries = tile.by_product
+    if entries.numel() < _FEW:
         return True
-    step = math.isqrt(size.numel() // _FEW)
-    typical, own = float(size[::step, ::step].median()), float(slope.abs().mean())
+    step = math.isqrt(entries.numel() // _FEW)
+    typical = float(entries[::step, ::step].abs().median())
+    own = float(slope.abs().mean())
     if 0 < own < typical:
         typical = own
-    if not float(size.max()) <= 100.0 * typical:
+    least, most = torch.aminmax(entries)
+    if not max(-float(least), float(most)) <= 100.0 * typical:
         return True
     return not all(bool(torch.isfinite(square.sum())) for square in tile.by_square)
 

@@ -220,7 +220,9 @@ def test_malformed_parts_are_refused(
     table = zero.reshape(0, 0) if n == 0 else np.zeros((0, n))
     side = rows, table, one
     with pytest.raises(ValueError, match="malformed"):
-        core.fill("baseline", *side, *side, False, 0.0, code, one, out, one, one, [0, n, 0, n], 1)
+        core.fill(
+            "baseline", *side, *side, False, 0.0, code, one, out, one, one, [0, n, 0, n], 1, None
+        )
 
 
 def test_errors() -> None:

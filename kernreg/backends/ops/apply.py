@@ -20,8 +20,10 @@ from kernreg.backends.planes.translate import Translator as PlaneTranslator
 from kernreg.backends.reference import PAIRS, Evaluated, Evaluation, PairState
 from kernreg.backends.rounding import (
     CLOSE,
+    FINE_TAIL,
     ROUNDING,
     SUBTRACTION,
+    TAIL,
     UNIT,
     Tracked,
     Walker,
@@ -257,10 +259,12 @@ def _rounding(walk: Walker, op: Apply, x: Tracked) -> Tracked:
     rounding = whole if m.gap is None else relative
     if m.gap is not None and fn.homogeneous is None:
         rounding = torch.where(relative < CLOSE, relative, whole)
-        rounding = rounding + of_tables(torch.where(walk.first == walk.second, 0.0, relative))
-    if series:  # gives the gap of nearly equal rows only, and ends at a tail of 1e-8
+        apart = torch.where(walk.first == walk.second, 0.0, relative)
+        rounding = rounding + of_tables(apart, walk.unit)
+    if series:  # gives the gap of nearly equal rows only, and ends at a tail
         both = (x.pair.rho > 0) & (out.pair.rho > 0)
-        rounding = torch.where(both, rounding, whole) + 1e-8 / UNIT
+        tail = torch.where(walk.unit == UNIT, TAIL, FINE_TAIL)
+        rounding = torch.where(both, rounding, whole) + tail / walk.unit
     return walk.rounded(out, rounding)
 
 
