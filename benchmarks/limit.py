@@ -86,6 +86,7 @@ def steps(n: int, folder: Path) -> Iterator[Step]:
     nets = {
         "ReLU, depth 3": net,
         "ReLU, depth 10": nn.mlp(depth=10),
+        "ReLU, depth 100": nn.mlp(depth=100),
         "Erf, depth 3": nn.mlp(depth=3, activation=nn.Erf()),
         "Tanh, depth 3": nn.mlp(depth=3, activation=nn.Tanh()),
     }

@@ -2,13 +2,15 @@
 
 The residual is computed with float64 tiles that are evaluated again for every product, so no
 second matrix exists; the low-precision factor is the preconditioner of conjugate gradients. Where
-``eps32 * cond < 1`` that converges like classical refinement, in three products; where it
-is not, conjugate gradients still converge although the fixed-point iteration would not.
+``eps32 * cond < 1`` that converges like classical refinement, in three products, of which the last
+moves so little that entries in float32 serve; where it is not, conjugate gradients still converge
+although the fixed-point iteration would not.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +26,7 @@ from kernreg.operators.panels import panel_bounds
 
 __all__ = [
     "MEANINGFUL",
+    "Coarse",
     "Product",
     "Refined",
     "SymmetricProduct",
@@ -37,6 +40,8 @@ logger = logging.getLogger(__name__)
 _EPS = float(np.finfo(np.float64).eps)
 # Backward error, in eps, at which a column is done: what a float64 Cholesky solve reaches.
 _BACKWARD = 16.0
+# Share of the residual aimed at that coarse products may make wrong.
+_COARSE = 0.25
 MEANINGFUL = 1e-6
 """Relative residual above which a solution of a nearly singular system is not called one."""
 
@@ -57,6 +62,14 @@ class Product(Protocol):
         """Its product with columns V."""
 
 
+@dataclass(frozen=True)
+class Coarse:
+    """A cheaper product with the same matrix, wrong by at most ``error`` times the length of V."""
+
+    times: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    error: float
+
+
 class SymmetricProduct:
     """``V -> (K + diag(shift)) V`` in float64, from the lower half of K alone.
 
@@ -68,6 +81,8 @@ class SymmetricProduct:
         Added to the diagonal.
     tile : (int, int), optional
         Rows and columns of a tile; :func:`product_tile` if left out.
+    rough : Operator, optional
+        The same matrix in another type, for :meth:`roughly`.
 
     Notes
     -----
@@ -82,8 +97,10 @@ class SymmetricProduct:
         operator: Operator,
         shift: float | NDArray[np.float64],
         tile: tuple[int, int] | None = None,
+        rough: Operator | None = None,
     ) -> None:
         self.operator = operator
+        self.rough = rough
         self.n = int(operator.shape[0])
         self.shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (self.n,))
         self.count = 0
@@ -95,17 +112,33 @@ class SymmetricProduct:
     def __call__(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.operator.fused:
             return self._fused(V)
+        result = self._times(V, self._tiles() if self.count else self._measured())
+        self.count += 1
+        return result
+
+    def roughly(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same from the entries of ``rough``; it does not count."""
+        assert self.rough is not None
+        return self._times(V, self._tiles(self.rough))
+
+    def _times(self, V: NDArray[np.float64], tiles: Iterator[Tile]) -> NDArray[np.float64]:
         source = torch.from_numpy(V).T.contiguous()
         target = source * torch.from_numpy(self.shift.copy())
-        add_half(self._tiles() if self.count else self._measured(), source, target)
-        self.count += 1
-        return target.T.numpy().copy()
+        return add_half(tiles, source, target).T.numpy().copy()
 
-    def _tiles(self) -> Iterator[Tile]:
+    def _tiles(self, other: Operator | None = None) -> Iterator[Tile]:
+        """The lower half by tiles in float64, of the operator or of another one."""
+        operator = other or self.operator
+        room = self._buffer if other is None else np.empty(len(self._buffer), dtype=other.dtype)
         for i0, i1 in panel_bounds(self.n, self._rows):
-            for j0 in range(0, i0, self._columns):
-                yield i0, j0, self._tile(i0, i1, j0, min(j0 + self._columns, i0))
-            yield i0, i0, self._tile(i0, i1, i0, i1)
+            for j0 in [*range(0, i0, self._columns), i0]:
+                j1 = min(j0 + self._columns, i0) if j0 < i0 else i1
+                shape = i1 - i0, j1 - j0
+                tile, made = (a[: math.prod(shape)].reshape(shape) for a in (self._buffer, room))
+                operator.tile(slice(i0, i1), slice(j0, j1), made)
+                if room is not self._buffer:
+                    tile[...] = made
+                yield i0, j0, torch.from_numpy(tile)
 
     def _measured(self) -> Iterator[Tile]:
         """The tiles, which tell the norm of the matrix on their way."""
@@ -133,11 +166,6 @@ class SymmetricProduct:
         self.count += 1
         return result
 
-    def _tile(self, i0: int, i1: int, j0: int, j1: int) -> torch.Tensor:
-        array = self._buffer[: (i1 - i0) * (j1 - j0)].reshape(i1 - i0, j1 - j0)
-        self.operator.tile(slice(i0, i1), slice(j0, j1), array)
-        return torch.from_numpy(array)
-
 
 @dataclass(frozen=True, eq=False)
 class Refined:
@@ -155,6 +183,7 @@ def refine(
     *,
     max_products: int,
     strict: bool = False,
+    coarse: Coarse | None = None,
 ) -> Refined:
     """Solve to the residual of a float64 solve by preconditioned conjugate gradients.
 
@@ -171,6 +200,8 @@ def refine(
     strict : bool, default=False
         Ask also for a residual of 1e-6 relative to ``rhs``. For a matrix that may be singular,
         where a huge solution has a small backward error and no meaning.
+    coarse : Coarse, optional
+        Taken for steps so short that its error does not matter.
 
     Returns
     -------
@@ -183,7 +214,7 @@ def refine(
     ||A||. Every cycle starts from a residual computed from its definition. The recurrence adds
     an error of ``eps ||A||`` times the path of the iterates, so it decides only if that path is
     no longer than ``||x||`` (the error of the definition too), and is reported with that error
-    added; otherwise the residual is computed anew.
+    added, and that of coarse products; otherwise the residual is computed anew.
 
     References
     ----------
@@ -203,11 +234,13 @@ def refine(
         logger.debug("refinement: relative residual %.2e", history[-1])
         if done.all() or product.count + 1 >= max_products:
             break
-        step, recurred, travel = _cycle(product, precondition, residual, target, max_products - 1)
+        step, recurred, travel = _cycle(
+            product, coarse, precondition, residual, target, max_products - 1
+        )
         trial = value + step
         length = norms(trial)
         rounding = _EPS * (product.norm * length + norm_b)
-        bound = norms(recurred) + rounding
+        bound = recurred + rounding
         if np.all((travel <= length) & (bound <= backward_target(rounding, norm_b, strict))):
             history.append(float(np.max(bound / safe_b)))
             return Refined(trial, tuple(history), np.ones(len(norm_b), dtype=bool))
@@ -253,6 +286,7 @@ def step_length(
 
 def _cycle(
     product: Product,
+    coarse: Coarse | None,
     precondition: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     residual: NDArray[np.float64],
     target: NDArray[np.float64],
@@ -260,20 +294,28 @@ def _cycle(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """One run of flexible conjugate gradients on ``A step = residual``.
 
-    Returns the step, the recurred residual after it, and the length of the path to it.
+    Returns the step, a bound on the recurred residual after it, and the length of the path to it.
     """
     step = np.zeros_like(residual)
-    travel = np.zeros(residual.shape[1])
+    travel, lost = np.zeros((2, residual.shape[1]))
     residual = residual.copy()
     z = precondition(residual)
     direction = z.copy()
     energy = np.sum(residual * z, axis=0)
-    while product.count < limit:
-        image = product(direction)
+    count = 0
+    while product.count + count < limit:
+        length = norms(direction)
+        # A step is about as long as its direction.
+        if coarse and np.all(lost + 2.0 * coarse.error * length <= _COARSE * target):
+            image, error = coarse.times(direction), coarse.error * length
+            count += 1
+        else:
+            image, error = product(direction), np.zeros_like(length)
         curvature = np.sum(direction * image, axis=0)
         rate, usable = step_length(curvature, energy)
         step += rate * direction
-        travel += rate * norms(direction)
+        travel += rate * length
+        lost += rate * error
         image *= rate
         residual -= image
         if not usable.any() or np.all(~usable | (norms(residual) <= 0.5 * target)):
@@ -283,4 +325,4 @@ def _cycle(
         mixed = -np.sum(image * z, axis=0)
         direction = z + np.where(usable, mixed / np.where(usable, energy, 1.0), 0.0) * direction
         energy = np.sum(residual * z, axis=0)
-    return step, residual, travel
+    return step, norms(residual) + lost, travel

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernreg.solvers.refine import MEANINGFUL, SymmetricProduct, backward_target, refine
+from kernreg.solvers.refine import (
+    MEANINGFUL,
+    Coarse,
+    SymmetricProduct,
+    backward_target,
+    refine,
+)
 from tests.contracts.solver import gaussian_points, kernel_matrix
 from tests.operators.dense import DenseOperator
 
@@ -100,6 +106,55 @@ def test_a_good_inverse_needs_two_products():
     assert found.residuals[-1] >= np.max(left / np.linalg.norm(rhs, axis=0))
 
 
+def worst(A, share):
+    """Products as wrong as they say, in a direction of their own each time, and their number."""
+    calls, rng = [], np.random.default_rng(2)
+    error = share * np.linalg.norm(A, 2)
+
+    def times(V):
+        calls.append(1)
+        noise = rng.standard_normal(V.shape)
+        noise *= error * np.linalg.norm(V, axis=0) / np.linalg.norm(noise, axis=0)
+        return A @ V + noise
+
+    return Coarse(times, error), calls
+
+
+@pytest.mark.parametrize("quality", [1e-4, 1e-5, 1e-7])
+@pytest.mark.parametrize("share", [1e-10, 1e-7, 1e-5])
+def test_short_steps_take_coarse_products(quality, share):
+    """They do not spoil the solution, and save a product where it is near."""
+    A, rhs = system()
+    product, (coarse, calls) = Noisy(A), worst(A, share)
+    found = refine(product, rough(A, quality), rhs, max_products=40, coarse=coarse)
+    alone = Noisy(A)
+    assert refine(alone, rough(A, quality), rhs, max_products=40).converged.all()
+    assert found.converged.all()
+    left = np.linalg.norm(rhs - A @ found.value, axis=0)
+    scale = np.linalg.norm(A, 2) * np.linalg.norm(found.value, axis=0)
+    assert (left <= 16 * EPS * (scale + np.linalg.norm(rhs, axis=0))).all()
+    assert found.residuals[-1] >= np.max(left / np.linalg.norm(rhs, axis=0))
+    if share == 1e-10:
+        assert calls
+        assert product.count < alone.count
+
+
+def test_coarse_products_are_for_short_steps_only():
+    A, rhs = system(ridge=1e-3)
+    coarse, calls = worst(A, 1e-3)
+    found = refine(Noisy(A), rough(A, 1e-3), rhs, max_products=40, coarse=coarse)
+    assert found.residuals == refine(Noisy(A), rough(A, 1e-3), rhs, max_products=40).residuals
+    assert not calls
+
+
+def test_coarse_products_that_lead_nowhere_end():
+    A, rhs = system(ridge=1e-3)
+    coarse, calls = worst(A, 0.0)
+    found = refine(Noisy(A), lambda R: R.copy(), rhs, max_products=5, coarse=coarse)
+    assert not found.converged.any()
+    assert 0 < len(calls) <= 5 * 5
+
+
 def test_a_long_path_is_not_believed():
     """Steps far longer than the solution leave rounding that no recurrence sees."""
     A, rhs = system(40, ridge=1e-9)
@@ -175,3 +230,15 @@ def test_zero_columns_are_solved():
     found = refine(Noisy(A), rough(A, 1e-6), rhs, max_products=40)
     assert found.converged.all()
     assert not found.value[:, 1].any()
+
+
+@pytest.mark.parametrize("tile", [None, (7, 5), (60, 60), (1, 1)])
+def test_rough_products(tile):
+    """They are those of the entries as the other operator gives them."""
+    K, V = kernel_matrix(60), gaussian_points(60, 3)
+    rough = DenseOperator(K.astype(np.float32))
+    product = SymmetricProduct(DenseOperator(K), 2.0, tile, rough)
+    expected = K.astype(np.float32).astype(np.float64) @ V + 2.0 * V
+    np.testing.assert_allclose(product.roughly(V), expected, rtol=1e-13, atol=1e-12)
+    assert product.count == 0
+    np.testing.assert_allclose(product(V), K @ V + 2.0 * V, rtol=1e-13, atol=1e-12)

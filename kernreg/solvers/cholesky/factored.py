@@ -21,8 +21,14 @@ from kernreg.operators.outputs import within_memory
 from kernreg.operators.panels import Staircase, full_precision
 from kernreg.solvers.base import Problem, Solver, checked_ridge
 from kernreg.solvers.cholesky.ladder import Ladder
-from kernreg.solvers.precision import entries_share, mean_diagonal, warn_of_ridge, warn_of_rounding
-from kernreg.solvers.refine import Refined, SymmetricProduct, product_tile, refine
+from kernreg.solvers.precision import (
+    entries_share,
+    mean_diagonal,
+    smallest_ridge,
+    warn_of_ridge,
+    warn_of_rounding,
+)
+from kernreg.solvers.refine import Coarse, Refined, SymmetricProduct, product_tile, refine
 from kernreg.solvers.scaling import scaled, unscaled
 from kernreg.solvers.solution import Solution, Stats, Status, finite_right_hand_side
 from kernreg.solvers.variance import from_features
@@ -31,8 +37,8 @@ from kernreg.solvers.work import READ, entry, flop, product, square
 __all__ = ["CholeskyState", "Factoring"]
 
 _DEFAULT_PRODUCTS = 40
-# Products with float64 tiles that refine a float32 solution, usually.
-_REFINING = 3
+# Products that refine a float32 solution, usually, and those of them with float64 tiles.
+_REFINING, _FINE = 3, 2
 
 
 @dataclass(eq=False)
@@ -168,12 +174,14 @@ class Factoring(Solver):
     def work(self, problem: Problem) -> dict[str, float]:
         """A factorisation for each ridge, and as much again for leave-one-out."""
         n, t, dtype = problem.n, problem.n_outputs, problem.dtype
-        half, products = n * n / 2, _REFINING * self._refines(dtype)
+        half, refines = n * n / 2, self._refines(dtype)
+        products = _REFINING * refines
         total: dict[str, float] = defaultdict(float)
         total[entry(dtype)] = half
         total[flop(dtype)] = (1 + problem.leave_one_out) * n**3 / 3 + 4 * half * t * (products + 1)
         total[square(dtype)] = (1.0 + problem.leave_one_out) * n * n
-        total[product("float64")] = products * half
+        total[product("float64")] = _FINE * refines * half
+        total[product(dtype)] += (_REFINING - _FINE) * refines * half
         total[flop("float64")] += products * 4 * half * t
         # A solve reads the factor twice.
         total[READ] += 2 * (products + 1) * dtype.itemsize * half
@@ -185,7 +193,7 @@ class Factoring(Solver):
         count = n * n_outputs * (size + 2 * 8)
         if self._refines(dtype):
             rows, columns = self._product_tile(n, n_outputs)
-            count += rows * columns * 8 + 8 * n * n_outputs * 8
+            count += rows * columns * (size + 8) + 8 * n * n_outputs * 8
         return count
 
     def _product_tile(self, n: int, n_outputs: int) -> tuple[int, int]:
@@ -287,13 +295,14 @@ class Factoring(Solver):
         operator = state.operator.astype("float64")
         tile = self._product_tile(*rhs.shape)
         with full_precision():
-            product = SymmetricProduct(operator, state.ridge, tile)
+            product = SymmetricProduct(operator, state.ridge, tile, state.operator)
             refined = refine(
                 product,
                 state.precondition,
                 rhs,
                 max_products=limit,
                 strict=state.jitter > 0,
+                coarse=_coarse(product),
             )
             if refined.converged.all():
                 return refined, product.count, Status.OK
@@ -304,3 +313,12 @@ class Factoring(Solver):
             refined = refine(product, state.precondition, rhs, max_products=limit)
             status = Status.JITTERED if refined.converged.all() else Status.NOT_CONVERGED
             return refined, spent + product.count, status
+
+
+def _coarse(product: SymmetricProduct) -> Coarse | None:
+    """Products with float32 entries, where they cost less."""
+    rough = product.rough
+    if rough is None or not rough.reevaluates or product.operator.fused:
+        return None
+    error = smallest_ridge(rough)
+    return Coarse(product.roughly, error) if error else None

@@ -202,7 +202,7 @@ class OutOfCoreCholesky(Factoring):
         rows, columns = product_tile(n)
         # Beside the panels that the preconditioner reads and the vectors of the recurrences.
         room = self.max_bytes - self._panels_bytes(n, 8) - 88 * n * n_outputs
-        return rows, max(1, min(columns, room // (8 * rows)))
+        return rows, max(1, min(columns, room // (12 * rows)))
 
     def peak_bytes(self, problem: Problem) -> int:
         """Bytes of memory held at once by rows, panels and vectors.
