@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from kernreg.backends.sparse import AnyRows, SparseRows
 from kernreg.exceptions import InvalidInputError
 from kernreg.ir.program import Program
 
-__all__ = ["CPU", "KERNELS", "Backend", "Bound", "Fused", "Part", "Request"]
+__all__ = ["CPU", "KERNELS", "Backend", "Bound", "Fused", "Part", "Request", "is_fused"]
 
 CPU = torch.device("cpu")
 
@@ -105,13 +105,17 @@ class Bound(Protocol):
         ...
 
 
-@runtime_checkable
 class Fused(Bound, Protocol):
     """A bound program that also multiplies without storing the matrix, not even in parts."""
 
     def multiply(self, kernel: str, V: Tensor) -> Tensor:
         """The matrix times V of shape (n2, t), in the type of the arithmetic."""
         ...
+
+
+def is_fused(bound: Bound) -> TypeGuard[Fused]:
+    """Whether it multiplies: by a name, as asking a protocol is slow."""
+    return hasattr(bound, "multiply")
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from kernreg.backends import bind
-from kernreg.backends.base import CPU, Bound, Fused, Part, Request
+from kernreg.backends.base import CPU, Bound, Part, Request, is_fused
 from kernreg.backends.half import multiplies, multiply_half
 from kernreg.backends.sparse import AnyRows, SparseRows
 from kernreg.exceptions import InvalidInputError
@@ -221,7 +221,7 @@ class KernelOperator(Parts):
     @property
     def fused(self) -> bool:  # type: ignore[override]
         """Whether products multiply tiles as they are made and store none."""
-        return isinstance(self._bound, Fused)
+        return is_fused(self._bound)
 
     def tile(self, rows: slice, cols: slice, out: Any = None) -> Any:
         """A rectangular part of the matrix.
@@ -343,7 +343,7 @@ class KernelOperator(Parts):
             f"A product with {columns.shape[1]} columns does not fit the free memory of "
             f"{self.device}: multiply fewer columns at once, or use device='cpu'."
         ):
-            if isinstance(self._bound, Fused):
+            if is_fused(self._bound):
                 return self._bound.multiply(self.kernel, columns).to(columns.dtype)
             lines = columns.T.contiguous()
             if self.symmetric and multiplies(lines):
