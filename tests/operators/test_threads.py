@@ -1,4 +1,4 @@
-"""Where the system starts no more threads, the work is done by fewer."""
+"""Where the system starts no more threads, or others have a share, the work is done by fewer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
 from kernreg import gram, nn
+from kernreg.config import num_threads
 from kernreg.solvers import OutOfCoreCholesky
 from tests.contracts.solver import kernel_matrix
 from tests.operators.dense import DenseOperator
@@ -92,3 +94,12 @@ def test_tiles_with_the_threads_that_there_are(tmp_path):
     expected = gram(nn.mlp(depth=2), X, backend="cpu")
     for entries in np.load(tmp_path / "found.npy"):
         np.testing.assert_array_equal(entries, expected)
+
+
+def test_workers_of_joblib_share_the_cores(monkeypatch):
+    """Two of them have half of the cores each, as loky tells them, and no more."""
+    for name in ("KERNREG_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    share = max(1, joblib.cpu_count() // 2)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        assert set(joblib.Parallel()(joblib.delayed(num_threads)() for _ in range(4))) == {share}
