@@ -39,6 +39,13 @@ TESTS = {
     "estimators/loo.py": ["test_leave_one_out"],
     "operators/store/check.py": ["test_store"],
     "ir/fold.py": ["../backends/test_operations"],
+    "nn/spatial.py": [
+        "test_spatial_arguments",
+        "test_spatial_images",
+        "test_spatial_order",
+        "test_spatial_sizes",
+        "test_spatial_texts",
+    ],
     "operators/store/store.py": [
         "test_store",
         "test_store_header",

@@ -36,7 +36,7 @@ import kernreg
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import compile as compiler
-from benchmarks import gpu
+from benchmarks import gpu, gpu_checks, gpu_device
 from benchmarks.problems import network, rows
 from kernreg import KernelOperator
 from kernreg.backends.triton import backend
@@ -222,16 +222,16 @@ def using(t: Tile) -> Iterator[None]:
 
 def error_of(template: str, half: bool, options: Mapping[str, Any]) -> float:
     """Worst error of what a template does to hostile rows, beside float64 on the CPU."""
-    X = gpu.hostile(150, 23)
+    X = gpu_checks.hostile(150, 23)
     Y = X if half else X[:50] * np.float32(1.5)
     net = network("relu", 3)
     exact = kernreg.gram(net, X, None if half else Y, dtype="float64", backend="reference")
     s1, s2 = kernreg.diag(net, X), kernreg.diag(net, Y)
-    operator = KernelOperator(net, X, None if half else Y, device=gpu.DEVICE, **options)
+    operator = KernelOperator(net, X, None if half else Y, device=gpu_device.DEVICE, **options)
     if template == "gram":
-        return gpu.scaled_error(operator.to_dense(), exact, s1, s2)
+        return gpu_checks.scaled_error(operator.to_dense(), exact, s1, s2)
     V = np.random.default_rng(2).standard_normal((len(Y), 10))
-    return gpu.product_error(operator @ V, exact, V, s1, s2)
+    return gpu_checks.product_error(operator @ V, exact, V, s1, s2)
 
 
 def prepared(
@@ -239,15 +239,15 @@ def prepared(
 ) -> Callable[[], float]:
     """Check a tile on rows that are hard, and return what times its work on many rows."""
     net, halves = network("relu", 3), {"multiply": (False,), "multiply_half": (True,)}
-    options = {**gpu.arithmetic(precision), "exact": True, "backend": "triton"}
+    options = {**gpu_checks.arithmetic(precision), "exact": True, "backend": "triton"}
     with using(t):
         error = max(
             error_of(template, half, options) for half in halves.get(template, (True, False))
         )
-    bound = gpu.error_bound("hostile", precision)
+    bound = gpu_checks.error_bound("hostile", precision)
     if not error <= bound:
         raise ArithmeticError(f"error {error:.3g}, allowed {bound:.3g}")
-    X = torch.from_numpy(rows(n, d)).to(gpu.DEVICE)
+    X = torch.from_numpy(rows(n, d)).to(gpu_device.DEVICE)
     symmetric, other = KernelOperator(net, X, **options), KernelOperator(net, X, X, **options)
     kind = getattr(torch, options["dtype"])
     V = torch.ones(n, 10, dtype=kind, device=X.device)
@@ -260,7 +260,7 @@ def prepared(
 
     def run() -> float:
         with using(t):
-            return gpu.seconds(work[template], 3)
+            return gpu_device.seconds(work[template], 3)
 
     return run
 

@@ -29,6 +29,7 @@ KR_INLINE double root(double x) { return __builtin_sqrt(x); }
 #include "cells.inl"
 #include "landing.inl"
 #include "plane.inl"
+#include "plane_instructions.inl"
 #include "half.inl"
 }  // namespace KR_ISA
 

@@ -1,4 +1,4 @@
-"""The checks of ``benchmarks/gpu.py``, interpreted: they pass, and they can fail."""
+"""The checks and times of ``benchmarks/gpu.py``, interpreted: they pass, and they can fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import kernreg
-from benchmarks import gpu
+from benchmarks import gpu, gpu_checks, gpu_device, gpu_times
+from benchmarks.problems import network, rows, torch_relu_ntk
 from kernreg.backends.derivatives import Differentiable
 from tests.backends.compare import TRITON_DEVICE, needs_triton
 
@@ -23,14 +24,14 @@ pytestmark = needs_triton
 
 @pytest.fixture(autouse=True)
 def where_triton_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "DEVICE", TRITON_DEVICE)
+    monkeypatch.setattr(gpu_device, "DEVICE", TRITON_DEVICE)
 
 
 @pytest.mark.parametrize("precision", ["tf32x3", "float64"])
 @pytest.mark.parametrize("kind", ["ordinary", "hostile"])
 def test_checks_pass(kind: str, precision: str) -> None:
-    X = gpu.rows(40, 7) if kind == "ordinary" else gpu.hostile(40, 7)
-    found = gpu._check("relu 2", gpu.network("relu", 2), kind, X, precision)
+    X = rows(40, 7) if kind == "ordinary" else gpu_checks.hostile(40, 7)
+    found = gpu_checks._check("relu 2", network("relu", 2), kind, X, precision)
     assert {c["template"] for c in found} == {
         *("gram", "gram, symmetric", "K @ V", "K @ V, symmetric"),
     }
@@ -39,8 +40,8 @@ def test_checks_pass(kind: str, precision: str) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_gradients_pass_and_can_fail(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = ("relu 2", gpu.network("relu", 2), "ordinary", gpu.rows(40, 7), precision)
-    assert [c["passed"] for c in gpu._gradients(*case)] == [True, True]
+    case = ("relu 2", network("relu", 2), "ordinary", rows(40, 7), precision)
+    assert [c["passed"] for c in gpu_checks._gradients(*case)] == [True, True]
     made = []
 
     def wrong(*args: Any) -> Differentiable:
@@ -51,15 +52,15 @@ def test_gradients_pass_and_can_fail(precision: str, monkeypatch: pytest.MonkeyP
         return made[-1]
 
     monkeypatch.setattr("kernreg.operators.pull_back.derivatives_of", wrong)
-    assert gpu._gradients(*case)[0]["passed"] is False
+    assert gpu_checks._gradients(*case)[0]["passed"] is False
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A clock that says 2 s of everything, and what it timed."""
     done: list[Any] = []
-    monkeypatch.setattr(gpu, "seconds", lambda run, repeat=5: done.append(run()) or 2.0)
-    monkeypatch.setattr(gpu, "wall", lambda run, repeat=3: done.append(run()) or 2.0)
+    monkeypatch.setattr(gpu_device, "seconds", lambda run, repeat=5: done.append(run()) or 2.0)
+    monkeypatch.setattr(gpu_device, "wall", lambda run, repeat=3: done.append(run()) or 2.0)
     return done
 
 
@@ -71,7 +72,7 @@ def broken(X: torch.Tensor, depth: int) -> torch.Tensor:
 
 
 def test_a_peer_that_fails_has_no_time_but_a_reason(clock: list[Any]) -> None:
-    found = gpu._gram(20, 3, 1, "tf32x3", RATES, broken)
+    found = gpu_times._gram(20, 3, 1, "tf32x3", RATES, broken)
     (row,) = [row for row in found if row["work"].startswith("torch.compile")]
     assert row["seconds"] is None
     assert row["failed"] == "RuntimeError('not on this GPU')"
@@ -103,10 +104,10 @@ def jax(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_jax(jax: ModuleType, clock: list[Any]) -> None:
-    X = torch.from_numpy(gpu.rows(20, 3))
-    (row,) = gpu._jax(X, {"work": "gram", "n": 40, "depth": 2})
+    X = torch.from_numpy(rows(20, 3))
+    (row,) = gpu_times._jax(X, {"work": "gram", "n": 40, "depth": 2})
     assert (row["work"], row["seconds"]) == ("JAX, gram", 2.0 * (40 / 20) ** 2)
-    net = gpu.network("relu", 2)
+    net = network("relu", 2)
     want = kernreg.gram(net, X, backend="reference").numpy()
     # On the diagonal each of two layers loses the angle below sqrt(2 eps).
     bound = 2 * np.sqrt(2 * np.finfo(np.float32).eps)
@@ -116,31 +117,31 @@ def test_jax(jax: ModuleType, clock: list[Any]) -> None:
 def test_jax_without_a_gpu(
     jax: ModuleType, clock: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "DEVICE", "cuda")
+    monkeypatch.setattr(gpu_device, "DEVICE", "cuda")
     jax.default_backend = lambda: "cpu"
-    (row,) = gpu._jax(torch.from_numpy(gpu.rows(20, 3)), {"work": "gram", "n": 40, "depth": 2})
+    (row,) = gpu_times._jax(torch.from_numpy(rows(20, 3)), {"work": "gram", "n": 40, "depth": 2})
     assert row["seconds"] is None
     assert "JAX computes on cpu" in row["failed"]
 
 
 def test_checks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound below float32 rounding is not met."""
-    monkeypatch.setitem(gpu.BOUNDS, "tf32x3", 1e-9)
-    found = gpu._check("relu 2", gpu.network("relu", 2), "ordinary", gpu.rows(40, 7), "tf32x3")
+    monkeypatch.setitem(gpu_checks.BOUNDS, "tf32x3", 1e-9)
+    found = gpu_checks._check("relu 2", network("relu", 2), "ordinary", rows(40, 7), "tf32x3")
     assert not any(c["passed"] for c in found)
 
 
 def test_limit_counts_operations() -> None:
-    layers = 2 * gpu.LAYER * 3 / 1e12
-    assert gpu.limit(100, 3, "tf32x3", RATES) == pytest.approx(600 / 2e12 + layers)
-    assert gpu.limit(100, 3, "ieee", RATES) == pytest.approx(200 / 1e12 + layers)
-    assert gpu.limit(100, 3, "bf16x3", RATES) == pytest.approx(600 / 4e12 + layers)
+    layers = 2 * gpu_times.LAYER * 3 / 1e12
+    assert gpu_times.limit(100, 3, "tf32x3", RATES) == pytest.approx(600 / 2e12 + layers)
+    assert gpu_times.limit(100, 3, "ieee", RATES) == pytest.approx(200 / 1e12 + layers)
+    assert gpu_times.limit(100, 3, "bf16x3", RATES) == pytest.approx(600 / 4e12 + layers)
 
 
 def test_times_stand_beside_limit_and_peers(clock: list[Any]) -> None:
     """Every row of the report is there, from small work on the CPU and a clock that says 2."""
-    found = gpu._gram(20, 3, 1, "tf32x3", RATES, gpu.torch_relu_ntk)
-    found += gpu._products(20, "tf32x3", RATES, gpu.torch_relu_ntk)
+    found = gpu_times._gram(20, 3, 1, "tf32x3", RATES, torch_relu_ntk)
+    found += gpu_times._products(20, "tf32x3", RATES, torch_relu_ntk)
     for work in ("gram", "K @ V"):
         names = {work, f"{work}, symmetric", f"torch, {work}", f"torch.compile, {work}"}
         assert names <= {row["work"] for row in found}

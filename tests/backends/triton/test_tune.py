@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import gpu, tune
+from benchmarks import gpu_checks, gpu_device, tune
 from kernreg.backends.triton import tuning
 from kernreg.backends.triton.tuning import PRECISIONS, Tile, tile
 from tests.backends.compare import TRITON_DEVICE, needs_triton
@@ -184,11 +184,11 @@ def test_cases_are_those_of_the_table() -> None:
 def test_what_is_timed_is_checked(
     template: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "DEVICE", TRITON_DEVICE)
-    monkeypatch.setattr(gpu, "seconds", lambda run, repeat: run() is None or 3.0)
+    monkeypatch.setattr(gpu_device, "DEVICE", TRITON_DEVICE)
+    monkeypatch.setattr(gpu_device, "seconds", lambda run, repeat: run() is None or 3.0)
     t = Tile(64, 32, 16, 4, 1)
     assert tune.prepared(template, precision, t, n=70, d=5)() == 3.0
-    monkeypatch.setattr(gpu, "error_bound", lambda kind, precision: 1e-18)
+    monkeypatch.setattr(gpu_checks, "error_bound", lambda kind, precision: 1e-18)
     with pytest.raises(ArithmeticError, match="allowed 1e-18"):
         tune.prepared(template, precision, t, n=70, d=5)
 
