@@ -64,7 +64,7 @@ class Product(Protocol):
 
 @dataclass(frozen=True)
 class Coarse:
-    """A cheaper product with the same matrix, wrong by at most ``error`` times the length of V."""
+    """A cheaper product with the same matrix, wrong by about ``error`` times the length of V."""
 
     times: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     error: float
@@ -196,7 +196,7 @@ def refine(
     rhs : ndarray of shape (n, t)
         Right-hand sides, each its own recurrence; the products are shared.
     max_products : int
-        Limit on products with the matrix, at least 1.
+        Limit on products with the matrix, at least 1, and on the coarse ones of a cycle.
     strict : bool, default=False
         Ask also for a residual of 1e-6 relative to ``rhs``. For a matrix that may be singular,
         where a huge solution has a small backward error and no meaning.
@@ -253,6 +253,7 @@ def refine(
         sizes = np.where(better, fresh_sizes, sizes)
         history.append(float(np.max(sizes / safe_b)))
         if stalled:
+            rounding = _EPS * (product.norm * norms(value) + norm_b)
             done = sizes <= backward_target(rounding, norm_b, strict)
             break
     return Refined(value, tuple(history), done)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kernreg.exceptions import JitterWarning
+from kernreg.solvers.cholesky.in_memory import Cholesky
 from kernreg.solvers.refine import (
     MEANINGFUL,
     Coarse,
@@ -12,6 +14,7 @@ from kernreg.solvers.refine import (
     backward_target,
     refine,
 )
+from kernreg.solvers.solution import Status
 from tests.contracts.solver import gaussian_points, kernel_matrix
 from tests.operators.dense import DenseOperator
 
@@ -242,3 +245,26 @@ def test_rough_products(tile):
     np.testing.assert_allclose(product.roughly(V), expected, rtol=1e-13, atol=1e-12)
     assert product.count == 0
     np.testing.assert_allclose(product(V), K @ V + 2.0 * V, rtol=1e-13, atol=1e-12)
+
+
+def test_a_step_that_was_taken_back_does_not_say_what_is_done():
+    """The length of a rejected solution is no measure of the rounding of the one that is kept.
+
+    Half of the eigenvalues are those of rounding, along which solutions are long.
+    """
+    rng = np.random.default_rng(3911)
+    n = int(rng.integers(3, 80))
+    Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    values = np.geomspace(1.0, 10.0 ** -rng.uniform(4, 18), n)
+    values[n // 2 :] = 0.0
+    rng.random(2), rng.integers(4)  # as the system was found
+    A = (Q * values) @ Q.T
+    A = (A + A.T) / 2
+    rhs = A @ rng.standard_normal((n, 2))
+    solver = Cholesky()
+    with pytest.warns(JitterWarning):
+        found = solver.solve(solver.init(DenseOperator(A, "float32"), 0.0), rhs)
+    left = np.linalg.norm(rhs - A @ found.value, axis=0)
+    scale = np.linalg.norm(A, 2) * np.linalg.norm(found.value, axis=0)
+    done = left <= 17 * EPS * (scale + np.linalg.norm(rhs, axis=0))
+    assert done.all() or found.status is not Status.OK

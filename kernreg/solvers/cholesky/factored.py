@@ -193,7 +193,8 @@ class Factoring(Solver):
         count = n * n_outputs * (size + 2 * 8)
         if self._refines(dtype):
             rows, columns = self._product_tile(n, n_outputs)
-            count += rows * columns * (size + 8) + 8 * n * n_outputs * 8
+            rough = size if size < 8 else 0  # entries of coarse products
+            count += rows * columns * (8 + rough) + 8 * n * n_outputs * 8
         return count
 
     def _product_tile(self, n: int, n_outputs: int) -> tuple[int, int]:
@@ -316,9 +317,12 @@ class Factoring(Solver):
 
 
 def _coarse(product: SymmetricProduct) -> Coarse | None:
-    """Products with float32 entries, where they cost less."""
+    """Products with float32 entries, where they cost less.
+
+    The matrix units of a GPU may round them by more than their type does.
+    """
     rough = product.rough
-    if rough is None or not rough.reevaluates or product.operator.fused:
+    if rough is None or not rough.reevaluates or rough.device.type != "cpu":
         return None
     error = smallest_ridge(rough)
     return Coarse(product.roughly, error) if error else None
