@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -72,6 +74,10 @@ from kernreg.sizes import parse_size
 from kernreg.wording import counted
 
 if TYPE_CHECKING:
+    from kernreg import nn
+    from kernreg.baseline import TableModel
+    from kernreg.baseline.scaling import Kind, Scaler
+    from kernreg.datasets import Dataset
     from kernreg.operators import TileStore
 
 __all__ = ["fit"]
@@ -129,24 +135,20 @@ def fit(
     overwrite: Overwrite = False,
 ) -> None:
     """Fit one network to all rows of a table and save the model."""
-    from kernreg.cli.networks import for_data, parse_network
+    from kernreg.cli.networks import parse_network
 
     given = ModelOptions(kind, noise, tune, time, steps, learning_rate)
-    check_choice("--model", kind, KINDS)
     kernel = kernel or given.kernel
-    check_choice("--kernel", kernel, ("ntk", "nngp"))
-    check_choice("--scaling", scaling, ("standard", "common"))
-    if scales and (kind != "ridge" or store is not None):
-        raise InvalidInputError(
-            "--scales is for --model ridge without --store: leave one of them out. `kernreg "
-            "baseline` learns scales, too."
-        )
+    _check_words(kind, kernel, scaling)
+    if scales:
+        _check_scales(kind, store)
     check_solver(solver, dtype)
     tables = table_options(drop, id_name, impute, header)
     parsed = parse_network(network)
     ridges = parse_alpha(alpha)
     options = SolverOptions(solver, dtype, device, tol, centres, checkpoint, folder)
     budget = parse_size(max_memory)
+    tiles = None
     if store is not None:
         from kernreg.operators import TileStore
 
@@ -154,71 +156,65 @@ def fit(
         _check_with_store(context, tiles, options, ridges)
         options = replace(options, dtype=tiles.entries.name)
     options.check(ridges)
-    given.check(
-        ridges, _was_given(context, "alpha"), solver, options.dtype, stored=store is not None
-    )
-    ridges = given.alpha(ridges)
+    alpha_given = _was_given(context, "alpha")
+    given.check(ridges, alpha_given, solver, options.dtype, stored=tiles is not None)
     writes = join_job(device)
     if writes:
-        check_outputs(
-            [
-                Output("--out", out, MODEL),
-                Output("--checkpoint", checkpoint, CHECKPOINT),
-                Output("--folder", folder, FACTOR),
-            ],
-            [("the data", data), ("the network", network), ("the store", store)],
-            overwrite,
-        )
+        outputs = [
+            Output("--out", out, MODEL),
+            Output("--checkpoint", checkpoint, CHECKPOINT),
+            Output("--folder", folder, FACTOR),
+        ]
+        inputs = [("the data", data), ("the network", network), ("the store", store)]
+        check_outputs(outputs, inputs, overwrite)
     check_data(data, "fit DATA --network NETWORK")
     # Arguments are checked before torch is imported, which takes seconds.
     from kernreg.baseline import fit_model
-    from kernreg.baseline.scaling import Kind, Scaler
-    from kernreg.cli.stores import read_note
     from kernreg.datasets import load
-    from kernreg.estimators.progress import heard_by
 
     loaded = load(data, target, cast(Literal["auto"], task.value), **tables, max_memory=budget)
     # A store has the tiles of all rows.
-    loaded = loaded.training() if store is None else loaded
+    loaded = loaded.training() if tiles is None else loaded
     say_notes(loaded.notes)
-    scaled: Kind | Scaler
-    if store is not None:
-        parsed, kernel, scaled = read_note(tiles, loaded.X.shape[1])
-    else:
-        parsed, scaled = for_data(parsed, loaded, scaling)
+    parsed, kernel, scaled = _on_data(parsed, kernel, scaling, loaded, tiles)
     parameters = given.parameters(loaded.task, store)
     if scales:
         parameters["scale"] = "ard"
     kept = partial(left_by_interruption, out, checkpoint, folder)
-    with keeping(kept), progress(writes, "fitting") as move, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what_is_unsolved says it
-        with heard_by(move if writes else None):
-            model = fit_model(
-                loaded,
-                np.arange(len(loaded.X)),
-                parsed,
-                kernel,
-                ridges,
-                scaled,
-                budget,
-                options.made(loaded, budget),
-                dtype,
-                kind=kind,
-                device=device,
-                **parameters,
-            )
+    with keeping(kept), _followed(writes):
+        model = fit_model(
+            loaded,
+            np.arange(len(loaded.X)),
+            parsed,
+            kernel,
+            given.alpha(ridges),
+            scaled,
+            budget,
+            options.made(loaded, budget),
+            dtype,
+            kind=kind,
+            device=device,
+            **parameters,
+        )
         if writes:
             model.save(place(out))
-    stdout.print(
-        f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
-        markup=False,
-    )
-    for line in account(model, float(np.var(loaded.y)) if loaded.task == "regression" else 0.0):
-        stdout.print(line, markup=False)
-    unsolved = what_is_unsolved(model, options)
-    if unsolved:
-        stderr.print(f"[bold red]not converged:[/] {escape(unsolved)}")
-        raise typer.Exit(1)
+    _tell(model, loaded, out, options)
+
+
+def _check_words(kind: str, kernel: str, scaling: str) -> None:
+    """Raise InvalidInputError for a word that an option does not know."""
+    check_choice("--model", kind, KINDS)
+    check_choice("--kernel", kernel, ("ntk", "nngp"))
+    check_choice("--scaling", scaling, ("standard", "common"))
+
+
+def _check_scales(kind: str, store: Path | None) -> None:
+    """Raise InvalidInputError for a model that learns no scales."""
+    if kind != "ridge" or store is not None:
+        raise InvalidInputError(
+            "--scales is for --model ridge without --store: leave one of them out. `kernreg "
+            "baseline` learns scales, too."
+        )
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -255,3 +251,41 @@ def _check_with_store(
             "ridges and for --solver banded or eigh: give --alpha a number and another solver, or "
             "write a store by `kernreg gram --dtype float64`."
         )
+
+
+def _on_data(
+    network: nn.Layer, kernel: str, scaling: str, loaded: Dataset, store: TileStore | None
+) -> tuple[nn.Layer, str, Kind | Scaler]:
+    """Network, kernel and scaling for the rows at hand, or those that a store is of."""
+    from kernreg.cli.networks import for_data
+    from kernreg.cli.stores import read_note
+
+    if store is not None:
+        return read_note(store, loaded.X.shape[1])
+    network, scaled = for_data(network, loaded, scaling)
+    return network, kernel, scaled
+
+
+@contextlib.contextmanager
+def _followed(shown: bool) -> Iterator[None]:
+    """Show how far a fit is, and not what is told of it afterwards."""
+    from kernreg.estimators.progress import heard_by
+
+    with progress(shown, "fitting") as move, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what_is_unsolved says it
+        with heard_by(move if shown else None):
+            yield
+
+
+def _tell(model: TableModel, loaded: Dataset, out: Path, options: SolverOptions) -> None:
+    """Say what was fitted, and exit with 1 if it is not what was asked for."""
+    stdout.print(
+        f"Fitted {counted(len(loaded.X), 'row')} of {loaded.name}; the model is in {out}.",
+        markup=False,
+    )
+    for line in account(model, float(np.var(loaded.y)) if loaded.task == "regression" else 0.0):
+        stdout.print(line, markup=False)
+    unsolved = what_is_unsolved(model, options)
+    if unsolved:
+        stderr.print(f"[bold red]not converged:[/] {escape(unsolved)}")
+        raise typer.Exit(1)

@@ -142,6 +142,8 @@ class KernelModel(Planned, BaseEstimator):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if not hasattr(cls, "fit"):  # a base of models, which no file holds
+            return
         # A class that is defined again replaces itself, and no other one.
         known = persistence.MODELS.setdefault(cls.__name__, cls)
         if known.__module__ == cls.__module__:

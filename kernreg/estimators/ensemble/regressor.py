@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,28 +17,25 @@ from sklearn.utils.validation import check_is_fitted
 from kernreg import nn
 from kernreg.estimators.alphas import Approach
 from kernreg.estimators.base import KernelModel
+from kernreg.estimators.ensemble.coefficients import CoefficientsInTime
 from kernreg.estimators.ensemble.plan import plan_of_ensemble
-from kernreg.estimators.ensemble.trained import Trained
 from kernreg.estimators.ensemble.training_run import TrainingRun, check_targets
-from kernreg.estimators.error_bars import ErrorBars
 from kernreg.estimators.planned import described
 from kernreg.estimators.posterior import check_covariance_fits
 from kernreg.estimators.predict import times_dual
-from kernreg.estimators.ridge import ridge_unit
 from kernreg.estimators.sampling import drawn_from
 from kernreg.exceptions import InvalidInputError
 from kernreg.operators.budget import memory_budget
-from kernreg.operators.parts import Parts
 from kernreg.planning.plan import Plan
 from kernreg.solvers.solution import Solution, Stats, Status
-from kernreg.theory.training import LOSSES, Dynamics, trajectory
+from kernreg.theory.training import LOSSES
 
 __all__ = ["EnsembleRegressor"]
 
 Floats = NDArray[np.float64]
 
 
-class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
+class EnsembleRegressor(MultiOutputMixin, RegressorMixin, CoefficientsInTime):
     """Mean and spread of infinitely many networks of infinite width, trained for some time.
 
     Each network starts from its own weights, and is trained on all rows by gradient flow or by
@@ -189,9 +185,6 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         self.verbose = verbose
         self.input_shape = input_shape
 
-    # What a fit was asked for, whatever the parameters are set to later.
-    _asked: TrainingRun
-
     @property
     def kernel(self) -> str:  # type: ignore[override]
         """The kernel that training follows."""
@@ -230,19 +223,9 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
             If steps of this learning rate diverge.
         """
         started = clock.perf_counter()
-        self._check()
-        self._system: Trained | None = None
-        time = np.inf if self.time is None else self.time
-        self._asked = TrainingRun(
-            float(time if self.steps is None else self.steps),
-            self.steps is not None,
-            float(self.learning_rate),
-            float(self.momentum),
-            self.loss,
-            self.reduction,
-            self.alpha_scale,
-            self.target_noise,
-        )
+        self._require_one_process()
+        self._asked = self._run()
+        self._system = None
         X, y, weights = self._validated(X, y, sample_weight, multi_output=True, y_numeric=True)
         targets = y.reshape(len(X), -1)
         if isinstance(self.loss, str):
@@ -381,109 +364,25 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         drawn = drawn if np.ndim(self.y_mean_) else drawn[:, :, 0]
         return drawn[0] if np.ndim(time) == 0 else drawn
 
-    def _check(self) -> None:
-        self._require_one_process()
+    def _run(self) -> TrainingRun:
+        """What the parameters ask for, checked."""
         if self.time is not None and self.steps is not None:
             raise InvalidInputError(
                 "time is of gradient flow, steps are of gradient descent: give one of them"
             )
-        if self.loss == "mse":
-            return
-        if self.target_noise:
-            raise InvalidInputError("target_noise is for loss='mse'")
-        if (self.time is None and self.steps is None) or self.time == np.inf:
-            raise InvalidInputError(
-                f"training on loss={self.loss!r} is followed for a finite time: give time or steps"
-            )
-        if self.solver == "eigh":
-            raise InvalidInputError("solver='eigh' is for loss='mse': leave it 'auto'")
-        if self.fit_intercept and self.loss in ("cross_entropy", "logistic"):
-            raise InvalidInputError(
-                f"loss={self.loss!r} is of labels, whose mean means nothing: leave fit_intercept "
-                "False"
-            )
-
-    def _checked(self, time: Any) -> tuple[float, ...]:
-        """Times that predictions are for."""
-        times = self._asked.times(time)
-        if time is not None:
-            self._asked.check_rate(self.largest_learning_rate_, max(times))
-        return times
-
-    def _made(self) -> Trained:
-        """The decomposition, or what stands for it."""
-        if self._system is None:
-            asked = self._asked
-            unit = ridge_unit(asked.alpha_scale, self._fitted(self.X_fit_), self._weights)
-            ridge = self.alpha_ * unit
-            total = 1.0
-            if asked.reduction == "mean":
-                total = float(self._weights.sum()) * self._targets.shape[1]
-            rate = asked.learning_rate / total
-
-            def operator(X: Floats, X2: Floats | None, kernel: str) -> Parts:
-                return self._operator(X, X2, self.network_, kernel)
-
-            self._system = Trained(
-                operator,
-                self.X_fit_,
-                self.kernel_,
-                Dynamics(rate, asked.momentum, discrete=asked.discrete),
-                self._weights,
-                ridge,
-                asked.target_noise * ridge,
-                scale=total,
-                decompose=self.plan_.solver == "eigh",
-            )
-        return self._system
-
-    def _coefficients(
-        self,
-        times: Sequence[float],
-        targets: Floats | None = None,
-        start: Floats | None = None,
-    ) -> Floats:
-        """Coefficients at some times, for the own targets, or several networks side by side.
-
-        Parameters
-        ----------
-        times : sequence of float
-            Of training.
-        targets, start : ndarray of shape (n, t s), optional
-            Targets and initial outputs of s networks, those of a target next to each other.
-        """
-        system = self._made()
-        targets = self._targets if targets is None else targets
-        start = np.zeros_like(targets) if start is None else start
-        if self._asked.linear:
-            with np.errstate(over="ignore", invalid="ignore"):
-                found = system.ensemble.coefficients(targets - start, times)
-            if not np.isfinite(found).all():
-                raise InvalidInputError(
-                    f"outputs leave the range of numbers after so many steps: lower learning_rate "
-                    f"to at most {self.largest_learning_rate_:.6g}"
-                )
-            return found
-        weights = self._weights[:, None]
-
-        def gradient(outputs: Floats, targets: Floats) -> Floats:
-            return np.asarray(weights * self._asked.gradient(outputs, targets))
-
-        product = system.product(memory_budget(self.max_memory))
-        found = np.empty((len(times), *targets.shape))
-        count = targets.shape[1] // self._targets.shape[1]
-        for member in range(count):  # a loss sees the outputs of one network at a time
-            own = slice(member, None, count)
-            found[:, :, own] = trajectory(
-                product,
-                gradient,
-                targets[:, own],
-                times,
-                system.dynamics,
-                start=start[:, own],
-                ridge=system.ridge,
-            )
-        return found
+        time = np.inf if self.time is None else self.time
+        run = TrainingRun(
+            float(time if self.steps is None else self.steps),
+            self.steps is not None,
+            float(self.learning_rate),
+            float(self.momentum),
+            self.loss,
+            self.reduction,
+            self.alpha_scale,
+            self.target_noise,
+        )
+        run.check(str(self.solver), self.fit_intercept)
+        return run
 
     def _approach(self, X: NDArray[Any], n_targets: int, weights: Floats) -> Approach:
         return Approach(np.array([float(self.alpha)]), False)
@@ -500,27 +399,3 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, ErrorBars):
         return plan_of_ensemble(
             X.shape, n_targets, str(self.solver), linear, self.max_memory, self.device, probe
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The modes are made again from the rows when they are needed.
-        state = dict(super().__getstate__())
-        return state | {"_system": None} if "_system" in state else state
-
-    def _own_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        arrays, _ = super()._own_state()
-        asked = asdict(self._asked)
-        if callable(self._asked.loss):
-            raise InvalidInputError("a model of a loss that is a function cannot be saved")
-        return arrays, {"largest_learning_rate": self.largest_learning_rate_, "asked": asked}
-
-    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
-        super()._restore(arrays, header)
-        self.largest_learning_rate_ = float(header["largest_learning_rate"])
-        if not self.largest_learning_rate_ > 0:
-            raise ValueError("expected a positive learning rate")
-        self._asked = TrainingRun(**header["asked"])
-        if self._asked.loss not in LOSSES or not self._asked.time >= 0:
-            raise ValueError(f"expected a known loss and a time, found {self._asked}")
-        self._system = None
-        if len(self._targets) != len(self.X_fit_):
-            raise ValueError("data and targets do not belong together")

@@ -59,6 +59,24 @@ class TrainingRun:
         """Of the loss, by outputs."""
         return self.loss if callable(self.loss) else LOSSES[self.loss]
 
+    def check(self, solver: str, fit_intercept: bool) -> None:
+        """Raise InvalidInputError for what only training on squared error can have."""
+        if self.linear:
+            return
+        if self.target_noise:
+            raise InvalidInputError("target_noise is for loss='mse'")
+        if self.time == np.inf:
+            raise InvalidInputError(
+                f"training on loss={self.loss!r} is followed for a finite time: give time or steps"
+            )
+        if solver == "eigh":
+            raise InvalidInputError("solver='eigh' is for loss='mse': leave it 'auto'")
+        if fit_intercept and self.loss in ("cross_entropy", "logistic"):
+            raise InvalidInputError(
+                f"loss={self.loss!r} is of labels, whose mean means nothing: leave fit_intercept "
+                "False"
+            )
+
     def times(self, time: Any) -> tuple[float, ...]:
         """Times that predictions are asked for; its own if there is none.
 
