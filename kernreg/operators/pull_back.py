@@ -121,6 +121,9 @@ def pull_back(
     precise: Differentiable | None = None
     first = torch.zeros_like(A)
     second = first if symmetric else torch.zeros_like(B)
+    # Sums of weights times derivatives by the squares of rows, which belong to the rows themselves.
+    stretch = A.new_zeros(len(A))
+    other = stretch if symmetric else B.new_zeros(len(B))
     own = A.new_empty(len(A)) if symmetric else None
     slope = bound.diagonal()
     rounded = (A.to(dtype), B.to(dtype))
@@ -139,14 +142,16 @@ def pull_back(
         left, right = left[rows], right[columns]
         across = tile.by_product.mul_(w)
         if wanted[0]:
-            scaled = tile.by_square[0].mul_(w).sum(1)
-            first[rows] += across @ right + 2.0 * scaled[:, None] * left
+            first[rows] += across @ right
+            stretch[rows] += tile.by_square[0].mul_(w).sum(1)
         if sides == 2 and not diagonal:
-            scaled = tile.by_square[1].mul_(w).sum(0)
-            second[columns] += across.T @ left + 2.0 * scaled[:, None] * right
+            second[columns] += across.T @ left
+            other[columns] += tile.by_square[1].mul_(w).sum(0)
     if own is not None:
-        first += (own * slope)[:, None] * A
+        first += (2.0 * stretch + own * slope)[:, None] * A
         return first / d, None
+    first += 2.0 * stretch[:, None] * A
+    second += 2.0 * other[:, None] * B
     return first / d if wanted[0] else None, second / d if wanted[1] else None
 
 
