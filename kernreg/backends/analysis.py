@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -209,17 +210,20 @@ def analyze(
         # Formulas that depend on the scale square small standard deviations, and divide by them.
         narrow = walker.smallest < 1e-9 or walker.largest > 1e30
         if mixed and found.segment is None and found.error > _PROMISE and not narrow:
-            found.close = Analysis(dtype=np.dtype(np.float64))
-            dataclasses.replace(plan, pairs=0)(found.close)
-            with_close = bound(mixed=True)
-            if found.close.reason is None and with_close <= _PROMISE:
-                found.error = with_close
-                return found
-            found.close = None
+            _spare_close_pairs(found, plan, bound)
         if found.error > _PROMISE or narrow:
             found.dtype = np.dtype(np.float64)
             plan(found)
     return found
+
+
+def _spare_close_pairs(found: Analysis, plan: _Planner, bound: Callable[..., float]) -> None:
+    """Leave close pairs to float64 if the others then keep the promise."""
+    close = Analysis(dtype=np.dtype(np.float64))
+    dataclasses.replace(plan, pairs=0)(close)  # no profile, which takes all pairs
+    error = bound(mixed=True)
+    if close.reason is None and error <= _PROMISE:
+        found.close, found.error = close, error
 
 
 @dataclass
