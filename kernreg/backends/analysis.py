@@ -162,7 +162,7 @@ def analyze(
     pairs: int,
     exact: bool,
     kernels: tuple[str, ...] = KERNELS,
-    mixed: bool = False,
+    spare_close: bool = False,
 ) -> Analysis:
     """Analyze a program on the rows of both sides.
 
@@ -180,7 +180,7 @@ def analyze(
         No profile pass.
     kernels : tuple of str
         Those of which entries are wanted.
-    mixed : bool
+    spare_close : bool
         The backend can take close pairs in float64 and the others in float32.
 
     Returns
@@ -209,7 +209,7 @@ def analyze(
         found.error = bound()
         # Formulas that depend on the scale square small standard deviations, and divide by them.
         narrow = walker.smallest < 1e-9 or walker.largest > 1e30
-        if mixed and found.segment is None and found.error > _PROMISE and not narrow:
+        if spare_close and found.segment is None and found.error > _PROMISE and not narrow:
             _spare_close_pairs(found, plan, bound)
         if found.error > _PROMISE or narrow:
             found.dtype = np.dtype(np.float64)
@@ -221,7 +221,7 @@ def _spare_close_pairs(found: Analysis, plan: _Planner, bound: Callable[..., flo
     """Leave close pairs to float64 if the others then keep the promise."""
     close = Analysis(dtype=np.dtype(np.float64))
     dataclasses.replace(plan, pairs=0)(close)  # no profile, which takes all pairs
-    error = bound(mixed=True)
+    error = bound(spare_close=True)
     if close.reason is None and error <= _PROMISE:
         found.close, found.error = close, error
 

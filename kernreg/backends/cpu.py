@@ -67,7 +67,7 @@ def _translated(
         return found
     pairs = len(rows[0].s) * len(rows[1].s)
     analysis = analyze(
-        request.program, rows, request.dtype, pairs, exact, request.kernels, mixed=True
+        request.program, rows, request.dtype, pairs, exact, request.kernels, spare_close=True
     )
     if analysis.reason is not None:
         raise BackendError(analysis.reason)

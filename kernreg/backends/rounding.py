@@ -44,7 +44,7 @@ __all__ = [
 UNIT = 2.0**-24
 """Of rounding in float32."""
 
-_FINE = 2.0**-53
+_FINE_UNIT = 2.0**-53
 
 TAIL = 1e-8
 """Of series in float32."""
@@ -157,9 +157,8 @@ class _Moved(Evaluation):
         """Values of rows, and of their neighbours if they follow, for both rows of each pair."""
         first, second = values[self.first], values[self.second]
         beside = values[self.first + len(values) // 2] if len(values) > self.count else first
-        beside = torch.where(
-            self.unit == UNIT, beside, first
-        )  # finer tables hold the rows themselves
+        # Tables in float64 hold the rows themselves.
+        beside = torch.where(self.unit == UNIT, beside, first)
         first = torch.cat([first.expand(_MOVED - 1, -1), beside[None]])
         return first, second.expand(_MOVED, -1)
 
@@ -255,7 +254,7 @@ def float32_error(
     near: float,
     expansions: Mapping[int, int | AngleSeries | None],
     segment: Segment | None = None,
-    mixed: bool = False,
+    spare_close: bool = False,
 ) -> float:
     """Bound on the error of float32 arithmetic, ``|K32 - K| / sqrt(K_ii K_jj)`` of both kernels.
 
@@ -271,7 +270,7 @@ def float32_error(
         How nonlinearities without closed form are expanded, by ``id`` of the operation.
     segment : Segment, optional
         What a function of the angle replaces.
-    mixed : bool
+    spare_close : bool
         Pairs closer than ``near`` are worked out in float64, from rows in float32.
 
     Returns
@@ -288,12 +287,12 @@ def float32_error(
     some = order[torch.linspace(0, len(order) - 1, min(_ROWS, len(order))).round().long()]
     if segment is None and all(isinstance(n, int) for n in expansions.values()):
         lengths = tuple(int(expansions[id(op)]) for op in _expanded(program))  # type: ignore[arg-type]
-        return _error_of(program, _on_grid(row.s[some]), near, lengths, mixed)
+        return _error_of(program, _on_grid(row.s[some]), near, lengths, spare_close)
     sample = R.Row(row.s[some], row.tau[some])
     if segment is not None:
         ends = R.Row(segment.rows.s[some], segment.rows.tau[some])
         segment = replace(segment, rows=ends)
-    return _followed(program, sample, near, expansions, segment, mixed)
+    return _followed(program, sample, near, expansions, segment, spare_close)
 
 
 def _on_grid(s: Tensor) -> tuple[float, ...]:
@@ -317,13 +316,13 @@ def _expanded(program: Program) -> list[ir.Op]:
 
 @functools.lru_cache(maxsize=256)
 def _error_of(
-    program: Program, s: tuple[float, ...], near: float, lengths: tuple[int, ...], mixed: bool
+    program: Program, s: tuple[float, ...], near: float, lengths: tuple[int, ...], spare_close: bool
 ) -> float:
     """The bound for rows of these sizes; ``lengths`` are those of Hermite series."""
     sizes = torch.tensor(s, dtype=torch.float64)
     expansions = {id(op): n for op, n in zip(_expanded(program), lengths, strict=True)}
     row = R.Row(sizes, torch.zeros_like(sizes))
-    return _followed(program, row, near, expansions, None, mixed)
+    return _followed(program, row, near, expansions, None, spare_close)
 
 
 def _followed(
@@ -332,13 +331,13 @@ def _followed(
     near: float,
     expansions: Mapping[int, int | AngleSeries | None],
     segment: Segment | None,
-    mixed: bool,
+    spare_close: bool,
 ) -> float:
     """The bound for the few rows that stand for all."""
     if bool((row.s == row.s[0]).all()):
         row = R.Row(row.s[:1], row.tau[:1])
     x, first, second = _input(row, near)
-    unit = torch.where(x.pair.gap < near, _FINE if mixed else UNIT, UNIT)
+    unit = torch.where(x.pair.gap < near, _FINE_UNIT if spare_close else UNIT, UNIT)
     walker, done = Walker(program.params, expansions, first, second, unit), 0
     try:
         if segment is not None:

@@ -38,9 +38,9 @@ def pairs_at_all_angles(n: int = 40, d: int = 7, scale: float = 1.0) -> np.ndarr
     return (scale * both).astype(np.float32).astype(float)
 
 
-def found(net: nn.Layer, X: np.ndarray, mixed: bool = True) -> Analysis:
+def found(net: nn.Layer, X: np.ndarray, spare: bool = True) -> Analysis:
     row = R.input_row(torch.from_numpy(X))
-    return analyze(net.program(), (row, row), np.dtype("float32"), 100, True, mixed=mixed)
+    return analyze(net.program(), (row, row), np.dtype("float32"), 100, True, spare_close=spare)
 
 
 @needs_cpu
@@ -55,13 +55,17 @@ def test_no_error_is_above_the_bound(
         patch.setattr(A, "_PROMISE", np.inf)
         alone = found(net, X)
     promise = rounding.float32_error(
-        net.program(), R.input_row(torch.from_numpy(X)), alone.near, alone.expansions, mixed=True
+        net.program(),
+        R.input_row(torch.from_numpy(X)),
+        alone.near,
+        alone.expansions,
+        spare_close=True,
     )
     assert promise < 0.9 * alone.error
     monkeypatch.setattr(A, "_PROMISE", promise)
-    mixed = found(net, X)
-    assert mixed.dtype == np.float32
-    assert mixed.close is not None
+    spared = found(net, X)
+    assert spared.dtype == np.float32
+    assert spared.close is not None
     for X2 in (None, X[::-3]):
         K32, K64 = (
             kernreg.gram(net, X, X2, kernel=KERNELS, dtype=dtype, backend="cpu", exact=True)
@@ -81,7 +85,7 @@ def test_only_where_it_helps() -> None:
     assert deep.close is not None
     assert deep.close.dtype == np.float64
     assert deep.error <= 5e-6
-    assert found(nn.mlp(100, b_std=0.1), X, mixed=False).dtype == np.float64
+    assert found(nn.mlp(100, b_std=0.1), X, spare=False).dtype == np.float64
     assert found(nn.mlp(3), X).close is None
     chaotic = found(nn.mlp(8, nn.Erf(), W_std=4.0, b_std=0.0), X)
     assert chaotic.dtype == np.float64

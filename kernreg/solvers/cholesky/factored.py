@@ -38,7 +38,7 @@ __all__ = ["CholeskyState", "Factoring"]
 
 _DEFAULT_PRODUCTS = 40
 # Products that refine a float32 solution, usually, and those of them with float64 tiles.
-_REFINING, _FINE = 3, 2
+_REFINING, _IN_FLOAT64 = 3, 2
 
 
 @dataclass(eq=False)
@@ -180,8 +180,8 @@ class Factoring(Solver):
         total[entry(dtype)] = half
         total[flop(dtype)] = (1 + problem.leave_one_out) * n**3 / 3 + 4 * half * t * (products + 1)
         total[square(dtype)] = (1.0 + problem.leave_one_out) * n * n
-        total[product("float64")] = _FINE * refines * half
-        total[product(dtype)] += (_REFINING - _FINE) * refines * half
+        total[product("float64")] = _IN_FLOAT64 * refines * half
+        total[product(dtype)] += (_REFINING - _IN_FLOAT64) * refines * half
         total[flop("float64")] += products * 4 * half * t
         # A solve reads the factor twice.
         total[READ] += 2 * (products + 1) * dtype.itemsize * half
